@@ -1,0 +1,13 @@
+//! Keeps private keys where they belong.
+
+use nix::sys::resource::{Resource, setrlimit};
+
+/// Without core dumps, a crash writes no key to disk.
+///
+/// `PR_SET_DUMPABLE` would do more, too much: it hides `/proc/PID/exe` from an agent without
+/// CAP_SYS_PTRACE, and attestation by path or checksum would fail.
+pub fn forbid_core_dumps() {
+    if let Err(cause) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
+        log::warn!("core dumps could not be turned off: {}", cause.desc());
+    }
+}

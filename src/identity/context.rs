@@ -1,0 +1,87 @@
+//! All that a workload is entitled to, from one response: its SVIDs and the bundles around them.
+
+use std::fmt;
+
+use super::bundle::{BundleFlaw, X509Bundle};
+use super::offered::OfferedX509Context;
+use super::spiffe_id::SpiffeId;
+use super::x509_svid::{SvidFlaw, X509Svid};
+
+/// A checked response: every part of it is good, and there is at least one SVID.
+pub struct X509Context {
+    svids: Vec<X509Svid>,
+}
+
+impl X509Context {
+    /// Checks a response as a whole: one bad part makes all of it bad.
+    pub fn parse(offered: OfferedX509Context) -> Result<Self, Rejected> {
+        if offered.svids.is_empty() {
+            return Err(Rejected::NoSvids);
+        }
+        let svids = offered
+            .svids
+            .into_iter()
+            .enumerate()
+            .map(|(index, svid)| {
+                let id = svid.spiffe_id.clone();
+                X509Svid::parse(svid).map_err(|flaw| Rejected::Svid { index, id, flaw })
+            })
+            .collect::<Result<_, _>>()?;
+        for (trust_domain, der) in offered.federated_bundles {
+            X509Bundle::parse_federated(&trust_domain, &der)
+                .map_err(|flaw| Rejected::FederatedBundle { trust_domain, flaw })?;
+        }
+        Ok(Self { svids })
+    }
+
+    /// Picks the SVID of the wanted ID, or the default identity: the first (SPIFFE Workload API
+    /// standard, section 5.3).
+    pub fn select(mut self, wanted: Option<&SpiffeId>) -> Result<X509Svid, NotOffered> {
+        let index = match wanted {
+            None => 0,
+            Some(wanted) => self.svids.iter().position(|svid| svid.id() == wanted).ok_or_else(|| NotOffered {
+                wanted: wanted.clone(),
+                offered: self.svids.iter().map(|svid| svid.id().clone()).collect(),
+            })?,
+        };
+        Ok(self.svids.swap_remove(index))
+    }
+}
+
+/// Which part of a response is not good, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejected {
+    NoSvids,
+    Svid { index: usize, id: String, flaw: SvidFlaw },
+    FederatedBundle { trust_domain: String, flaw: BundleFlaw },
+}
+
+impl std::error::Error for Rejected {}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSvids => f.write_str("svids: the mandatory field is empty"),
+            Self::Svid { index, id, flaw } => write!(f, "svids[{index}] ({id:?}) {flaw}"),
+            Self::FederatedBundle { trust_domain, flaw } => {
+                write!(f, "federated_bundles[{trust_domain:?}]: {flaw}")
+            }
+        }
+    }
+}
+
+/// The wanted SVID is not among those offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotOffered {
+    wanted: SpiffeId,
+    offered: Vec<SpiffeId>,
+}
+
+impl std::error::Error for NotOffered {}
+
+impl fmt::Display for NotOffered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offered: Vec<_> = self.offered.iter().map(SpiffeId::as_str).collect();
+        write!(f, "the agent does not offer {}, only {}", self.wanted, offered.join(", "))
+    }
+}

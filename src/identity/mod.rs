@@ -1,0 +1,10 @@
+//! Checked identity material: what exists as one of these types is valid by the SPIFFE standards.
+//! Knows nothing of gRPC and nothing of files.
+
+pub mod bundle;
+pub mod certificate;
+pub mod context;
+pub mod offered;
+pub mod private_key;
+pub mod spiffe_id;
+pub mod x509_svid;

@@ -1,0 +1,175 @@
+//! SPIFFE IDs and trust domains, by the grammar of the SPIFFE-ID standard, section 2.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The longest SPIFFE ID, in bytes (section 2.3).
+const MAX_ID: usize = 2048;
+/// The longest trust domain name, in bytes (section 2.3).
+const MAX_TRUST_DOMAIN: usize = 255;
+
+/// A valid SPIFFE ID: `spiffe://trust-domain`, or `spiffe://trust-domain/path`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SpiffeId {
+    text: String,
+    /// Where the trust domain's name ends and the path, if any, begins.
+    path_start: usize,
+}
+
+const SCHEME: &str = "spiffe://";
+
+impl SpiffeId {
+    /// The ID as a URI.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The trust domain's name, as in `example.org`.
+    pub fn trust_domain(&self) -> &str {
+        &self.text[SCHEME.len()..self.path_start]
+    }
+
+    /// The path with its leading slash; empty for the ID of a trust domain.
+    pub fn path(&self) -> &str {
+        &self.text[self.path_start..]
+    }
+}
+
+impl FromStr for SpiffeId {
+    type Err = InvalidSpiffeId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSpiffeId> {
+        if text.len() > MAX_ID {
+            return Err(InvalidSpiffeId::TooLong);
+        }
+        let rest = text.strip_prefix(SCHEME).ok_or(InvalidSpiffeId::Scheme)?;
+        let trust_domain = rest.split('/').next().unwrap_or_default();
+        check_trust_domain(trust_domain)?;
+        check_path(&rest[trust_domain.len()..])?;
+        Ok(Self { text: text.to_owned(), path_start: SCHEME.len() + trust_domain.len() })
+    }
+}
+
+/// Section 2.1.
+fn check_trust_domain(name: &str) -> Result<(), InvalidSpiffeId> {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    match name {
+        "" => Err(InvalidSpiffeId::NoTrustDomain),
+        _ if name.len() > MAX_TRUST_DOMAIN => Err(InvalidSpiffeId::TrustDomainTooLong),
+        _ if !name.bytes().all(allowed) => Err(InvalidSpiffeId::TrustDomainCharacter),
+        _ => Ok(()),
+    }
+}
+
+/// Section 2.2. `path` is empty or starts with a slash.
+fn check_path(path: &str) -> Result<(), InvalidSpiffeId> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    path.split('/').skip(1).try_for_each(|segment| match segment {
+        "" => Err(InvalidSpiffeId::EmptySegment),
+        "." | ".." => Err(InvalidSpiffeId::RelativeSegment),
+        _ if !segment.bytes().all(allowed) => Err(InvalidSpiffeId::PathCharacter),
+        _ => Ok(()),
+    })
+}
+
+impl fmt::Display for SpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for SpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Which rule of the standard a text breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidSpiffeId {
+    TooLong,
+    Scheme,
+    NoTrustDomain,
+    TrustDomainTooLong,
+    TrustDomainCharacter,
+    EmptySegment,
+    RelativeSegment,
+    PathCharacter,
+}
+
+impl std::error::Error for InvalidSpiffeId {}
+
+impl fmt::Display for InvalidSpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "a SPIFFE ID has at most 2048 bytes",
+            Self::Scheme => "a SPIFFE ID starts with spiffe://",
+            Self::NoTrustDomain => "the trust domain is missing",
+            Self::TrustDomainTooLong => "a trust domain has at most 255 bytes",
+            Self::TrustDomainCharacter => {
+                "a trust domain has only lowercase letters, digits, dots, dashes and underscores"
+            }
+            Self::EmptySegment => "the path has an empty segment or a closing slash",
+            Self::RelativeSegment => "the path has a segment . or ..",
+            Self::PathCharacter => {
+                "a path has only letters, digits, dots, dashes and underscores between its slashes"
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_id_gives_its_trust_domain_and_path() {
+        let id: SpiffeId = "spiffe://example.org/ns/default/sa/My_App-1.2".parse().unwrap();
+        assert_eq!(id.trust_domain(), "example.org");
+        assert_eq!(id.path(), "/ns/default/sa/My_App-1.2");
+    }
+
+    #[test]
+    fn a_trust_domain_id_has_an_empty_path() {
+        let id: SpiffeId = "spiffe://example.org".parse().unwrap();
+        assert_eq!((id.trust_domain(), id.path()), ("example.org", ""));
+    }
+
+    #[test]
+    fn the_longest_id_is_accepted_and_one_byte_more_is_not() {
+        let longest = format!("spiffe://td/{}", "a".repeat(MAX_ID - "spiffe://td/".len()));
+        assert!(longest.parse::<SpiffeId>().is_ok());
+        assert_eq!(format!("{longest}a").parse::<SpiffeId>(), Err(InvalidSpiffeId::TooLong));
+    }
+
+    #[test]
+    fn what_breaks_the_grammar_is_refused_with_the_rule_it_breaks() {
+        use InvalidSpiffeId::*;
+        let long_domain = format!("spiffe://{}/a", "d".repeat(MAX_TRUST_DOMAIN + 1));
+        for (text, rule) in [
+            ("", Scheme),
+            ("https://example.org/a", Scheme),
+            ("SPIFFE://example.org/a", Scheme),
+            ("spiffe:/example.org/a", Scheme),
+            ("spiffe://", NoTrustDomain),
+            ("spiffe:///a", NoTrustDomain),
+            (&long_domain, TrustDomainTooLong),
+            ("spiffe://Example.org/a", TrustDomainCharacter),
+            ("spiffe://example.org:80/a", TrustDomainCharacter),
+            ("spiffe://user@example.org/a", TrustDomainCharacter),
+            ("spiffe://example%2eorg/a", TrustDomainCharacter),
+            ("spiffe://example.org?q", TrustDomainCharacter),
+            ("spiffe://example.org/", EmptySegment),
+            ("spiffe://example.org/a/", EmptySegment),
+            ("spiffe://example.org//a", EmptySegment),
+            ("spiffe://example.org/a/../b", RelativeSegment),
+            ("spiffe://example.org/./a", RelativeSegment),
+            ("spiffe://example.org/a%20b", PathCharacter),
+            ("spiffe://example.org/a?q=1", PathCharacter),
+            ("spiffe://example.org/a#f", PathCharacter),
+            ("spiffe://example.org/ä", PathCharacter),
+        ] {
+            assert_eq!(text.parse::<SpiffeId>(), Err(rule), "{text}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The program: options in, one mode, an exit code out.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use pod_svid_helper::mode::{init, refresh};
+use pod_svid_helper::options::value::Mode;
+use pod_svid_helper::options::{self, Options, Request};
+use pod_svid_helper::wait::Waiter;
+use pod_svid_helper::{hygiene, logging};
+
+const FAILED: u8 = 1;
+const WRONG_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match options::parse(arguments, |name| std::env::var_os(name)) {
+        Ok(Request::Help) => print(&options::help()),
+        Ok(Request::Version) => print(concat!("pod-svid-helper ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Request::Run(options)) => run(&options),
+        Err(error) => {
+            eprintln!("pod-svid-helper: {error}");
+            ExitCode::from(WRONG_USAGE)
+        }
+    }
+}
+
+fn run(options: &Options) -> ExitCode {
+    logging::start(options.log_level.0, options.log_format);
+    hygiene::forbid_core_dumps();
+    if options.key_file_mode.is_world_readable() {
+        log::warn!("--key-file-mode={} lets every user read the private key", options.key_file_mode);
+    }
+    let waiter = match Waiter::new() {
+        Ok(waiter) => waiter,
+        Err(error) => {
+            log::error!("cannot wait for signals: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    log::info!(
+        "pod-svid-helper {}: {:?} from {} to {}",
+        env!("CARGO_PKG_VERSION"),
+        options.mode,
+        options.workload_api_socket,
+        options.svid_path.0.display()
+    );
+    match options.mode {
+        Mode::Init => match init::run(options, &waiter) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                log::error!("{error}");
+                ExitCode::from(FAILED)
+            }
+        },
+        Mode::Refresh => {
+            let signal = refresh::run(options, &waiter);
+            log::info!("stopped by {signal}; the files stay");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// A reader that closes the pipe early has seen enough.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,132 @@
+//! The modes: the only place that knows the Workload API, identities and files at once.
+
+pub mod init;
+pub mod refresh;
+
+use std::fmt;
+use std::time::SystemTime;
+
+use crate::identity::context::{NotOffered, Rejected, X509Context};
+use crate::identity::offered::OfferedX509Context;
+use crate::identity::spiffe_id::SpiffeId;
+use crate::identity::x509_svid::X509Svid;
+use crate::options::Options;
+use crate::store::layout::PemLayout;
+use crate::store::publish::{Publication, Store, StoreError};
+use crate::timestamp::rfc3339;
+
+/// Checks a response and picks the SVID to publish from it.
+fn usable_svid(offered: OfferedX509Context, wanted: Option<&SpiffeId>) -> Result<X509Svid, Unusable> {
+    let context = X509Context::parse(offered).map_err(Unusable::Rejected)?;
+    let svid = context.select(wanted).map_err(Unusable::NotOffered)?;
+    match svid.is_expired(SystemTime::now()) {
+        true => Err(Unusable::Expired { id: svid.id().clone(), not_after: svid.not_after() }),
+        false => Ok(svid),
+    }
+}
+
+/// Why a response gives nothing to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Unusable {
+    Undecodable(String),
+    Rejected(Rejected),
+    NotOffered(NotOffered),
+    Expired { id: SpiffeId, not_after: SystemTime },
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Undecodable(cause) => {
+                write!(f, "discarded a response that is no X509SVIDResponse: {cause}")
+            }
+            Self::Rejected(cause) => write!(f, "discarded a response that is not good: {cause}"),
+            Self::NotOffered(cause) => {
+                write!(f, "{cause} (is --pod-spiffe-id right, and does an entry for it match this pod?)")
+            }
+            Self::Expired { id, not_after } => write!(
+                f,
+                "the agent offers {id} with an SVID that expired at {} (is the server behind the agent down, or this clock wrong?)",
+                rfc3339(*not_after, 0)
+            ),
+        }
+    }
+}
+
+/// Where the files go, and in which form.
+struct Target {
+    store: Store,
+    layout: PemLayout,
+}
+
+impl Target {
+    fn new(options: &Options) -> Self {
+        Self {
+            store: Store::new(options.svid_path.0.clone()),
+            layout: PemLayout {
+                certificate: options.svid_file_name.clone(),
+                key: options.svid_key_file_name.clone(),
+                bundle: options.bundle_file_name.clone(),
+                certificate_mode: options.cert_file_mode,
+                key_mode: options.key_file_mode,
+            },
+        }
+    }
+
+    /// Removes what a crash left; a failure is no more than a warning, for a publication meets it
+    /// again if it matters.
+    fn clean(&self) {
+        if let Err(error) = self.store.clean() {
+            log::warn!("{error}");
+        }
+    }
+
+    fn publish(&self, svid: &X509Svid) -> Result<(), PublishError> {
+        let files = self
+            .layout
+            .files(svid.chain(), svid.key().der(), svid.bundle().authorities())
+            .map_err(|cause| PublishError::Encode(cause.to_string()))?;
+        let path = self.store.path().display();
+        let (id, serial, expires) = (svid.id(), svid.serial(), rfc3339(svid.not_after(), 0));
+        match self.store.publish(&files).map_err(PublishError::Store)? {
+            Publication::Replaced => log::info!(
+                spiffe_id:% = id, serial, not_after = expires.as_str(), path:%;
+                "published {id} (serial {serial}, valid until {expires}) in {path}"
+            ),
+            Publication::Unchanged => log::debug!(
+                spiffe_id:% = id, serial, not_after = expires.as_str(), path:%;
+                "{id} (serial {serial}, valid until {expires}) is already in {path}; nothing written"
+            ),
+        }
+        Ok(())
+    }
+
+    fn withdraw(&self) -> Result<(), PublishError> {
+        self.store.withdraw().map_err(PublishError::Store)?;
+        log::info!("removed the files from {}", self.store.path().display());
+        Ok(())
+    }
+}
+
+/// Why an SVID is not published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublishError {
+    Encode(String),
+    Store(StoreError),
+}
+
+impl PublishError {
+    /// Whether another process was writing: a matter of moments.
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Busy { .. }))
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Encode(cause) => write!(f, "cannot encode the SVID as PEM: {cause}"),
+            Self::Store(cause) => cause.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Reads the options: flag before variable before default.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+
+use lexopt::Arg;
+
+use super::table::{Options, Row, TABLE};
+use super::value::Value;
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub enum Request {
+    Help,
+    Version,
+    Run(Box<Options>),
+}
+
+/// Reads the arguments (without the program's name) and the environment.
+///
+/// `variable` looks a variable up; an empty one counts as unset.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Request, UsageError> {
+    let mut sources = Sources { flags: HashMap::new(), variable: &variable };
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next().map_err(UsageError::other)? {
+        match argument {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Request::Help),
+            Arg::Long("version") | Arg::Short('V') => return Ok(Request::Version),
+            Arg::Long(name) => {
+                let row = TABLE.iter().find(|row| row.name() == name);
+                let row = row.ok_or_else(|| UsageError::unknown(&format!("--{name}")))?;
+                let value = parser.value().map_err(|_| UsageError::MissingValue { row })?;
+                sources.flags.insert(row.name(), value);
+            }
+            Arg::Short(letter) => return Err(UsageError::unknown(&format!("-{letter}"))),
+            Arg::Value(stray) => return Err(UsageError::Stray(stray)),
+        }
+    }
+    let options = Options::from_sources(&sources)?;
+    options.check()?;
+    Ok(Request::Run(Box::new(options)))
+}
+
+/// Where values come from.
+pub(super) struct Sources<'a> {
+    flags: HashMap<String, OsString>,
+    variable: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl Sources<'_> {
+    /// The value of one option.
+    pub(super) fn value<T: Value>(&self, row: &'static Row) -> Result<T, UsageError> {
+        let flag = || self.flags.get(&row.name()).map(|value| (format!("--{}", row.name()), value.clone()));
+        let variable = |name: String| match (self.variable)(&name) {
+            Some(value) if !value.is_empty() => Some((name, value)),
+            _ => None,
+        };
+        let set = flag()
+            .or_else(|| variable(row.variable()))
+            .or_else(|| row.fallback_variable.and_then(|name| variable(name.to_owned())));
+        let (source, value) = match (set, row.default, T::unset()) {
+            (Some(set), _, _) => set,
+            (None, Some(default), _) => (format!("--{}", row.name()), default.into()),
+            (None, None, Some(unset)) => return Ok(unset),
+            (None, None, None) => return Err(UsageError::MissingValue { row }),
+        };
+        let bad = |rule: String| UsageError::BadValue { source: source.clone(), value: value.clone(), row, rule };
+        let text = value.to_str().ok_or_else(|| bad("it is not valid UTF-8".to_owned()))?;
+        T::read(text).map_err(bad)
+    }
+}
+
+impl Options {
+    /// What no single option's grammar can say.
+    fn check(&self) -> Result<(), UsageError> {
+        let names = [
+            ("--svid-file-name", &self.svid_file_name),
+            ("--svid-key-file-name", &self.svid_key_file_name),
+            ("--bundle-file-name", &self.bundle_file_name),
+        ];
+        for (index, (option, name)) in names.iter().enumerate() {
+            if let Some((other, _)) = names[..index].iter().find(|(_, earlier)| earlier == name) {
+                return Err(UsageError::SameName { options: [other, option], name: name.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A command line that cannot be followed; one line says why.
+#[derive(Debug)]
+pub enum UsageError {
+    Unknown { given: String, nearest: Option<String> },
+    Stray(OsString),
+    MissingValue { row: &'static Row },
+    BadValue { source: String, value: OsString, row: &'static Row, rule: String },
+    SameName { options: [&'static str; 2], name: String },
+    Other(String),
+}
+
+impl UsageError {
+    fn unknown(given: &str) -> Self {
+        let near = |name: &String| strsim::damerau_levenshtein(given, name) <= given.len() / 3;
+        let nearest = TABLE
+            .iter()
+            .map(|row| format!("--{}", row.name()))
+            .chain(["--help".to_owned(), "--version".to_owned()])
+            .filter(near)
+            .min_by_key(|name| strsim::damerau_levenshtein(given, name));
+        Self::Unknown { given: given.to_owned(), nearest }
+    }
+
+    fn other(error: lexopt::Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { given, nearest: Some(nearest) } => {
+                write!(f, "there is no option {given:?}; did you mean {nearest}?")
+            }
+            Self::Unknown { given, nearest: None } => write!(f, "there is no option {given:?}; --help lists them"),
+            Self::Stray(argument) => {
+                write!(f, "unexpected argument {:?}; every option is --name=value", lossy(argument))
+            }
+            Self::MissingValue { row } => write!(f, "--{} needs a value: {}", row.name(), row.allowed),
+            Self::BadValue { source, value, row, rule } => {
+                write!(f, "{source} takes {}, not {:?}", row.allowed, lossy(value))?;
+                match rule.as_str() {
+                    "" => Ok(()),
+                    rule => write!(f, ": {rule}"),
+                }
+            }
+            Self::SameName { options: [first, second], name } => {
+                write!(f, "{first} and {second} both name {name:?}; each file needs a name of its own")
+            }
+            Self::Other(message) => f.write_str(message),
+        }
+    }
+}
+
+fn lossy(text: &OsStr) -> std::borrow::Cow<'_, str> {
+    text.to_string_lossy()
+}

@@ -1,0 +1,402 @@
+//! Publishes a set of files as one: a reader sees the old set or the new one, never a mixture, and
+//! a crash leaves one of the two.
+//!
+//! The way is the kubelet's for Secret volumes. The files live in a hidden directory; `..data`
+//! points to it; the names that readers open point through `..data`:
+//!
+//! ```text
+//! svid.pem   -> ..data/svid.pem
+//! ..data     -> ..2026-11-23T16-40-05.123456789Z
+//! ..2026-11-23T16-40-05.123456789Z/svid.pem
+//! ```
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, readlinkat, renameat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, fsync, symlinkat, unlinkat};
+use zeroize::Zeroizing;
+
+use super::layout::File;
+use crate::timestamp::rfc3339;
+
+/// The link whose replacement is the moment of publication.
+const DATA: &str = "..data";
+/// A link on its way to its name.
+const NEW_LINK: &str = "..new-link";
+
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// A directory into which sets of files are published.
+pub struct Store {
+    path: PathBuf,
+}
+
+/// What a publication did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publication {
+    /// The set replaced what was there.
+    Replaced,
+    /// The very same set was there already; nothing was written.
+    Unchanged,
+}
+
+impl Store {
+    /// Touches nothing yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes `files` the published set:
+    ///
+    /// 1. lock the directory (created if its parent exists), so that two writers cannot interleave;
+    /// 2. make a new hidden directory;
+    /// 3. write each file into it, with its mode from the start, and sync it, then the directory;
+    /// 4. replace `..data` by a link to the new directory, and sync: the moment of publication;
+    /// 5. make the names that are missing, in place of any plain file there;
+    /// 6. remove our names that are not in the set, and our older hidden directories.
+    ///
+    /// # Errors
+    ///
+    /// Up to step 4, the old set stands as it was. [`StoreError::Busy`] when another process holds
+    /// the lock: try again.
+    pub fn publish(&self, files: &[File]) -> Result<Publication, StoreError> {
+        // 1.
+        let directory = self.lock(Absent::Create)?;
+        if directory.holds(files) {
+            return Ok(Publication::Unchanged);
+        }
+        directory.check_names(files)?;
+        // 2. and 3.
+        let generation = generation_name(SystemTime::now());
+        if let Err(error) = directory.write_generation(&generation, files) {
+            directory.remove_generation(&generation).ok();
+            return Err(error);
+        }
+        // 4.
+        directory.link(DATA, &generation)?;
+        directory.sync()?;
+        // 5.
+        for file in files {
+            let name = file.name.as_str();
+            if !directory.links_to(name, &through_data(name)) {
+                directory.link(name, &through_data(name))?;
+            }
+        }
+        // 6. What cannot be removed now does no harm, and is tried again next time.
+        if let Err(error) = directory.remove_leftovers(files).and_then(|()| directory.sync()) {
+            log::warn!("{error}; the new files are published all the same");
+        }
+        Ok(Publication::Replaced)
+    }
+
+    /// Removes the published set, all of it at one moment.
+    pub fn withdraw(&self) -> Result<(), StoreError> {
+        let directory = match self.lock(Absent::Fail) {
+            Err(StoreError::Failed { cause: Errno::ENOENT, .. }) => return Ok(()),
+            locked => locked?,
+        };
+        directory.unlink(DATA)?;
+        directory.remove_leftovers(&[])?;
+        directory.sync()
+    }
+
+    /// Removes what a crash may have left: hidden directories of ours that are not published, and
+    /// a link that never got its name. There may be no directory yet.
+    pub fn clean(&self) -> Result<(), StoreError> {
+        match self.lock(Absent::Fail) {
+            Err(StoreError::Failed { cause: Errno::ENOENT, .. } | StoreError::Busy { .. }) => Ok(()),
+            Err(error) => Err(error),
+            Ok(directory) => directory.remove_unpublished(),
+        }
+    }
+
+    fn lock(&self, absent: Absent) -> Result<Locked<'_>, StoreError> {
+        let open = || nix::fcntl::open(&self.path, DIRECTORY, Mode::empty());
+        let fd = match open() {
+            Err(Errno::ENOENT) if absent == Absent::Create => {
+                self.create()?;
+                open()
+            }
+            opened => opened,
+        };
+        let fd = fd.map_err(|cause| StoreError::new("open the directory", &self.path, cause))?;
+        match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
+            Ok(fd) => Ok(Locked { fd, path: &self.path }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(StoreError::Busy { path: self.path.clone() }),
+            Err((_, cause)) => Err(StoreError::new("lock the directory", &self.path, cause)),
+        }
+    }
+
+    fn create(&self) -> Result<(), StoreError> {
+        let created = match nix::unistd::mkdir(&self.path, Mode::S_IRWXU) {
+            Err(Errno::EEXIST) => Ok(()),
+            created => created
+                .and_then(|()| nix::fcntl::open(&self.path, DIRECTORY, Mode::empty()))
+                .and_then(open_to_readers),
+        };
+        created.map_err(|cause| StoreError::new("create the directory", &self.path, cause))
+    }
+}
+
+#[derive(PartialEq)]
+enum Absent {
+    Create,
+    Fail,
+}
+
+/// The directory, while we hold its lock. Every name is taken relative to it, so that a path that
+/// is moved meanwhile cannot lead elsewhere.
+struct Locked<'a> {
+    fd: Flock<OwnedFd>,
+    path: &'a Path,
+}
+
+impl Locked<'_> {
+    /// Whether the published set is exactly `files`: names, modes and bytes.
+    fn holds(&self, files: &[File]) -> bool {
+        let linked = |file: &File| self.links_to(file.name.as_str(), &through_data(file.name.as_str()));
+        let Ok(data) = self.open_directory(DATA, OFlag::empty()) else { return false };
+        let count = entries(&data).map(|names| names.len());
+        count == Ok(files.len()) && files.iter().all(|file| linked(file) && holds_file(&data, file))
+    }
+
+    /// Fails while nothing has been changed yet if a directory stands where a link must go.
+    fn check_names(&self, files: &[File]) -> Result<(), StoreError> {
+        for name in files.iter().map(|file| file.name.as_str()).chain([DATA]) {
+            let kind = self.kind(name).map_err(|cause| self.error("look at", name, cause))?;
+            let taken = kind == Some(SFlag::S_IFDIR) || (name == DATA && kind.is_some_and(|k| k != SFlag::S_IFLNK));
+            if taken {
+                return Err(self.error("replace", name, if kind == Some(SFlag::S_IFDIR) { Errno::EISDIR } else { Errno::EEXIST }));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_generation(&self, generation: &str, files: &[File]) -> Result<(), StoreError> {
+        let fail = |cause| self.error("create", generation, cause);
+        mkdirat(&*self.fd, generation, Mode::S_IRWXU).map_err(fail)?;
+        let directory = self.open_directory(generation, OFlag::O_NOFOLLOW).map_err(fail)?;
+        open_to_readers(&directory).map_err(fail)?;
+        for file in files {
+            write_file(&directory, file)
+                .map_err(|error| self.error("write", &format!("{generation}/{}", file.name), errno(&error)))?;
+        }
+        sync(&directory).map_err(|cause| self.error("sync", generation, cause))
+    }
+
+    fn open_directory(&self, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+        openat(&*self.fd, name, flags | DIRECTORY, Mode::empty())
+    }
+
+    fn kind(&self, name: &str) -> nix::Result<Option<SFlag>> {
+        match fstatat(&*self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(cause) => Err(cause),
+        }
+    }
+
+    fn links_to(&self, name: &str, target: &str) -> bool {
+        readlinkat(&*self.fd, name).is_ok_and(|found| found == target)
+    }
+
+    /// Makes `name` a link to `target` in one step, in place of what is there.
+    fn link(&self, name: &str, target: &str) -> Result<(), StoreError> {
+        self.unlink(NEW_LINK)?;
+        let linked = symlinkat(target, &*self.fd, NEW_LINK)
+            .and_then(|()| renameat(&*self.fd, NEW_LINK, &*self.fd, name));
+        linked.map_err(|cause| self.error("link", name, cause))
+    }
+
+    fn unlink(&self, name: &str) -> Result<(), StoreError> {
+        match unlinkat(&*self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Err(cause) if cause != Errno::ENOENT => Err(self.error("remove", name, cause)),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_leftovers(&self, files: &[File]) -> Result<(), StoreError> {
+        for name in self.entries()? {
+            let in_set = files.iter().any(|file| file.name.as_str() == name);
+            if !in_set && self.links_to(&name, &through_data(&name)) {
+                self.unlink(&name)?;
+            }
+        }
+        self.remove_unpublished()
+    }
+
+    fn remove_unpublished(&self) -> Result<(), StoreError> {
+        self.unlink(NEW_LINK)?;
+        let published = readlinkat(&*self.fd, DATA).unwrap_or_default();
+        for name in self.entries()? {
+            if is_generation_name(&name) && published != *name {
+                self.remove_generation(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_generation(&self, generation: &str) -> Result<(), StoreError> {
+        let remove = || {
+            let directory = self.open_directory(generation, OFlag::O_NOFOLLOW)?;
+            for name in entries(&directory)? {
+                unlinkat(&directory, name.as_str(), UnlinkatFlags::NoRemoveDir)?;
+            }
+            unlinkat(&*self.fd, generation, UnlinkatFlags::RemoveDir)
+        };
+        remove().map_err(|cause| self.error("remove", generation, cause))
+    }
+
+    fn entries(&self) -> Result<Vec<String>, StoreError> {
+        entries(&*self.fd).map_err(|cause| StoreError::new("list", self.path, cause))
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        sync(&*self.fd).map_err(|cause| StoreError::new("sync", self.path, cause))
+    }
+
+    fn error(&self, action: &'static str, name: &str, cause: Errno) -> StoreError {
+        StoreError::new(action, &self.path.join(name), cause)
+    }
+}
+
+/// Where the name of a published file points to.
+fn through_data(name: &str) -> String {
+    format!("{DATA}/{name}")
+}
+
+/// `..2026-11-23T16-40-05.123456789Z`: no colons, which some tools take for a separator.
+fn generation_name(time: SystemTime) -> String {
+    format!("..{}", rfc3339(time, 9).replace(':', "-"))
+}
+
+/// Whether `name` has the very form of [`generation_name`]: what has not is not ours.
+fn is_generation_name(name: &str) -> bool {
+    let form = "..dddd-dd-ddTdd-dd-dd.dddddddddZ";
+    name.len() == form.len()
+        && name.bytes().zip(form.bytes()).all(|(byte, form)| match form {
+            b'd' => byte.is_ascii_digit(),
+            literal => byte == literal,
+        })
+}
+
+/// Gives a new directory mode 0755, whatever the umask: other containers' users read the
+/// certificates. A setgid bit stays: it is how a pod's fsGroup reaches the files.
+fn open_to_readers(directory: impl AsFd) -> nix::Result<()> {
+    let setgid = Mode::from_bits_truncate(fstat(&directory)?.st_mode) & Mode::S_ISGID;
+    fchmod(directory, Mode::from_bits_truncate(0o755) | setgid)
+}
+
+/// The file never has more than the owner's read permission until it has its own mode.
+fn write_file(directory: &OwnedFd, file: &File) -> io::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = openat(directory, file.name.as_str(), flags, Mode::S_IRUSR)?;
+    let mut out = std::fs::File::from(fd);
+    out.write_all(&file.contents)?;
+    fchmod(&out, Mode::from_bits_truncate(file.mode.bits()))?;
+    Ok(sync(&out)?)
+}
+
+fn holds_file(directory: &OwnedFd, file: &File) -> bool {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let Ok(fd) = openat(directory, file.name.as_str(), flags, Mode::empty()) else { return false };
+    let same_shape = fstat(&fd).is_ok_and(|stat| {
+        stat.st_mode & 0o7777 == file.mode.bits() && u64::try_from(stat.st_size) == Ok(file.contents.len() as u64)
+    });
+    // One byte of room more than is expected, so that the buffer never grows and leaves a copy.
+    let mut found = Zeroizing::new(Vec::with_capacity(file.contents.len() + 1));
+    same_shape && std::fs::File::from(fd).read_to_end(&mut found).is_ok() && *found == *file.contents
+}
+
+/// Names in a directory, without `.` and `..`. Names that are not UTF-8 are not ours.
+fn entries(directory: impl AsFd) -> nix::Result<Vec<String>> {
+    let mut listing = Dir::openat(directory, ".", DIRECTORY, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in listing.iter() {
+        match entry?.file_name().to_str() {
+            Ok("." | "..") | Err(_) => {}
+            Ok(name) => names.push(name.to_owned()),
+        }
+    }
+    Ok(names)
+}
+
+/// Some file systems cannot sync a directory, and say EINVAL; there is nothing more to do there.
+fn sync(fd: impl AsFd) -> nix::Result<()> {
+    match fsync(fd) {
+        Err(Errno::EINVAL) => Ok(()),
+        done => done,
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// Why a set could not be published or withdrawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreError {
+    /// Another process holds the directory's lock.
+    Busy { path: PathBuf },
+    Failed { action: &'static str, path: PathBuf, cause: Errno },
+}
+
+impl StoreError {
+    fn new(action: &'static str, path: &Path, cause: Errno) -> Self {
+        Self::Failed { action, path: path.to_owned(), cause }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy { path } => {
+                write!(f, "another process holds the lock of {}: is a second helper writing there?", path.display())
+            }
+            Self::Failed { action, path, cause } => {
+                write!(f, "cannot {action} {}: {}", path.display(), cause.desc())?;
+                match hint(*cause) {
+                    "" => Ok(()),
+                    hint => write!(f, " ({hint})"),
+                }
+            }
+        }
+    }
+}
+
+fn hint(cause: Errno) -> &'static str {
+    match cause {
+        Errno::ENOENT => "does its parent directory exist, and is the volume mounted here?",
+        Errno::EACCES | Errno::EPERM => "does this process's user own the directory, or its group have write permission? in a pod, set fsGroup",
+        Errno::EROFS => "is the volume mounted with readOnly: true?",
+        Errno::ENOSPC | Errno::EDQUOT => "make room, or raise the volume's sizeLimit",
+        Errno::ENOTDIR => "--svid-path must be a directory",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_in_the_very_form_of_ours_count_as_ours() {
+        assert!(is_generation_name(&generation_name(SystemTime::now())));
+        for other in ["..data", "..2026_11_23_16_40_05.123456789", "2026-11-23T16-40-05.123456789Z", "..", ""] {
+            assert!(!is_generation_name(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Where a Workload API is served: the address grammar of the SPIFFE Workload Endpoint standard,
+//! section 4, and plain absolute paths beside it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// The longest path that fits into `sockaddr_un`, with its closing NUL, on Linux.
+const MAX_UNIX_PATH: usize = 107;
+
+/// A valid address of a Workload API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A Unix domain socket, by its absolute path.
+    Unix(PathBuf),
+    /// A TCP address, for what cannot share a socket file.
+    Tcp(SocketAddr),
+}
+
+impl FromStr for Endpoint {
+    type Err = InvalidEndpoint;
+
+    /// Accepts `/path`, `unix:/path`, `unix:///path` and `tcp://IP:PORT`, nothing else.
+    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
+        if text.starts_with('/') {
+            return unix(text);
+        }
+        let (scheme, rest) = text.split_once(':').ok_or(InvalidEndpoint::NotAbsolute)?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "unix" => unix_uri(rest),
+            "tcp" => tcp_uri(rest),
+            _ => Err(InvalidEndpoint::UnknownScheme),
+        }
+    }
+}
+
+fn unix_uri(rest: &str) -> Result<Endpoint, InvalidEndpoint> {
+    if rest.contains('?') || rest.contains('#') {
+        return Err(InvalidEndpoint::QueryOrFragment);
+    }
+    if rest.contains('%') {
+        return Err(InvalidEndpoint::PercentEncoded);
+    }
+    let path = match rest.strip_prefix("//") {
+        Some(after) if !after.starts_with('/') => return Err(InvalidEndpoint::UnixAuthority),
+        Some(after) => after,
+        None => rest,
+    };
+    unix(path)
+}
+
+fn unix(path: &str) -> Result<Endpoint, InvalidEndpoint> {
+    let path = Path::new(path);
+    if !path.is_absolute() {
+        return Err(InvalidEndpoint::NotAbsolute);
+    }
+    if path.file_name().is_none() {
+        return Err(InvalidEndpoint::NoFile);
+    }
+    match path.as_os_str().as_bytes() {
+        bytes if bytes.contains(&0) => Err(InvalidEndpoint::Nul),
+        bytes if bytes.len() > MAX_UNIX_PATH => Err(InvalidEndpoint::PathTooLong(bytes.len())),
+        _ => Ok(Endpoint::Unix(path.to_owned())),
+    }
+}
+
+fn tcp_uri(rest: &str) -> Result<Endpoint, InvalidEndpoint> {
+    let authority = rest.strip_prefix("//").ok_or(InvalidEndpoint::TcpAuthority)?;
+    if authority.contains('?') || authority.contains('#') {
+        return Err(InvalidEndpoint::QueryOrFragment);
+    }
+    if authority.contains('/') {
+        return Err(InvalidEndpoint::TcpPath);
+    }
+    match authority.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(Endpoint::Tcp(address)),
+        _ => Err(InvalidEndpoint::TcpAuthority),
+    }
+}
+
+/// As a URI, the form that `SPIFFE_ENDPOINT_SOCKET` takes.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
+            Endpoint::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+/// Why a text is no address of a Workload API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InvalidEndpoint {
+    NotAbsolute,
+    UnknownScheme,
+    QueryOrFragment,
+    PercentEncoded,
+    UnixAuthority,
+    NoFile,
+    Nul,
+    PathTooLong(usize),
+    TcpAuthority,
+    TcpPath,
+}
+
+impl std::error::Error for InvalidEndpoint {}
+
+impl fmt::Display for InvalidEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAbsolute => f.write_str("the path must be absolute"),
+            Self::UnknownScheme => f.write_str("the scheme must be unix or tcp"),
+            Self::QueryOrFragment => f.write_str("a URI here takes no query (?) and no fragment (#)"),
+            Self::PercentEncoded => {
+                f.write_str("percent-encoding is not supported; give the path itself, without a scheme")
+            }
+            Self::UnixAuthority => {
+                f.write_str("a unix URI takes no authority; write unix:/path or unix:///path")
+            }
+            Self::NoFile => f.write_str("the path names no file"),
+            Self::Nul => f.write_str("the path contains a NUL byte"),
+            Self::PathTooLong(length) => {
+                write!(f, "the path has {length} bytes, and a Unix socket's has at most {MAX_UNIX_PATH}")
+            }
+            Self::TcpAuthority => f.write_str("a tcp URI takes an IP address (no name) and a port from 1 to 65535"),
+            Self::TcpPath => f.write_str("a tcp URI takes no path, not even a closing slash"),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Everything that can be wrong with a response, by name.
+
+use std::time::Duration;
+
+use grpcio::RpcStatusCode;
+use pod_svid_helper::workload_api::proto::workload::X509SVIDResponse;
+use rcgen::KeyUsagePurpose;
+
+use super::authority::{Authority, KeyType, Recipe};
+use super::server::Reply;
+
+/// A way to misbehave.
+#[derive(Clone, Copy)]
+pub struct Fault {
+    pub name: &'static str,
+    reply: fn(&Authority, &Recipe) -> Reply,
+}
+
+impl Fault {
+    pub fn named(name: &str) -> Option<Self> {
+        FAULTS.iter().find(|fault| fault.name == name).copied()
+    }
+
+    /// The reply to a call for the recipe's SVID.
+    pub fn reply(&self, authority: &Authority, recipe: &Recipe) -> Reply {
+        (self.reply)(authority, recipe)
+    }
+}
+
+/// A good response, spoilt afterwards.
+fn spoilt(authority: &Authority, recipe: &Recipe, spoil: impl FnOnce(&mut X509SVIDResponse)) -> Reply {
+    let mut response = authority.response([recipe]);
+    spoil(&mut response);
+    Reply::offer(&response)
+}
+
+/// A response of a spoilt recipe.
+fn minted(authority: &Authority, recipe: &Recipe, spoil: impl FnOnce(&mut Recipe)) -> Reply {
+    let mut recipe = recipe.clone();
+    spoil(&mut recipe);
+    Reply::offer(&authority.response([&recipe]))
+}
+
+const RANDOM: [u8; 64] = [0x5a; 64];
+
+/// The key that `key` holds, without its PKCS#8 wrapping.
+fn unwrapped(key: &[u8]) -> Vec<u8> {
+    let info = pkcs8::PrivateKeyInfoRef::try_from(key).expect("PKCS#8");
+    info.private_key.as_bytes().to_vec()
+}
+
+macro_rules! faults {
+    ($($name:literal => |$authority:pat_param, $recipe:ident| $reply:expr;)+) => {
+        pub const FAULTS: &[Fault] = &[$(Fault { name: $name, reply: |$authority, $recipe| $reply }),+];
+    };
+}
+
+faults! {
+    // Statuses and silence.
+    "unavailable" => |_, _recipe| Reply::refuse(RpcStatusCode::UNAVAILABLE);
+    "permission-denied" => |_, _recipe| Reply::Refuse(RpcStatusCode::PERMISSION_DENIED, "no identity issued".to_owned());
+    "invalid-argument" => |_, _recipe| Reply::refuse(RpcStatusCode::INVALID_ARGUMENT);
+    "unimplemented" => |_, _recipe| Reply::refuse(RpcStatusCode::UNIMPLEMENTED);
+    "close" => |_, _recipe| Reply::Close;
+    "silence" => |_, _recipe| Reply::Silence;
+    // The message.
+    "undecodable" => |_, _recipe| Reply::Send(RANDOM.to_vec());
+    "no-svids" => |a, r| spoilt(a, r, |m| m.svids.clear());
+    "too-large" => |a, r| spoilt(a, r, |m| m.crl.push(vec![0; 65 << 20]));
+    "other-id" => |a, r| minted(a, r, |r| { r.spiffe_id.push_str("-other"); r.uris = vec![r.spiffe_id.clone()] });
+    // spiffe_id.
+    "empty-id" => |a, r| spoilt(a, r, |m| m.svids[0].spiffe_id.clear());
+    "malformed-id" => |a, r| minted(a, r, |r| { r.spiffe_id = "spiffe://Example.org/a b".to_owned(); r.uris = vec!["spiffe://example.org/a".to_owned()] });
+    "trust-domain-id" => |a, r| minted(a, r, |r| { r.spiffe_id = "spiffe://example.org".to_owned(); r.uris = vec![r.spiffe_id.clone()] });
+    // x509_svid.
+    "empty-chain" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid.clear());
+    "truncated-chain" => |a, r| spoilt(a, r, |m| { m.svids[0].x509_svid.pop(); });
+    "trailing-bytes" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid.extend_from_slice(b"more"));
+    "random-chain" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid = RANDOM.to_vec());
+    "long-chain" => |a, r| spoilt(a, r, |m| { let ca = m.svids[0].bundle.repeat(32); m.svids[0].x509_svid.extend(ca) });
+    "two-uris" => |a, r| minted(a, r, |r| r.uris.push(format!("{}-too", r.spiffe_id)));
+    "no-uri" => |a, r| minted(a, r, |r| r.uris.clear());
+    "foreign-uri" => |a, r| minted(a, r, |r| r.uris = vec!["https://example.org/workload".to_owned()]);
+    "other-uri" => |a, r| minted(a, r, |r| r.uris = vec![format!("{}-other", r.spiffe_id)]);
+    "leaf-is-ca" => |a, r| minted(a, r, |r| r.is_ca = true);
+    "no-key-usage" => |a, r| minted(a, r, |r| r.key_usages.clear());
+    "no-digital-signature" => |a, r| minted(a, r, |r| r.key_usages = vec![KeyUsagePurpose::KeyEncipherment]);
+    "key-cert-sign" => |a, r| minted(a, r, |r| r.key_usages.push(KeyUsagePurpose::KeyCertSign));
+    "crl-sign" => |a, r| minted(a, r, |r| r.key_usages.push(KeyUsagePurpose::CrlSign));
+    "leaf-as-intermediate" => |a, r| spoilt(a, r, |m| { let leaf = a.mint(r).x509_svid; m.svids[0].x509_svid.extend(leaf) });
+    "expired" => |a, r| Reply::offer(&a.response([&r.clone().expired_for(Duration::from_secs(60))]));
+    // x509_svid_key.
+    "empty-key" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid_key.clear());
+    "other-key" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid_key = a.mint(r).x509_svid_key);
+    "other-key-p384" => |a, r| { let r = r.clone().key_type(KeyType::P384); spoilt(a, &r, |m| m.svids[0].x509_svid_key = a.mint(&r).x509_svid_key) };
+    "other-key-rsa" => |a, r| { let r = r.clone().key_type(KeyType::Rsa2048); spoilt(a, &r, |m| m.svids[0].x509_svid_key = a.mint(&r).x509_svid_key) };
+    "other-key-ed25519" => |a, r| { let r = r.clone().key_type(KeyType::Ed25519); spoilt(a, &r, |m| m.svids[0].x509_svid_key = a.mint(&r).x509_svid_key) };
+    "other-key-type" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid_key = a.mint(&r.clone().key_type(KeyType::P384)).x509_svid_key);
+    "key-not-pkcs8" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid_key = unwrapped(&m.svids[0].x509_svid_key));
+    "random-key" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid_key = RANDOM.to_vec());
+    // bundle and federated_bundles.
+    "empty-bundle" => |a, r| spoilt(a, r, |m| m.svids[0].bundle.clear());
+    "truncated-bundle" => |a, r| spoilt(a, r, |m| { m.svids[0].bundle.pop(); });
+    "random-bundle" => |a, r| spoilt(a, r, |m| m.svids[0].bundle = RANDOM.to_vec());
+    "huge-bundle" => |a, r| spoilt(a, r, |m| m.svids[0].bundle = m.svids[0].bundle.repeat(4097));
+    "second-svid-bad" => |a, r| spoilt(a, r, |m| { let mut second = a.mint(r); second.bundle.clear(); m.svids.push(second) });
+    "federated-bundle-broken" => |a, r| spoilt(a, r, |m| { m.federated_bundles.insert("spiffe://other.org".to_owned(), RANDOM.to_vec()); });
+    "federated-bundle-of-workload" => |a, r| spoilt(a, r, |m| { m.federated_bundles.insert("spiffe://other.org/workload".to_owned(), a.bundle()); });
+}

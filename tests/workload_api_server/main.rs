@@ -1,0 +1,202 @@
+//! The tests' Workload API server, to be used by hand.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+mod authority;
+mod fault;
+mod server;
+
+use authority::{Authority, KeyType, Recipe};
+use fault::{FAULTS, Fault};
+use pod_svid_helper::workload_api::proto::workload::X509SVIDResponse;
+use server::{Reply, WorkloadApiServer};
+
+const HELP: &str = "\
+A Workload API server for tests: mints a CA and SVIDs, rotates them, and misbehaves on demand.
+
+Usage: workload-api-server (--socket PATH | --tcp) [option]...
+
+  --socket PATH        serve on this Unix socket
+  --tcp                serve on a free loopback port, which is printed
+  --id ID[=HINT]       offer an SVID for this SPIFFE ID; repeatable
+                       (default spiffe://example.org/workload)
+  --key-type TYPE      p256, p384, rsa2048 or ed25519 (default p256)
+  --intermediate       sign with an intermediate CA
+  --ttl SECONDS        how long an SVID is valid (default 3600)
+  --rotate SECONDS     rotate by itself, this often
+  --federate DOMAIN    add the bundle of this trust domain; repeatable
+  --fault NAME         start with this fault
+  --help               this text
+
+It reads commands from its input, a line each:
+  rotate               new SVIDs for all
+  rotate-ca            a new CA, and new SVIDs
+  fault NAME           misbehave from now on
+  once NAME            misbehave at the next call
+  good                 behave again
+  quit                 stop; the end of the input changes nothing
+
+Faults:
+";
+
+struct Settings {
+    socket: Option<PathBuf>,
+    tcp: bool,
+    ids: Vec<(String, String)>,
+    key_type: KeyType,
+    intermediate: bool,
+    ttl: Duration,
+    rotate: Option<Duration>,
+    federate: Vec<String>,
+    fault: Option<Fault>,
+}
+
+fn main() -> ExitCode {
+    match settings() {
+        Ok(Some(settings)) => {
+            serve(&settings);
+            ExitCode::SUCCESS
+        }
+        Ok(None) => {
+            print!("{HELP}");
+            FAULTS.iter().for_each(|fault| println!("  {}", fault.name));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("workload-api-server: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn settings() -> Result<Option<Settings>, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut settings = Settings {
+        socket: None,
+        tcp: false,
+        ids: Vec::new(),
+        key_type: KeyType::P256,
+        intermediate: false,
+        ttl: Duration::from_secs(3600),
+        rotate: None,
+        federate: Vec::new(),
+        fault: None,
+    };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("help") | Short('h') => return Ok(None),
+            Long("socket") => settings.socket = Some(parser.value()?.into()),
+            Long("tcp") => settings.tcp = true,
+            Long("id") => {
+                let value = parser.value()?.string()?;
+                let (id, hint) = value.split_once('=').unwrap_or((&value, ""));
+                settings.ids.push((id.to_owned(), hint.to_owned()));
+            }
+            Long("key-type") => {
+                let name = parser.value()?.string()?;
+                let found = KeyType::ALL.iter().find(|(known, _)| *known == name);
+                settings.key_type = found.ok_or("--key-type takes p256, p384, rsa2048 or ed25519")?.1;
+            }
+            Long("intermediate") => settings.intermediate = true,
+            Long("ttl") => settings.ttl = Duration::from_secs(parser.value()?.parse()?),
+            Long("rotate") => settings.rotate = Some(Duration::from_secs_f64(parser.value()?.parse()?)),
+            Long("federate") => settings.federate.push(parser.value()?.string()?),
+            Long("fault") => settings.fault = Some(fault_named(&parser.value()?.string()?)?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    if settings.socket.is_none() && !settings.tcp {
+        return Err("--socket or --tcp is needed; --help explains".into());
+    }
+    if settings.ids.is_empty() {
+        settings.ids.push(("spiffe://example.org/workload".to_owned(), String::new()));
+    }
+    Ok(Some(settings))
+}
+
+fn fault_named(name: &str) -> Result<Fault, String> {
+    Fault::named(name).ok_or_else(|| format!("there is no fault {name:?}; --help lists them"))
+}
+
+fn serve(settings: &Settings) {
+    let mut authority = new_authority(settings);
+    let start = match settings.fault {
+        Some(fault) => fault.reply(&authority, &recipes(settings)[0]),
+        None => Reply::offer(&response(settings, &authority)),
+    };
+    let server = match &settings.socket {
+        Some(path) => WorkloadApiServer::on_socket(path, start),
+        None => WorkloadApiServer::on_loopback(start),
+    };
+    match &settings.socket {
+        Some(path) => println!("serving on {}", path.display()),
+        None => println!("serving on tcp://127.0.0.1:{}", server.port()),
+    }
+    let commands = commands();
+    let mut rotation = settings.rotate.map(|every| Instant::now() + every);
+    loop {
+        let patience = rotation.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+        let command = match commands.recv_timeout(patience) {
+            Ok(command) => command,
+            Err(_) => {
+                rotation = settings.rotate.map(|every| Instant::now() + every);
+                "rotate".to_owned()
+            }
+        };
+        match command.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["quit"] => return,
+            ["rotate"] | ["good"] => server.offer(&response(settings, &authority)),
+            ["rotate-ca"] => {
+                authority = new_authority(settings);
+                server.offer(&response(settings, &authority));
+            }
+            [when @ ("fault" | "once"), name] => match fault_named(name) {
+                Ok(fault) => {
+                    let reply = fault.reply(&authority, &recipes(settings)[0]);
+                    if *when == "once" { server.reply_once(reply) } else { server.reply(reply) }
+                }
+                Err(error) => println!("{error}"),
+            },
+            _ => println!("no such command: {command:?}"),
+        }
+        println!("done: {command}");
+    }
+}
+
+fn new_authority(settings: &Settings) -> Authority {
+    let id = &settings.ids[0].0;
+    let trust_domain = id.trim_start_matches("spiffe://").split('/').next().unwrap_or("example.org");
+    let authority = Authority::new(trust_domain);
+    if settings.intermediate { authority.with_intermediate() } else { authority }
+}
+
+fn recipes(settings: &Settings) -> Vec<Recipe> {
+    let recipe = |(id, hint): &(String, String)| Recipe::for_id(id).hint(hint).key_type(settings.key_type).ttl(settings.ttl);
+    settings.ids.iter().map(recipe).collect()
+}
+
+fn response(settings: &Settings, authority: &Authority) -> X509SVIDResponse {
+    let mut response = authority.response(&recipes(settings));
+    for trust_domain in &settings.federate {
+        let federated = Authority::new(trust_domain);
+        response.federated_bundles.insert(federated.id(), federated.bundle());
+    }
+    response
+}
+
+/// The lines of the input; the channel stays open after its end.
+fn commands() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok).filter(|line| !line.trim().is_empty()) {
+            let _ = sender.send(line);
+        }
+        std::thread::park();
+    });
+    receiver
+}
