@@ -1,1 +1,18 @@
-fn main(){}
+//! What the program does, seen from outside: the binary, against a real Workload API server.
+//!
+//! Every test has a pod of its own ([`pod::Pod`]): a directory with the agent's socket and the
+//! volume for the files. Tests wait for events, never for a time; [`pod::PATIENCE`] only bounds
+//! how long a broken program can hold them up.
+
+mod endpoints;
+mod init;
+mod logs;
+mod options;
+mod pod;
+mod publication;
+mod refresh;
+mod responses;
+mod signals;
+
+#[path = "../workload_api_server/mod.rs"]
+mod workload_api_server;

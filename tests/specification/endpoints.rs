@@ -1,0 +1,149 @@
+//! Where the Workload API may be.
+
+use std::net::TcpListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+
+use crate::pod::{Finished, Helper, Pod, is_root, offer};
+use crate::workload_api_server::server::WorkloadApiServer;
+
+fn refused(address: &str, part: &str) {
+    let argument = format!("--workload-api-socket={address}");
+    Helper::new().argument(argument).finish().refused_with(&["--workload-api-socket takes", part]);
+}
+
+macro_rules! refuses {
+    ($($name:ident: $address:expr => $part:expr;)+) => {$(
+        #[test]
+        fn $name() {
+            refused($address, $part);
+        }
+    )+};
+}
+
+refuses! {
+    an_empty_address_is_refused: "" => "absolute";
+    a_relative_path_is_refused: "run/agent.sock" => "absolute";
+    a_unix_uri_with_a_relative_path_is_refused: "unix:agent.sock" => "absolute";
+    a_unix_uri_without_a_path_is_refused: "unix:" => "absolute";
+    a_unix_uri_with_an_authority_is_refused: "unix://host/agent.sock" => "authority";
+    a_unix_uri_with_two_slashes_is_refused: "unix://agent.sock" => "authority";
+    a_unix_uri_with_a_query_is_refused: "unix:///agent.sock?a=b" => "query";
+    a_unix_uri_with_a_fragment_is_refused: "unix:///agent.sock#a" => "fragment";
+    a_unix_uri_with_percent_encoding_is_refused: "unix:///agent%20.sock" => "percent";
+    a_directory_root_is_refused: "unix:///" => "names no file";
+    another_scheme_is_refused: "http://127.0.0.1:80" => "scheme";
+    an_abstract_socket_is_refused: "unix-abstract:agent" => "scheme";
+    a_tcp_uri_with_a_host_name_is_refused: "tcp://localhost:8081" => "IP address";
+    a_tcp_uri_without_a_port_is_refused: "tcp://127.0.0.1" => "port";
+    a_tcp_uri_with_port_zero_is_refused: "tcp://127.0.0.1:0" => "port";
+    a_tcp_uri_with_a_port_too_large_is_refused: "tcp://127.0.0.1:65536" => "port";
+    a_tcp_uri_with_a_path_is_refused: "tcp://127.0.0.1:8081/api" => "path";
+    a_tcp_uri_with_a_closing_slash_is_refused: "tcp://127.0.0.1:8081/" => "path";
+    a_tcp_uri_with_a_user_is_refused: "tcp://user@127.0.0.1:8081" => "IP address";
+    a_tcp_uri_with_a_query_is_refused: "tcp://127.0.0.1:8081?a=b" => "query";
+    a_tcp_uri_without_slashes_is_refused: "tcp:127.0.0.1:8081" => "IP address";
+}
+
+#[test]
+fn a_path_too_long_for_a_unix_socket_is_refused() {
+    refused(&format!("/{}", "a".repeat(107)), "108 bytes");
+}
+
+#[test]
+fn every_form_of_a_unix_address_reaches_the_agent() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let path = pod.socket();
+    let path = path.display();
+    for address in [format!("{path}"), format!("unix:{path}"), format!("unix://{path}"), format!("UNIX://{path}")] {
+        pod.init(&[&format!("--workload-api-socket={address}")]).succeeded();
+    }
+}
+
+#[test]
+fn a_tcp_address_reaches_the_agent() {
+    let pod = Pod::new();
+    let agent = WorkloadApiServer::on_loopback(offer([pod.mint()]));
+    pod.init(&[&format!("--workload-api-socket=tcp://127.0.0.1:{}", agent.port())]).succeeded();
+}
+
+/// An init that must give up soon, for nothing can come of it.
+fn hopeless_init(pod: &Pod, arguments: &[&str]) -> Finished {
+    pod.helper(&["--init-timeout=300ms"]).arguments(arguments).finish()
+}
+
+#[test]
+fn a_missing_socket_is_named_with_what_to_check() {
+    let pod = Pod::new();
+    let socket = pod.socket();
+    hopeless_init(&pod, &[]).failed_with(&["no SVID within 300ms", socket.to_str().unwrap(), "No such file", "mounted"]);
+}
+
+#[test]
+fn a_socket_on_which_nobody_listens_is_named_as_that() {
+    let pod = Pod::new();
+    drop(UnixListener::bind(pod.socket()).expect("a socket"));
+    hopeless_init(&pod, &[]).failed_with(&["Connection refused", "no agent listens"]);
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_named_as_that() {
+    let pod = Pod::new();
+    std::fs::write(pod.socket(), "").expect("a file");
+    hopeless_init(&pod, &[]).failed_with(&["this is a file, not a socket"]);
+}
+
+#[test]
+fn a_directory_in_place_of_the_socket_is_named_as_that() {
+    let pod = Pod::new();
+    std::fs::create_dir(pod.socket()).expect("a directory");
+    hopeless_init(&pod, &[]).failed_with(&["this is a directory, not a socket"]);
+}
+
+#[test]
+fn a_datagram_socket_is_no_agent() {
+    let pod = Pod::new();
+    let _socket = UnixDatagram::bind(pod.socket()).expect("a socket");
+    hopeless_init(&pod, &[]).failed_with(&["cannot connect"]);
+}
+
+#[test]
+fn a_socket_without_permission_is_named_as_that() {
+    use std::os::unix::fs::PermissionsExt;
+    let pod = Pod::new();
+    let _listener = UnixListener::bind(pod.socket()).expect("a socket");
+    std::fs::set_permissions(pod.socket(), PermissionsExt::from_mode(0o000)).expect("its permissions");
+    let helper = pod.helper(&["--init-timeout=300ms"]);
+    // Root may do everything; anybody else is refused as they are.
+    let helper = if is_root() { helper.as_nobody() } else { helper };
+    helper.finish().failed_with(&["Permission denied", "write permission on the socket"]);
+}
+
+#[test]
+fn a_peer_that_speaks_http1_is_no_agent() {
+    use std::io::Write;
+    let pod = Pod::new();
+    let listener = UnixListener::bind(pod.socket()).expect("a socket");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    pod.helper(&["--init-timeout=2s"]).finish().failed_with(&["answered Unavailable", "no Workload API"]);
+}
+
+#[test]
+fn a_peer_that_accepts_and_says_nothing_is_named_as_that() {
+    let pod = Pod::new();
+    let _listener = UnixListener::bind(pod.socket()).expect("a socket");
+    hopeless_init(&pod, &[]).failed_with(&["said nothing", "stopped or overloaded"]);
+}
+
+#[test]
+fn a_tcp_port_on_which_nobody_listens_is_named() {
+    let pod = Pod::new();
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let address = format!("tcp://127.0.0.1:{port}");
+    let argument = format!("--workload-api-socket={address}");
+    hopeless_init(&pod, &[&argument]).failed_with(&[&address, "Connection refused"]);
+}

@@ -1,0 +1,244 @@
+//! `init`: one good SVID, or a reason.
+
+use grpcio::RpcStatusCode;
+use nix::sys::signal::Signal;
+
+use crate::pod::{ID, Pod, Published, mode_of, names, offer, serial};
+use crate::workload_api_server::authority::{Authority, KeyType, Recipe};
+use crate::workload_api_server::fault::Fault;
+use crate::workload_api_server::server::Reply;
+
+#[test]
+fn init_writes_certificate_key_and_bundle_and_succeeds() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent(offer([svid.clone()]));
+    let finished = pod.init(&[]).succeeded();
+    pod.wait_for(&svid);
+    assert!(finished.log.contains(&format!("published {ID} (serial {}", serial(&svid))), "{}", finished.log);
+    assert_eq!(finished.stdout, "");
+}
+
+#[test]
+fn init_is_the_default_mode() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.helper(&[]).finish().succeeded();
+}
+
+#[test]
+fn certificate_and_bundle_are_readable_by_all_and_the_key_by_its_owner_alone() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.init(&[]).succeeded();
+    let modes = ["svid.pem", "svid-key.pem", "bundle.pem"].map(|name| mode_of(&pod.volume().join(name)));
+    assert_eq!(modes, [0o644, 0o400, 0o644]);
+}
+
+#[test]
+fn file_modes_do_not_depend_on_the_umask() {
+    for umask in ["000", "077"] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let script = format!("umask {umask}; exec \"$0\" \"$@\"");
+        let helper = pod.helper(&["--key-file-mode=0440"]).through("sh", &["-c", &script]);
+        helper.finish().succeeded();
+        let modes = ["svid.pem", "svid-key.pem", "..data"].map(|name| mode_of(&pod.volume().join(name)));
+        assert_eq!(modes, [0o644, 0o440, 0o755], "umask {umask}");
+    }
+}
+
+#[test]
+fn a_key_that_every_user_can_read_is_written_with_a_warning() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let finished = pod.init(&["--key-file-mode=0444"]).succeeded();
+    assert!(finished.log.contains("WARN  --key-file-mode=0444 lets every user read the private key"), "{}", finished.log);
+    assert_eq!(mode_of(&pod.volume().join("svid-key.pem")), 0o444);
+}
+
+#[test]
+fn every_key_type_is_published() {
+    for (name, key_type) in KeyType::ALL {
+        let pod = Pod::new();
+        let svid = pod.authority.mint(&Recipe::for_id(ID).key_type(key_type));
+        let _agent = pod.agent(offer([svid.clone()]));
+        println!("{name}");
+        pod.init(&[]).succeeded();
+        pod.wait_for(&svid);
+    }
+}
+
+#[test]
+fn intermediates_follow_the_leaf_and_stay_out_of_the_bundle() {
+    let pod = Pod::new();
+    let authority = Authority::new("example.org").with_intermediate();
+    let svid = authority.mint(&Recipe::for_id(ID));
+    let _agent = pod.agent(offer([svid.clone()]));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&svid);
+    let pem = std::fs::read_to_string(pod.volume().join("svid.pem")).expect("a chain");
+    assert_eq!(pem.matches("BEGIN CERTIFICATE").count(), 2);
+    assert_eq!(Published::read(&pod.volume()).bundle(), authority.bundle());
+}
+
+#[test]
+fn without_a_wanted_id_the_first_svid_is_written() {
+    let pod = Pod::new();
+    let (first, second) = (pod.authority.mint(&Recipe::for_id("spiffe://example.org/first")), pod.mint());
+    let _agent = pod.agent(offer([first.clone(), second]));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&first);
+}
+
+#[test]
+fn the_wanted_id_is_picked_among_several() {
+    let pod = Pod::new();
+    let (first, second) = (pod.authority.mint(&Recipe::for_id("spiffe://example.org/first")), pod.mint());
+    let _agent = pod.agent(offer([first, second.clone()]));
+    pod.init(&[&format!("--pod-spiffe-id={ID}")]).succeeded();
+    pod.wait_for(&second);
+}
+
+#[test]
+fn a_wanted_id_that_is_not_offered_fails_with_the_ids_that_are() {
+    let pod = Pod::new();
+    let others = ["spiffe://example.org/one", "spiffe://example.org/two"];
+    let _agent = pod.agent(offer(others.map(|id| pod.authority.mint(&Recipe::for_id(id)))));
+    let finished = pod.init(&[&format!("--pod-spiffe-id={ID}"), "--init-timeout=3s"]);
+    finished.failed_with(&["no SVID within 3s", ID, others[0], others[1], "--pod-spiffe-id"]);
+    assert_eq!(names(&pod.volume()), [""; 0]);
+}
+
+#[test]
+fn init_waits_for_the_wanted_id_to_be_offered() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([pod.authority.mint(&Recipe::for_id("spiffe://example.org/other"))]));
+    let mut init = pod.helper(&[&format!("--pod-spiffe-id={ID}"), "--init-timeout=1h"]).start();
+    init.wait_for_log(&["does not offer", ID]);
+    agent.reply(offer([svid.clone()]));
+    init.finish();
+    pod.wait_for(&svid);
+}
+
+#[test]
+fn init_waits_for_an_svid_that_has_not_expired() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let expired = Fault::named("expired").expect("a known fault").reply(&pod.authority, &Recipe::for_id(ID));
+    let agent = pod.agent(expired);
+    let mut init = pod.helper(&["--init-timeout=1h"]).start();
+    init.wait_for_log(&["expired at", "server behind the agent"]);
+    agent.reply(offer([svid.clone()]));
+    init.finish();
+    pod.wait_for(&svid);
+}
+
+#[test]
+fn init_waits_for_the_agent_to_appear() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let mut init = pod.helper(&["--init-timeout=1h"]).start();
+    init.wait_for_log(&["cannot connect", "retrying in 100ms"]);
+    let _agent = pod.agent(offer([svid.clone()]));
+    init.finish();
+    pod.wait_for(&svid);
+}
+
+fn retried(code: RpcStatusCode, times: usize) {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    (0..times).for_each(|_| agent.reply_once(Reply::refuse(code)));
+    pod.init(&["--init-timeout=1h"]).succeeded();
+    pod.wait_for(&svid);
+    assert_eq!(agent.calls(), times as u64 + 1);
+}
+
+#[test]
+fn init_tries_again_after_unavailable() {
+    retried(RpcStatusCode::UNAVAILABLE, 1);
+    retried(RpcStatusCode::UNAVAILABLE, 3);
+}
+
+#[test]
+fn init_tries_again_after_permission_denied() {
+    retried(RpcStatusCode::PERMISSION_DENIED, 1);
+    retried(RpcStatusCode::PERMISSION_DENIED, 3);
+}
+
+#[test]
+fn init_fails_in_the_end_when_permission_is_denied_for_ever() {
+    let pod = Pod::new();
+    let _agent = pod.agent(Reply::Refuse(RpcStatusCode::PERMISSION_DENIED, "no identity issued".to_owned()));
+    let finished = pod.init(&["--init-timeout=2s"]);
+    finished.failed_with(&["no SVID within 2s", "PermissionDenied \"no identity issued\"", "selectors"]);
+}
+
+#[test]
+fn init_fails_in_the_end_when_the_agent_is_unavailable_for_ever() {
+    let pod = Pod::new();
+    let _agent = pod.agent(Reply::refuse(RpcStatusCode::UNAVAILABLE));
+    pod.init(&["--init-timeout=2s"]).failed_with(&["no SVID within 2s", "Unavailable"]);
+}
+
+#[test]
+fn invalid_argument_ends_init_at_once() {
+    let pod = Pod::new();
+    let agent = pod.agent(Reply::refuse(RpcStatusCode::INVALID_ARGUMENT));
+    pod.init(&["--init-timeout=1h"]).failed_with(&["InvalidArgument", "metadata"]);
+    assert_eq!(agent.calls(), 1);
+}
+
+#[test]
+fn unimplemented_ends_init_at_once() {
+    let pod = Pod::new();
+    let agent = pod.agent(Reply::refuse(RpcStatusCode::UNIMPLEMENTED));
+    pod.init(&["--init-timeout=1h"]).failed_with(&["Unimplemented", "workload socket"]);
+    assert_eq!(agent.calls(), 1);
+}
+
+#[test]
+fn a_stream_that_is_closed_without_a_word_is_called_again() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    agent.reply_once(Reply::Close);
+    pod.init(&["--init-timeout=1h"]).succeeded();
+    pod.wait_for(&svid);
+}
+
+#[test]
+fn init_replaces_the_files_of_an_earlier_init() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&first);
+    agent.reply(offer([second.clone()]));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&second);
+}
+
+#[test]
+fn a_failed_init_leaves_the_files_of_an_earlier_one() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    pod.init(&[]).succeeded();
+    agent.reply(Reply::refuse(RpcStatusCode::UNIMPLEMENTED));
+    pod.init(&[]).failed_with(&["Unimplemented"]);
+    pod.wait_for(&svid);
+}
+
+#[test]
+fn a_signal_ends_a_waiting_init_with_failure() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let pod = Pod::new();
+        let mut init = pod.helper(&["--init-timeout=1h"]).start();
+        init.wait_for_log(&["cannot connect"]);
+        init.signal(signal);
+        init.wait_for_log(&["ERROR", &format!("stopped by {signal} before an SVID was published")]);
+    }
+}

@@ -1,0 +1,348 @@
+//! The set-up of every test: a pod with an agent's socket and a volume, and the helper in it.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use der::Decode;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pod_svid_helper::workload_api::proto::workload::X509SVID;
+use tempfile::TempDir;
+use x509_cert::certificate::{CertificateInner, Raw};
+
+use crate::workload_api_server::authority::{Authority, Recipe};
+use crate::workload_api_server::server::{Reply, WorkloadApiServer};
+
+/// How long a test waits before it gives up on what must happen.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The identity of most tests' workloads.
+pub const ID: &str = "spiffe://example.org/workload";
+
+/// A pod: `agent.sock` and the volume `svids` in a directory of its own.
+pub struct Pod {
+    directory: TempDir,
+    pub authority: Authority,
+}
+
+impl Pod {
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("pod").tempdir().expect("a directory");
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("its permissions");
+        std::fs::create_dir(directory.path().join("svids")).expect("a volume");
+        Self { directory, authority: Authority::new("example.org") }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path().join("agent.sock")
+    }
+
+    pub fn volume(&self) -> PathBuf {
+        self.path().join("svids")
+    }
+
+    /// Starts an agent on the pod's socket.
+    pub fn agent(&self, reply: Reply) -> WorkloadApiServer {
+        WorkloadApiServer::on_socket(&self.socket(), reply)
+    }
+
+    /// A new good SVID for [`ID`].
+    pub fn mint(&self) -> X509SVID {
+        self.authority.mint(&Recipe::for_id(ID))
+    }
+
+    /// The helper with the pod's socket and volume, and nothing else in its environment.
+    pub fn helper(&self, arguments: &[&str]) -> Helper {
+        Helper::new()
+            .argument(format!("--workload-api-socket={}", self.socket().display()))
+            .argument(format!("--svid-path={}", self.volume().display()))
+            .arguments(arguments)
+    }
+
+    pub fn init(&self, arguments: &[&str]) -> Finished {
+        self.helper(&["--mode=init"]).arguments(arguments).finish()
+    }
+
+    pub fn refresh(&self, arguments: &[&str]) -> Running {
+        self.helper(&["--mode=refresh"]).arguments(arguments).start()
+    }
+
+    /// Waits until the volume holds the SVID, with its key and bundle.
+    pub fn wait_for(&self, svid: &X509SVID) {
+        wait_until(&format!("{} is published", serial(svid)), || self.published_serial() == Some(serial(svid)));
+        let set = Published::read(&self.volume());
+        assert_eq!(set.chain(), svid.x509_svid);
+        assert_eq!(set.key(), svid.x509_svid_key);
+        assert_eq!(set.bundle(), svid.bundle);
+    }
+
+    /// The serial number of the certificate in the volume.
+    pub fn published_serial(&self) -> Option<String> {
+        let pem = std::fs::read_to_string(self.volume().join("svid.pem")).ok()?;
+        Some(serial_of_der(&ders(&pem, "CERTIFICATE")))
+    }
+}
+
+/// Minted SVIDs as a response.
+pub fn offer(svids: impl IntoIterator<Item = X509SVID>) -> Reply {
+    let response = pod_svid_helper::workload_api::proto::workload::X509SVIDResponse {
+        svids: svids.into_iter().collect(),
+        ..Default::default()
+    };
+    Reply::offer(&response)
+}
+
+/// The serial number of an SVID's leaf, as the helper writes it.
+pub fn serial(svid: &X509SVID) -> String {
+    serial_of_der(&svid.x509_svid)
+}
+
+fn serial_of_der(chain: &[u8]) -> String {
+    use der::Reader;
+    let mut reader = der::SliceReader::new(chain).expect("DER");
+    let leaf = CertificateInner::<Raw>::from_der(reader.tlv_bytes().expect("a certificate")).expect("a certificate");
+    let serial = leaf.tbs_certificate().serial_number().as_bytes();
+    serial.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A published set, read through `..data` as one.
+pub struct Published {
+    chain: String,
+    key: String,
+    bundle: String,
+}
+
+impl Published {
+    /// Reads the three files from the directory that `..data` points to now.
+    pub fn read(volume: &Path) -> Self {
+        Self::try_read(volume).expect("a published set")
+    }
+
+    /// The same, for a reader that may lose the race against the removal of the directory.
+    pub fn try_read(volume: &Path) -> std::io::Result<Self> {
+        let data = volume.join(std::fs::read_link(volume.join("..data"))?);
+        let read = |name| std::fs::read_to_string(data.join(name));
+        Ok(Self { chain: read("svid.pem")?, key: read("svid-key.pem")?, bundle: read("bundle.pem")? })
+    }
+
+    /// Concatenated DER, as it was offered.
+    pub fn chain(&self) -> Vec<u8> {
+        ders(&self.chain, "CERTIFICATE")
+    }
+
+    pub fn key(&self) -> Vec<u8> {
+        ders(&self.key, "PRIVATE KEY")
+    }
+
+    pub fn bundle(&self) -> Vec<u8> {
+        ders(&self.bundle, "CERTIFICATE")
+    }
+}
+
+/// Decodes PEM that holds blocks of one label and nothing else.
+pub fn ders(pem: &str, label: &str) -> Vec<u8> {
+    let end = format!("-----END {label}-----\n");
+    let mut all = Vec::new();
+    for block in pem.split_inclusive(&end) {
+        let (found, der) = der::pem::decode_vec(block.as_bytes()).expect("PEM");
+        assert_eq!(found, label);
+        all.extend(der);
+    }
+    all
+}
+
+/// Names in a directory, sorted.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    names.sort();
+    names
+}
+
+pub fn mode_of(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("a file").permissions().mode() & 0o7777
+}
+
+/// Waits until something is so.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} until {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A command line of the helper.
+pub struct Helper {
+    command: Command,
+}
+
+impl Helper {
+    /// Without arguments and without environment.
+    pub fn new() -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pod-svid-helper"));
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command }
+    }
+
+    pub fn argument(mut self, argument: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    pub fn variable(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs it through another program: `unshare`, say.
+    pub fn through(self, program: &str, arguments: &[&str]) -> Self {
+        let mut outer = Command::new(program);
+        outer.args(arguments).arg(self.command.get_program()).args(self.command.get_args());
+        outer.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command: outer }
+    }
+
+    /// As a user who is not root.
+    pub fn as_nobody(mut self) -> Self {
+        self.command.uid(NOBODY).gid(NOBODY);
+        self
+    }
+
+    pub fn finish(mut self) -> Finished {
+        let output = self.command.output().expect("the helper runs");
+        Finished {
+            status: output.status,
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            log: String::from_utf8(output.stderr).expect("UTF-8"),
+        }
+    }
+
+    pub fn start(mut self) -> Running {
+        let mut child = self.command.spawn().expect("the helper starts");
+        let stderr = BufReader::new(child.stderr.take().expect("its stderr"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Running { child, lines, log: Vec::new(), read: 0 }
+    }
+}
+
+/// The user `nobody`.
+pub const NOBODY: u32 = 65534;
+
+/// Whether the tests run as root: some need it to become another user, or to mount.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A run of the helper that has ended.
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub log: String,
+}
+
+impl Finished {
+    pub fn succeeded(self) -> Self {
+        assert_eq!(self.status.code(), Some(0), "{}", self.log);
+        self
+    }
+
+    /// It failed, and the last line of its log says all of these.
+    pub fn failed_with(self, parts: &[&str]) -> Self {
+        assert_eq!(self.status.code(), Some(1), "{}", self.log);
+        let last = self.log.lines().last().unwrap_or_default();
+        assert!(last.contains("ERROR"), "{}", self.log);
+        parts.iter().for_each(|part| assert!(last.contains(part), "{part:?} is not in {last:?}"));
+        self
+    }
+
+    /// It refused its command line in one line that says all of these.
+    pub fn refused_with(self, parts: &[&str]) -> Self {
+        assert_eq!(self.status.code(), Some(2), "{}", self.log);
+        assert_eq!(self.log.lines().count(), 1, "{}", self.log);
+        parts.iter().for_each(|part| assert!(self.log.contains(part), "{part:?} is not in {:?}", self.log));
+        self
+    }
+}
+
+/// A running helper; killed when dropped.
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    log: Vec<String>,
+    /// How many lines earlier waits have passed.
+    read: usize,
+}
+
+impl Running {
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().expect("a PID"))
+    }
+
+    /// Waits for a line that says all of these, behind the lines that earlier waits have passed.
+    pub fn wait_for_log(&mut self, parts: &[&str]) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            while self.read < self.log.len() {
+                let line = &self.log[self.read];
+                self.read += 1;
+                if parts.iter().all(|part| line.contains(part)) {
+                    return line.clone();
+                }
+            }
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.log.push(line),
+                Err(RecvTimeoutError::Timeout) => panic!("waited {PATIENCE:?} for {parts:?}:\n{}", self.log.join("\n")),
+                Err(RecvTimeoutError::Disconnected) => panic!("the log ended before {parts:?}:\n{}", self.log.join("\n")),
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("a running helper");
+    }
+
+    /// Tells it to stop and asserts that it does so with success; returns all it has logged.
+    pub fn stop(mut self) -> Vec<String> {
+        self.signal(Signal::SIGTERM);
+        self.finish()
+    }
+
+    /// Asserts that it ends with success; returns all it has logged.
+    pub fn finish(&mut self) -> Vec<String> {
+        let mut ended = None;
+        wait_until("the helper ends", || {
+            ended = self.child.try_wait().expect("a child");
+            ended.is_some()
+        });
+        self.log.extend(self.lines.iter());
+        assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", self.log.join("\n"));
+        std::mem::take(&mut self.log)
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

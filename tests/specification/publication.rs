@@ -1,0 +1,290 @@
+//! The files: one atomic set, in any kind of directory.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::pod::{Pod, Published, Running, is_root, names, offer, serial, wait_until};
+
+#[test]
+fn the_names_lead_through_data_to_one_hidden_directory() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.init(&[]).succeeded();
+    let target = std::fs::read_link(pod.volume().join("..data")).expect("a link");
+    let target = target.to_str().expect("UTF-8");
+    assert!(target.starts_with("..2") && target.ends_with('Z'), "{target}");
+    assert_eq!(names(&pod.volume()), [target, "..data", "bundle.pem", "svid-key.pem", "svid.pem"]);
+    for name in ["bundle.pem", "svid-key.pem", "svid.pem"] {
+        assert_eq!(std::fs::read_link(pod.volume().join(name)).expect("a link"), Path::new("..data").join(name));
+    }
+}
+
+#[test]
+fn a_reader_never_finds_a_key_beside_another_keys_certificate() {
+    const ROTATIONS: usize = 1000;
+    let pod = Pod::new();
+    let svids: Vec<_> = (0..=ROTATIONS).map(|_| pod.mint()).collect();
+    let matching: std::collections::HashMap<_, _> =
+        svids.iter().map(|svid| (svid.x509_svid.clone(), svid.x509_svid_key.clone())).collect();
+    let agent = pod.agent(offer([svids[0].clone()]));
+    let refresh = pod.refresh(&["--log-level=info"]);
+    pod.wait_for(&svids[0]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers = [(); 2].map(|()| {
+            scope.spawn(|| {
+                let mut reads = 0;
+                while !done.load(Ordering::Relaxed) {
+                    // A reader that loses the race against a removal opens `..data` again.
+                    if let Ok(set) = Published::try_read(&pod.volume()) {
+                        assert_eq!(matching.get(&set.chain()), Some(&set.key()));
+                        reads += 1;
+                    }
+                }
+                reads
+            })
+        });
+        for svid in &svids[1..] {
+            agent.reply(offer([svid.clone()]));
+            let serial = serial(svid);
+            wait_until("the rotation is published", || pod.published_serial().as_ref() == Some(&serial));
+        }
+        done.store(true, Ordering::Relaxed);
+        readers.map(|reader| assert!(reader.join().expect("a reader without a mismatch") > 0));
+    });
+    assert_eq!(names(&pod.volume()).len(), 5);
+    refresh.stop();
+}
+
+#[test]
+fn a_missing_directory_is_created_if_its_parent_exists() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent(offer([svid.clone()]));
+    std::fs::remove_dir(pod.volume()).expect("an empty volume");
+    pod.init(&[]).succeeded();
+    pod.wait_for(&svid);
+    assert_eq!(crate::pod::mode_of(&pod.volume()), 0o755);
+}
+
+#[test]
+fn a_directory_without_a_parent_is_refused_by_name() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let path = pod.volume().join("a/b");
+    let finished = pod.init(&[&format!("--svid-path={}", path.display())]);
+    finished.failed_with(&["not published", "create the directory", path.to_str().unwrap(), "parent"]);
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_refused_by_name_and_stays() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let path = pod.volume().join("file");
+    std::fs::write(&path, "content").expect("a file");
+    let finished = pod.init(&[&format!("--svid-path={}", path.display())]);
+    finished.failed_with(&[path.to_str().unwrap(), "Not a directory", "--svid-path"]);
+    assert_eq!(std::fs::read_to_string(&path).expect("the file"), "content");
+}
+
+#[test]
+fn a_directory_in_place_of_a_file_is_refused_before_anything_is_written() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    std::fs::create_dir(pod.volume().join("svid-key.pem")).expect("a directory");
+    pod.init(&[]).failed_with(&["svid-key.pem", "Is a directory"]);
+    assert_eq!(names(&pod.volume()), ["svid-key.pem"]);
+}
+
+#[test]
+fn plain_files_of_the_same_names_are_replaced() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent(offer([svid.clone()]));
+    for name in ["svid.pem", "svid-key.pem", "bundle.pem"] {
+        std::fs::write(pod.volume().join(name), "old").expect("a file");
+    }
+    pod.init(&[]).succeeded();
+    pod.wait_for(&svid);
+    assert_eq!(serial(&svid), pod.published_serial().expect("a certificate"));
+}
+
+#[test]
+fn files_that_are_not_ours_are_left_alone() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    std::fs::write(pod.volume().join("app.conf"), "theirs").expect("a file");
+    std::fs::create_dir(pod.volume().join("..2026_11_23_16_40_05.123456789")).expect("a directory");
+    symlink("app.conf", pod.volume().join("link")).expect("a link");
+    let refresh = pod.refresh(&[]);
+    pod.wait_for(&first);
+    agent.reply(offer([second.clone()]));
+    pod.wait_for(&second);
+    refresh.stop();
+    let found = names(&pod.volume());
+    for name in ["app.conf", "..2026_11_23_16_40_05.123456789", "link"] {
+        assert!(found.iter().any(|found| found == name), "{found:?}");
+    }
+}
+
+#[test]
+fn names_that_are_no_longer_in_the_set_disappear() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.init(&["--svid-file-name=tls.crt"]).succeeded();
+    assert!(names(&pod.volume()).contains(&"tls.crt".to_owned()));
+    pod.init(&[]).succeeded();
+    assert!(!names(&pod.volume()).contains(&"tls.crt".to_owned()));
+}
+
+#[test]
+fn what_a_crash_left_is_cleaned_at_the_start() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent(offer([svid.clone()]));
+    pod.init(&[]).succeeded();
+    let leftover = pod.volume().join("..2026-01-01T00-00-00.000000000Z");
+    std::fs::create_dir(&leftover).expect("a directory");
+    std::fs::write(leftover.join("svid-key.pem"), "half a ke").expect("a file");
+    symlink("nowhere", pod.volume().join("..new-link")).expect("a link");
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["nothing written"]);
+    refresh.stop();
+    assert_eq!(names(&pod.volume()).len(), 5);
+    pod.wait_for(&svid);
+}
+
+#[test]
+fn files_inherit_the_group_of_a_setgid_volume() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o2775)).expect("its permissions");
+    let group = if is_root() { crate::pod::NOBODY } else { nix::unistd::getegid().as_raw() };
+    std::os::unix::fs::chown(pod.volume(), None, Some(group)).expect("its group");
+    std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o2775)).expect("its permissions");
+    pod.init(&["--key-file-mode=0440"]).succeeded();
+    assert_eq!(std::fs::metadata(pod.volume().join("svid-key.pem")).expect("a key").gid(), group);
+}
+
+#[test]
+fn a_second_helper_waits_for_the_lock() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent(offer([svid.clone()]));
+    let directory = std::fs::File::open(pod.volume()).expect("a directory");
+    let lock = Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("the lock");
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["another process holds the lock", "retrying"]);
+    assert_eq!(names(&pod.volume()), [""; 0]);
+    drop(lock);
+    pod.wait_for(&svid);
+    refresh.stop();
+}
+
+#[test]
+fn a_directory_that_is_removed_while_refresh_runs_is_made_again() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    let refresh = pod.refresh(&[]);
+    pod.wait_for(&first);
+    std::fs::remove_dir_all(pod.volume()).expect("the volume");
+    agent.reply(offer([second.clone()]));
+    pod.wait_for(&second);
+    refresh.stop();
+}
+
+#[test]
+fn a_failed_publication_is_tried_again_without_a_new_response() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent(offer([svid.clone()]));
+    std::fs::remove_dir(pod.volume()).expect("an empty volume");
+    std::fs::write(pod.volume(), "").expect("a file in its place");
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["ERROR", "Not a directory", "retrying"]);
+    std::fs::remove_file(pod.volume()).expect("the file");
+    pod.wait_for(&svid);
+    refresh.stop();
+}
+
+/// A tmpfs on the pod's volume, unmounted when dropped. Only root may mount.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(volume: &Path, options: &str) -> Self {
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(volume).status();
+        assert!(status.expect("mount runs").success());
+        Self(volume.to_owned())
+    }
+
+    fn remount(&self, options: &str) {
+        let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status();
+        assert!(status.expect("mount runs").success());
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Publishes, breaks the volume, rotates, and asserts that the old set stands until it is mended.
+fn stands_until_mended(break_it: impl Fn(&Tmpfs), mend_it: impl Fn(&Tmpfs), complaint: &[&str]) {
+    if !is_root() {
+        eprintln!("not root: nothing can be mounted");
+        return;
+    }
+    let pod = Pod::new();
+    let tmpfs = Tmpfs::mount(&pod.volume(), "size=256k,mode=0755");
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    let mut refresh: Running = pod.refresh(&[]);
+    pod.wait_for(&first);
+    let before = names(&pod.volume());
+    break_it(&tmpfs);
+    agent.reply(offer([second.clone()]));
+    let mut parts = vec!["ERROR", "retrying"];
+    parts.extend(complaint);
+    refresh.wait_for_log(&parts);
+    pod.wait_for(&first);
+    assert!(before.iter().all(|name| names(&pod.volume()).contains(name)));
+    mend_it(&tmpfs);
+    pod.wait_for(&second);
+    refresh.stop();
+}
+
+#[test]
+fn on_a_full_volume_the_old_set_stands_until_there_is_room() {
+    let filler = |tmpfs: &Tmpfs| tmpfs.0.join("filler");
+    let fill = |tmpfs: &Tmpfs| {
+        let mut file = std::fs::File::create(filler(tmpfs)).expect("a file");
+        while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
+    };
+    let empty = |tmpfs: &Tmpfs| std::fs::remove_file(filler(tmpfs)).expect("the filler");
+    stands_until_mended(fill, empty, &["No space left on device", "sizeLimit"]);
+}
+
+#[test]
+fn on_a_read_only_volume_the_old_set_stands_until_it_is_writable() {
+    stands_until_mended(|tmpfs| tmpfs.remount("ro"), |tmpfs| tmpfs.remount("rw"), &["Read-only file system", "readOnly"]);
+}
+
+#[test]
+fn a_volume_that_the_user_cannot_write_is_refused_with_what_to_set() {
+    if !is_root() {
+        eprintln!("not root: no other user to become");
+        return;
+    }
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let finished = pod.helper(&[]).as_nobody().finish();
+    finished.failed_with(&["Permission denied", pod.volume().to_str().unwrap(), "fsGroup"]);
+    assert_eq!(names(&pod.volume()), [""; 0]);
+}

@@ -1,0 +1,321 @@
+//! `refresh`: follows every rotation, and never gives up.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use grpcio::RpcStatusCode;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::pod::{ID, PATIENCE, Pod, names, offer, wait_until};
+use crate::workload_api_server::authority::Recipe;
+use crate::workload_api_server::fault::Fault;
+use crate::workload_api_server::server::Reply;
+
+#[test]
+fn refresh_publishes_every_rotation() {
+    let pod = Pod::new();
+    let first = pod.mint();
+    let agent = pod.agent(offer([first.clone()]));
+    let refresh = pod.refresh(&[]);
+    pod.wait_for(&first);
+    for _ in 0..5 {
+        let next = pod.mint();
+        agent.reply(offer([next.clone()]));
+        pod.wait_for(&next);
+    }
+    assert_eq!(agent.calls(), 1);
+    refresh.stop();
+}
+
+#[test]
+fn a_new_ca_comes_with_its_first_svid() {
+    let pod = Pod::new();
+    let (first, other) = (pod.mint(), Pod::new().mint());
+    let agent = pod.agent(offer([first.clone()]));
+    let refresh = pod.refresh(&[]);
+    pod.wait_for(&first);
+    agent.reply(offer([other.clone()]));
+    pod.wait_for(&other);
+    refresh.stop();
+}
+
+#[test]
+fn the_same_response_again_writes_nothing() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    let mut refresh = pod.refresh(&[]);
+    pod.wait_for(&first);
+    let directory = std::fs::read_link(pod.volume().join("..data")).expect("a link");
+    agent.reply(offer([first.clone()]));
+    refresh.wait_for_log(&["nothing written"]);
+    assert_eq!(std::fs::read_link(pod.volume().join("..data")).expect("a link"), directory);
+    agent.reply(offer([second.clone()]));
+    pod.wait_for(&second);
+    refresh.stop();
+}
+
+#[test]
+fn refresh_takes_over_the_files_of_init_without_writing() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.init(&[]).succeeded();
+    let before = names(&pod.volume());
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["nothing written"]);
+    refresh.stop();
+    assert_eq!(names(&pod.volume()), before);
+}
+
+#[test]
+fn refresh_restores_files_that_were_tampered_with() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    let refresh = pod.refresh(&[]);
+    pod.wait_for(&svid);
+    std::fs::remove_file(pod.volume().join("svid.pem")).expect("a link");
+    agent.reply(offer([svid.clone()]));
+    pod.wait_for(&svid);
+    refresh.stop();
+}
+
+fn comes_back_after(reply: Reply, times: usize) {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    (0..times).for_each(|_| agent.reply_once(reply.clone()));
+    let refresh = pod.refresh(&[]);
+    pod.wait_for(&svid);
+    refresh.stop();
+}
+
+#[test]
+fn refresh_comes_back_after_unavailable() {
+    comes_back_after(Reply::refuse(RpcStatusCode::UNAVAILABLE), 1);
+    comes_back_after(Reply::refuse(RpcStatusCode::UNAVAILABLE), 3);
+}
+
+#[test]
+fn refresh_comes_back_after_permission_denied() {
+    comes_back_after(Reply::refuse(RpcStatusCode::PERMISSION_DENIED), 1);
+    comes_back_after(Reply::refuse(RpcStatusCode::PERMISSION_DENIED), 3);
+}
+
+#[test]
+fn refresh_comes_back_after_streams_that_are_closed() {
+    comes_back_after(Reply::Close, 3);
+}
+
+fn never_gives_up(code: RpcStatusCode, retry: &str) {
+    let pod = Pod::new();
+    let agent = pod.agent(Reply::refuse(code));
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["answered", retry]);
+    assert!(refresh.is_running());
+    assert!(agent.calls() >= 1);
+    refresh.stop();
+}
+
+#[test]
+fn invalid_argument_is_an_error_and_tried_again_after_a_minute() {
+    never_gives_up(RpcStatusCode::INVALID_ARGUMENT, "retrying in 60000ms");
+}
+
+#[test]
+fn unimplemented_is_an_error_and_tried_again_after_a_minute() {
+    never_gives_up(RpcStatusCode::UNIMPLEMENTED, "retrying in 60000ms");
+}
+
+#[test]
+fn unavailable_for_ever_is_tried_again_for_ever() {
+    let pod = Pod::new();
+    let agent = pod.agent(Reply::refuse(RpcStatusCode::UNAVAILABLE));
+    let refresh = pod.refresh(&[]);
+    agent.wait_for_calls(5, PATIENCE);
+    refresh.stop();
+}
+
+#[test]
+fn a_stream_that_ends_after_a_message_is_called_again() {
+    for end in [Reply::Close, Reply::refuse(RpcStatusCode::UNAVAILABLE)] {
+        let pod = Pod::new();
+        let (first, second) = (pod.mint(), pod.mint());
+        let agent = pod.agent(offer([first.clone()]));
+        let refresh = pod.refresh(&[]);
+        pod.wait_for(&first);
+        agent.reply(end);
+        agent.wait_for_calls(2, PATIENCE);
+        agent.reply(offer([second.clone()]));
+        pod.wait_for(&second);
+        refresh.stop();
+    }
+}
+
+#[test]
+fn refresh_finds_an_agent_that_restarts_on_the_same_path() {
+    let pod = Pod::new();
+    let first = pod.mint();
+    let mut agent = pod.agent(offer([first.clone()]));
+    let mut refresh = pod.refresh(&[]);
+    pod.wait_for(&first);
+    for _ in 0..3 {
+        drop(agent);
+        refresh.wait_for_log(&["cannot connect", "No such file"]);
+        let next = pod.mint();
+        agent = pod.agent(offer([next.clone()]));
+        pod.wait_for(&next);
+        refresh.wait_for_log(&["serves again"]);
+    }
+    refresh.stop();
+}
+
+#[test]
+fn refresh_finds_an_agent_that_comes_back_after_twenty_seconds() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    let mut refresh = pod.refresh(&[]);
+    pod.wait_for(&first);
+    drop(agent);
+    refresh.wait_for_log(&["cannot connect"]);
+    // The absence is what is tested: the program's delays reach their longest.
+    std::thread::sleep(Duration::from_secs(20));
+    let _agent = pod.agent(offer([second.clone()]));
+    pod.wait_for(&second);
+    refresh.stop();
+}
+
+/// An agent in a process of its own, which can be stopped.
+struct AgentProcess(Child);
+
+impl AgentProcess {
+    fn start(socket: &Path, ttl: u64) -> Self {
+        let server = Path::new(env!("CARGO_BIN_EXE_pod-svid-helper")).with_file_name("examples/workload-api-server");
+        let mut command = Command::new(server);
+        command.arg("--socket").arg(socket).arg(format!("--ttl={ttl}")).stdin(Stdio::piped()).stdout(Stdio::null());
+        Self(command.spawn().expect("the server starts; cargo test builds it"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id().try_into().expect("a PID")), signal).expect("a running server");
+    }
+
+    fn command(&mut self, line: &str) {
+        writeln!(self.0.stdin.as_mut().expect("its input"), "{line}").expect("a running server");
+    }
+}
+
+impl Drop for AgentProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_hung_agent_is_called_again_once_the_svid_is_overdue() {
+    let pod = Pod::new();
+    let mut agent = AgentProcess::start(&pod.socket(), 6);
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["published", ID]);
+    agent.signal(Signal::SIGSTOP);
+    refresh.wait_for_log(&["WARN", ID, "due for renewal", "calling the agent again"]);
+    refresh.wait_for_log(&["ERROR", ID, "expired at"]);
+    agent.signal(Signal::SIGCONT);
+    agent.command("rotate");
+    refresh.wait_for_log(&["published", ID]);
+    refresh.stop();
+}
+
+#[test]
+fn a_killed_agent_leaves_a_dead_socket_and_the_next_agent_is_found() {
+    let pod = Pod::new();
+    let agent = AgentProcess::start(&pod.socket(), 3600);
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["published", ID]);
+    agent.signal(Signal::SIGKILL);
+    refresh.wait_for_log(&["no agent listens on it"]);
+    let svid = pod.mint();
+    let _agent = pod.agent(offer([svid.clone()]));
+    pod.wait_for(&svid);
+    refresh.stop();
+}
+
+#[test]
+fn an_svid_that_nobody_renews_expires_with_an_error_and_the_files_stay() {
+    let pod = Pod::new();
+    let svid = pod.authority.mint(&Recipe::for_id(ID).ttl(Duration::from_secs(2)));
+    let _agent = pod.agent(offer([svid.clone()]));
+    let mut refresh = pod.refresh(&[]);
+    pod.wait_for(&svid);
+    refresh.wait_for_log(&["ERROR", "the published SVID", ID, "expired at"]);
+    pod.wait_for(&svid);
+    refresh.stop();
+}
+
+const NO_IDENTITY: &str = "no identity issued";
+
+fn withdrawn() -> Reply {
+    Reply::Refuse(RpcStatusCode::PERMISSION_DENIED, NO_IDENTITY.to_owned())
+}
+
+#[test]
+fn a_withdrawn_identity_is_an_error_and_the_files_stay() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    let mut refresh = pod.refresh(&[]);
+    pod.wait_for(&first);
+    agent.reply(withdrawn());
+    refresh.wait_for_log(&["ERROR", "the identity is withdrawn", NO_IDENTITY, "the files stay"]);
+    pod.wait_for(&first);
+    agent.reply(offer([second.clone()]));
+    pod.wait_for(&second);
+    refresh.stop();
+}
+
+#[test]
+fn a_withdrawn_identity_is_removed_when_told_so() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    let mut refresh = pod.refresh(&["--on-revoked=remove"]);
+    pod.wait_for(&first);
+    agent.reply(withdrawn());
+    refresh.wait_for_log(&["ERROR", "the identity is withdrawn", "the files are removed"]);
+    refresh.wait_for_log(&["removed the files"]);
+    assert_eq!(names(&pod.volume()), [""; 0]);
+    agent.reply(offer([second.clone()]));
+    pod.wait_for(&second);
+    refresh.stop();
+}
+
+#[test]
+fn a_wanted_id_that_is_no_longer_offered_is_withdrawn() {
+    let pod = Pod::new();
+    let first = pod.mint();
+    let agent = pod.agent(offer([first.clone()]));
+    let mut refresh = pod.refresh(&[&format!("--pod-spiffe-id={ID}"), "--on-revoked=remove"]);
+    pod.wait_for(&first);
+    agent.reply(Fault::named("other-id").expect("a known fault").reply(&pod.authority, &Recipe::for_id(ID)));
+    refresh.wait_for_log(&["ERROR", "withdrawn", "does not offer", ID]);
+    wait_until("the files are removed", || names(&pod.volume()).is_empty());
+    refresh.stop();
+}
+
+#[test]
+fn an_agent_that_does_not_know_the_pod_yet_withdraws_nothing() {
+    let pod = Pod::new();
+    let first = pod.mint();
+    let agent = pod.agent(offer([first.clone()]));
+    pod.init(&[]).succeeded();
+    agent.reply(withdrawn());
+    let mut refresh = pod.refresh(&["--on-revoked=remove"]);
+    refresh.wait_for_log(&["WARN", NO_IDENTITY, "retrying"]);
+    pod.wait_for(&first);
+    refresh.stop();
+}

@@ -1,0 +1,106 @@
+//! SIGTERM and SIGINT end refresh at any moment, with success.
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+
+use grpcio::RpcStatusCode;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::pod::{Pod, is_root, offer, wait_until};
+use crate::workload_api_server::server::Reply;
+
+#[test]
+fn both_signals_end_refresh_while_it_waits_in_a_stream() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let pod = Pod::new();
+        let svid = pod.mint();
+        let _agent = pod.agent(offer([svid.clone()]));
+        let mut refresh = pod.refresh(&[]);
+        pod.wait_for(&svid);
+        refresh.signal(signal);
+        let log = refresh.finish();
+        assert!(log.last().is_some_and(|line| line.contains(&format!("stopped by {signal}"))), "{log:?}");
+        pod.wait_for(&svid);
+    }
+}
+
+#[test]
+fn a_signal_ends_refresh_while_no_agent_is_there() {
+    let pod = Pod::new();
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["cannot connect"]);
+    refresh.stop();
+}
+
+#[test]
+fn a_signal_ends_refresh_in_a_backoff_of_a_minute() {
+    let pod = Pod::new();
+    let _agent = pod.agent(Reply::refuse(RpcStatusCode::UNIMPLEMENTED));
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["retrying in 60000ms"]);
+    refresh.stop();
+}
+
+#[test]
+fn a_signal_ends_refresh_while_a_connected_peer_is_silent() {
+    let pod = Pod::new();
+    let listener = UnixListener::bind(pod.socket()).expect("a socket");
+    let refresh = pod.refresh(&[]);
+    let _connection = listener.accept().expect("a connection");
+    refresh.stop();
+}
+
+#[test]
+fn a_signal_ends_refresh_while_a_tcp_connection_is_set_up() {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket};
+    use std::os::fd::AsRawFd;
+    // A queue of one that is full: the next connection stays half open.
+    let queue = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    bind(queue.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).expect("a port");
+    listen(&queue, Backlog::new(0).expect("a backlog")).expect("a listener");
+    let address: SockaddrIn = getsockname(queue.as_raw_fd()).expect("an address");
+    let _first = std::net::TcpStream::connect(("127.0.0.1", address.port())).expect("the one place in the queue");
+    let pod = Pod::new();
+    let mut refresh = pod.refresh(&[&format!("--workload-api-socket=tcp://127.0.0.1:{}", address.port())]);
+    refresh.wait_for_log(&["pod-svid-helper"]);
+    refresh.stop();
+    drop(TcpListener::from(queue));
+}
+
+#[test]
+fn a_signal_ends_refresh_when_its_directory_is_gone() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    let volume = pod.volume().join("deeper");
+    std::fs::create_dir(&volume).expect("a directory");
+    let mut refresh = pod.refresh(&[&format!("--svid-path={}", volume.display())]);
+    refresh.wait_for_log(&["published"]);
+    std::fs::remove_dir_all(pod.volume()).expect("the volume");
+    agent.reply(offer([pod.mint()]));
+    refresh.wait_for_log(&["ERROR", "deeper", "retrying"]);
+    refresh.stop();
+}
+
+#[test]
+fn a_signal_ends_refresh_as_process_one() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent(offer([svid.clone()]));
+    let mut namespace = vec!["--pid", "--fork", "--kill-child"];
+    if !is_root() {
+        namespace.push("--map-root-user");
+    }
+    let mut unshare = pod.helper(&["--mode=refresh"]).through("unshare", &namespace).start();
+    pod.wait_for(&svid);
+    let children = format!("/proc/{0}/task/{0}/children", unshare.pid());
+    let mut helper = None;
+    wait_until("the helper is a child of unshare", || {
+        helper = std::fs::read_to_string(&children).ok().and_then(|pids| pids.trim().parse().ok());
+        helper.is_some()
+    });
+    kill(Pid::from_raw(helper.expect("a PID")), Signal::SIGTERM).expect("a running helper");
+    let log = unshare.finish();
+    assert!(log.last().is_some_and(|line| line.contains("stopped by SIGTERM")), "{log:?}");
+}
