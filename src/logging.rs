@@ -108,7 +108,8 @@ impl Repetition {
                 (level, format!(" (the same for {lasted}s, {} times)", state.times))
             }
             _ => {
-                self.current = Some(State { message: message.to_owned(), since: now, reported: now, times: 1 });
+                self.current =
+                    Some(State { message: message.to_owned(), since: now, reported: now, times: 1 });
                 (level, String::new())
             }
         }

@@ -40,7 +40,7 @@ fn run(options: &Options) -> ExitCode {
         }
     };
     log::info!(
-        "pod-svid-helper {}: {:?} from {} to {}",
+        "pod-svid-helper {}: {} from {} to {}",
         env!("CARGO_PKG_VERSION"),
         options.mode,
         options.workload_api_socket,

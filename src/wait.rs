@@ -56,9 +56,8 @@ impl Waiter {
         mask.add(Signal::SIGINT);
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let doorbell = Arc::new(Doorbell(EventFd::from_flags(
-            EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
-        )?));
+        let doorbell =
+            Arc::new(Doorbell(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?));
         let waker = Waker::from(doorbell.clone());
         Ok(Self { signals, stopped: None.into(), doorbell, waker })
     }
@@ -97,10 +96,7 @@ impl Waiter {
         loop {
             self.check_for_stop()?;
             let left = deadline.saturating_duration_since(Instant::now());
-            let mut fds = [
-                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-                PollFd::new(fd, events),
-            ];
+            let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN), PollFd::new(fd, events)];
             // An error here (EINTR) has no answer but to look again.
             if poll(&mut fds, poll_timeout(left)).is_ok() && fds[1].any().unwrap_or(false) {
                 return Ok(());

@@ -39,10 +39,12 @@ impl X509Context {
     pub fn select(mut self, wanted: Option<&SpiffeId>) -> Result<X509Svid, NotOffered> {
         let index = match wanted {
             None => 0,
-            Some(wanted) => self.svids.iter().position(|svid| svid.id() == wanted).ok_or_else(|| NotOffered {
-                wanted: wanted.clone(),
-                offered: self.svids.iter().map(|svid| svid.id().clone()).collect(),
-            })?,
+            Some(wanted) => {
+                self.svids.iter().position(|svid| svid.id() == wanted).ok_or_else(|| NotOffered {
+                    wanted: wanted.clone(),
+                    offered: self.svids.iter().map(|svid| svid.id().clone()).collect(),
+                })?
+            }
         };
         Ok(self.svids.swap_remove(index))
     }

@@ -35,9 +35,15 @@ impl PrivateKey {
         let belongs = match (algorithm.oid, algorithm.parameters_oid().ok()) {
             (RSA, _) => rsa_belongs(private, public)?,
             (ED25519, _) => ed25519_belongs(private, public)?,
-            (EC, Some(P256)) => ec_belongs::<p256::SecretKey, p256::PublicKey>(private, public, |k| k.public_key())?,
-            (EC, Some(P384)) => ec_belongs::<p384::SecretKey, p384::PublicKey>(private, public, |k| k.public_key())?,
-            (EC, Some(P521)) => ec_belongs::<p521::SecretKey, p521::PublicKey>(private, public, |k| k.public_key())?,
+            (EC, Some(P256)) => {
+                ec_belongs::<p256::SecretKey, p256::PublicKey>(private, public, |k| k.public_key())?
+            }
+            (EC, Some(P384)) => {
+                ec_belongs::<p384::SecretKey, p384::PublicKey>(private, public, |k| k.public_key())?
+            }
+            (EC, Some(P521)) => {
+                ec_belongs::<p521::SecretKey, p521::PublicKey>(private, public, |k| k.public_key())?
+            }
             _ => return Err(KeyFlaw::UnknownType),
         };
         match belongs {
@@ -60,7 +66,10 @@ fn rsa_belongs(private: PrivateKeyInfoRef<'_>, public: SubjectPublicKeyInfoRef<'
     Ok(private.modulus == public.modulus && private.public_exponent == public.public_exponent)
 }
 
-fn ed25519_belongs(private: PrivateKeyInfoRef<'_>, public: SubjectPublicKeyInfoRef<'_>) -> Result<bool, KeyFlaw> {
+fn ed25519_belongs(
+    private: PrivateKeyInfoRef<'_>,
+    public: SubjectPublicKeyInfoRef<'_>,
+) -> Result<bool, KeyFlaw> {
     // RFC 8410, section 7: an OCTET STRING within the OCTET STRING.
     let seed = <&OctetStringRef>::from_der(private.private_key.as_bytes()).map_err(|_| KeyFlaw::NotPkcs8)?;
     let seed = seed.as_bytes().try_into().map_err(|_| KeyFlaw::NotPkcs8)?;

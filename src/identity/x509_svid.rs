@@ -89,12 +89,14 @@ impl X509Svid {
         check_chain(&id, &chain).map_err(in_field(CHAIN))?;
         let leaf = chain[0].fields();
         let validity = leaf.validity();
-        let (not_before, not_after) = (validity.not_before.to_system_time(), validity.not_after.to_system_time());
+        let (not_before, not_after) =
+            (validity.not_before.to_system_time(), validity.not_after.to_system_time());
         let serial = leaf.serial_number().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         let public = leaf.subject_public_key_info().to_der();
         let public = public.map_err(|_| Flaw::Key(KeyFlaw::UnknownType)).map_err(in_field(CHAIN))?;
         let key = PrivateKey::parse(offered.key, &public).map_err(Flaw::Key).map_err(in_field(KEY))?;
-        let bundle = X509Bundle::parse(&offered.bundle).map_err(Flaw::Certificate).map_err(in_field(BUNDLE))?;
+        let bundle =
+            X509Bundle::parse(&offered.bundle).map_err(Flaw::Certificate).map_err(in_field(BUNDLE))?;
         Ok(Self {
             id,
             hint: offered.hint,
@@ -132,7 +134,8 @@ fn check_chain(id: &SpiffeId, chain: &[Certificate]) -> Result<(), Flaw> {
     let (leaf, intermediates) = chain.split_first().ok_or(Flaw::Certificate(CertificateFlaw::None))?;
     check_leaf(id, leaf)?;
     for (position, certificate) in intermediates.iter().enumerate() {
-        let signs = certificate.key_usage().map_err(Flaw::Certificate)?.is_some_and(|usage| usage.key_cert_sign());
+        let signs =
+            certificate.key_usage().map_err(Flaw::Certificate)?.is_some_and(|usage| usage.key_cert_sign());
         if !signs || !certificate.is_ca().map_err(Flaw::Certificate)? {
             return Err(Flaw::NotAnAuthority { index: position + 1 });
         }

@@ -59,7 +59,10 @@ fn fetch(options: &Options, waiter: &Waiter, deadline: Instant) -> Result<X509Sv
             }
             Event::Interrupted(Interrupt::Stop(signal)) => return Err(InitError::Stopped(signal)),
             Event::Interrupted(Interrupt::Deadline) => {
-                let silent = format!("{} accepted the call and said nothing (is the agent stopped or overloaded?)", options.workload_api_socket);
+                let silent = format!(
+                    "{} accepted the call and said nothing (is the agent stopped or overloaded?)",
+                    options.workload_api_socket
+                );
                 let undelivered = matches!(watch.open_call(), Some((_, false)));
                 let problem = problem.filter(|_| !undelivered).unwrap_or(silent);
                 return Err(InitError::TimedOut { timeout: options.init_timeout.0, problem });
@@ -74,7 +77,10 @@ fn fetch(options: &Options, waiter: &Waiter, deadline: Instant) -> Result<X509Sv
 pub enum InitError {
     /// What the agent said is final.
     Refused(Failure),
-    TimedOut { timeout: Duration, problem: String },
+    TimedOut {
+        timeout: Duration,
+        problem: String,
+    },
     Publish(PublishError),
     Stopped(StopSignal),
 }

@@ -92,7 +92,8 @@ impl<'a> Refresh<'a> {
     /// When the next thing is to be done even if the agent stays silent.
     fn wake_at(&self) -> Instant {
         let sleep = Instant::now() + LONGEST_SLEEP;
-        let expiry = self.svid.as_ref().map(|svid| time_left(svid.not_after())).filter(|left| !left.is_zero());
+        let expiry =
+            self.svid.as_ref().map(|svid| time_left(svid.not_after())).filter(|left| !left.is_zero());
         [self.due.map(|due| due.at), self.hang_up_at(), expiry.map(|left| Instant::now() + left)]
             .into_iter()
             .flatten()
@@ -116,7 +117,9 @@ impl<'a> Refresh<'a> {
     fn discard(&mut self, unusable: &Unusable) {
         match (unusable, &self.svid) {
             (Unusable::NotOffered(_), Some(_)) => self.revoked(&unusable.to_string()),
-            _ => self.report_call(Level::Error, &unusable.to_string(), "waiting for the agent's next response"),
+            _ => {
+                self.report_call(Level::Error, &unusable.to_string(), "waiting for the agent's next response")
+            }
         }
     }
 
@@ -166,7 +169,11 @@ impl<'a> Refresh<'a> {
         let retry_in = self.write_backoff.advance();
         self.due = Some(Due { at: Instant::now() + retry_in, ..due });
         let (level, reminder) = self.write_trouble.report(Level::Error, &error.to_string());
-        log::log!(level, "{error}; the files there stay as they are, retrying in {}ms{reminder}", retry_in.as_millis());
+        log::log!(
+            level,
+            "{error}; the files there stay as they are, retrying in {}ms{reminder}",
+            retry_in.as_millis()
+        );
     }
 
     /// When an open call has been silent for too long.
@@ -189,9 +196,17 @@ impl<'a> Refresh<'a> {
         let message = match &self.svid {
             Some(svid) if time_left(svid.overdue_at()).is_zero() => {
                 self.overdue_backoff.advance();
-                format!("the SVID of {} is due for renewal (it expires at {}) and no new one comes", svid.id(), rfc3339(svid.not_after(), 0))
+                format!(
+                    "the SVID of {} is due for renewal (it expires at {}) and no new one comes",
+                    svid.id(),
+                    rfc3339(svid.not_after(), 0)
+                )
             }
-            _ => format!("{} has sent nothing usable for {}s", self.options.workload_api_socket, SILENT_CALL.as_secs()),
+            _ => format!(
+                "{} has sent nothing usable for {}s",
+                self.options.workload_api_socket,
+                SILENT_CALL.as_secs()
+            ),
         };
         self.watch.hang_up();
         self.report_call(Level::Warn, &message, "calling the agent again");

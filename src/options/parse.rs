@@ -28,8 +28,8 @@ pub fn parse(
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(UsageError::other)? {
         match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Request::Help),
-            Arg::Long("version") | Arg::Short('V') => return Ok(Request::Version),
+            Arg::Long("help") | Arg::Short('h') => return without_value(&mut parser, Request::Help),
+            Arg::Long("version") | Arg::Short('V') => return without_value(&mut parser, Request::Version),
             Arg::Long(name) => {
                 let row = TABLE.iter().find(|row| row.name() == name);
                 let row = row.ok_or_else(|| UsageError::unknown(&format!("--{name}")))?;
@@ -43,6 +43,15 @@ pub fn parse(
     let options = Options::from_sources(&sources)?;
     options.check()?;
     Ok(Request::Run(Box::new(options)))
+}
+
+fn without_value(parser: &mut lexopt::Parser, request: Request) -> Result<Request, UsageError> {
+    match parser.optional_value() {
+        None => Ok(request),
+        Some(value) => {
+            Err(UsageError::Other(format!("--help and --version take no value, not {:?}", lossy(&value))))
+        }
+    }
 }
 
 /// Where values come from.
@@ -68,7 +77,8 @@ impl Sources<'_> {
             (None, None, Some(unset)) => return Ok(unset),
             (None, None, None) => return Err(UsageError::MissingValue { row }),
         };
-        let bad = |rule: String| UsageError::BadValue { source: source.clone(), value: value.clone(), row, rule };
+        let bad =
+            |rule: String| UsageError::BadValue { source: source.clone(), value: value.clone(), row, rule };
         let text = value.to_str().ok_or_else(|| bad("it is not valid UTF-8".to_owned()))?;
         T::read(text).map_err(bad)
     }
@@ -127,7 +137,9 @@ impl fmt::Display for UsageError {
             Self::Unknown { given, nearest: Some(nearest) } => {
                 write!(f, "there is no option {given:?}; did you mean {nearest}?")
             }
-            Self::Unknown { given, nearest: None } => write!(f, "there is no option {given:?}; --help lists them"),
+            Self::Unknown { given, nearest: None } => {
+                write!(f, "there is no option {given:?}; --help lists them")
+            }
             Self::Stray(argument) => {
                 write!(f, "unexpected argument {:?}; every option is --name=value", lossy(argument))
             }

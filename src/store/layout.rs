@@ -26,7 +26,12 @@ pub struct PemLayout {
 
 impl PemLayout {
     /// Encodes DER blobs as the files of this layout: the chain leaf first, the key in PKCS#8.
-    pub fn files(&self, chain: &[Vec<u8>], key: &[u8], bundle: &[Vec<u8>]) -> Result<Vec<File>, der::pem::Error> {
+    pub fn files(
+        &self,
+        chain: &[Vec<u8>],
+        key: &[u8],
+        bundle: &[Vec<u8>],
+    ) -> Result<Vec<File>, der::pem::Error> {
         let certificates = |ders: &[Vec<u8>]| pem::encode(Label::Certificate, ders.iter().map(Vec::as_slice));
         let file = |name: &FileName, mode, contents| File { name: name.clone(), mode, contents };
         Ok(vec![
@@ -52,7 +57,8 @@ impl FromStr for FileName {
 
     fn from_str(text: &str) -> Result<Self, InvalidFileName> {
         // A leading dot is kept for the hidden directories behind the names.
-        let plain = !text.is_empty() && text.len() <= 255 && !text.starts_with('.') && !text.contains(['/', '\0']);
+        let plain =
+            !text.is_empty() && text.len() <= 255 && !text.starts_with('.') && !text.contains(['/', '\0']);
         plain.then(|| Self(text.to_owned())).ok_or(InvalidFileName)
     }
 }

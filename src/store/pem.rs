@@ -22,7 +22,10 @@ impl Label {
 
 /// Encodes each of the DER blobs as a block, one behind the other. The encoder's time does not
 /// depend on the bytes, and every copy of the text is wiped when dropped.
-pub fn encode<'a>(label: Label, ders: impl IntoIterator<Item = &'a [u8]>) -> Result<Zeroizing<Vec<u8>>, pem::Error> {
+pub fn encode<'a>(
+    label: Label,
+    ders: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<Zeroizing<Vec<u8>>, pem::Error> {
     let block = |der| pem::encode_string(label.as_str(), LineEnding::LF, der).map(Zeroizing::new);
     let blocks = ders.into_iter().map(block).collect::<Result<Vec<_>, _>>()?;
     // Sized once: a buffer that grows leaves copies of a key behind.

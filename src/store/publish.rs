@@ -175,9 +175,14 @@ impl Locked<'_> {
     fn check_names(&self, files: &[File]) -> Result<(), StoreError> {
         for name in files.iter().map(|file| file.name.as_str()).chain([DATA]) {
             let kind = self.kind(name).map_err(|cause| self.error("look at", name, cause))?;
-            let taken = kind == Some(SFlag::S_IFDIR) || (name == DATA && kind.is_some_and(|k| k != SFlag::S_IFLNK));
+            let taken =
+                kind == Some(SFlag::S_IFDIR) || (name == DATA && kind.is_some_and(|k| k != SFlag::S_IFLNK));
             if taken {
-                return Err(self.error("replace", name, if kind == Some(SFlag::S_IFDIR) { Errno::EISDIR } else { Errno::EEXIST }));
+                return Err(self.error(
+                    "replace",
+                    name,
+                    if kind == Some(SFlag::S_IFDIR) { Errno::EISDIR } else { Errno::EEXIST },
+                ));
             }
         }
         Ok(())
@@ -189,8 +194,9 @@ impl Locked<'_> {
         let directory = self.open_directory(generation, OFlag::O_NOFOLLOW).map_err(fail)?;
         open_to_readers(&directory).map_err(fail)?;
         for file in files {
-            write_file(&directory, file)
-                .map_err(|error| self.error("write", &format!("{generation}/{}", file.name), errno(&error)))?;
+            write_file(&directory, file).map_err(|error| {
+                self.error("write", &format!("{generation}/{}", file.name), errno(&error))
+            })?;
         }
         sync(&directory).map_err(|cause| self.error("sync", generation, cause))
     }
@@ -312,7 +318,8 @@ fn holds_file(directory: &OwnedFd, file: &File) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let Ok(fd) = openat(directory, file.name.as_str(), flags, Mode::empty()) else { return false };
     let same_shape = fstat(&fd).is_ok_and(|stat| {
-        stat.st_mode & 0o7777 == file.mode.bits() && u64::try_from(stat.st_size) == Ok(file.contents.len() as u64)
+        stat.st_mode & 0o7777 == file.mode.bits()
+            && u64::try_from(stat.st_size) == Ok(file.contents.len() as u64)
     });
     // One byte of room more than is expected, so that the buffer never grows and leaves a copy.
     let mut found = Zeroizing::new(Vec::with_capacity(file.contents.len() + 1));
@@ -348,8 +355,14 @@ fn errno(error: &io::Error) -> Errno {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreError {
     /// Another process holds the directory's lock.
-    Busy { path: PathBuf },
-    Failed { action: &'static str, path: PathBuf, cause: Errno },
+    Busy {
+        path: PathBuf,
+    },
+    Failed {
+        action: &'static str,
+        path: PathBuf,
+        cause: Errno,
+    },
 }
 
 impl StoreError {
@@ -364,7 +377,11 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy { path } => {
-                write!(f, "another process holds the lock of {}: is a second helper writing there?", path.display())
+                write!(
+                    f,
+                    "another process holds the lock of {}: is a second helper writing there?",
+                    path.display()
+                )
             }
             Self::Failed { action, path, cause } => {
                 write!(f, "cannot {action} {}: {}", path.display(), cause.desc())?;
@@ -380,7 +397,9 @@ impl fmt::Display for StoreError {
 fn hint(cause: Errno) -> &'static str {
     match cause {
         Errno::ENOENT => "does its parent directory exist, and is the volume mounted here?",
-        Errno::EACCES | Errno::EPERM => "does this process's user own the directory, or its group have write permission? in a pod, set fsGroup",
+        Errno::EACCES | Errno::EPERM => {
+            "does this process's user own the directory, or its group have write permission? in a pod, set fsGroup"
+        }
         Errno::EROFS => "is the volume mounted with readOnly: true?",
         Errno::ENOSPC | Errno::EDQUOT => "make room, or raise the volume's sizeLimit",
         Errno::ENOTDIR => "--svid-path must be a directory",
@@ -395,7 +414,8 @@ mod tests {
     #[test]
     fn only_names_in_the_very_form_of_ours_count_as_ours() {
         assert!(is_generation_name(&generation_name(SystemTime::now())));
-        for other in ["..data", "..2026_11_23_16_40_05.123456789", "2026-11-23T16-40-05.123456789Z", "..", ""] {
+        for other in ["..data", "..2026_11_23_16_40_05.123456789", "2026-11-23T16-40-05.123456789Z", "..", ""]
+        {
             assert!(!is_generation_name(other), "{other}");
         }
     }

@@ -52,10 +52,17 @@ impl Client {
     }
 
     /// Connects anew and calls `FetchX509SVID`.
-    pub fn fetch_x509_svid(&mut self, waiter: &Waiter, deadline: Instant) -> Result<X509SvidStream, CallError> {
+    pub fn fetch_x509_svid(
+        &mut self,
+        waiter: &Waiter,
+        deadline: Instant,
+    ) -> Result<X509SvidStream, CallError> {
         let channel = self.connect(waiter, deadline)?;
         let not_called = |error: GrpcError| {
-            CallError::Failed(Failure::NotCalled { endpoint: self.endpoint.clone(), cause: error.to_string() })
+            CallError::Failed(Failure::NotCalled {
+                endpoint: self.endpoint.clone(),
+                cause: error.to_string(),
+            })
         };
         let mut metadata = MetadataBuilder::with_capacity(1);
         metadata.add_str(SECURITY_HEADER.0, SECURITY_HEADER.1).map_err(not_called)?;
@@ -73,7 +80,8 @@ impl Client {
                 CallError::Failed(Failure::Unreachable { endpoint: self.endpoint.clone(), cause })
             }
         })?;
-        let environment = self.environment.get_or_insert_with(|| Arc::new(EnvBuilder::new().cq_count(1).build()));
+        let environment =
+            self.environment.get_or_insert_with(|| Arc::new(EnvBuilder::new().cq_count(1).build()));
         let builder = ChannelBuilder::new(environment.clone())
             .default_authority("localhost")
             .max_receive_message_len(MAX_MESSAGE_MIB << 20)

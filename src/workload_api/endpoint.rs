@@ -124,7 +124,9 @@ impl fmt::Display for InvalidEndpoint {
             Self::PathTooLong(length) => {
                 write!(f, "the path has {length} bytes, and a Unix socket's has at most {MAX_UNIX_PATH}")
             }
-            Self::TcpAuthority => f.write_str("a tcp URI takes an IP address (no name) and a port from 1 to 65535"),
+            Self::TcpAuthority => {
+                f.write_str("a tcp URI takes an IP address (no name) and a port from 1 to 65535")
+            }
             Self::TcpPath => f.write_str("a tcp URI takes no path, not even a closing slash"),
         }
     }

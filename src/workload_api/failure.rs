@@ -57,7 +57,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable { endpoint, cause } => {
-                write!(f, "cannot connect to {endpoint}: {} ({})", cause.desc(), unreachable_hint(endpoint, *cause))
+                write!(
+                    f,
+                    "cannot connect to {endpoint}: {} ({})",
+                    cause.desc(),
+                    unreachable_hint(endpoint, *cause)
+                )
             }
             Self::Refused { endpoint, code, message } => {
                 write!(f, "the Workload API at {endpoint} answered {}", status_name(*code))?;
@@ -83,7 +88,9 @@ fn unreachable_hint(endpoint: &Endpoint, cause: Errno) -> &'static str {
     let is = |kind: fn(&std::fs::FileType) -> bool| metadata.as_ref().is_ok_and(|m| kind(&m.file_type()));
     match cause {
         Errno::ENOENT => "is the agent running, and is its socket's directory mounted here?",
-        Errno::EACCES => "this process's user needs write permission on the socket and search permission on its directories",
+        Errno::EACCES => {
+            "this process's user needs write permission on the socket and search permission on its directories"
+        }
         Errno::EAGAIN => "the agent accepts no connections: it is overloaded or stopped",
         _ if is(std::fs::FileType::is_dir) => "this is a directory, not a socket",
         _ if is(std::fs::FileType::is_file) => "this is a file, not a socket",
@@ -97,11 +104,15 @@ fn refusal_hint(code: RpcStatusCode, message: &str) -> &'static str {
         RpcStatusCode::PERMISSION_DENIED => {
             "no registration entry for this process has reached the agent: do the entry's selectors match this pod?"
         }
-        RpcStatusCode::UNAVAILABLE => "the agent is starting, stopping or overloaded, or what listens there is no Workload API",
+        RpcStatusCode::UNAVAILABLE => {
+            "the agent is starting, stopping or overloaded, or what listens there is no Workload API"
+        }
         RpcStatusCode::INVALID_ARGUMENT => {
             "the agent did not accept the call itself; if a proxy stands between, does it pass the metadata workload.spiffe.io on?"
         }
-        RpcStatusCode::UNIMPLEMENTED => "what listens there does not serve X.509-SVIDs; is this the agent's workload socket?",
+        RpcStatusCode::UNIMPLEMENTED => {
+            "what listens there does not serve X.509-SVIDs; is this the agent's workload socket?"
+        }
         RpcStatusCode::RESOURCE_EXHAUSTED if message.contains("larger than max") => MAX_MESSAGE_HINT,
         _ => "",
     }

@@ -55,7 +55,9 @@ fn every_form_of_a_unix_address_reaches_the_agent() {
     let _agent = pod.agent(offer([pod.mint()]));
     let path = pod.socket();
     let path = path.display();
-    for address in [format!("{path}"), format!("unix:{path}"), format!("unix://{path}"), format!("UNIX://{path}")] {
+    for address in
+        [format!("{path}"), format!("unix:{path}"), format!("unix://{path}"), format!("UNIX://{path}")]
+    {
         pod.init(&[&format!("--workload-api-socket={address}")]).succeeded();
     }
 }
@@ -76,7 +78,12 @@ fn hopeless_init(pod: &Pod, arguments: &[&str]) -> Finished {
 fn a_missing_socket_is_named_with_what_to_check() {
     let pod = Pod::new();
     let socket = pod.socket();
-    hopeless_init(&pod, &[]).failed_with(&["no SVID within 300ms", socket.to_str().unwrap(), "No such file", "mounted"]);
+    hopeless_init(&pod, &[]).failed_with(&[
+        "no SVID within 300ms",
+        socket.to_str().unwrap(),
+        "No such file",
+        "mounted",
+    ]);
 }
 
 #[test]
@@ -142,7 +149,8 @@ fn a_peer_that_accepts_and_says_nothing_is_named_as_that() {
 #[test]
 fn a_tcp_port_on_which_nobody_listens_is_named() {
     let pod = Pod::new();
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
     let address = format!("tcp://127.0.0.1:{port}");
     let argument = format!("--workload-api-socket={address}");
     hopeless_init(&pod, &[&argument]).failed_with(&[&address, "Connection refused"]);

@@ -53,7 +53,11 @@ fn a_key_that_every_user_can_read_is_written_with_a_warning() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
     let finished = pod.init(&["--key-file-mode=0444"]).succeeded();
-    assert!(finished.log.contains("WARN  --key-file-mode=0444 lets every user read the private key"), "{}", finished.log);
+    assert!(
+        finished.log.contains("WARN  --key-file-mode=0444 lets every user read the private key"),
+        "{}",
+        finished.log
+    );
     assert_eq!(mode_of(&pod.volume().join("svid-key.pem")), 0o444);
 }
 

@@ -12,8 +12,15 @@ fn a_text_line_has_a_utc_time_a_level_and_a_message() {
     let log = pod.init(&[]).succeeded().log;
     for line in log.lines() {
         let (time, rest) = line.split_once(' ').expect("a time");
-        assert_eq!((time.len(), &time[10..11], &time[23..]), ("2026-11-23T16:40:05.123Z".len(), "T", "Z"), "{line}");
-        assert!(["ERROR ", "WARN  ", "INFO  ", "DEBUG "].iter().any(|level| rest.starts_with(level)), "{line}");
+        assert_eq!(
+            (time.len(), &time[10..11], &time[23..]),
+            ("2026-11-23T16:40:05.123Z".len(), "T", "Z"),
+            "{line}"
+        );
+        assert!(
+            ["ERROR ", "WARN  ", "INFO  ", "DEBUG "].iter().any(|level| rest.starts_with(level)),
+            "{line}"
+        );
     }
 }
 
@@ -23,8 +30,10 @@ fn a_json_line_is_an_object_with_time_level_message_and_fields() {
     let svid = pod.mint();
     let _agent = pod.agent(offer([svid.clone()]));
     let log = pod.init(&["--log-format=json"]).succeeded().log;
-    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let published = lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.starts_with("published")));
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let published =
+        lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.starts_with("published")));
     let published = published.expect("a line about the publication");
     assert_eq!(published["level"], "info");
     assert!(published["time"].as_str().is_some_and(|time| time.ends_with('Z')));

@@ -54,7 +54,10 @@ fn a_value_that_is_not_utf8_is_refused() {
 
 #[test]
 fn a_bad_variable_is_refused_by_its_own_name() {
-    Helper::new().variable("HELPER_MODE", "once").finish().refused_with(&["HELPER_MODE takes init or refresh", "\"once\""]);
+    Helper::new()
+        .variable("HELPER_MODE", "once")
+        .finish()
+        .refused_with(&["HELPER_MODE takes init or refresh", "\"once\""]);
 }
 
 #[test]
@@ -135,13 +138,18 @@ fn help_names_every_option_its_variable_and_its_default() {
     for row in pod_svid_helper::options::table::TABLE {
         assert!(help.contains(&format!("--{} {}", row.name(), row.placeholder)), "{}", row.name());
         assert!(help.contains(&row.variable()), "{}", row.name());
-        assert!(row.default.is_none_or(|default| help.contains(&format!("(default {default})"))), "{}", row.name());
+        assert!(
+            row.default.is_none_or(|default| help.contains(&format!("(default {default})"))),
+            "{}",
+            row.name()
+        );
     }
 }
 
 #[test]
 fn the_readme_quotes_the_help() {
     let help = Helper::new().argument("--help").finish().succeeded().stdout;
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
     assert!(readme.contains(&format!("```text\n{help}```\n")), "copy the output of --help into README.md");
 }

@@ -33,7 +33,8 @@ pub struct Pod {
 impl Pod {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("pod").tempdir().expect("a directory");
-        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("its permissions");
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755))
+            .expect("its permissions");
         std::fs::create_dir(directory.path().join("svids")).expect("a volume");
         Self { directory, authority: Authority::new("example.org") }
     }
@@ -78,7 +79,9 @@ impl Pod {
 
     /// Waits until the volume holds the SVID, with its key and bundle.
     pub fn wait_for(&self, svid: &X509SVID) {
-        wait_until(&format!("{} is published", serial(svid)), || self.published_serial() == Some(serial(svid)));
+        wait_until(&format!("{} is published", serial(svid)), || {
+            self.published_serial() == Some(serial(svid))
+        });
         let set = Published::read(&self.volume());
         assert_eq!(set.chain(), svid.x509_svid);
         assert_eq!(set.key(), svid.x509_svid_key);
@@ -109,7 +112,8 @@ pub fn serial(svid: &X509SVID) -> String {
 fn serial_of_der(chain: &[u8]) -> String {
     use der::Reader;
     let mut reader = der::SliceReader::new(chain).expect("DER");
-    let leaf = CertificateInner::<Raw>::from_der(reader.tlv_bytes().expect("a certificate")).expect("a certificate");
+    let leaf =
+        CertificateInner::<Raw>::from_der(reader.tlv_bytes().expect("a certificate")).expect("a certificate");
     let serial = leaf.tbs_certificate().serial_number().as_bytes();
     serial.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -163,7 +167,8 @@ pub fn ders(pem: &str, label: &str) -> Vec<u8> {
 /// Names in a directory, sorted.
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).expect("a directory");
-    let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
     names.sort();
     names
 }
@@ -236,7 +241,9 @@ impl Helper {
         let mut child = self.command.spawn().expect("the helper starts");
         let stderr = BufReader::new(child.stderr.take().expect("its stderr"));
         let (sender, lines) = channel();
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
         Running { child, lines, log: Vec::new(), read: 0 }
     }
 }
@@ -307,8 +314,12 @@ impl Running {
             }
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.log.push(line),
-                Err(RecvTimeoutError::Timeout) => panic!("waited {PATIENCE:?} for {parts:?}:\n{}", self.log.join("\n")),
-                Err(RecvTimeoutError::Disconnected) => panic!("the log ended before {parts:?}:\n{}", self.log.join("\n")),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("waited {PATIENCE:?} for {parts:?}:\n{}", self.log.join("\n"))
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("the log ended before {parts:?}:\n{}", self.log.join("\n"))
+                }
             }
         }
     }

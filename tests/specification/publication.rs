@@ -19,7 +19,10 @@ fn the_names_lead_through_data_to_one_hidden_directory() {
     assert!(target.starts_with("..2") && target.ends_with('Z'), "{target}");
     assert_eq!(names(&pod.volume()), [target, "..data", "bundle.pem", "svid-key.pem", "svid.pem"]);
     for name in ["bundle.pem", "svid-key.pem", "svid.pem"] {
-        assert_eq!(std::fs::read_link(pod.volume().join(name)).expect("a link"), Path::new("..data").join(name));
+        assert_eq!(
+            std::fs::read_link(pod.volume().join(name)).expect("a link"),
+            Path::new("..data").join(name)
+        );
     }
 }
 
@@ -54,7 +57,9 @@ fn a_reader_never_finds_a_key_beside_another_keys_certificate() {
             wait_until("the rotation is published", || pod.published_serial().as_ref() == Some(&serial));
         }
         done.store(true, Ordering::Relaxed);
-        readers.map(|reader| assert!(reader.join().expect("a reader without a mismatch") > 0));
+        for reader in readers {
+            assert!(reader.join().expect("a reader without a mismatch") > 0);
+        }
     });
     assert_eq!(names(&pod.volume()).len(), 5);
     refresh.stop();
@@ -273,7 +278,11 @@ fn on_a_full_volume_the_old_set_stands_until_there_is_room() {
 
 #[test]
 fn on_a_read_only_volume_the_old_set_stands_until_it_is_writable() {
-    stands_until_mended(|tmpfs| tmpfs.remount("ro"), |tmpfs| tmpfs.remount("rw"), &["Read-only file system", "readOnly"]);
+    stands_until_mended(
+        |tmpfs| tmpfs.remount("ro"),
+        |tmpfs| tmpfs.remount("rw"),
+        &["Read-only file system", "readOnly"],
+    );
 }
 
 #[test]

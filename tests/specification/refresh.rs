@@ -194,9 +194,15 @@ struct AgentProcess(Child);
 
 impl AgentProcess {
     fn start(socket: &Path, ttl: u64) -> Self {
-        let server = Path::new(env!("CARGO_BIN_EXE_pod-svid-helper")).with_file_name("examples/workload-api-server");
+        let server =
+            Path::new(env!("CARGO_BIN_EXE_pod-svid-helper")).with_file_name("examples/workload-api-server");
         let mut command = Command::new(server);
-        command.arg("--socket").arg(socket).arg(format!("--ttl={ttl}")).stdin(Stdio::piped()).stdout(Stdio::null());
+        command
+            .arg("--socket")
+            .arg(socket)
+            .arg(format!("--ttl={ttl}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null());
         Self(command.spawn().expect("the server starts; cargo test builds it"))
     }
 

@@ -76,7 +76,8 @@ fn a_fresh_svid_beside_an_expired_one_is_published() {
     use std::time::Duration;
     let pod = Pod::new();
     let fresh = pod.mint();
-    let expired = pod.authority.mint(&Recipe::for_id("spiffe://example.org/other").expired_for(Duration::from_secs(5)));
+    let expired =
+        pod.authority.mint(&Recipe::for_id("spiffe://example.org/other").expired_for(Duration::from_secs(5)));
     let _agent = pod.agent(offer([expired, fresh.clone()]));
     pod.init(&[&format!("--pod-spiffe-id={ID}")]).succeeded();
     pod.wait_for(&fresh);

@@ -53,14 +53,18 @@ fn a_signal_ends_refresh_while_a_connected_peer_is_silent() {
 
 #[test]
 fn a_signal_ends_refresh_while_a_tcp_connection_is_set_up() {
-    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket};
+    use nix::sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket,
+    };
     use std::os::fd::AsRawFd;
     // A queue of one that is full: the next connection stays half open.
-    let queue = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    let queue =
+        socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
     bind(queue.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).expect("a port");
     listen(&queue, Backlog::new(0).expect("a backlog")).expect("a listener");
     let address: SockaddrIn = getsockname(queue.as_raw_fd()).expect("an address");
-    let _first = std::net::TcpStream::connect(("127.0.0.1", address.port())).expect("the one place in the queue");
+    let _first =
+        std::net::TcpStream::connect(("127.0.0.1", address.port())).expect("the one place in the queue");
     let pod = Pod::new();
     let mut refresh = pod.refresh(&[&format!("--workload-api-socket=tcp://127.0.0.1:{}", address.port())]);
     refresh.wait_for_log(&["pod-svid-helper"]);

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use pod_svid_helper::workload_api::proto::workload::{X509SVID, X509SVIDResponse};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rsa::pkcs8::EncodePrivateKey;
 
@@ -74,9 +74,11 @@ impl Authority {
         params.serial_number = Some(fresh_serial());
         params.subject_alt_names =
             recipe.uris.iter().map(|uri| SanType::URI(uri.as_str().try_into().expect("ASCII"))).collect();
-        params.is_ca = if recipe.is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
+        params.is_ca =
+            if recipe.is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
         params.key_usages = recipe.key_usages.clone();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.not_before = recipe.not_before.into();
         params.not_after = recipe.not_after.into();
         let key = recipe.key_type.generate();
@@ -98,7 +100,10 @@ impl Authority {
 
     /// A response with one SVID for each recipe, in this order.
     pub fn response<'a>(&self, recipes: impl IntoIterator<Item = &'a Recipe>) -> X509SVIDResponse {
-        X509SVIDResponse { svids: recipes.into_iter().map(|recipe| self.mint(recipe)).collect(), ..Default::default() }
+        X509SVIDResponse {
+            svids: recipes.into_iter().map(|recipe| self.mint(recipe)).collect(),
+            ..Default::default()
+        }
     }
 }
 

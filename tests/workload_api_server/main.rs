@@ -6,14 +6,13 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-mod authority;
-mod fault;
-mod server;
+#[path = "mod.rs"]
+mod workload_api_server;
 
-use authority::{Authority, KeyType, Recipe};
-use fault::{FAULTS, Fault};
 use pod_svid_helper::workload_api::proto::workload::X509SVIDResponse;
-use server::{Reply, WorkloadApiServer};
+use workload_api_server::authority::{Authority, KeyType, Recipe};
+use workload_api_server::fault::{FAULTS, Fault};
+use workload_api_server::server::{Reply, WorkloadApiServer};
 
 const HELP: &str = "\
 A Workload API server for tests: mints a CA and SVIDs, rotates them, and misbehaves on demand.
@@ -176,7 +175,9 @@ fn new_authority(settings: &Settings) -> Authority {
 }
 
 fn recipes(settings: &Settings) -> Vec<Recipe> {
-    let recipe = |(id, hint): &(String, String)| Recipe::for_id(id).hint(hint).key_type(settings.key_type).ttl(settings.ttl);
+    let recipe = |(id, hint): &(String, String)| {
+        Recipe::for_id(id).hint(hint).key_type(settings.key_type).ttl(settings.ttl)
+    };
     settings.ids.iter().map(recipe).collect()
 }
 
@@ -193,7 +194,9 @@ fn response(settings: &Settings, authority: &Authority) -> X509SVIDResponse {
 fn commands() -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok).filter(|line| !line.trim().is_empty()) {
+        for line in
+            std::io::stdin().lock().lines().map_while(Result::ok).filter(|line| !line.trim().is_empty())
+        {
             let _ = sender.send(line);
         }
         std::thread::park();

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use futures_executor::block_on;
 use futures_util::SinkExt;
 use grpcio::{
-    ChannelBuilder, EnvBuilder, Environment, Marshaller, Method, RpcContext, RpcStatus, RpcStatusCode, Server,
-    ServerBuilder, ServerCredentials, ServerStreamingSink, ServiceBuilder, WriteFlags,
+    ChannelBuilder, EnvBuilder, Environment, Marshaller, Method, RpcContext, RpcStatus, RpcStatusCode,
+    Server, ServerBuilder, ServerCredentials, ServerStreamingSink, ServiceBuilder, WriteFlags,
 };
 use pod_svid_helper::workload_api::client::{FETCH_X509_SVID, SECURITY_HEADER};
 use pod_svid_helper::workload_api::proto::workload::{X509SVIDRequest, X509SVIDResponse};
@@ -105,7 +105,8 @@ impl WorkloadApiServer {
             .register_service(service)
             .build()
             .expect("a server");
-        let port = grpc.add_listening_port(address, ServerCredentials::insecure()).expect("an address to listen on");
+        let port =
+            grpc.add_listening_port(address, ServerCredentials::insecure()).expect("an address to listen on");
         grpc.start();
         Self { shared, grpc, port }
     }
@@ -175,7 +176,9 @@ impl Shared {
         };
         if !trusted {
             let status = RpcStatusCode::INVALID_ARGUMENT;
-            let _ = block_on(sink.fail(RpcStatus::with_message(status, "security header missing from request".into())));
+            let _ = block_on(
+                sink.fail(RpcStatus::with_message(status, "security header missing from request".into())),
+            );
             return;
         }
         let mut said = 0;
