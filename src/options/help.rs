@@ -23,8 +23,7 @@ An option that is not given is taken from the environment variable beside it, th
 
 ";
 
-const TAIL: &str = "\
-  --help, -h
+const TAIL: &str = "  --help, -h
         this text
   --version, -V
         the version

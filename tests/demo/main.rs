@@ -34,9 +34,7 @@ fn demo() -> Outcome<()> {
     let pod = tempfile::tempdir()?;
     let (socket, volume) = (pod.path().join("agent.sock"), pod.path().join("svids"));
 
-    title(
-        "An agent, played by the tests' Workload API server: its SVIDs live for 4 seconds, and rotate at half",
-    );
+    title("An agent, played by the tests' Workload API server: it rotates its SVIDs every 2 seconds");
     let server = beside_this_program("examples/workload-api-server")?;
     let _agent = agent(&server, &socket)?;
 
@@ -87,7 +85,7 @@ fn agent(server: &Path, socket: &Path) -> Outcome<Process> {
     command
         .arg("--socket")
         .arg(socket)
-        .args(["--ttl=4", "--rotate=2"])
+        .args(["--ttl=6", "--rotate=2"])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     let agent = Process::start(&mut command)?;
