@@ -32,6 +32,9 @@
 //! (gRPC C-core has threads of its own.) It is tested from outside, against a real Workload API
 //! server, in `tests/`.
 
+#![warn(missing_docs)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod hygiene;
 pub mod identity;
 pub mod logging;

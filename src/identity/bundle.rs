@@ -1,6 +1,6 @@
 //! X.509 trust bundles: the CA certificates of one trust domain.
 
-use std::fmt;
+use thiserror::Error;
 
 use super::certificate::{Certificate, CertificateFlaw};
 use super::spiffe_id::{InvalidSpiffeId, SpiffeId};
@@ -36,21 +36,13 @@ impl X509Bundle {
 }
 
 /// What is wrong with a federated bundle.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say what the variants mean")]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BundleFlaw {
+    #[error("its key is no trust domain: {0}")]
     TrustDomain(InvalidSpiffeId),
+    #[error("its key is a workload's SPIFFE ID, not a trust domain's")]
     Path,
+    #[error("{0}")]
     Certificates(CertificateFlaw),
-}
-
-impl std::error::Error for BundleFlaw {}
-
-impl fmt::Display for BundleFlaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TrustDomain(cause) => write!(f, "its key is no trust domain: {cause}"),
-            Self::Path => f.write_str("its key is a workload's SPIFFE ID, not a trust domain's"),
-            Self::Certificates(cause) => cause.fmt(f),
-        }
-    }
 }

@@ -1,9 +1,8 @@
 //! X.509 certificates in the form the Workload API has them: DER, one behind the other.
 
-use std::fmt;
-
 use der::asn1::Ia5String;
 use der::{Decode, Reader, SliceReader};
+use thiserror::Error;
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
@@ -82,25 +81,15 @@ impl Certificate {
 }
 
 /// What is wrong with the encoding of certificates.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say what the variants mean")]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CertificateFlaw {
+    #[error("it holds no certificate")]
     None,
+    #[error("it holds more than {limit} certificates")]
     TooMany { limit: usize },
+    #[error("certificate {index} is not a DER certificate: {cause}")]
     NotDer { index: usize, cause: der::Error },
+    #[error("the {0} extension is there twice or cannot be read")]
     Extension(&'static str),
-}
-
-impl std::error::Error for CertificateFlaw {}
-
-impl fmt::Display for CertificateFlaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("it holds no certificate"),
-            Self::TooMany { limit } => write!(f, "it holds more than {limit} certificates"),
-            Self::NotDer { index, cause } => {
-                write!(f, "certificate {index} is not a DER certificate: {cause}")
-            }
-            Self::Extension(name) => write!(f, "the {name} extension is there twice or cannot be read"),
-        }
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use thiserror::Error;
+
 use super::bundle::{BundleFlaw, X509Bundle};
 use super::offered::OfferedX509Context;
 use super::spiffe_id::SpiffeId;
@@ -51,25 +53,15 @@ impl X509Context {
 }
 
 /// Which part of a response is not good, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say what the variants mean")]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Rejected {
+    #[error("svids: the mandatory field is empty")]
     NoSvids,
+    #[error("svids[{index}] ({id:?}) {flaw}")]
     Svid { index: usize, id: String, flaw: SvidFlaw },
+    #[error("federated_bundles[{trust_domain:?}]: {flaw}")]
     FederatedBundle { trust_domain: String, flaw: BundleFlaw },
-}
-
-impl std::error::Error for Rejected {}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSvids => f.write_str("svids: the mandatory field is empty"),
-            Self::Svid { index, id, flaw } => write!(f, "svids[{index}] ({id:?}) {flaw}"),
-            Self::FederatedBundle { trust_domain, flaw } => {
-                write!(f, "federated_bundles[{trust_domain:?}]: {flaw}")
-            }
-        }
-    }
 }
 
 /// The wanted SVID is not among those offered.

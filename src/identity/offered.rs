@@ -13,6 +13,7 @@ pub struct OfferedX509Context {
 
 /// One SVID of a response.
 pub struct OfferedX509Svid {
+    /// The identity, as text.
     pub spiffe_id: String,
     /// Concatenated DER, leaf first.
     pub chain: Vec<u8>,
@@ -20,5 +21,6 @@ pub struct OfferedX509Svid {
     pub key: Zeroizing<Vec<u8>>,
     /// Concatenated DER.
     pub bundle: Vec<u8>,
+    /// What the operator means it for.
     pub hint: String,
 }

@@ -1,13 +1,12 @@
 //! Private keys: PKCS#8, unencrypted, and wiped from memory when dropped.
 
-use std::fmt;
-
 use der::Decode;
 use der::asn1::{OctetStringRef, UintRef};
 use der::oid::ObjectIdentifier;
 use pkcs1::{RsaPrivateKey, RsaPublicKey};
 use pkcs8::PrivateKeyInfoRef;
 use pkcs8::spki::SubjectPublicKeyInfoRef;
+use thiserror::Error;
 use zeroize::Zeroizing;
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -98,21 +97,13 @@ where
 }
 
 /// What is wrong with a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say what the variants mean")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum KeyFlaw {
+    #[error("it is not an unencrypted PKCS#8 key")]
     NotPkcs8,
+    #[error("the certificate's key is not RSA, P-256, P-384, P-521 or Ed25519")]
     UnknownType,
+    #[error("it is not the key of the leaf certificate")]
     OtherCertificate,
-}
-
-impl std::error::Error for KeyFlaw {}
-
-impl fmt::Display for KeyFlaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotPkcs8 => "it is not an unencrypted PKCS#8 key",
-            Self::UnknownType => "the certificate's key is not RSA, P-256, P-384, P-521 or Ed25519",
-            Self::OtherCertificate => "it is not the key of the leaf certificate",
-        })
-    }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use thiserror::Error;
+
 /// The longest SPIFFE ID, in bytes (section 2.3).
 const MAX_ID: usize = 2048;
 /// The longest trust domain name, in bytes (section 2.3).
@@ -85,37 +87,25 @@ impl fmt::Debug for SpiffeId {
 }
 
 /// Which rule of the standard a text breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say what the variants mean")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InvalidSpiffeId {
+    #[error("a SPIFFE ID has at most {MAX_ID} bytes")]
     TooLong,
+    #[error("a SPIFFE ID starts with {SCHEME}")]
     Scheme,
+    #[error("the trust domain is missing")]
     NoTrustDomain,
+    #[error("a trust domain has at most {MAX_TRUST_DOMAIN} bytes")]
     TrustDomainTooLong,
+    #[error("a trust domain has only lowercase letters, digits, dots, dashes and underscores")]
     TrustDomainCharacter,
+    #[error("the path has an empty segment or a closing slash")]
     EmptySegment,
+    #[error("the path has a segment . or ..")]
     RelativeSegment,
+    #[error("a path has only letters, digits, dots, dashes and underscores between its slashes")]
     PathCharacter,
-}
-
-impl std::error::Error for InvalidSpiffeId {}
-
-impl fmt::Display for InvalidSpiffeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooLong => "a SPIFFE ID has at most 2048 bytes",
-            Self::Scheme => "a SPIFFE ID starts with spiffe://",
-            Self::NoTrustDomain => "the trust domain is missing",
-            Self::TrustDomainTooLong => "a trust domain has at most 255 bytes",
-            Self::TrustDomainCharacter => {
-                "a trust domain has only lowercase letters, digits, dots, dashes and underscores"
-            }
-            Self::EmptySegment => "the path has an empty segment or a closing slash",
-            Self::RelativeSegment => "the path has a segment . or ..",
-            Self::PathCharacter => {
-                "a path has only letters, digits, dots, dashes and underscores between its slashes"
-            }
-        })
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! X.509-SVIDs, checked by the X.509-SVID standard, sections 2 to 5.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use der::Encode;
+use thiserror::Error;
 
 use super::bundle::X509Bundle;
 use super::certificate::{Certificate, CertificateFlaw};
@@ -42,10 +42,12 @@ impl X509Svid {
         &self.chain
     }
 
+    /// The leaf's private key.
     pub fn key(&self) -> &PrivateKey {
         &self.key
     }
 
+    /// The bundle of its trust domain.
     pub fn bundle(&self) -> &X509Bundle {
         &self.bundle
     }
@@ -60,6 +62,7 @@ impl X509Svid {
         self.not_after
     }
 
+    /// Whether its validity is over.
     pub fn is_expired(&self, now: SystemTime) -> bool {
         now > self.not_after
     }
@@ -162,52 +165,37 @@ fn check_leaf(id: &SpiffeId, leaf: &Certificate) -> Result<(), Flaw> {
 }
 
 /// Which field of an offered SVID is not good, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{field}: {flaw}")]
 pub struct SvidFlaw {
+    /// The field's name in the message.
     pub field: &'static str,
+    /// What is wrong with it.
     pub flaw: Flaw,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is wrong with a field.
+#[allow(missing_docs, reason = "the messages say what the variants mean")]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Flaw {
+    #[error("the mandatory field is empty")]
     Empty,
+    #[error("not a SPIFFE ID: {0}")]
     Id(InvalidSpiffeId),
+    #[error("a workload's SPIFFE ID has a path")]
     NoPath,
+    #[error("{0}")]
     Certificate(CertificateFlaw),
+    #[error("the leaf has {0} URIs among its names, and must have exactly one")]
     UriCount(usize),
+    #[error("the leaf's URI {0:?} is not the SVID's SPIFFE ID")]
     OtherUri(String),
+    #[error("the leaf is a CA certificate (cA is true)")]
     LeafIsCa,
+    #[error("the leaf's keyUsage {0}")]
     KeyUsage(&'static str),
+    #[error("certificate {index} is no CA with keyCertSign, and only the leaf may be none")]
     NotAnAuthority { index: usize },
+    #[error("{0}")]
     Key(KeyFlaw),
-}
-
-impl std::error::Error for SvidFlaw {}
-
-impl fmt::Display for SvidFlaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.flaw)
-    }
-}
-
-impl fmt::Display for Flaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("the mandatory field is empty"),
-            Self::Id(cause) => write!(f, "not a SPIFFE ID: {cause}"),
-            Self::NoPath => f.write_str("a workload's SPIFFE ID has a path"),
-            Self::Certificate(cause) => cause.fmt(f),
-            Self::UriCount(0) => f.write_str("the leaf has no URI among its names, and must have one"),
-            Self::UriCount(count) => {
-                write!(f, "the leaf has {count} URIs among its names, and must have exactly one")
-            }
-            Self::OtherUri(uri) => write!(f, "the leaf's URI {uri:?} is not the SVID's SPIFFE ID"),
-            Self::LeafIsCa => f.write_str("the leaf is a CA certificate (cA is true)"),
-            Self::KeyUsage(what) => write!(f, "the leaf's keyUsage {what}"),
-            Self::NotAnAuthority { index } => {
-                write!(f, "certificate {index} is no CA with keyCertSign, and only the leaf may be none")
-            }
-            Self::Key(cause) => cause.fmt(f),
-        }
-    }
 }

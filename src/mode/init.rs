@@ -1,7 +1,8 @@
 //! `init`: fetches until there is a good SVID, publishes it once, and ends.
 
-use std::fmt;
 use std::time::{Duration, Instant};
+
+use thiserror::Error;
 
 use super::{PublishError, Target, usable_svid};
 use crate::identity::x509_svid::X509Svid;
@@ -73,27 +74,15 @@ fn fetch(options: &Options, waiter: &Waiter, deadline: Instant) -> Result<X509Sv
 }
 
 /// Why init failed.
-#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the messages say what the variants mean")]
+#[derive(Debug, Clone, Error)]
 pub enum InitError {
-    /// What the agent said is final.
+    #[error("no SVID: {0}")]
     Refused(Failure),
-    TimedOut {
-        timeout: Duration,
-        problem: String,
-    },
+    #[error("no SVID within {timeout:?}: {problem}")]
+    TimedOut { timeout: Duration, problem: String },
+    #[error("the SVID was fetched, but not published: {0}")]
     Publish(PublishError),
+    #[error("stopped by {0} before an SVID was published")]
     Stopped(StopSignal),
-}
-
-impl std::error::Error for InitError {}
-
-impl fmt::Display for InitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(failure) => write!(f, "no SVID: {failure}"),
-            Self::TimedOut { timeout, problem } => write!(f, "no SVID within {timeout:?}: {problem}"),
-            Self::Publish(cause) => write!(f, "the SVID was fetched, but not published: {cause}"),
-            Self::Stopped(signal) => write!(f, "stopped by {signal} before an SVID was published"),
-        }
-    }
 }

@@ -3,8 +3,9 @@
 pub mod init;
 pub mod refresh;
 
-use std::fmt;
 use std::time::SystemTime;
+
+use thiserror::Error;
 
 use crate::identity::context::{NotOffered, Rejected, X509Context};
 use crate::identity::offered::OfferedX509Context;
@@ -26,31 +27,19 @@ fn usable_svid(offered: OfferedX509Context, wanted: Option<&SpiffeId>) -> Result
 }
 
 /// Why a response gives nothing to publish.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 enum Unusable {
+    #[error("discarded a response that is no X509SVIDResponse: {0}")]
     Undecodable(String),
+    #[error("discarded a response that is not good: {0}")]
     Rejected(Rejected),
+    #[error("{0} (is --pod-spiffe-id right, and does an entry for it match this pod?)")]
     NotOffered(NotOffered),
+    #[error(
+        "the agent offers {id} with an SVID that expired at {} (is the server behind the agent down, or this clock wrong?)",
+        rfc3339(*.not_after, 0)
+    )]
     Expired { id: SpiffeId, not_after: SystemTime },
-}
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Undecodable(cause) => {
-                write!(f, "discarded a response that is no X509SVIDResponse: {cause}")
-            }
-            Self::Rejected(cause) => write!(f, "discarded a response that is not good: {cause}"),
-            Self::NotOffered(cause) => {
-                write!(f, "{cause} (is --pod-spiffe-id right, and does an entry for it match this pod?)")
-            }
-            Self::Expired { id, not_after } => write!(
-                f,
-                "the agent offers {id} with an SVID that expired at {} (is the server behind the agent down, or this clock wrong?)",
-                rfc3339(*not_after, 0)
-            ),
-        }
-    }
 }
 
 /// Where the files go, and in which form.
@@ -109,9 +98,13 @@ impl Target {
 }
 
 /// Why an SVID is not published.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PublishError {
+    /// The material does not fit into PEM.
+    #[error("cannot encode the SVID as PEM: {0}")]
     Encode(String),
+    /// The files could not be written.
+    #[error("{0}")]
     Store(StoreError),
 }
 
@@ -119,14 +112,5 @@ impl PublishError {
     /// Whether another process was writing: a matter of moments.
     fn is_busy(&self) -> bool {
         matches!(self, Self::Store(StoreError::Busy { .. }))
-    }
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Encode(cause) => write!(f, "cannot encode the SVID as PEM: {cause}"),
-            Self::Store(cause) => cause.fmt(f),
-        }
     }
 }

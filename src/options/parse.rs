@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 
 use lexopt::Arg;
+use thiserror::Error;
 
 use super::table::{Options, Row, TABLE};
 use super::value::Value;
@@ -12,8 +12,11 @@ use super::value::Value;
 /// What the command line asks for.
 #[derive(Debug, Clone)]
 pub enum Request {
+    /// Print the help.
     Help,
+    /// Print the version.
     Version,
+    /// Do what the options say.
     Run(Box<Options>),
 }
 
@@ -78,7 +81,7 @@ impl Sources<'_> {
             (None, None, None) => return Err(UsageError::MissingValue { row }),
         };
         let bad =
-            |rule: String| UsageError::BadValue { source: source.clone(), value: value.clone(), row, rule };
+            |rule: String| UsageError::BadValue { place: source.clone(), value: value.clone(), row, rule };
         let text = value.to_str().ok_or_else(|| bad("it is not valid UTF-8".to_owned()))?;
         T::read(text).map_err(bad)
     }
@@ -102,13 +105,23 @@ impl Options {
 }
 
 /// A command line that cannot be followed; one line says why.
-#[derive(Debug)]
+#[allow(missing_docs, reason = "the messages say what the variants mean")]
+#[derive(Debug, Error)]
 pub enum UsageError {
+    #[error("there is no option {given:?}; {}", match .nearest {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => "--help lists them".to_owned(),
+    })]
     Unknown { given: String, nearest: Option<String> },
+    #[error("unexpected argument {:?}; every option is --name=value", lossy(.0))]
     Stray(OsString),
+    #[error("--{} needs a value: {}", .row.name(), .row.allowed)]
     MissingValue { row: &'static Row },
-    BadValue { source: String, value: OsString, row: &'static Row, rule: String },
+    #[error("{place} takes {}, not {:?}{}{rule}", .row.allowed, lossy(.value), if .rule.is_empty() { "" } else { ": " })]
+    BadValue { place: String, value: OsString, row: &'static Row, rule: String },
+    #[error("{} and {} both name {name:?}; each file needs a name of its own", .options[0], .options[1])]
     SameName { options: [&'static str; 2], name: String },
+    #[error("{0}")]
     Other(String),
 }
 
@@ -126,36 +139,6 @@ impl UsageError {
 
     fn other(error: lexopt::Error) -> Self {
         Self::Other(error.to_string())
-    }
-}
-
-impl std::error::Error for UsageError {}
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown { given, nearest: Some(nearest) } => {
-                write!(f, "there is no option {given:?}; did you mean {nearest}?")
-            }
-            Self::Unknown { given, nearest: None } => {
-                write!(f, "there is no option {given:?}; --help lists them")
-            }
-            Self::Stray(argument) => {
-                write!(f, "unexpected argument {:?}; every option is --name=value", lossy(argument))
-            }
-            Self::MissingValue { row } => write!(f, "--{} needs a value: {}", row.name(), row.allowed),
-            Self::BadValue { source, value, row, rule } => {
-                write!(f, "{source} takes {}, not {:?}", row.allowed, lossy(value))?;
-                match rule.as_str() {
-                    "" => Ok(()),
-                    rule => write!(f, ": {rule}"),
-                }
-            }
-            Self::SameName { options: [first, second], name } => {
-                write!(f, "{first} and {second} both name {name:?}; each file needs a name of its own")
-            }
-            Self::Other(message) => f.write_str(message),
-        }
     }
 }
 

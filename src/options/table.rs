@@ -18,6 +18,7 @@ pub struct Row {
     pub default: Option<&'static str>,
     /// A variable that counts when neither flag nor `HELPER_` variable is set.
     pub fallback_variable: Option<&'static str>,
+    /// Lines that say what it is for.
     pub help: &'static [&'static str],
     /// What a value may be, as the error for a bad one says it.
     pub allowed: &'static str,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use log::LevelFilter;
+use thiserror::Error;
 
 use crate::identity::spiffe_id::SpiffeId;
 use crate::store::layout::{FileMode, FileName};
@@ -64,21 +65,16 @@ values! {
 }
 
 /// The text is none of the allowed values, and there is nothing more to say.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("")]
 pub struct NotAllowed;
-
-impl fmt::Display for NotAllowed {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Ok(())
-    }
-}
 
 /// An enumeration whose values are words, in any case.
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal,)+ })+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($variant,)+ }
+        pub enum $name { $(#[doc = concat!("`", $word, "`")] $variant,)+ }
 
         impl FromStr for $name {
             type Err = NotAllowed;

@@ -3,24 +3,33 @@
 use std::fmt;
 use std::str::FromStr;
 
+use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::pem::{self, Label};
 
 /// A file to be published.
 pub struct File {
+    /// Its name in the directory.
     pub name: FileName,
+    /// Its permissions.
     pub mode: FileMode,
+    /// Its bytes, wiped from memory when dropped.
     pub contents: Zeroizing<Vec<u8>>,
 }
 
 /// The three PEM files: certificate chain, private key, trust bundle.
 #[derive(Debug, Clone)]
 pub struct PemLayout {
+    /// The certificate chain's name.
     pub certificate: FileName,
+    /// The private key's name.
     pub key: FileName,
+    /// The bundle's name.
     pub bundle: FileName,
+    /// The permissions of certificate chain and bundle.
     pub certificate_mode: FileMode,
+    /// The permissions of the private key.
     pub key_mode: FileMode,
 }
 
@@ -47,6 +56,7 @@ impl PemLayout {
 pub struct FileName(String);
 
 impl FileName {
+    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -69,22 +79,17 @@ impl fmt::Display for FileName {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Not a plain file name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a plain file name has 1 to 255 bytes, no slash and no leading dot")]
 pub struct InvalidFileName;
-
-impl std::error::Error for InvalidFileName {}
-
-impl fmt::Display for InvalidFileName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a plain file name has 1 to 255 bytes, no slash and no leading dot")
-    }
-}
 
 /// The permission bits of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileMode(u32);
 
 impl FileMode {
+    /// The bits, from 0 to 0o777.
     pub fn bits(self) -> u32 {
         self.0
     }
@@ -113,13 +118,7 @@ impl fmt::Display for FileMode {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Not a file mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a file mode is octal, from 0000 to 0777")]
 pub struct InvalidFileMode;
-
-impl std::error::Error for InvalidFileMode {}
-
-impl fmt::Display for InvalidFileMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a file mode is octal, from 0000 to 0777")
-    }
-}

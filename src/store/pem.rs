@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 /// The block types that the helper writes.
 #[derive(Debug, Clone, Copy)]
 pub enum Label {
+    /// X.509.
     Certificate,
     /// PKCS#8, unencrypted.
     PrivateKey,

@@ -10,7 +10,6 @@
 //! ..2026-11-23T16-40-05.123456789Z/svid.pem
 //! ```
 
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, symlinkat, unlinkat};
+use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::layout::File;
@@ -53,6 +53,7 @@ impl Store {
         Self { path }
     }
 
+    /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -352,15 +353,22 @@ fn errno(error: &io::Error) -> Errno {
 }
 
 /// Why a set could not be published or withdrawn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// Another process holds the directory's lock.
+    #[error("another process holds the lock of {}: is a second helper writing there?", .path.display())]
     Busy {
+        /// The directory.
         path: PathBuf,
     },
+    /// The system refused a step.
+    #[error("cannot {action} {}: {}{}", .path.display(), .cause.desc(), hint(*.cause))]
     Failed {
+        /// What was tried.
         action: &'static str,
+        /// With what.
         path: PathBuf,
+        /// The system's answer.
         cause: Errno,
     },
 }
@@ -371,38 +379,16 @@ impl StoreError {
     }
 }
 
-impl std::error::Error for StoreError {}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy { path } => {
-                write!(
-                    f,
-                    "another process holds the lock of {}: is a second helper writing there?",
-                    path.display()
-                )
-            }
-            Self::Failed { action, path, cause } => {
-                write!(f, "cannot {action} {}: {}", path.display(), cause.desc())?;
-                match hint(*cause) {
-                    "" => Ok(()),
-                    hint => write!(f, " ({hint})"),
-                }
-            }
-        }
-    }
-}
-
+/// What to look at, as an addition to the message.
 fn hint(cause: Errno) -> &'static str {
     match cause {
-        Errno::ENOENT => "does its parent directory exist, and is the volume mounted here?",
+        Errno::ENOENT => " (does its parent directory exist, and is the volume mounted here?)",
         Errno::EACCES | Errno::EPERM => {
-            "does this process's user own the directory, or its group have write permission? in a pod, set fsGroup"
+            " (does this process's user own the directory, or its group have write permission? in a pod, set fsGroup)"
         }
-        Errno::EROFS => "is the volume mounted with readOnly: true?",
-        Errno::ENOSPC | Errno::EDQUOT => "make room, or raise the volume's sizeLimit",
-        Errno::ENOTDIR => "--svid-path must be a directory",
+        Errno::EROFS => " (is the volume mounted with readOnly: true?)",
+        Errno::ENOSPC | Errno::EDQUOT => " (make room, or raise the volume's sizeLimit)",
+        Errno::ENOTDIR => " (--svid-path must be a directory)",
         _ => "",
     }
 }

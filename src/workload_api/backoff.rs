@@ -12,6 +12,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// Starts at `first`.
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first }
     }
@@ -34,6 +35,7 @@ impl Backoff {
         self.advance().mul_f64(random_fraction())
     }
 
+    /// Starts again.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

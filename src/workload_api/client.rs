@@ -42,11 +42,14 @@ pub struct Client {
 /// Why a call was not made.
 #[derive(Debug)]
 pub enum CallError {
+    /// There is no connection, or gRPC could not start.
     Failed(Failure),
+    /// The wait for the connection was interrupted.
     Interrupted(Interrupt),
 }
 
 impl Client {
+    /// Connects to nothing yet.
     pub fn new(endpoint: Endpoint) -> Self {
         Self { endpoint, environment: None }
     }
@@ -87,6 +90,7 @@ impl Client {
             .max_receive_message_len(MAX_MESSAGE_MIB << 20)
             // No pings of any kind: an agent may answer them with GOAWAY too_many_pings.
             .http2_bdp_probe(false);
+        #[allow(unsafe_code, reason = "grpcio has no safe way to hand over a socket")]
         // SAFETY: the descriptor is a connected stream socket, and `into_raw_fd` hands over its
         // ownership: nothing else can use or close it.
         Ok(unsafe { builder.connect_from_fd(&self.endpoint.to_string(), socket.into_raw_fd()) })

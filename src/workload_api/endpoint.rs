@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use thiserror::Error;
+
 /// The longest path that fits into `sockaddr_un`, with its closing NUL, on Linux.
 const MAX_UNIX_PATH: usize = 107;
 
@@ -91,43 +93,27 @@ impl fmt::Display for Endpoint {
 }
 
 /// Why a text is no address of a Workload API.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say what the variants mean")]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidEndpoint {
+    #[error("the path must be absolute")]
     NotAbsolute,
+    #[error("the scheme must be unix or tcp")]
     UnknownScheme,
+    #[error("a URI here takes no query (?) and no fragment (#)")]
     QueryOrFragment,
+    #[error("percent-encoding is not supported; give the path itself, without a scheme")]
     PercentEncoded,
+    #[error("a unix URI takes no authority; write unix:/path or unix:///path")]
     UnixAuthority,
+    #[error("the path names no file")]
     NoFile,
+    #[error("the path contains a NUL byte")]
     Nul,
+    #[error("the path has {0} bytes, and a Unix socket's has at most {MAX_UNIX_PATH}")]
     PathTooLong(usize),
+    #[error("a tcp URI takes an IP address (no name) and a port from 1 to 65535")]
     TcpAuthority,
+    #[error("a tcp URI takes no path, not even a closing slash")]
     TcpPath,
-}
-
-impl std::error::Error for InvalidEndpoint {}
-
-impl fmt::Display for InvalidEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAbsolute => f.write_str("the path must be absolute"),
-            Self::UnknownScheme => f.write_str("the scheme must be unix or tcp"),
-            Self::QueryOrFragment => f.write_str("a URI here takes no query (?) and no fragment (#)"),
-            Self::PercentEncoded => {
-                f.write_str("percent-encoding is not supported; give the path itself, without a scheme")
-            }
-            Self::UnixAuthority => {
-                f.write_str("a unix URI takes no authority; write unix:/path or unix:///path")
-            }
-            Self::NoFile => f.write_str("the path names no file"),
-            Self::Nul => f.write_str("the path contains a NUL byte"),
-            Self::PathTooLong(length) => {
-                write!(f, "the path has {length} bytes, and a Unix socket's has at most {MAX_UNIX_PATH}")
-            }
-            Self::TcpAuthority => {
-                f.write_str("a tcp URI takes an IP address (no name) and a port from 1 to 65535")
-            }
-            Self::TcpPath => f.write_str("a tcp URI takes no path, not even a closing slash"),
-        }
-    }
 }

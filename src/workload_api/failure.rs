@@ -9,6 +9,7 @@ use super::client::MAX_MESSAGE_MIB;
 use super::endpoint::Endpoint;
 
 /// Why a call brought nothing, or brings nothing more.
+#[allow(missing_docs, reason = "the fields are what their names say")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// No connection.
@@ -33,6 +34,7 @@ pub enum Remedy {
 }
 
 impl Failure {
+    /// What the standard and common sense say to do.
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::Unreachable { .. } => Remedy::AwaitEndpoint,

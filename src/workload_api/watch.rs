@@ -28,7 +28,9 @@ pub enum Event {
     Undecodable(String),
     /// The call failed, or ended. The next one is made after `retry_in`.
     Failed {
+        /// Why.
         failure: Failure,
+        /// How long until the next call.
         retry_in: Duration,
         /// The stream had delivered before it ended.
         delivered: bool,
@@ -48,10 +50,11 @@ pub struct Watch<'a> {
 
 enum Call {
     Due(Instant),
-    Open { stream: X509SvidStream, since: Instant, delivered: bool },
+    Open { stream: Box<X509SvidStream>, since: Instant, delivered: bool },
 }
 
 impl<'a> Watch<'a> {
+    /// Calls nobody yet.
     pub fn new(waiter: &'a Waiter, endpoint: Endpoint) -> Self {
         Self {
             waiter,
@@ -89,7 +92,8 @@ impl<'a> Watch<'a> {
                 Call::Due(_) => match self.client.fetch_x509_svid(self.waiter, deadline) {
                     Ok(stream) => {
                         self.endpoint_backoff.reset();
-                        self.call = Call::Open { stream, since: Instant::now(), delivered: false };
+                        self.call =
+                            Call::Open { stream: Box::new(stream), since: Instant::now(), delivered: false };
                         continue;
                     }
                     Err(CallError::Failed(failure)) => self.failed(failure),

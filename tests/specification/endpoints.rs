@@ -122,7 +122,7 @@ fn a_socket_without_permission_is_named_as_that() {
     std::fs::set_permissions(pod.socket(), PermissionsExt::from_mode(0o000)).expect("its permissions");
     let helper = pod.helper(&["--init-timeout=300ms"]);
     // Root may do everything; anybody else is refused as they are.
-    let helper = if is_root() { helper.as_nobody() } else { helper };
+    let helper = if is_root() { helper.run_by_nobody() } else { helper };
     helper.finish().failed_with(&["Permission denied", "write permission on the socket"]);
 }
 

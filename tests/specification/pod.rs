@@ -223,7 +223,7 @@ impl Helper {
     }
 
     /// As a user who is not root.
-    pub fn as_nobody(mut self) -> Self {
+    pub fn run_by_nobody(mut self) -> Self {
         self.command.uid(NOBODY).gid(NOBODY);
         self
     }

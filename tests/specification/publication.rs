@@ -293,7 +293,7 @@ fn a_volume_that_the_user_cannot_write_is_refused_with_what_to_set() {
     }
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
-    let finished = pod.helper(&[]).as_nobody().finish();
+    let finished = pod.helper(&[]).run_by_nobody().finish();
     finished.failed_with(&["Permission denied", pod.volume().to_str().unwrap(), "fsGroup"]);
     assert_eq!(names(&pod.volume()), [""; 0]);
 }

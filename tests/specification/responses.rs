@@ -45,7 +45,7 @@ discards! {
     a_random_chain_is_discarded: "random-chain" => ["x509_svid: certificate 0 is not a DER certificate"];
     a_chain_over_the_limit_is_discarded: "long-chain" => ["x509_svid: it holds more than 32 certificates"];
     a_leaf_with_two_uris_is_discarded: "two-uris" => ["x509_svid: the leaf has 2 URIs", "exactly one"];
-    a_leaf_without_uri_is_discarded: "no-uri" => ["x509_svid: the leaf has no URI"];
+    a_leaf_without_uri_is_discarded: "no-uri" => ["x509_svid: the leaf has 0 URIs"];
     a_leaf_with_a_foreign_uri_is_discarded: "foreign-uri" => ["\"https://example.org/workload\" is not the SVID's SPIFFE ID"];
     a_leaf_with_another_id_is_discarded: "other-uri" => ["-other\" is not the SVID's SPIFFE ID"];
     a_leaf_that_is_a_ca_is_discarded: "leaf-is-ca" => ["the leaf is a CA certificate"];
