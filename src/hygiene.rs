@@ -2,7 +2,8 @@
 
 use nix::sys::resource::{Resource, setrlimit};
 
-/// Without core dumps, a crash writes no key to disk.
+/// Without core dumps, a crash writes no key to disk. (A handler that the host pipes dumps to is
+/// told the limit, and is trusted to honour it.)
 ///
 /// `PR_SET_DUMPABLE` would do more, too much: it hides `/proc/PID/exe` from an agent without
 /// CAP_SYS_PTRACE, and attestation by path or checksum would fail.

@@ -29,7 +29,9 @@ impl X509Context {
                 X509Svid::parse(svid).map_err(|flaw| Rejected::Svid { index, id, flaw })
             })
             .collect::<Result<_, _>>()?;
-        for (trust_domain, der) in offered.federated_bundles {
+        // A trust domain without X.509 authorities has no bundle (X509-SVID standard, section 6.2).
+        let federated = offered.federated_bundles.into_iter().filter(|(_, der)| !der.is_empty());
+        for (trust_domain, der) in federated {
             X509Bundle::parse_federated(&trust_domain, &der)
                 .map_err(|flaw| Rejected::FederatedBundle { trust_domain, flaw })?;
         }

@@ -73,7 +73,10 @@ fn ed25519_belongs(
     let seed = <&OctetStringRef>::from_der(private.private_key.as_bytes()).map_err(|_| KeyFlaw::NotPkcs8)?;
     let seed = seed.as_bytes().try_into().map_err(|_| KeyFlaw::NotPkcs8)?;
     let derived = ed25519_dalek::SigningKey::from_bytes(seed).verifying_key();
-    Ok(derived.as_bytes() == public.subject_public_key.raw_bytes())
+    // A TLS stack refuses a key whose embedded public half is another's.
+    let embedded = private.public_key.as_ref().map(|embedded| embedded.raw_bytes());
+    let consistent = embedded.is_none_or(|embedded| embedded == derived.as_bytes());
+    Ok(consistent && derived.as_bytes() == public.subject_public_key.raw_bytes())
 }
 
 /// The curves' key types have no common trait for this, so the derivation comes along.
@@ -106,4 +109,71 @@ pub enum KeyFlaw {
     UnknownType,
     #[error("it is not the key of the leaf certificate")]
     OtherCertificate,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use der::Encode;
+    use der::asn1::BitStringRef;
+    use pkcs8::spki::AlgorithmIdentifierRef;
+
+    /// A `SubjectPublicKeyInfo`.
+    fn public(oid: ObjectIdentifier, curve: Option<ObjectIdentifier>, key: &[u8]) -> Vec<u8> {
+        let algorithm = AlgorithmIdentifierRef { oid, parameters: curve.as_ref().map(Into::into) };
+        let subject_public_key = BitStringRef::from_bytes(key).unwrap();
+        SubjectPublicKeyInfoRef { algorithm, subject_public_key }.to_der().unwrap()
+    }
+
+    /// A PKCS#8 key without its public half.
+    fn private(oid: ObjectIdentifier, curve: Option<ObjectIdentifier>, key: &[u8]) -> Zeroizing<Vec<u8>> {
+        let algorithm = AlgorithmIdentifierRef { oid, parameters: curve.as_ref().map(Into::into) };
+        let info = PrivateKeyInfoRef::new(algorithm, OctetStringRef::new(key).unwrap());
+        Zeroizing::new(info.to_der().unwrap())
+    }
+
+    /// An RFC 5915 `ECPrivateKey` of version and scalar alone.
+    fn scalar_alone(length: usize, last: u8) -> Vec<u8> {
+        let mut scalar = vec![0; length];
+        scalar[length - 1] = last;
+        let sec1 = [&[2, 1, 1, 4, length as u8][..], &scalar].concat();
+        [&[0x30, sec1.len() as u8][..], &sec1].concat()
+    }
+
+    macro_rules! a_curve {
+        ($name:ident: $curve:ident, $oid:ident, $length:literal) => {
+            #[test]
+            fn $name() {
+                use p256::elliptic_curve::sec1::ToSec1Point;
+                let mut scalar = [0; $length];
+                scalar[$length - 1] = 7;
+                let point = $curve::SecretKey::from_slice(&scalar).unwrap().public_key().to_sec1_point(false);
+                let public = public(EC, Some($oid), point.as_bytes());
+                let of = |last| private(EC, Some($oid), &scalar_alone($length, last));
+                assert!(PrivateKey::parse(of(7), &public).is_ok());
+                assert_eq!(PrivateKey::parse(of(8), &public).err(), Some(KeyFlaw::OtherCertificate));
+            }
+        };
+    }
+
+    a_curve!(a_p256_key_without_its_public_half_is_matched: p256, P256, 32);
+    a_curve!(a_p384_key_without_its_public_half_is_matched: p384, P384, 48);
+    a_curve!(a_p521_key_without_its_public_half_is_matched: p521, P521, 66);
+
+    #[test]
+    fn an_ed25519_key_without_its_public_half_is_matched() {
+        let key = |byte| ed25519_dalek::SigningKey::from_bytes(&[byte; 32]);
+        let public = public(ED25519, None, key(7).verifying_key().as_bytes());
+        let of = |byte| private(ED25519, None, &[&[4, 32][..], &[byte; 32]].concat());
+        assert!(PrivateKey::parse(of(7), &public).is_ok());
+        assert_eq!(PrivateKey::parse(of(8), &public).err(), Some(KeyFlaw::OtherCertificate));
+    }
+
+    #[test]
+    fn a_key_of_a_type_that_no_svid_has_is_refused() {
+        let x25519 = ObjectIdentifier::new_unwrap("1.3.101.110");
+        let public = public(x25519, None, &[7; 32]);
+        let private = private(x25519, None, &[&[4, 32][..], &[7; 32]].concat());
+        assert_eq!(PrivateKey::parse(private, &public).err(), Some(KeyFlaw::UnknownType));
+    }
 }

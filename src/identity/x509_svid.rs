@@ -16,20 +16,31 @@ pub const MAX_CHAIN: usize = 32;
 
 /// An X.509-SVID with its key and the bundle of its trust domain: valid but for its dates.
 pub struct X509Svid {
-    id: SpiffeId,
     hint: String,
     chain: Vec<Vec<u8>>,
     key: PrivateKey,
     bundle: X509Bundle,
+    term: Term,
+}
+
+/// What there is to know of an SVID once it is published: no key, nothing to wipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    id: SpiffeId,
     serial: String,
     not_before: SystemTime,
     not_after: SystemTime,
 }
 
 impl X509Svid {
+    /// Identity and dates.
+    pub fn term(&self) -> &Term {
+        &self.term
+    }
+
     /// The identity it proves; it has a path.
     pub fn id(&self) -> &SpiffeId {
-        &self.id
+        &self.term.id
     }
 
     /// What the operator means it for; empty without a hint.
@@ -52,27 +63,6 @@ impl X509Svid {
         &self.bundle
     }
 
-    /// The leaf's serial number in lowercase hexadecimal.
-    pub fn serial(&self) -> &str {
-        &self.serial
-    }
-
-    /// The last moment of the leaf's validity.
-    pub fn not_after(&self) -> SystemTime {
-        self.not_after
-    }
-
-    /// Whether its validity is over.
-    pub fn is_expired(&self, now: SystemTime) -> bool {
-        now > self.not_after
-    }
-
-    /// When two thirds of its life are over. An agent renews at half.
-    pub fn overdue_at(&self) -> SystemTime {
-        let life = self.not_after.duration_since(self.not_before).unwrap_or(Duration::ZERO);
-        self.not_before + life * 2 / 3
-    }
-
     /// Checks one offered SVID.
     pub fn parse(offered: OfferedX509Svid) -> Result<Self, SvidFlaw> {
         for (field, empty) in [
@@ -92,24 +82,57 @@ impl X509Svid {
         check_chain(&id, &chain).map_err(in_field(CHAIN))?;
         let leaf = chain[0].fields();
         let validity = leaf.validity();
-        let (not_before, not_after) =
-            (validity.not_before.to_system_time(), validity.not_after.to_system_time());
-        let serial = leaf.serial_number().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let term = Term {
+            id,
+            serial: hexadecimal(leaf.serial_number().as_bytes()),
+            not_before: validity.not_before.to_system_time(),
+            not_after: validity.not_after.to_system_time(),
+        };
         let public = leaf.subject_public_key_info().to_der();
         let public = public.map_err(|_| Flaw::Key(KeyFlaw::UnknownType)).map_err(in_field(CHAIN))?;
         let key = PrivateKey::parse(offered.key, &public).map_err(Flaw::Key).map_err(in_field(KEY))?;
         let bundle =
             X509Bundle::parse(&offered.bundle).map_err(Flaw::Certificate).map_err(in_field(BUNDLE))?;
         Ok(Self {
-            id,
             hint: offered.hint,
             chain: chain.into_iter().map(Certificate::into_der).collect(),
             key,
             bundle,
-            serial,
-            not_before,
-            not_after,
+            term,
         })
+    }
+}
+
+impl Term {
+    /// The identity.
+    pub fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// The leaf's serial number in lowercase hexadecimal.
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    /// The last moment of the leaf's validity.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// Whether its validity is over.
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        now > self.not_after
+    }
+
+    /// Whether two thirds of its life are over.
+    pub fn is_overdue(&self, now: SystemTime) -> bool {
+        now >= self.overdue_at()
+    }
+
+    /// When two thirds of its life are over. An agent renews at half.
+    pub fn overdue_at(&self) -> SystemTime {
+        let life = self.not_after.duration_since(self.not_before).unwrap_or(Duration::ZERO);
+        self.not_before + life * 2 / 3
     }
 }
 
@@ -120,6 +143,12 @@ const BUNDLE: &str = "bundle";
 
 fn in_field(field: &'static str) -> impl FnOnce(Flaw) -> SvidFlaw {
     move |flaw| SvidFlaw { field, flaw }
+}
+
+/// A serial number as people compare it: without the sign byte of its DER.
+fn hexadecimal(serial: &[u8]) -> String {
+    let digits = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
+    digits.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The ID of a workload, not of a trust domain (section 3.1).

@@ -19,7 +19,7 @@ const BUSY_RETRY: Duration = Duration::from_millis(50);
 /// Publishes one SVID, or says why it could not within `--init-timeout`.
 pub fn run(options: &Options, waiter: &Waiter) -> Result<(), InitError> {
     let target = Target::new(options);
-    target.clean();
+    target.prepare();
     let timeout = options.init_timeout.0;
     let deadline = Instant::now() + timeout;
     let svid = fetch(options, waiter, deadline)?;

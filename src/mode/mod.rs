@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::identity::context::{NotOffered, Rejected, X509Context};
 use crate::identity::offered::OfferedX509Context;
 use crate::identity::spiffe_id::SpiffeId;
-use crate::identity::x509_svid::X509Svid;
+use crate::identity::x509_svid::{Term, X509Svid};
 use crate::options::Options;
 use crate::store::layout::PemLayout;
 use crate::store::publish::{Publication, Store, StoreError};
@@ -20,8 +20,8 @@ use crate::timestamp::rfc3339;
 fn usable_svid(offered: OfferedX509Context, wanted: Option<&SpiffeId>) -> Result<X509Svid, Unusable> {
     let context = X509Context::parse(offered).map_err(Unusable::Rejected)?;
     let svid = context.select(wanted).map_err(Unusable::NotOffered)?;
-    match svid.is_expired(SystemTime::now()) {
-        true => Err(Unusable::Expired { id: svid.id().clone(), not_after: svid.not_after() }),
+    match svid.term().is_expired(SystemTime::now()) {
+        true => Err(Unusable::Expired(svid.term().clone())),
         false => Ok(svid),
     }
 }
@@ -36,10 +36,10 @@ enum Unusable {
     #[error("{0} (is --pod-spiffe-id right, and does an entry for it match this pod?)")]
     NotOffered(NotOffered),
     #[error(
-        "the agent offers {id} with an SVID that expired at {} (is the server behind the agent down, or this clock wrong?)",
-        rfc3339(*.not_after, 0)
+        "the agent offers {} with an SVID that expired at {} (is the server behind the agent down, or this clock wrong?)",
+        .0.id(), rfc3339(.0.not_after(), 0)
     )]
-    Expired { id: SpiffeId, not_after: SystemTime },
+    Expired(Term),
 }
 
 /// Where the files go, and in which form.
@@ -62,11 +62,17 @@ impl Target {
         }
     }
 
-    /// Removes what a crash left; a failure is no more than a warning, for a publication meets it
-    /// again if it matters.
-    fn clean(&self) {
+    /// Removes what a crash left, and looks at the directory; a trouble is no more than a warning,
+    /// for a publication meets it again if it matters.
+    fn prepare(&self) {
         if let Err(error) = self.store.clean() {
             log::warn!("{error}");
+        }
+        if self.store.is_shared() {
+            log::warn!(
+                "{} is shared by all users: they may be unable to follow the links there, and can block their names; a directory of the pod's own is better",
+                self.store.path().display()
+            );
         }
     }
 
@@ -76,7 +82,8 @@ impl Target {
             .files(svid.chain(), svid.key().der(), svid.bundle().authorities())
             .map_err(|cause| PublishError::Encode(cause.to_string()))?;
         let path = self.store.path().display();
-        let (id, serial, expires) = (svid.id(), svid.serial(), rfc3339(svid.not_after(), 0));
+        let term = svid.term();
+        let (id, serial, expires) = (term.id(), term.serial(), rfc3339(term.not_after(), 0));
         match self.store.publish(&files).map_err(PublishError::Store)? {
             Publication::Replaced => log::info!(
                 spiffe_id:% = id, serial, not_after = expires.as_str(), path:%;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::Level;
 
 use super::{Target, Unusable, usable_svid};
-use crate::identity::x509_svid::X509Svid;
+use crate::identity::x509_svid::{Term, X509Svid};
 use crate::logging::Repetition;
 use crate::options::Options;
 use crate::options::value::OnRevoked;
@@ -28,7 +28,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Runs until a signal says to stop.
 pub fn run(options: &Options, waiter: &Waiter) -> StopSignal {
     let mut refresh = Refresh::new(options, waiter);
-    refresh.target.clean();
+    refresh.target.prepare();
     loop {
         match refresh.watch.next(refresh.wake_at()) {
             Event::Offered(offered) => match usable_svid(offered, options.pod_spiffe_id.as_ref()) {
@@ -50,8 +50,8 @@ struct Refresh<'a> {
     options: &'a Options,
     watch: Watch<'a>,
     target: Target,
-    /// The newest good SVID, published or about to be.
-    svid: Option<X509Svid>,
+    /// Of the newest good SVID, published or about to be.
+    term: Option<Term>,
     due: Option<Due>,
     write_backoff: Backoff,
     overdue_backoff: Backoff,
@@ -60,16 +60,15 @@ struct Refresh<'a> {
     expiry: Repetition,
 }
 
-/// What remains to be done to the files, and when it is tried next.
-#[derive(Clone, Copy)]
+/// What remains to be done to the files, and when it is tried next. A key is held no longer than
+/// until it is written.
 struct Due {
     what: Write,
     at: Instant,
 }
 
-#[derive(Clone, Copy)]
 enum Write {
-    Publish,
+    Publish(Box<X509Svid>),
     Withdraw,
 }
 
@@ -79,7 +78,7 @@ impl<'a> Refresh<'a> {
             options,
             watch: Watch::new(waiter, options.workload_api_socket.clone()),
             target: Target::new(options),
-            svid: None,
+            term: None,
             due: None,
             write_backoff: WRITE,
             overdue_backoff: OVERDUE_CALL,
@@ -93,8 +92,8 @@ impl<'a> Refresh<'a> {
     fn wake_at(&self) -> Instant {
         let sleep = Instant::now() + LONGEST_SLEEP;
         let expiry =
-            self.svid.as_ref().map(|svid| time_left(svid.not_after())).filter(|left| !left.is_zero());
-        [self.due.map(|due| due.at), self.hang_up_at(), expiry.map(|left| Instant::now() + left)]
+            self.term.as_ref().map(|term| time_left(term.not_after())).filter(|left| !left.is_zero());
+        [self.due.as_ref().map(|due| due.at), self.hang_up_at(), expiry.map(|left| Instant::now() + left)]
             .into_iter()
             .flatten()
             .fold(sleep, Instant::min)
@@ -102,20 +101,23 @@ impl<'a> Refresh<'a> {
 
     /// A good SVID has arrived.
     fn take(&mut self, svid: X509Svid) {
-        if let Some(lasted) = self.call_trouble.end() {
-            log::info!("{} serves again, after {}s", self.options.workload_api_socket, lasted.as_secs());
-        }
-        if self.svid.as_ref().is_none_or(|old| old.serial() != svid.serial()) {
+        let is_new = self.term.as_ref() != Some(svid.term());
+        if is_new {
             self.overdue_backoff.reset();
         }
-        self.svid = Some(svid);
+        if (is_new || !svid.term().is_overdue(SystemTime::now()))
+            && let Some(lasted) = self.call_trouble.end()
+        {
+            log::info!("{} serves again, after {}s", self.options.workload_api_socket, lasted.as_secs());
+        }
+        self.term = Some(svid.term().clone());
         self.write_backoff.reset();
-        self.due = Some(Due { what: Write::Publish, at: Instant::now() });
+        self.due = Some(Due { what: Write::Publish(Box::new(svid)), at: Instant::now() });
     }
 
     /// A response has arrived that gives nothing to publish.
     fn discard(&mut self, unusable: &Unusable) {
-        match (unusable, &self.svid) {
+        match (unusable, &self.term) {
             (Unusable::NotOffered(_), Some(_)) => self.revoked(&unusable.to_string()),
             _ => {
                 self.report_call(Level::Error, &unusable.to_string(), "waiting for the agent's next response")
@@ -142,7 +144,7 @@ impl<'a> Refresh<'a> {
         let next = match self.options.on_revoked {
             OnRevoked::Keep => "the files stay; --on-revoked=remove would remove them",
             OnRevoked::Remove => {
-                self.svid = None;
+                self.term = None;
                 self.due = Some(Due { what: Write::Withdraw, at: Instant::now() });
                 "the files are removed"
             }
@@ -156,24 +158,19 @@ impl<'a> Refresh<'a> {
     }
 
     fn write_when_due(&mut self) {
-        let Some(due) = self.due.filter(|due| due.at <= Instant::now()) else { return };
-        let written = match (due.what, &self.svid) {
-            (Write::Publish, Some(svid)) => self.target.publish(svid),
-            _ => self.target.withdraw(),
+        let Some(due) = self.due.take_if(|due| due.at <= Instant::now()) else { return };
+        let written = match &due.what {
+            Write::Publish(svid) => self.target.publish(svid),
+            Write::Withdraw => self.target.withdraw(),
         };
         let Err(error) = written else {
-            self.due = None;
             self.write_trouble.end();
             return;
         };
         let retry_in = self.write_backoff.advance();
         self.due = Some(Due { at: Instant::now() + retry_in, ..due });
         let (level, reminder) = self.write_trouble.report(Level::Error, &error.to_string());
-        log::log!(
-            level,
-            "{error}; the files there stay as they are, retrying in {}ms{reminder}",
-            retry_in.as_millis()
-        );
+        log::log!(level, "{error}; retrying in {}ms{reminder}", retry_in.as_millis());
     }
 
     /// When an open call has been silent for too long.
@@ -182,7 +179,7 @@ impl<'a> Refresh<'a> {
     /// silent past the SVID's end; only a new call tells.
     fn hang_up_at(&self) -> Option<Instant> {
         let (since, delivered) = self.watch.open_call()?;
-        Some(match self.svid.as_ref().map(|svid| time_left(svid.overdue_at())) {
+        Some(match self.term.as_ref().map(|term| time_left(term.overdue_at())) {
             Some(Duration::ZERO) => since + self.overdue_backoff.current(),
             Some(left) if delivered => Instant::now() + left,
             _ => since + SILENT_CALL,
@@ -193,35 +190,28 @@ impl<'a> Refresh<'a> {
         if self.hang_up_at().is_none_or(|at| at > Instant::now()) {
             return;
         }
-        let message = match &self.svid {
-            Some(svid) if time_left(svid.overdue_at()).is_zero() => {
+        let message = match &self.term {
+            Some(term) if term.is_overdue(SystemTime::now()) => {
                 self.overdue_backoff.advance();
-                format!(
-                    "the SVID of {} is due for renewal (it expires at {}) and no new one comes",
-                    svid.id(),
-                    rfc3339(svid.not_after(), 0)
-                )
+                let (id, expires) = (term.id(), rfc3339(term.not_after(), 0));
+                format!("the SVID of {id} is due for renewal (it expires at {expires}) and no new one comes")
             }
-            _ => format!(
-                "{} has sent nothing usable for {}s",
-                self.options.workload_api_socket,
-                SILENT_CALL.as_secs()
-            ),
+            _ => {
+                let (endpoint, seconds) = (&self.options.workload_api_socket, SILENT_CALL.as_secs());
+                format!("{endpoint} has sent nothing usable for {seconds}s")
+            }
         };
         self.watch.hang_up();
         self.report_call(Level::Warn, &message, "calling the agent again");
     }
 
     fn report_expiry(&mut self) {
-        let Some(svid) = self.svid.as_ref().filter(|svid| svid.is_expired(SystemTime::now())) else {
+        let Some(term) = self.term.as_ref().filter(|term| term.is_expired(SystemTime::now())) else {
             self.expiry.end();
             return;
         };
-        let message = format!(
-            "the published SVID of {} expired at {}, and the agent has sent no newer one",
-            svid.id(),
-            rfc3339(svid.not_after(), 0)
-        );
+        let (id, expired) = (term.id(), rfc3339(term.not_after(), 0));
+        let message = format!("the SVID of {id} expired at {expired}, and the agent has sent no newer one");
         let (level, reminder) = self.expiry.report(Level::Error, &message);
         log::log!(level, "{message}{reminder}");
     }

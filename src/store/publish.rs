@@ -18,8 +18,8 @@ use std::time::SystemTime;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, fsync, symlinkat, unlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat, stat};
+use nix::unistd::{UnlinkatFlags, fsync, geteuid, linkat, symlinkat, unlinkat};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -28,8 +28,8 @@ use crate::timestamp::rfc3339;
 
 /// The link whose replacement is the moment of publication.
 const DATA: &str = "..data";
-/// A link on its way to its name.
-const NEW_LINK: &str = "..new-link";
+/// A link on its way to its name. No file of the set can have this name.
+const NEW_LINK: &str = "..link";
 
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
@@ -58,14 +58,24 @@ impl Store {
         &self.path
     }
 
+    /// Whether anybody may make files here and our links are not followed by others: a sticky
+    /// directory like `/tmp` that belongs to another user (Linux: `fs.protected_symlinks`).
+    pub fn is_shared(&self) -> bool {
+        stat(&self.path)
+            .is_ok_and(|stat| stat.st_mode & 0o1002 == 0o1002 && stat.st_uid != geteuid().as_raw())
+    }
+
     /// Makes `files` the published set:
     ///
     /// 1. lock the directory (created if its parent exists), so that two writers cannot interleave;
     /// 2. make a new hidden directory;
     /// 3. write each file into it, with its mode from the start, and sync it, then the directory;
     /// 4. replace `..data` by a link to the new directory, and sync: the moment of publication;
-    /// 5. make the names that are missing, in place of any plain file there;
+    /// 5. make the names that are missing;
     /// 6. remove our names that are not in the set, and our older hidden directories.
+    ///
+    /// Plain files of these names, from before the helper, are put behind `..data` first, as a set
+    /// of their own, so that even they are replaced as one.
     ///
     /// # Errors
     ///
@@ -79,26 +89,23 @@ impl Store {
         }
         directory.check_names(files)?;
         // 2. and 3.
-        let generation = generation_name(SystemTime::now());
-        if let Err(error) = directory.write_generation(&generation, files) {
-            directory.remove_generation(&generation).ok();
+        let new = directory.new_generation()?;
+        let published = new.write(files).and_then(|()| {
+            directory.adopt_plain_files(files);
+            // 4.
+            new.link(DATA, &new.name)
+        });
+        if let Err(error) = published {
+            new.remove().ok();
             return Err(error);
         }
-        // 4.
-        directory.link(DATA, &generation)?;
-        directory.sync()?;
-        // 5.
-        for file in files {
-            let name = file.name.as_str();
-            if !directory.links_to(name, &through_data(name)) {
-                directory.link(name, &through_data(name))?;
-            }
-        }
+        // 5. From here on there is no way back, only forward.
+        let linked = directory.sync().and_then(|()| new.link_names(files)).and_then(|()| directory.sync());
         // 6. What cannot be removed now does no harm, and is tried again next time.
-        if let Err(error) = directory.remove_leftovers(files).and_then(|()| directory.sync()) {
+        if let Err(error) = directory.remove_leftovers() {
             log::warn!("{error}; the new files are published all the same");
         }
-        Ok(Publication::Replaced)
+        linked.map(|()| Publication::Replaced)
     }
 
     /// Removes the published set, all of it at one moment.
@@ -107,18 +114,20 @@ impl Store {
             Err(StoreError::Failed { cause: Errno::ENOENT, .. }) => return Ok(()),
             locked => locked?,
         };
-        directory.unlink(DATA)?;
-        directory.remove_leftovers(&[])?;
+        if directory.published()?.is_some() {
+            directory.unlink(DATA)?;
+        }
+        directory.remove_leftovers()?;
         directory.sync()
     }
 
     /// Removes what a crash may have left: hidden directories of ours that are not published, and
-    /// a link that never got its name. There may be no directory yet.
+    /// names that lead nowhere. There may be no directory yet.
     pub fn clean(&self) -> Result<(), StoreError> {
         match self.lock(Absent::Fail) {
             Err(StoreError::Failed { cause: Errno::ENOENT, .. } | StoreError::Busy { .. }) => Ok(()),
             Err(error) => Err(error),
-            Ok(directory) => directory.remove_unpublished(),
+            Ok(directory) => directory.remove_leftovers(),
         }
     }
 
@@ -166,64 +175,105 @@ struct Locked<'a> {
 impl Locked<'_> {
     /// Whether the published set is exactly `files`: names, modes and bytes.
     fn holds(&self, files: &[File]) -> bool {
-        let linked = |file: &File| self.links_to(file.name.as_str(), &through_data(file.name.as_str()));
+        let linked = |file: &File| self.is_our_link(file.name.as_str());
         let Ok(data) = self.open_directory(DATA, OFlag::empty()) else { return false };
         let count = entries(&data).map(|names| names.len());
         count == Ok(files.len()) && files.iter().all(|file| linked(file) && holds_file(&data, file))
     }
 
-    /// Fails while nothing has been changed yet if a directory stands where a link must go.
+    /// Fails, while nothing has been changed yet, if something stands where a link must go and
+    /// cannot be replaced, or is not ours to replace.
     fn check_names(&self, files: &[File]) -> Result<(), StoreError> {
+        // In another user's sticky directory, only root may replace what is not its own.
+        let sticky = |stat: &FileStat| stat.st_mode & Mode::S_ISVTX.bits() != 0 && !owns(stat);
+        let bound = !geteuid().is_root() && fstat(&*self.fd).is_ok_and(|stat| sticky(&stat));
         for name in files.iter().map(|file| file.name.as_str()).chain([DATA]) {
-            let kind = self.kind(name).map_err(|cause| self.error("look at", name, cause))?;
-            let taken =
-                kind == Some(SFlag::S_IFDIR) || (name == DATA && kind.is_some_and(|k| k != SFlag::S_IFLNK));
-            if taken {
-                return Err(self.error(
-                    "replace",
-                    name,
-                    if kind == Some(SFlag::S_IFDIR) { Errno::EISDIR } else { Errno::EEXIST },
-                ));
+            let Some(found) = self.look_at(name)? else { continue };
+            let refused = match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
+                SFlag::S_IFDIR => Some(Errno::EISDIR),
+                _ if bound && !owns(&found) => Some(Errno::EPERM),
+                _ => None,
+            };
+            if let Some(cause) = refused {
+                return Err(self.error("replace", name, cause));
             }
         }
-        Ok(())
+        self.published().map(|_| ())
     }
 
-    fn write_generation(&self, generation: &str, files: &[File]) -> Result<(), StoreError> {
-        let fail = |cause| self.error("create", generation, cause);
-        mkdirat(&*self.fd, generation, Mode::S_IRWXU).map_err(fail)?;
-        let directory = self.open_directory(generation, OFlag::O_NOFOLLOW).map_err(fail)?;
-        open_to_readers(&directory).map_err(fail)?;
-        for file in files {
-            write_file(&directory, file).map_err(|error| {
-                self.error("write", &format!("{generation}/{}", file.name), errno(&error))
-            })?;
+    /// What `..data` points to, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// EEXIST if it is not ours: other writers of volumes use the same name.
+    fn published(&self) -> Result<Option<String>, StoreError> {
+        match readlinkat(&*self.fd, DATA).map(|target| target.into_string().unwrap_or_default()) {
+            Ok(target) if is_generation_name(&target) => Ok(Some(target)),
+            Err(Errno::ENOENT) => Ok(None),
+            Ok(_) | Err(Errno::EINVAL) => Err(self.error("take over", DATA, Errno::EEXIST)),
+            Err(cause) => Err(self.error("look at", DATA, cause)),
         }
-        sync(&directory).map_err(|cause| self.error("sync", generation, cause))
+    }
+
+    /// Makes a hidden directory for one set.
+    fn new_generation(&self) -> Result<Generation<'_>, StoreError> {
+        let name = generation_name(SystemTime::now());
+        let fail = |cause| self.error("create", &name, cause);
+        mkdirat(&*self.fd, name.as_str(), Mode::S_IRWXU).map_err(fail)?;
+        let opened = self.open_directory(&name, OFlag::O_NOFOLLOW);
+        let fd = opened.and_then(|fd| open_to_readers(&fd).map(|()| fd)).map_err(fail)?;
+        Ok(Generation { name, fd, directory: self })
+    }
+
+    /// Puts what stands under the names now, if plain files are among it, behind `..data`: readers
+    /// see no change, and from then on all names change as one.
+    ///
+    /// A file that is not ours to link to (Linux: `fs.protected_hardlinks`) is left, and replaced
+    /// by itself.
+    fn adopt_plain_files(&self, files: &[File]) {
+        let plain = |name: &str| {
+            let found = self.look_at(name).ok().flatten();
+            found
+                .is_some_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG)
+        };
+        if !files.iter().any(|file| plain(file.name.as_str())) {
+            return;
+        }
+        let adopt = || {
+            let old = self.new_generation()?;
+            for file in files {
+                let name = file.name.as_str();
+                match linkat(&*self.fd, name, &old.fd, name, AtFlags::AT_SYMLINK_FOLLOW) {
+                    Err(cause) if cause != Errno::ENOENT => return Err(self.error("keep", name, cause)),
+                    _ => {}
+                }
+            }
+            old.link(DATA, &old.name)?;
+            old.link_names(files)
+        };
+        if let Err(error) = adopt() {
+            log::debug!("{error}; it is replaced by itself");
+        }
     }
 
     fn open_directory(&self, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
         openat(&*self.fd, name, flags | DIRECTORY, Mode::empty())
     }
 
-    fn kind(&self, name: &str) -> nix::Result<Option<SFlag>> {
+    /// What stands under a name, links not followed.
+    fn look_at(&self, name: &str) -> Result<Option<FileStat>, StoreError> {
         match fstatat(&*self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT)),
+            Ok(stat) => Ok(Some(stat)),
             Err(Errno::ENOENT) => Ok(None),
-            Err(cause) => Err(cause),
+            Err(cause) => Err(self.error("look at", name, cause)),
         }
     }
 
-    fn links_to(&self, name: &str, target: &str) -> bool {
-        readlinkat(&*self.fd, name).is_ok_and(|found| found == target)
-    }
-
-    /// Makes `name` a link to `target` in one step, in place of what is there.
-    fn link(&self, name: &str, target: &str) -> Result<(), StoreError> {
-        self.unlink(NEW_LINK)?;
-        let linked = symlinkat(target, &*self.fd, NEW_LINK)
-            .and_then(|()| renameat(&*self.fd, NEW_LINK, &*self.fd, name));
-        linked.map_err(|cause| self.error("link", name, cause))
+    /// Whether a name is our link through `..data`. Another user's link with the same text is not:
+    /// its owner could point it elsewhere.
+    fn is_our_link(&self, name: &str) -> bool {
+        readlinkat(&*self.fd, name).is_ok_and(|target| target == *through_data(name))
+            && self.look_at(name).is_ok_and(|found| found.is_some_and(|stat| owns(&stat)))
     }
 
     fn unlink(&self, name: &str) -> Result<(), StoreError> {
@@ -233,40 +283,27 @@ impl Locked<'_> {
         }
     }
 
-    fn remove_leftovers(&self, files: &[File]) -> Result<(), StoreError> {
-        for name in self.entries()? {
-            let in_set = files.iter().any(|file| file.name.as_str() == name);
-            if !in_set && self.links_to(&name, &through_data(&name)) {
-                self.unlink(&name)?;
-            }
+    /// Removes what is ours and not in use: links through `..data` that lead nowhere, and hidden
+    /// directories that are not published. Goes on after a failure, and returns the first.
+    fn remove_leftovers(&self) -> Result<(), StoreError> {
+        let published = self.published()?;
+        let names = entries(&*self.fd).map_err(|cause| StoreError::new("list", self.path, cause))?;
+        let mut outcome = Ok(());
+        for name in names {
+            let removed = if is_generation_name(&name) && published.as_ref() != Some(&name) {
+                remove_generation(self, &name)
+            } else if self.is_our_link(&name) && self.leads_nowhere(&name) {
+                self.unlink(&name)
+            } else {
+                Ok(())
+            };
+            outcome = outcome.and(removed);
         }
-        self.remove_unpublished()
+        outcome
     }
 
-    fn remove_unpublished(&self) -> Result<(), StoreError> {
-        self.unlink(NEW_LINK)?;
-        let published = readlinkat(&*self.fd, DATA).unwrap_or_default();
-        for name in self.entries()? {
-            if is_generation_name(&name) && published != *name {
-                self.remove_generation(&name)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn remove_generation(&self, generation: &str) -> Result<(), StoreError> {
-        let remove = || {
-            let directory = self.open_directory(generation, OFlag::O_NOFOLLOW)?;
-            for name in entries(&directory)? {
-                unlinkat(&directory, name.as_str(), UnlinkatFlags::NoRemoveDir)?;
-            }
-            unlinkat(&*self.fd, generation, UnlinkatFlags::RemoveDir)
-        };
-        remove().map_err(|cause| self.error("remove", generation, cause))
-    }
-
-    fn entries(&self) -> Result<Vec<String>, StoreError> {
-        entries(&*self.fd).map_err(|cause| StoreError::new("list", self.path, cause))
+    fn leads_nowhere(&self, name: &str) -> bool {
+        matches!(fstatat(&*self.fd, name, AtFlags::empty()), Err(Errno::ENOENT))
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -276,6 +313,60 @@ impl Locked<'_> {
     fn error(&self, action: &'static str, name: &str, cause: Errno) -> StoreError {
         StoreError::new(action, &self.path.join(name), cause)
     }
+}
+
+/// A hidden directory of ours, not published yet.
+struct Generation<'a> {
+    name: String,
+    fd: OwnedFd,
+    directory: &'a Locked<'a>,
+}
+
+impl Generation<'_> {
+    fn write(&self, files: &[File]) -> Result<(), StoreError> {
+        for file in files {
+            write_file(&self.fd, file).map_err(|error| {
+                self.directory.error("write", &format!("{}/{}", self.name, file.name), errno(&error))
+            })?;
+        }
+        sync(&self.fd).map_err(|cause| self.directory.error("sync", &self.name, cause))
+    }
+
+    /// Makes `name` a link to `target` in one step, in place of what is there.
+    ///
+    /// The link is made in here, where nobody else has a name, and moved out.
+    fn link(&self, name: &str, target: &str) -> Result<(), StoreError> {
+        let moved = symlinkat(target, &self.fd, NEW_LINK)
+            .and_then(|()| renameat(&self.fd, NEW_LINK, &*self.directory.fd, name));
+        moved.map_err(|cause| self.directory.error("link", name, cause))
+    }
+
+    /// Makes every name that is not a link through `..data` yet into one.
+    fn link_names(&self, files: &[File]) -> Result<(), StoreError> {
+        let missing = |name: &&str| !self.directory.is_our_link(name);
+        let names = files.iter().map(|file| file.name.as_str());
+        names.filter(missing).try_for_each(|name| self.link(name, &through_data(name)))
+    }
+
+    fn remove(&self) -> Result<(), StoreError> {
+        remove_generation(self.directory, &self.name)
+    }
+}
+
+/// Removes a hidden directory and the files in it.
+fn remove_generation(directory: &Locked<'_>, name: &str) -> Result<(), StoreError> {
+    let remove = || {
+        let fd = directory.open_directory(name, OFlag::O_NOFOLLOW)?;
+        for file in entries(&fd)? {
+            unlinkat(&fd, file.as_str(), UnlinkatFlags::NoRemoveDir)?;
+        }
+        unlinkat(&*directory.fd, name, UnlinkatFlags::RemoveDir)
+    };
+    remove().map_err(|cause| directory.error("remove", name, cause))
+}
+
+fn owns(stat: &FileStat) -> bool {
+    stat.st_uid == geteuid().as_raw()
 }
 
 /// Where the name of a published file points to.
@@ -388,6 +479,7 @@ fn hint(cause: Errno) -> &'static str {
         }
         Errno::EROFS => " (is the volume mounted with readOnly: true?)",
         Errno::ENOSPC | Errno::EDQUOT => " (make room, or raise the volume's sizeLimit)",
+        Errno::EEXIST => " (another program publishes there: give the helper a directory of its own)",
         Errno::ENOTDIR => " (--svid-path must be a directory)",
         _ => "",
     }

@@ -22,10 +22,10 @@ use crate::wait::{Interrupt, Waiter};
 pub const MAX_MESSAGE_MIB: i32 = 64;
 
 /// The header that every call must carry (SPIFFE Workload Endpoint standard, section 3).
-pub const SECURITY_HEADER: (&str, &str) = ("workload.spiffe.io", "true");
+const SECURITY_HEADER: (&str, &str) = ("workload.spiffe.io", "true");
 
 /// The RPC that streams X.509-SVIDs (SPIFFE Workload API standard, section 5.2.1).
-pub const FETCH_X509_SVID: Method<X509SVIDRequest, X509SVIDResponse> = Method {
+const FETCH_X509_SVID: Method<X509SVIDRequest, X509SVIDResponse> = Method {
     ty: MethodType::ServerStreaming,
     name: "/SpiffeWorkloadAPI/FetchX509SVID",
     req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },

@@ -136,7 +136,8 @@ fn a_peer_that_speaks_http1_is_no_agent() {
             let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
         }
     });
-    pod.helper(&["--init-timeout=2s"]).finish().failed_with(&["answered Unavailable", "no Workload API"]);
+    let mut init = pod.helper(&["--init-timeout=1h"]).start();
+    init.wait_for_log(&["answered Unavailable", "no Workload API"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Command line and environment.
 
-use crate::pod::{Helper, ID, Pod, offer};
+use crate::pod::{Helper, Pod, offer};
 
 fn refused(arguments: &[&str], parts: &[&str]) {
     Helper::new().arguments(arguments).finish().refused_with(parts);
@@ -78,29 +78,30 @@ fn the_last_of_two_flags_wins() {
 }
 
 #[test]
-fn every_option_can_be_set_by_variable() {
+fn every_option_is_read_from_its_variable() {
+    use std::os::unix::ffi::OsStrExt;
+    for row in pod_svid_helper::options::table::TABLE {
+        let helper = Helper::new().variable(&row.variable(), std::ffi::OsStr::from_bytes(b"\xff"));
+        helper.finish().refused_with(&[&row.variable(), "UTF-8"]);
+    }
+}
+
+#[test]
+fn names_and_modes_of_the_files_can_be_chosen() {
     let pod = Pod::new();
-    let svid = pod.mint();
-    let _agent = pod.agent(offer([svid.clone()]));
-    let helper = Helper::new()
-        .variable("HELPER_MODE", "Init")
-        .variable("HELPER_WORKLOAD_API_SOCKET", pod.socket())
-        .variable("HELPER_POD_SPIFFE_ID", ID)
-        .variable("HELPER_SVID_PATH", pod.volume())
-        .variable("HELPER_SVID_FILE_NAME", "tls.crt")
-        .variable("HELPER_SVID_KEY_FILE_NAME", "tls.key")
-        .variable("HELPER_BUNDLE_FILE_NAME", "ca.crt")
-        .variable("HELPER_CERT_FILE_MODE", "0640")
-        .variable("HELPER_KEY_FILE_MODE", "0440")
-        .variable("HELPER_INIT_TIMEOUT", "2m")
-        .variable("HELPER_ON_REVOKED", "remove")
-        .variable("HELPER_LOG_LEVEL", "off")
-        .variable("HELPER_LOG_FORMAT", "json");
-    let finished = helper.finish().succeeded();
-    assert_eq!(finished.log, "");
+    let _agent = pod.agent(offer([pod.mint()]));
+    let names = ["--svid-file-name=tls.crt", "--svid-key-file-name=tls.key", "--bundle-file-name=ca.crt"];
+    pod.helper(&names).arguments(&["--cert-file-mode=0640", "--key-file-mode=0440"]).finish().succeeded();
     for (name, mode) in [("tls.crt", 0o640), ("tls.key", 0o440), ("ca.crt", 0o640)] {
         assert_eq!(crate::pod::mode_of(&pod.volume().join(name)), mode, "{name}");
     }
+}
+
+#[test]
+fn a_mode_is_a_word_in_any_case() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.helper(&["--mode=INIT"]).finish().succeeded();
 }
 
 #[test]

@@ -8,18 +8,25 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use der::Decode;
+use der::{Decode, Reader};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pod_svid_helper::workload_api::proto::workload::X509SVID;
 use tempfile::TempDir;
-use x509_cert::certificate::{CertificateInner, Raw};
+use x509_cert::Certificate;
 
 use crate::workload_api_server::authority::{Authority, Recipe};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 /// How long a test waits before it gives up on what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a helper may take to end: longer than a slow machine needs, and shorter than the waits
+/// that a signal has to cut short.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a volume holds after a publication: three names, `..data`, and one hidden directory.
+pub const FILES_IN_VOLUME: usize = 5;
 
 /// The identity of most tests' workloads.
 pub const ID: &str = "spiffe://example.org/workload";
@@ -77,21 +84,15 @@ impl Pod {
         self.helper(&["--mode=refresh"]).arguments(arguments).start()
     }
 
-    /// Waits until the volume holds the SVID, with its key and bundle.
+    /// Waits until each of the three names gives the SVID's file.
     pub fn wait_for(&self, svid: &X509SVID) {
         wait_until(&format!("{} is published", serial(svid)), || {
-            self.published_serial() == Some(serial(svid))
+            Published::by_name(&self.volume()).is_ok_and(|set| {
+                set.chain() == svid.x509_svid
+                    && set.key() == svid.x509_svid_key
+                    && set.bundle() == svid.bundle
+            })
         });
-        let set = Published::read(&self.volume());
-        assert_eq!(set.chain(), svid.x509_svid);
-        assert_eq!(set.key(), svid.x509_svid_key);
-        assert_eq!(set.bundle(), svid.bundle);
-    }
-
-    /// The serial number of the certificate in the volume.
-    pub fn published_serial(&self) -> Option<String> {
-        let pem = std::fs::read_to_string(self.volume().join("svid.pem")).ok()?;
-        Some(serial_of_der(&ders(&pem, "CERTIFICATE")))
     }
 }
 
@@ -104,21 +105,16 @@ pub fn offer(svids: impl IntoIterator<Item = X509SVID>) -> Reply {
     Reply::offer(&response)
 }
 
-/// The serial number of an SVID's leaf, as the helper writes it.
+/// The serial number of an SVID's leaf, in hexadecimal. (The test server's are 64-bit numbers.)
 pub fn serial(svid: &X509SVID) -> String {
-    serial_of_der(&svid.x509_svid)
+    let mut chain = der::SliceReader::new(&svid.x509_svid).expect("DER");
+    let leaf = Certificate::from_der(chain.tlv_bytes().expect("a certificate")).expect("a certificate");
+    let bytes = leaf.tbs_certificate().serial_number().as_bytes();
+    let number = bytes.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte));
+    format!("{number:x}")
 }
 
-fn serial_of_der(chain: &[u8]) -> String {
-    use der::Reader;
-    let mut reader = der::SliceReader::new(chain).expect("DER");
-    let leaf =
-        CertificateInner::<Raw>::from_der(reader.tlv_bytes().expect("a certificate")).expect("a certificate");
-    let serial = leaf.tbs_certificate().serial_number().as_bytes();
-    serial.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A published set, read through `..data` as one.
+/// The three files.
 pub struct Published {
     chain: String,
     key: String,
@@ -126,16 +122,22 @@ pub struct Published {
 }
 
 impl Published {
-    /// Reads the three files from the directory that `..data` points to now.
-    pub fn read(volume: &Path) -> Self {
-        Self::try_read(volume).expect("a published set")
+    /// Opens the three names one after the other, as an application does.
+    pub fn by_name(volume: &Path) -> std::io::Result<Self> {
+        let read = |name| std::fs::read_to_string(volume.join(name));
+        Ok(Self { chain: read("svid.pem")?, key: read("svid-key.pem")?, bundle: read("bundle.pem")? })
     }
 
-    /// The same, for a reader that may lose the race against the removal of the directory.
-    pub fn try_read(volume: &Path) -> std::io::Result<Self> {
-        let data = volume.join(std::fs::read_link(volume.join("..data"))?);
-        let read = |name| std::fs::read_to_string(data.join(name));
-        Ok(Self { chain: read("svid.pem")?, key: read("svid-key.pem")?, bundle: read("bundle.pem")? })
+    /// Reads the directory behind `..data`, so that the three belong together; again when it is
+    /// replaced meanwhile.
+    pub fn as_one(volume: &Path) -> std::io::Result<Self> {
+        loop {
+            let data = std::fs::read_link(volume.join("..data"))?;
+            match Self::by_name(&volume.join(&data)) {
+                Err(_) if std::fs::read_link(volume.join("..data")).is_ok_and(|now| now != data) => {}
+                read => return read,
+            }
+        }
     }
 
     /// Concatenated DER, as it was offered.
@@ -217,6 +219,7 @@ impl Helper {
     /// Runs it through another program: `unshare`, say.
     pub fn through(self, program: &str, arguments: &[&str]) -> Self {
         let mut outer = Command::new(program);
+        outer.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         outer.args(arguments).arg(self.command.get_program()).args(self.command.get_args());
         outer.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command: outer }
@@ -331,23 +334,22 @@ impl Running {
     /// Tells it to stop and asserts that it does so with success; returns all it has logged.
     pub fn stop(mut self) -> Vec<String> {
         self.signal(Signal::SIGTERM);
-        self.finish()
+        self.finish(0)
     }
 
-    /// Asserts that it ends with success; returns all it has logged.
-    pub fn finish(&mut self) -> Vec<String> {
-        let mut ended = None;
-        wait_until("the helper ends", || {
-            ended = self.child.try_wait().expect("a child");
-            ended.is_some()
-        });
+    /// Asserts that it ends with this exit code; returns all it has logged.
+    pub fn finish(&mut self, code: i32) -> Vec<String> {
+        let deadline = Instant::now() + STOP_PATIENCE;
+        let status = loop {
+            match self.child.try_wait().expect("a child") {
+                Some(status) => break status,
+                None => assert!(Instant::now() < deadline, "the helper does not end"),
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
         self.log.extend(self.lines.iter());
-        assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", self.log.join("\n"));
+        assert_eq!(status.code(), Some(code), "{}", self.log.join("\n"));
         std::mem::take(&mut self.log)
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_none()
     }
 }
 

@@ -1,13 +1,18 @@
 //! The files: one atomic set, in any kind of directory.
 
+use std::collections::HashMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
+use pod_svid_helper::workload_api::proto::workload::X509SVID;
 
-use crate::pod::{Pod, Published, Running, is_root, names, offer, serial, wait_until};
+use crate::pod::{
+    FILES_IN_VOLUME, NOBODY, PATIENCE, Pod, Published, Running, is_root, mode_of, names, offer,
+};
 
 #[test]
 fn the_names_lead_through_data_to_one_hidden_directory() {
@@ -26,43 +31,92 @@ fn the_names_lead_through_data_to_one_hidden_directory() {
     }
 }
 
+/// Reads the set as one, again and again, while something else happens; fails on a key beside
+/// another key's certificate.
+fn while_reading(pod: &Pod, svids: &[X509SVID], meanwhile: impl FnOnce()) {
+    /// Lets the readers end even when the test fails.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let keys: HashMap<_, _> = svids.iter().map(|svid| (&svid.x509_svid, &svid.x509_svid_key)).collect();
+    let done = AtomicBool::new(false);
+    let read_all = || {
+        let mut reads = 0;
+        while !done.load(Ordering::Relaxed) {
+            let set = Published::as_one(&pod.volume()).expect("a complete set");
+            assert_eq!(keys.get(&set.chain()), Some(&&set.key()));
+            reads += 1;
+        }
+        assert!(reads > 0);
+    };
+    std::thread::scope(|scope| {
+        let done = Done(&done);
+        let readers = [scope.spawn(read_all), scope.spawn(read_all)];
+        meanwhile();
+        drop(done);
+        for reader in readers {
+            reader.join().expect("a reader without a mismatch");
+        }
+    });
+}
+
 #[test]
 fn a_reader_never_finds_a_key_beside_another_keys_certificate() {
     const ROTATIONS: usize = 1000;
     let pod = Pod::new();
     let svids: Vec<_> = (0..=ROTATIONS).map(|_| pod.mint()).collect();
-    let matching: std::collections::HashMap<_, _> =
-        svids.iter().map(|svid| (svid.x509_svid.clone(), svid.x509_svid_key.clone())).collect();
     let agent = pod.agent(offer([svids[0].clone()]));
     let refresh = pod.refresh(&["--log-level=info"]);
     pod.wait_for(&svids[0]);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let readers = [(); 2].map(|()| {
-            scope.spawn(|| {
-                let mut reads = 0;
-                while !done.load(Ordering::Relaxed) {
-                    // A reader that loses the race against a removal opens `..data` again.
-                    if let Ok(set) = Published::try_read(&pod.volume()) {
-                        assert_eq!(matching.get(&set.chain()), Some(&set.key()));
-                        reads += 1;
-                    }
-                }
-                reads
-            })
-        });
+    while_reading(&pod, &svids, || {
         for svid in &svids[1..] {
             agent.reply(offer([svid.clone()]));
-            let serial = serial(svid);
-            wait_until("the rotation is published", || pod.published_serial().as_ref() == Some(&serial));
-        }
-        done.store(true, Ordering::Relaxed);
-        for reader in readers {
-            assert!(reader.join().expect("a reader without a mismatch") > 0);
+            pod.wait_for(svid);
         }
     });
-    assert_eq!(names(&pod.volume()).len(), 5);
     refresh.stop();
+    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME);
+}
+
+#[test]
+fn two_helpers_in_one_directory_do_not_mix_their_sets() {
+    const ROTATIONS: usize = 100;
+    let pod = Pod::new();
+    let svids: Vec<_> = (0..=ROTATIONS).map(|_| pod.mint()).collect();
+    let agent = pod.agent(offer([svids[0].clone()]));
+    let helpers = [(); 2].map(|()| pod.refresh(&["--log-level=info"]));
+    pod.wait_for(&svids[0]);
+    while_reading(&pod, &svids, || {
+        for svid in &svids[1..] {
+            agent.reply(offer([svid.clone()]));
+            pod.wait_for(svid);
+        }
+    });
+    helpers.into_iter().for_each(|helper| drop(helper.stop()));
+}
+
+#[test]
+fn a_helper_that_is_killed_at_any_moment_leaves_a_complete_set() {
+    const KILLS: u64 = 40;
+    let pod = Pod::new();
+    let svids: Vec<_> = (0..=KILLS).map(|_| pod.mint()).collect();
+    let agent = pod.agent(offer([svids[0].clone()]));
+    pod.init(&[]).succeeded();
+    while_reading(&pod, &svids, || {
+        for kill in 1..=KILLS {
+            agent.reply(offer([svids[kill as usize].clone()]));
+            let refresh = pod.refresh(&[]);
+            agent.wait_for_calls(kill + 1, PATIENCE);
+            // A different moment of the publication each time.
+            std::thread::sleep(Duration::from_micros(kill * 100));
+            drop(refresh);
+        }
+    });
+    pod.init(&[]).succeeded();
+    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME);
 }
 
 #[test]
@@ -73,7 +127,7 @@ fn a_missing_directory_is_created_if_its_parent_exists() {
     std::fs::remove_dir(pod.volume()).expect("an empty volume");
     pod.init(&[]).succeeded();
     pod.wait_for(&svid);
-    assert_eq!(crate::pod::mode_of(&pod.volume()), 0o755);
+    assert_eq!(mode_of(&pod.volume()), 0o755);
 }
 
 #[test]
@@ -106,16 +160,42 @@ fn a_directory_in_place_of_a_file_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn plain_files_of_the_same_names_are_replaced() {
+fn plain_files_of_the_same_names_are_replaced_as_one() {
     let pod = Pod::new();
-    let svid = pod.mint();
-    let _agent = pod.agent(offer([svid.clone()]));
-    for name in ["svid.pem", "svid-key.pem", "bundle.pem"] {
-        std::fs::write(pod.volume().join(name), "old").expect("a file");
-    }
+    let (old, new) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([old.clone()]));
     pod.init(&[]).succeeded();
-    pod.wait_for(&svid);
-    assert_eq!(serial(&svid), pod.published_serial().expect("a certificate"));
+    let set = ["svid.pem", "svid-key.pem", "bundle.pem"];
+    let contents = set.map(|name| std::fs::read(pod.volume().join(name)).expect("a file"));
+    std::fs::remove_dir_all(pod.volume()).expect("the volume");
+    std::fs::create_dir(pod.volume()).expect("a volume");
+    for (name, contents) in set.iter().zip(&contents) {
+        std::fs::write(pod.volume().join(name), contents).expect("a file");
+    }
+    agent.reply(offer([new.clone()]));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&new);
+    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME);
+}
+
+#[test]
+fn a_changed_mode_alone_is_a_new_set() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.init(&[]).succeeded();
+    pod.init(&["--key-file-mode=0440"]).succeeded();
+    assert_eq!(mode_of(&pod.volume().join("svid-key.pem")), 0o440);
+}
+
+#[test]
+fn another_writers_data_link_is_refused_and_stays() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let theirs = Path::new("..2026_11_23_16_40_05.123456789");
+    std::fs::create_dir(pod.volume().join(theirs)).expect("a directory");
+    symlink(theirs, pod.volume().join("..data")).expect("a link");
+    pod.init(&[]).failed_with(&["cannot take over", "..data", "own"]);
+    assert_eq!(names(&pod.volume()), [theirs.to_str().unwrap(), "..data"]);
 }
 
 #[test]
@@ -156,24 +236,26 @@ fn what_a_crash_left_is_cleaned_at_the_start() {
     let leftover = pod.volume().join("..2026-01-01T00-00-00.000000000Z");
     std::fs::create_dir(&leftover).expect("a directory");
     std::fs::write(leftover.join("svid-key.pem"), "half a ke").expect("a file");
-    symlink("nowhere", pod.volume().join("..new-link")).expect("a link");
+    symlink("..data/tls.crt", pod.volume().join("tls.crt")).expect("a link");
     let mut refresh = pod.refresh(&[]);
     refresh.wait_for_log(&["nothing written"]);
     refresh.stop();
-    assert_eq!(names(&pod.volume()).len(), 5);
+    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME);
     pod.wait_for(&svid);
 }
 
 #[test]
 fn files_inherit_the_group_of_a_setgid_volume() {
+    if !is_root() {
+        eprintln!("not root: no other group to give the volume to");
+        return;
+    }
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
-    std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o2775)).expect("its permissions");
-    let group = if is_root() { crate::pod::NOBODY } else { nix::unistd::getegid().as_raw() };
-    std::os::unix::fs::chown(pod.volume(), None, Some(group)).expect("its group");
+    std::os::unix::fs::chown(pod.volume(), None, Some(NOBODY)).expect("its group");
     std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o2775)).expect("its permissions");
     pod.init(&["--key-file-mode=0440"]).succeeded();
-    assert_eq!(std::fs::metadata(pod.volume().join("svid-key.pem")).expect("a key").gid(), group);
+    assert_eq!(std::fs::metadata(pod.volume().join("svid-key.pem")).expect("a key").gid(), NOBODY);
 }
 
 #[test]
@@ -259,10 +341,12 @@ fn stands_until_mended(break_it: impl Fn(&Tmpfs), mend_it: impl Fn(&Tmpfs), comp
     parts.extend(complaint);
     refresh.wait_for_log(&parts);
     pod.wait_for(&first);
-    assert!(before.iter().all(|name| names(&pod.volume()).contains(name)));
+    let complaints = names(&pod.volume());
+    assert!(before.iter().all(|name| complaints.contains(name)), "{complaints:?}");
     mend_it(&tmpfs);
     pod.wait_for(&second);
     refresh.stop();
+    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME);
 }
 
 #[test]
@@ -296,4 +380,41 @@ fn a_volume_that_the_user_cannot_write_is_refused_with_what_to_set() {
     let finished = pod.helper(&[]).run_by_nobody().finish();
     finished.failed_with(&["Permission denied", pod.volume().to_str().unwrap(), "fsGroup"]);
     assert_eq!(names(&pod.volume()), [""; 0]);
+}
+
+#[test]
+fn in_another_users_sticky_directory_a_foreign_file_is_refused_before_anything_is_written() {
+    if !is_root() {
+        eprintln!("not root: no other user to become");
+        return;
+    }
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
+    std::fs::write(pod.volume().join("bundle.pem"), "root's").expect("a file");
+    let finished = pod.helper(&[]).run_by_nobody().finish();
+    finished.failed_with(&["bundle.pem", "Operation not permitted"]);
+    assert_eq!(names(&pod.volume()), ["bundle.pem"]);
+}
+
+#[test]
+fn in_a_shared_sticky_directory_the_log_warns_and_others_names_do_no_harm() {
+    if !is_root() {
+        eprintln!("not root: no other user to become");
+        return;
+    }
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
+    // A name that looks like ours, and a directory that does.
+    symlink("..data/foo", pod.volume().join("foo")).expect("a link");
+    std::fs::create_dir(pod.volume().join("..2026-01-01T00-00-00.000000000Z")).expect("a directory");
+    let mut refresh = pod.helper(&["--mode=refresh"]).run_by_nobody().start();
+    refresh.wait_for_log(&["WARN", "shared by all users"]);
+    pod.wait_for(&first);
+    agent.reply(offer([second.clone()]));
+    pod.wait_for(&second);
+    refresh.stop();
+    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME + 2);
 }

@@ -1,9 +1,13 @@
 //! What counts as a good response: anything else is named in the log, discarded, and changes
 //! nothing; the next good response is taken.
 
+use pod_svid_helper::identity::bundle::MAX_BUNDLE;
+use pod_svid_helper::identity::x509_svid::MAX_CHAIN;
+
 use crate::pod::{ID, Pod, offer};
 use crate::workload_api_server::authority::Recipe;
 use crate::workload_api_server::fault::Fault;
+use crate::workload_api_server::server::Reply;
 
 fn discarded(fault: &str, parts: &[&str]) {
     let pod = Pod::new();
@@ -81,4 +85,25 @@ fn a_fresh_svid_beside_an_expired_one_is_published() {
     let _agent = pod.agent(offer([expired, fresh.clone()]));
     pod.init(&[&format!("--pod-spiffe-id={ID}")]).succeeded();
     pod.wait_for(&fresh);
+}
+
+#[test]
+fn the_longest_chain_and_the_largest_bundle_are_published() {
+    let pod = Pod::new();
+    let mut svid = pod.mint();
+    svid.x509_svid.extend(svid.bundle.repeat(MAX_CHAIN - 1));
+    svid.bundle = svid.bundle.repeat(MAX_BUNDLE);
+    let _agent = pod.agent(offer([svid.clone()]));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&svid);
+}
+
+#[test]
+fn a_federated_trust_domain_without_a_bundle_is_no_fault() {
+    let pod = Pod::new();
+    let mut response = pod.authority.response([&Recipe::for_id(ID)]);
+    response.federated_bundles.insert("spiffe://jwt-only.org".to_owned(), Vec::new());
+    let _agent = pod.agent(Reply::offer(&response));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&response.svids[0]);
 }

@@ -1,6 +1,5 @@
 //! SIGTERM and SIGINT end refresh at any moment, with success.
 
-use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
 use grpcio::RpcStatusCode;
@@ -19,7 +18,7 @@ fn both_signals_end_refresh_while_it_waits_in_a_stream() {
         let mut refresh = pod.refresh(&[]);
         pod.wait_for(&svid);
         refresh.signal(signal);
-        let log = refresh.finish();
+        let log = refresh.finish(0);
         assert!(log.last().is_some_and(|line| line.contains(&format!("stopped by {signal}"))), "{log:?}");
         pod.wait_for(&svid);
     }
@@ -66,10 +65,20 @@ fn a_signal_ends_refresh_while_a_tcp_connection_is_set_up() {
     let _first =
         std::net::TcpStream::connect(("127.0.0.1", address.port())).expect("the one place in the queue");
     let pod = Pod::new();
-    let mut refresh = pod.refresh(&[&format!("--workload-api-socket=tcp://127.0.0.1:{}", address.port())]);
-    refresh.wait_for_log(&["pod-svid-helper"]);
+    let refresh = pod.refresh(&[&format!("--workload-api-socket=tcp://127.0.0.1:{}", address.port())]);
+    wait_until("a connection is half open", || half_open_connections_to(address.port()) > 0);
     refresh.stop();
-    drop(TcpListener::from(queue));
+}
+
+/// TCP connections in state SYN_SENT (02 in the kernel's table).
+fn half_open_connections_to(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let to_port = format!(":{port:04X}");
+    let half_open = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(2);
+        fields.next().is_some_and(|remote| remote.ends_with(&to_port)) && fields.next() == Some("02")
+    };
+    table.lines().filter(half_open).count()
 }
 
 #[test]
@@ -105,6 +114,17 @@ fn a_signal_ends_refresh_as_process_one() {
         helper.is_some()
     });
     kill(Pid::from_raw(helper.expect("a PID")), Signal::SIGTERM).expect("a running helper");
-    let log = unshare.finish();
+    let log = unshare.finish(0);
     assert!(log.last().is_some_and(|line| line.contains("stopped by SIGTERM")), "{log:?}");
+}
+
+#[test]
+fn a_crash_would_leave_no_core() {
+    let pod = Pod::new();
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["cannot connect"]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", refresh.pid())).expect("its limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("the limit");
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    refresh.stop();
 }

@@ -125,13 +125,14 @@ fn common_name(name: &str) -> DistinguishedName {
     subject
 }
 
-/// Counts up from a start that differs from run to run, so that a serial is never seen twice.
+/// Counts up from a start that differs from run to run, so that a serial is never seen twice. The
+/// highest bit is set, which DER hides behind a zero byte.
 fn fresh_serial() -> SerialNumber {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: OnceLock<AtomicU64> = OnceLock::new();
     let start = || {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-        AtomicU64::new(now.as_nanos() as u64 >> 1)
+        AtomicU64::new(1 << 63 | now.as_nanos() as u64 >> 1)
     };
     NEXT.get_or_init(start).fetch_add(1, Ordering::Relaxed).into()
 }

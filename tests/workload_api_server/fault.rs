@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use grpcio::RpcStatusCode;
+use pod_svid_helper::identity::bundle::MAX_BUNDLE;
+use pod_svid_helper::identity::x509_svid::MAX_CHAIN;
+use pod_svid_helper::workload_api::client::MAX_MESSAGE_MIB;
 use pod_svid_helper::workload_api::proto::workload::X509SVIDResponse;
 use rcgen::KeyUsagePurpose;
 
@@ -66,7 +69,7 @@ faults! {
     // The message.
     "undecodable" => |_, _recipe| Reply::Send(RANDOM.to_vec());
     "no-svids" => |a, r| spoilt(a, r, |m| m.svids.clear());
-    "too-large" => |a, r| spoilt(a, r, |m| m.crl.push(vec![0; 65 << 20]));
+    "too-large" => |a, r| spoilt(a, r, |m| m.crl.push(vec![0; (MAX_MESSAGE_MIB as usize) << 20]));
     "other-id" => |a, r| minted(a, r, |r| { r.spiffe_id.push_str("-other"); r.uris = vec![r.spiffe_id.clone()] });
     // spiffe_id.
     "empty-id" => |a, r| spoilt(a, r, |m| m.svids[0].spiffe_id.clear());
@@ -77,7 +80,7 @@ faults! {
     "truncated-chain" => |a, r| spoilt(a, r, |m| { m.svids[0].x509_svid.pop(); });
     "trailing-bytes" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid.extend_from_slice(b"more"));
     "random-chain" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid = RANDOM.to_vec());
-    "long-chain" => |a, r| spoilt(a, r, |m| { let ca = m.svids[0].bundle.repeat(32); m.svids[0].x509_svid.extend(ca) });
+    "long-chain" => |a, r| spoilt(a, r, |m| { let ca = m.svids[0].bundle.repeat(MAX_CHAIN); m.svids[0].x509_svid.extend(ca) });
     "two-uris" => |a, r| minted(a, r, |r| r.uris.push(format!("{}-too", r.spiffe_id)));
     "no-uri" => |a, r| minted(a, r, |r| r.uris.clear());
     "foreign-uri" => |a, r| minted(a, r, |r| r.uris = vec!["https://example.org/workload".to_owned()]);
@@ -102,7 +105,7 @@ faults! {
     "empty-bundle" => |a, r| spoilt(a, r, |m| m.svids[0].bundle.clear());
     "truncated-bundle" => |a, r| spoilt(a, r, |m| { m.svids[0].bundle.pop(); });
     "random-bundle" => |a, r| spoilt(a, r, |m| m.svids[0].bundle = RANDOM.to_vec());
-    "huge-bundle" => |a, r| spoilt(a, r, |m| m.svids[0].bundle = m.svids[0].bundle.repeat(4097));
+    "huge-bundle" => |a, r| spoilt(a, r, |m| m.svids[0].bundle = m.svids[0].bundle.repeat(MAX_BUNDLE + 1));
     "second-svid-bad" => |a, r| spoilt(a, r, |m| { let mut second = a.mint(r); second.bundle.clear(); m.svids.push(second) });
     "federated-bundle-broken" => |a, r| spoilt(a, r, |m| { m.federated_bundles.insert("spiffe://other.org".to_owned(), RANDOM.to_vec()); });
     "federated-bundle-of-workload" => |a, r| spoilt(a, r, |m| { m.federated_bundles.insert("spiffe://other.org/workload".to_owned(), a.bundle()); });

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use futures_executor::block_on;
 use futures_util::SinkExt;
 use grpcio::{
-    ChannelBuilder, EnvBuilder, Environment, Marshaller, Method, RpcContext, RpcStatus, RpcStatusCode,
-    Server, ServerBuilder, ServerCredentials, ServerStreamingSink, ServiceBuilder, WriteFlags,
+    ChannelBuilder, EnvBuilder, Environment, Marshaller, Method, MethodType, RpcContext, RpcStatus,
+    RpcStatusCode, Server, ServerBuilder, ServerCredentials, ServerStreamingSink, ServiceBuilder, WriteFlags,
 };
-use pod_svid_helper::workload_api::client::{FETCH_X509_SVID, SECURITY_HEADER};
 use pod_svid_helper::workload_api::proto::workload::{X509SVIDRequest, X509SVIDResponse};
 use protobuf::Message;
 
@@ -79,9 +78,9 @@ impl WorkloadApiServer {
         let state = State { reply, version: 1, next: VecDeque::new(), calls: 0, stopped: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let method = Method {
-            ty: FETCH_X509_SVID.ty,
-            name: FETCH_X509_SVID.name,
-            req_mar: FETCH_X509_SVID.req_mar,
+            ty: MethodType::ServerStreaming,
+            name: "/SpiffeWorkloadAPI/FetchX509SVID",
+            req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
             resp_mar: Marshaller {
                 ser: |bytes: &Vec<u8>, slice| {
                     *slice = bytes.clone().into();
@@ -222,8 +221,7 @@ impl Shared {
 }
 
 fn has_security_header(context: &RpcContext<'_>) -> bool {
-    let (name, value) = SECURITY_HEADER;
-    context.request_headers().iter().any(|(key, found)| key == name && found == value.as_bytes())
+    context.request_headers().iter().any(|(name, value)| name == "workload.spiffe.io" && value == b"true")
 }
 
 /// gRPC's threads, shared by all servers of the process.
