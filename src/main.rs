@@ -27,18 +27,20 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> ExitCode {
+    // First of all: a signal that comes before it is lost to process 1, and deadly to any other.
+    let waiter = Waiter::new();
     logging::start(options.log_level.0, options.log_format);
-    hygiene::forbid_core_dumps();
-    if options.key_file_mode.is_world_readable() {
-        log::warn!("--key-file-mode={} lets every user read the private key", options.key_file_mode);
-    }
-    let waiter = match Waiter::new() {
+    let waiter = match waiter {
         Ok(waiter) => waiter,
         Err(error) => {
             log::error!("cannot wait for signals: {error}");
             return ExitCode::from(FAILED);
         }
     };
+    hygiene::forbid_core_dumps();
+    if options.key_file_mode.is_world_readable() {
+        log::warn!("--key-file-mode={} lets every user read the private key", options.key_file_mode);
+    }
     log::info!(
         "pod-svid-helper {}: {} from {} to {}",
         env!("CARGO_PKG_VERSION"),
@@ -56,7 +58,7 @@ fn run(options: &Options) -> ExitCode {
         },
         Mode::Refresh => {
             let signal = refresh::run(options, &waiter);
-            log::info!("stopped by {signal}; the files stay");
+            log::info!("stopped by {signal}");
             ExitCode::SUCCESS
         }
     }

@@ -20,6 +20,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+/// How long to hold off when the system cannot wait for us.
+const AFTER_AN_ERROR: Duration = Duration::from_millis(10);
+
 /// Why a wait ended before what it waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupt {
@@ -97,9 +100,11 @@ impl Waiter {
             self.check_for_stop()?;
             let left = deadline.saturating_duration_since(Instant::now());
             let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN), PollFd::new(fd, events)];
-            // An error here (EINTR) has no answer but to look again.
-            if poll(&mut fds, poll_timeout(left)).is_ok() && fds[1].any().unwrap_or(false) {
-                return Ok(());
+            match poll(&mut fds, poll_timeout(left)) {
+                Ok(_) if fds[1].any().unwrap_or(false) => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => {}
+                // Out of memory, say. There is no answer but to look again, though not in a loop.
+                Err(_) => std::thread::sleep(AFTER_AN_ERROR),
             }
             if Instant::now() >= deadline {
                 self.check_for_stop()?;
@@ -124,7 +129,7 @@ impl Waiter {
 
 /// Rounded up, so that a wait does not end just before its deadline and spin.
 fn poll_timeout(left: Duration) -> PollTimeout {
-    PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+    PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
 }
 
 /// Rung from gRPC's threads when the future that is waited for may be ready.

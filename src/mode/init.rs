@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use log::Level;
 use thiserror::Error;
 
-use super::{PublishError, Target, usable_svid};
+use super::{AWAITING, PublishError, Target, Unusable, usable_svid};
 use crate::identity::x509_svid::X509Svid;
-use crate::logging::Repetition;
-use crate::mode::Unusable;
+use crate::logging::{Repetition, retrying_in};
 use crate::options::Options;
 use crate::wait::{Interrupt, StopSignal, Waiter};
 use crate::workload_api::failure::{Failure, Remedy};
@@ -37,40 +37,37 @@ pub fn run(options: &Options, waiter: &Waiter) -> Result<(), InitError> {
 
 fn fetch(options: &Options, waiter: &Waiter, deadline: Instant) -> Result<X509Svid, InitError> {
     let mut watch = Watch::new(waiter, options.workload_api_socket.clone());
+    let mut trouble = Repetition::default();
     let mut problem = None;
-    let mut repetition = Repetition::default();
-    let mut report = |message: String, next: String| {
-        let (level, reminder) = repetition.report(log::Level::Warn, &message);
-        log::log!(level, "{message}; {next}{reminder}");
-        problem = Some(message);
-    };
     loop {
-        let unusable = match watch.next(deadline) {
+        let (message, next) = match watch.next(deadline) {
             Event::Offered(offered) => match usable_svid(offered, options.pod_spiffe_id.as_ref()) {
                 Ok(svid) => return Ok(svid),
-                Err(unusable) => unusable,
+                Err(unusable) => (unusable.to_string(), AWAITING.to_owned()),
             },
-            Event::Undecodable(cause) => Unusable::Undecodable(cause),
+            Event::Undecodable(cause) => (Unusable::Undecodable(cause).to_string(), AWAITING.to_owned()),
             Event::Failed { failure, .. } if failure.remedy() == Remedy::GiveUp => {
                 return Err(InitError::Refused(failure));
             }
-            Event::Failed { failure, retry_in, .. } => {
-                report(failure.to_string(), format!("retrying in {}ms", retry_in.as_millis()));
-                continue;
-            }
+            Event::Failed { failure, retry_in, .. } => (failure.to_string(), retrying_in(retry_in)),
             Event::Interrupted(Interrupt::Stop(signal)) => return Err(InitError::Stopped(signal)),
-            Event::Interrupted(Interrupt::Deadline) => {
-                let silent = format!(
-                    "{} accepted the call and said nothing (is the agent stopped or overloaded?)",
-                    options.workload_api_socket
-                );
-                let undelivered = matches!(watch.open_call(), Some((_, false)));
-                let problem = problem.filter(|_| !undelivered).unwrap_or(silent);
-                return Err(InitError::TimedOut { timeout: options.init_timeout.0, problem });
-            }
+            Event::Interrupted(Interrupt::Deadline) => break,
         };
-        report(unusable.to_string(), "waiting for the agent's next response".to_owned());
+        trouble.log(Level::Warn, &message, &next);
+        problem = Some(message);
+        // An agent that floods us with bad responses never lets a wait end by its deadline.
+        if Instant::now() >= deadline {
+            break;
+        }
     }
+    let nothing = || match watch.open_call() {
+        Some(_) => format!(
+            "{} accepted the call and said nothing (is the agent stopped or overloaded?)",
+            options.workload_api_socket
+        ),
+        None => format!("{} did not accept a connection in time", options.workload_api_socket),
+    };
+    Err(InitError::TimedOut { timeout: options.init_timeout.0, problem: problem.unwrap_or_else(nothing) })
 }
 
 /// Why init failed.

@@ -26,6 +26,9 @@ fn usable_svid(offered: OfferedX509Context, wanted: Option<&SpiffeId>) -> Result
     }
 }
 
+/// What happens after a response that gives nothing to publish.
+const AWAITING: &str = "; waiting for the agent's next response";
+
 /// Why a response gives nothing to publish.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 enum Unusable {

@@ -1,13 +1,14 @@
 //! `refresh`: follows the stream of updates and publishes each good one, until it is told to end.
 //! Nothing that goes wrong ends it.
 
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
 
-use super::{Target, Unusable, usable_svid};
+use super::{AWAITING, Target, Unusable, usable_svid};
 use crate::identity::x509_svid::{Term, X509Svid};
-use crate::logging::Repetition;
+use crate::logging::{Repetition, retrying_in};
 use crate::options::Options;
 use crate::options::value::OnRevoked;
 use crate::timestamp::rfc3339;
@@ -38,7 +39,12 @@ pub fn run(options: &Options, waiter: &Waiter) -> StopSignal {
             Event::Undecodable(cause) => refresh.discard(&Unusable::Undecodable(cause)),
             Event::Failed { failure, retry_in, delivered } => refresh.failed(&failure, retry_in, delivered),
             Event::Interrupted(Interrupt::Deadline) => {}
-            Event::Interrupted(Interrupt::Stop(signal)) => return signal,
+            Event::Interrupted(Interrupt::Stop(signal)) => {
+                if let Some(due) = &refresh.due {
+                    log::warn!("{signal} comes before {}", due.what);
+                }
+                return signal;
+            }
         }
         refresh.write_when_due();
         refresh.hang_up_when_silent();
@@ -70,6 +76,15 @@ struct Due {
 enum Write {
     Publish(Box<X509Svid>),
     Withdraw,
+}
+
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Publish(svid) => write!(f, "the SVID of {} could be published", svid.id()),
+            Self::Withdraw => f.write_str("the files could be removed"),
+        }
+    }
 }
 
 impl<'a> Refresh<'a> {
@@ -118,43 +133,37 @@ impl<'a> Refresh<'a> {
     /// A response has arrived that gives nothing to publish.
     fn discard(&mut self, unusable: &Unusable) {
         match (unusable, &self.term) {
-            (Unusable::NotOffered(_), Some(_)) => self.revoked(&unusable.to_string()),
-            _ => {
-                self.report_call(Level::Error, &unusable.to_string(), "waiting for the agent's next response")
-            }
+            (Unusable::NotOffered(_), Some(_)) => self.revoked(&unusable.to_string(), AWAITING),
+            _ => self.call_trouble.log(Level::Error, &unusable.to_string(), AWAITING),
         }
     }
 
     fn failed(&mut self, failure: &Failure, retry_in: Duration, delivered: bool) {
         if delivered && failure.is_permission_denied() {
-            self.revoked(&failure.to_string());
+            self.revoked(&failure.to_string(), &retrying_in(retry_in));
             return;
         }
-        let level = match failure.remedy() {
-            Remedy::GiveUp => Level::Error,
-            // The end of a stream is how agents restart.
-            _ if retry_in.is_zero() => Level::Debug,
-            _ => Level::Warn,
-        };
-        self.report_call(level, &failure.to_string(), &format!("retrying in {}ms", retry_in.as_millis()));
+        let next = retrying_in(retry_in);
+        match failure.remedy() {
+            // Agents restart, and end their streams; it is a trouble only if the next call fails.
+            Remedy::BackOff if delivered => log::debug!("{failure}{next}"),
+            Remedy::GiveUp => self.call_trouble.log(Level::Error, &failure.to_string(), &next),
+            _ => self.call_trouble.log(Level::Warn, &failure.to_string(), &next),
+        }
     }
 
     /// The agent has taken the identity back (SPIFFE Workload API standard, section 5.2.1).
-    fn revoked(&mut self, cause: &str) {
-        let next = match self.options.on_revoked {
-            OnRevoked::Keep => "the files stay; --on-revoked=remove would remove them",
+    fn revoked(&mut self, cause: &str, next: &str) {
+        let files = match self.options.on_revoked {
+            OnRevoked::Keep => "the files stay (--on-revoked=remove would remove them)",
             OnRevoked::Remove => {
                 self.term = None;
                 self.due = Some(Due { what: Write::Withdraw, at: Instant::now() });
-                "the files are removed"
+                "removing the files"
             }
         };
-        self.report_call(Level::Error, &format!("the identity is withdrawn: {cause}"), next);
-    }
-
-    fn report_call(&mut self, level: Level, message: &str, next: &str) {
-        let (level, reminder) = self.call_trouble.report(level, message);
-        log::log!(level, "{message}; {next}{reminder}");
+        let message = format!("the agent has withdrawn the identity; {files}: {cause}");
+        self.call_trouble.log(Level::Error, &message, next);
     }
 
     fn write_when_due(&mut self) {
@@ -169,8 +178,7 @@ impl<'a> Refresh<'a> {
         };
         let retry_in = self.write_backoff.advance();
         self.due = Some(Due { at: Instant::now() + retry_in, ..due });
-        let (level, reminder) = self.write_trouble.report(Level::Error, &error.to_string());
-        log::log!(level, "{error}; retrying in {}ms{reminder}", retry_in.as_millis());
+        self.write_trouble.log(Level::Error, &error.to_string(), &retrying_in(retry_in));
     }
 
     /// When an open call has been silent for too long.
@@ -180,9 +188,13 @@ impl<'a> Refresh<'a> {
     fn hang_up_at(&self) -> Option<Instant> {
         let (since, delivered) = self.watch.open_call()?;
         Some(match self.term.as_ref().map(|term| time_left(term.overdue_at())) {
+            None => since + SILENT_CALL,
             Some(Duration::ZERO) => since + self.overdue_backoff.current(),
             Some(left) if delivered => Instant::now() + left,
-            _ => since + SILENT_CALL,
+            Some(left) => {
+                let overdue = (Instant::now() + left).max(since + self.overdue_backoff.current());
+                overdue.min(since + SILENT_CALL)
+            }
         })
     }
 
@@ -192,9 +204,13 @@ impl<'a> Refresh<'a> {
         }
         let message = match &self.term {
             Some(term) if term.is_overdue(SystemTime::now()) => {
-                self.overdue_backoff.advance();
-                let (id, expires) = (term.id(), rfc3339(term.not_after(), 0));
-                format!("the SVID of {id} is due for renewal (it expires at {expires}) and no new one comes")
+                // The first call that ends like this was made before, and waited for nothing.
+                let overdue_for = SystemTime::now().duration_since(term.overdue_at()).unwrap_or_default();
+                if self.watch.open_call().is_some_and(|(since, _)| since.elapsed() < overdue_for) {
+                    self.overdue_backoff.advance();
+                }
+                let (id, end) = (term.id(), rfc3339(term.not_after(), 0));
+                format!("the SVID of {id} (valid until {end}) is due for renewal and no new one comes")
             }
             _ => {
                 let (endpoint, seconds) = (&self.options.workload_api_socket, SILENT_CALL.as_secs());
@@ -202,7 +218,7 @@ impl<'a> Refresh<'a> {
             }
         };
         self.watch.hang_up();
-        self.report_call(Level::Warn, &message, "calling the agent again");
+        self.call_trouble.log(Level::Warn, &message, "; calling the agent again");
     }
 
     fn report_expiry(&mut self) {
@@ -212,8 +228,7 @@ impl<'a> Refresh<'a> {
         };
         let (id, expired) = (term.id(), rfc3339(term.not_after(), 0));
         let message = format!("the SVID of {id} expired at {expired}, and the agent has sent no newer one");
-        let (level, reminder) = self.expiry.report(Level::Error, &message);
-        log::log!(level, "{message}{reminder}");
+        self.expiry.log(Level::Error, &message, "");
     }
 }
 

@@ -218,7 +218,8 @@ impl Locked<'_> {
     /// Makes a hidden directory for one set.
     fn new_generation(&self) -> Result<Generation<'_>, StoreError> {
         let name = generation_name(SystemTime::now());
-        let fail = |cause| self.error("create", &name, cause);
+        // Named by the directory it is in: an error that lasts must read the same each time.
+        let fail = |cause| StoreError::new("create a directory in", self.path, cause);
         mkdirat(&*self.fd, name.as_str(), Mode::S_IRWXU).map_err(fail)?;
         let opened = self.open_directory(&name, OFlag::O_NOFOLLOW);
         let fd = opened.and_then(|fd| open_to_readers(&fd).map(|()| fd)).map_err(fail)?;
@@ -325,11 +326,10 @@ struct Generation<'a> {
 impl Generation<'_> {
     fn write(&self, files: &[File]) -> Result<(), StoreError> {
         for file in files {
-            write_file(&self.fd, file).map_err(|error| {
-                self.directory.error("write", &format!("{}/{}", self.name, file.name), errno(&error))
-            })?;
+            write_file(&self.fd, file)
+                .map_err(|error| self.directory.error("write", file.name.as_str(), errno(&error)))?;
         }
-        sync(&self.fd).map_err(|cause| self.directory.error("sync", &self.name, cause))
+        sync(&self.fd).map_err(|cause| StoreError::new("sync the files in", self.directory.path, cause))
     }
 
     /// Makes `name` a link to `target` in one step, in place of what is there.

@@ -35,8 +35,7 @@ const FETCH_X509_SVID: Method<X509SVIDRequest, X509SVIDResponse> = Method {
 /// A caller of one endpoint.
 pub struct Client {
     endpoint: Endpoint,
-    /// Started with the first connection: waiting for a socket to appear needs no gRPC.
-    environment: Option<Arc<Environment>>,
+    environment: Arc<Environment>,
 }
 
 /// Why a call was not made.
@@ -49,23 +48,16 @@ pub enum CallError {
 }
 
 impl Client {
-    /// Connects to nothing yet.
+    /// Starts gRPC, and connects to nothing yet.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, environment: None }
+        Self { endpoint, environment: Arc::new(EnvBuilder::new().cq_count(1).build()) }
     }
 
     /// Connects anew and calls `FetchX509SVID`.
-    pub fn fetch_x509_svid(
-        &mut self,
-        waiter: &Waiter,
-        deadline: Instant,
-    ) -> Result<X509SvidStream, CallError> {
+    pub fn fetch_x509_svid(&self, waiter: &Waiter, deadline: Instant) -> Result<X509SvidStream, CallError> {
         let channel = self.connect(waiter, deadline)?;
         let not_called = |error: GrpcError| {
-            CallError::Failed(Failure::NotCalled {
-                endpoint: self.endpoint.clone(),
-                cause: error.to_string(),
-            })
+            CallError::Failed(Failure::Grpc { endpoint: self.endpoint.clone(), cause: error.to_string() })
         };
         let mut metadata = MetadataBuilder::with_capacity(1);
         metadata.add_str(SECURITY_HEADER.0, SECURITY_HEADER.1).map_err(not_called)?;
@@ -73,19 +65,15 @@ impl Client {
         let receiver = GrpcClient::new(channel.clone())
             .server_streaming(&FETCH_X509_SVID, &X509SVIDRequest::new(), options)
             .map_err(not_called)?;
-        Ok(X509SvidStream { receiver, endpoint: self.endpoint.clone(), _channel: channel })
+        Ok(X509SvidStream { receiver, end: None, endpoint: self.endpoint.clone(), _channel: channel })
     }
 
-    fn connect(&mut self, waiter: &Waiter, deadline: Instant) -> Result<Channel, CallError> {
+    fn connect(&self, waiter: &Waiter, deadline: Instant) -> Result<Channel, CallError> {
         let socket = connect::open(&self.endpoint, waiter, deadline).map_err(|error| match error {
             ConnectError::Interrupted(interrupt) => CallError::Interrupted(interrupt),
-            ConnectError::Failed(cause) => {
-                CallError::Failed(Failure::Unreachable { endpoint: self.endpoint.clone(), cause })
-            }
+            ConnectError::Failed(cause) => CallError::Failed(Failure::unreachable(&self.endpoint, cause)),
         })?;
-        let environment =
-            self.environment.get_or_insert_with(|| Arc::new(EnvBuilder::new().cq_count(1).build()));
-        let builder = ChannelBuilder::new(environment.clone())
+        let builder = ChannelBuilder::new(self.environment.clone())
             .default_authority("localhost")
             .max_receive_message_len(MAX_MESSAGE_MIB << 20)
             // No pings of any kind: an agent may answer them with GOAWAY too_many_pings.
@@ -111,6 +99,8 @@ pub enum Received {
 /// closes the connection.
 pub struct X509SvidStream {
     receiver: ClientSStreamReceiver<X509SVIDResponse>,
+    /// How the stream ended, while messages that came before the end are still to be handed out.
+    end: Option<Failure>,
     endpoint: Endpoint,
     _channel: Channel,
 }
@@ -118,20 +108,22 @@ pub struct X509SvidStream {
 impl X509SvidStream {
     /// Waits for what comes next.
     pub fn next(&mut self, waiter: &Waiter, deadline: Instant) -> Result<Received, Interrupt> {
-        let endpoint = || self.endpoint.clone();
-        Ok(match waiter.for_future(&mut self.receiver.next(), deadline)? {
-            Some(Ok(response)) => Received::Message(offered(response)),
-            Some(Err(GrpcError::Codec(cause))) => Received::Undecodable(cause.to_string()),
-            Some(Err(GrpcError::RpcFailure(status))) => Received::End(Failure::Refused {
-                endpoint: endpoint(),
-                code: status.code(),
-                message: status.message().to_owned(),
-            }),
-            Some(Err(error)) => {
-                Received::End(Failure::NotCalled { endpoint: endpoint(), cause: error.to_string() })
+        loop {
+            let endpoint = self.endpoint.clone();
+            match waiter.for_future(&mut self.receiver.next(), deadline)? {
+                Some(Ok(response)) => return Ok(Received::Message(offered(response))),
+                Some(Err(GrpcError::Codec(cause))) => return Ok(Received::Undecodable(cause.to_string())),
+                // grpcio tells of the end before it hands out the last messages.
+                Some(Err(GrpcError::RpcFailure(status))) => {
+                    let (code, message) = (status.code(), status.message().to_owned());
+                    self.end = Some(Failure::Refused { endpoint, code, message });
+                }
+                Some(Err(error)) => {
+                    return Ok(Received::End(Failure::Grpc { endpoint, cause: error.to_string() }));
+                }
+                None => return Ok(Received::End(self.end.take().unwrap_or(Failure::Ended { endpoint }))),
             }
-            None => Received::End(Failure::Ended { endpoint: endpoint() }),
-        })
+        }
     }
 }
 

@@ -16,9 +16,9 @@ const AWAIT_ENDPOINT: Backoff = Backoff::new(Duration::from_millis(100), Duratio
 const BACK_OFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// After an answer that the standard says not to retry.
 const GIVEN_UP: Duration = Duration::from_secs(60);
-/// A stream that delivered is replaced at once, unless it ended sooner than this: an agent that
-/// hangs up after each message must not be called in a tight loop.
-const SHORT_LIVED: Duration = Duration::from_secs(1);
+/// A stream that delivered is replaced at once, but no sooner than this after it began: an agent
+/// that hangs up after each message must not be called in a tight loop.
+const BETWEEN_CALLS: Duration = Duration::from_secs(1);
 
 /// What a watch brings.
 pub enum Event {
@@ -114,16 +114,16 @@ impl<'a> Watch<'a> {
     }
 
     fn failed(&mut self, failure: Failure) -> Event {
-        let (delivered, lasted) = match self.open_call() {
-            Some((since, delivered)) => (delivered, since.elapsed() >= SHORT_LIVED),
-            None => (false, false),
-        };
+        let (since, delivered) = self.open_call().unwrap_or((Instant::now(), false));
         let retry_in = match failure.remedy() {
             Remedy::GiveUp => GIVEN_UP,
-            Remedy::AwaitEndpoint => self.endpoint_backoff.advance(),
-            Remedy::BackOff if delivered && lasted => {
+            Remedy::AwaitEndpoint => {
                 self.call_backoff.reset();
-                Duration::ZERO
+                self.endpoint_backoff.advance()
+            }
+            Remedy::BackOff if delivered => {
+                self.call_backoff.reset();
+                BETWEEN_CALLS.saturating_sub(since.elapsed())
             }
             Remedy::BackOff => self.call_backoff.advance_with_jitter(),
         };

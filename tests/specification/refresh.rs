@@ -113,7 +113,7 @@ fn is_left_alone_for_a_minute(code: RpcStatusCode) {
     let pod = Pod::new();
     let _agent = pod.agent(Reply::refuse(code));
     let mut refresh = pod.refresh(&[]);
-    refresh.wait_for_log(&["ERROR", "answered", "retrying in 60000ms"]);
+    refresh.wait_for_log(&["ERROR", "answered", "retrying in 60s"]);
     refresh.stop();
 }
 
@@ -260,7 +260,7 @@ fn a_withdrawn_identity_is_an_error_and_the_files_stay() {
     let mut refresh = pod.refresh(&[]);
     pod.wait_for(&first);
     agent.reply(withdrawn());
-    refresh.wait_for_log(&["ERROR", "the identity is withdrawn", NO_IDENTITY, "the files stay"]);
+    refresh.wait_for_log(&["ERROR", "the agent has withdrawn the identity", NO_IDENTITY, "the files stay"]);
     pod.wait_for(&first);
     agent.reply(offer([second.clone()]));
     pod.wait_for(&second);
@@ -275,7 +275,7 @@ fn a_withdrawn_identity_is_removed_when_told_so() {
     let mut refresh = pod.refresh(&["--on-revoked=remove"]);
     pod.wait_for(&first);
     agent.reply(withdrawn());
-    refresh.wait_for_log(&["ERROR", "the identity is withdrawn", "the files are removed"]);
+    refresh.wait_for_log(&["ERROR", "the agent has withdrawn the identity", "removing the files"]);
     refresh.wait_for_log(&["removed the files"]);
     assert_eq!(names(&pod.volume()), [""; 0]);
     agent.reply(offer([second.clone()]));
@@ -306,5 +306,21 @@ fn an_agent_that_does_not_know_the_pod_yet_withdraws_nothing() {
     let mut refresh = pod.refresh(&["--on-revoked=remove"]);
     refresh.wait_for_log(&["WARN", NO_IDENTITY, "retrying"]);
     pod.wait_for(&first);
+    refresh.stop();
+}
+
+#[test]
+fn an_svid_that_is_withdrawn_before_it_is_read_is_still_published() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    let mut refresh = pod.refresh(&[]);
+    pod.wait_for(&first);
+    refresh.signal(Signal::SIGSTOP);
+    agent.reply(offer([second.clone()]));
+    agent.reply(withdrawn());
+    refresh.signal(Signal::SIGCONT);
+    pod.wait_for(&second);
+    refresh.wait_for_log(&["withdrawn"]);
     refresh.stop();
 }

@@ -37,7 +37,7 @@ fn a_signal_ends_refresh_in_a_backoff_of_a_minute() {
     let pod = Pod::new();
     let _agent = pod.agent(Reply::refuse(RpcStatusCode::UNIMPLEMENTED));
     let mut refresh = pod.refresh(&[]);
-    refresh.wait_for_log(&["retrying in 60000ms"]);
+    refresh.wait_for_log(&["retrying in 60s"]);
     refresh.stop();
 }
 

@@ -51,9 +51,8 @@ struct Shared {
 }
 
 struct State {
-    reply: Reply,
-    /// Counts the replies, so that a stream knows what it has not said yet.
-    version: u64,
+    /// All replies so far. A new stream begins with the last; an open one says each, in order.
+    replies: Vec<Reply>,
     /// What the coming calls get before `reply`; they end with it.
     next: VecDeque<Reply>,
     calls: u64,
@@ -75,7 +74,7 @@ impl WorkloadApiServer {
     }
 
     fn start(address: &str, reply: Reply) -> Self {
-        let state = State { reply, version: 1, next: VecDeque::new(), calls: 0, stopped: false };
+        let state = State { replies: vec![reply], next: VecDeque::new(), calls: 0, stopped: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let method = Method {
             ty: MethodType::ServerStreaming,
@@ -117,9 +116,7 @@ impl WorkloadApiServer {
 
     /// Replies with this from now on, on open streams too.
     pub fn reply(&self, reply: Reply) {
-        let mut state = self.shared.lock();
-        state.reply = reply;
-        state.version += 1;
+        self.shared.lock().replies.push(reply);
         self.shared.changed.notify_all();
     }
 
@@ -167,11 +164,11 @@ impl Shared {
 
     /// One call, on a thread of its own, until it ends.
     fn serve(&self, trusted: bool, mut sink: ServerStreamingSink<Vec<u8>>) {
-        let once = {
+        let (mut once, mut said) = {
             let mut state = self.lock();
             state.calls += 1;
             self.changed.notify_all();
-            state.next.pop_front()
+            (state.next.pop_front(), state.replies.len() - 1)
         };
         if !trusted {
             let status = RpcStatusCode::INVALID_ARGUMENT;
@@ -180,8 +177,6 @@ impl Shared {
             );
             return;
         }
-        let mut said = 0;
-        let mut once = once;
         loop {
             let reply = match once.take() {
                 Some(reply) => reply,
@@ -210,13 +205,14 @@ impl Shared {
     }
 
     /// Waits for a reply that this stream has not said; `None` when the server stops.
-    fn wait_for_news(&self, said: &mut u64) -> Option<Reply> {
+    fn wait_for_news(&self, said: &mut usize) -> Option<Reply> {
         let mut state = self.lock();
-        while state.version == *said && !state.stopped {
+        while state.replies.len() == *said && !state.stopped {
             state = self.changed.wait(state).expect("no panic in a stream");
         }
-        *said = state.version;
-        (!state.stopped).then(|| state.reply.clone())
+        let news = state.replies.get(*said).filter(|_| !state.stopped).cloned();
+        *said += 1;
+        news
     }
 }
 
