@@ -16,8 +16,9 @@ demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test serve
 	$(CARGO) build --release --locked --bins --examples
 	$(CARGO) run --release --locked --quiet --example demo
 
+# Most tests wait most of the time, so many run at once.
 test: tools ## run all tests
-	$(CARGO) test --release --locked
+	$(CARGO) test --release --locked -- --test-threads=16
 
 lint: tools ## check format and lints; a warning is an error
 	$(CARGO) fmt --check

@@ -2,6 +2,7 @@
 //!
 //! Times are of this machine, at this moment; nothing here fails.
 
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ const MIB: f64 = 1024.0 * 1024.0;
 const INITS: usize = 20;
 const IDLE: Duration = Duration::from_secs(30);
 const UPDATES: usize = 200;
+/// After a start, until the state that is measured.
+const SETTLING: Duration = Duration::from_secs(1);
 const AWAY: Duration = Duration::from_secs(10);
 
 fn main() {
@@ -36,14 +39,22 @@ fn main() {
     let refresh = pod.refresh();
     idle(&refresh);
     updates(&pod, &agent);
-    report("SIGTERM to exit in a stream, ms", refresh.stop(), Some(100.0));
+    report("SIGTERM to exit, in a stream, ms", refresh.stop(), Some(100.0));
+    let refresh = pod.refresh();
+    std::thread::sleep(SETTLING);
+    std::fs::remove_dir_all(pod.volume()).expect("the volume");
+    report("SIGTERM to exit, directory gone, ms", refresh.stop(), Some(100.0));
     drop(agent);
     let refresh = pod.refresh();
     report("agent back after 10 s to new files, ms", recovery(&pod), Some(1000.0));
     drop(refresh);
     let refresh = pod.refresh();
-    std::thread::sleep(Duration::from_secs(1));
-    report("SIGTERM to exit without an agent, ms", refresh.stop(), Some(100.0));
+    std::thread::sleep(SETTLING);
+    report("SIGTERM to exit, in backoff, ms", refresh.stop(), Some(100.0));
+    let _silent = UnixListener::bind(pod.socket()).expect("a socket");
+    let refresh = pod.refresh();
+    std::thread::sleep(SETTLING);
+    report("SIGTERM to exit, in connection set-up, ms", refresh.stop(), Some(100.0));
 }
 
 fn report(what: &str, measured: f64, budget: Option<f64>) {
@@ -55,8 +66,7 @@ fn report(what: &str, measured: f64, budget: Option<f64>) {
 }
 
 fn idle(refresh: &Refresh) {
-    // Past the first publication.
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(SETTLING);
     let before = refresh.context_switches();
     std::thread::sleep(IDLE);
     let per_second = (refresh.context_switches() - before) as f64 / IDLE.as_secs_f64();
@@ -120,6 +130,10 @@ impl Pod {
         self.directory.path().join("agent.sock")
     }
 
+    fn volume(&self) -> PathBuf {
+        self.directory.path().join("svids")
+    }
+
     fn response(&self) -> Reply {
         Reply::offer(&self.authority.response([&Recipe::for_id("spiffe://example.org/workload")]))
     }
@@ -130,7 +144,7 @@ impl Pod {
 
     /// What is published: the directory behind `..data`.
     fn data(&self) -> Option<PathBuf> {
-        std::fs::read_link(self.directory.path().join("svids/..data")).ok()
+        std::fs::read_link(self.volume().join("..data")).ok()
     }
 
     fn helper(&self, mode: &str) -> Command {
@@ -139,7 +153,7 @@ impl Pod {
             .env_clear()
             .arg(format!("--mode={mode}"))
             .arg(format!("--workload-api-socket={}", self.socket().display()))
-            .arg(format!("--svid-path={}", self.directory.path().join("svids").display()))
+            .arg(format!("--svid-path={}", self.volume().display()))
             .stderr(Stdio::null());
         command
     }

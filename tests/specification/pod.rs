@@ -18,8 +18,8 @@ use x509_cert::Certificate;
 use crate::workload_api_server::authority::{Authority, Recipe};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
-/// How long a test waits before it gives up on what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a test waits before it gives up on what must happen: some things take three minutes.
+pub const PATIENCE: Duration = Duration::from_secs(400);
 
 /// How long a helper may take to end: longer than a slow machine needs, and shorter than the waits
 /// that a signal has to cut short.

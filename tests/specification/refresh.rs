@@ -109,31 +109,42 @@ fn refresh_comes_back_after_streams_that_are_closed() {
 }
 
 /// The standard says not to retry; a sidecar that lives for months does, but not soon.
-fn is_left_alone_for_a_minute(code: RpcStatusCode) {
-    let pod = Pod::new();
-    let _agent = pod.agent(Reply::refuse(code));
-    let mut refresh = pod.refresh(&[]);
-    refresh.wait_for_log(&["ERROR", "answered", "retrying in 60s"]);
-    refresh.stop();
+#[test]
+fn an_agent_that_answers_invalid_argument_or_unimplemented_is_left_alone_for_a_minute() {
+    for code in [RpcStatusCode::INVALID_ARGUMENT, RpcStatusCode::UNIMPLEMENTED] {
+        let pod = Pod::new();
+        let _agent = pod.agent(Reply::refuse(code));
+        let mut refresh = pod.refresh(&[]);
+        refresh.wait_for_log(&["ERROR", "answered", "retrying in 60s"]);
+        refresh.stop();
+    }
 }
 
 #[test]
-fn an_agent_that_answers_invalid_argument_is_left_alone_for_a_minute() {
-    is_left_alone_for_a_minute(RpcStatusCode::INVALID_ARGUMENT);
+fn refresh_comes_back_after_invalid_argument_and_after_unimplemented() {
+    let pods = [RpcStatusCode::INVALID_ARGUMENT, RpcStatusCode::UNIMPLEMENTED].map(|code| {
+        let (pod, svid) = (Pod::new(), Pod::new().mint());
+        let agent = pod.agent(offer([svid.clone()]));
+        (0..3).for_each(|_| agent.reply_once(Reply::refuse(code)));
+        let refresh = pod.refresh(&[]);
+        (pod, svid, agent, refresh)
+    });
+    for (pod, svid, agent, refresh) in pods {
+        agent.wait_for_calls(4, PATIENCE);
+        pod.wait_for(&svid);
+        refresh.stop();
+    }
 }
 
 #[test]
-fn an_agent_that_answers_unimplemented_is_left_alone_for_a_minute() {
-    is_left_alone_for_a_minute(RpcStatusCode::UNIMPLEMENTED);
-}
-
-#[test]
-fn unavailable_for_ever_is_tried_again_for_ever() {
-    let pod = Pod::new();
-    let agent = pod.agent(Reply::refuse(RpcStatusCode::UNAVAILABLE));
-    let refresh = pod.refresh(&[]);
-    agent.wait_for_calls(5, PATIENCE);
-    refresh.stop();
+fn unavailable_and_permission_denied_for_ever_are_tried_again_for_ever() {
+    for code in [RpcStatusCode::UNAVAILABLE, RpcStatusCode::PERMISSION_DENIED] {
+        let pod = Pod::new();
+        let agent = pod.agent(Reply::refuse(code));
+        let refresh = pod.refresh(&[]);
+        agent.wait_for_calls(5, PATIENCE);
+        refresh.stop();
+    }
 }
 
 #[test]
