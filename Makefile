@@ -4,13 +4,13 @@
 
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
-BINARY = $(wildcard target/*/release/pod-svid-helper)
+RELEASED = $(wildcard target/*/release/pod-svid-helper)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint release bench tools
+.PHONY: help demo test lint release bench image e2e tools
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test server
 	$(CARGO) build --release --locked --bins --examples
@@ -26,10 +26,17 @@ lint: tools ## check format and lints; a warning is an error
 
 release: tools ## build the static binary and print its size
 	$(CARGO) build --release --locked --bins
-	@ls -l $(BINARY) | awk '{ printf "%s: %.2f MiB\n", $$NF, $$5 / 1048576 }'
+	@ls -l $(RELEASED) | awk '{ printf "%s: %.2f MiB\n", $$NF, $$5 / 1048576 }'
 
 bench: tools ## measure size, memory and times, each beside its budget
 	$(CARGO) bench --profile release --locked --bench budgets
+
+image: ## build the image with podman, buildah or docker (BINARY=path wraps a binary that is there)
+	@./.ci/build-image $(BINARY)
+
+e2e: tools ## run the image, the manifests and a real nginx; as root, on Debian
+	$(CARGO) build --release --locked --bins --examples
+	./tests/e2e/run
 
 tools: ## install what the build needs and this machine lacks (cmake, g++)
 	@./.ci/install-build-tools

@@ -79,6 +79,8 @@ impl Authority {
         params.key_usages = recipe.key_usages.clone();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        // Tells CAs of one name apart while both are in the bundle.
+        params.use_authority_key_identifier_extension = true;
         params.not_before = recipe.not_before.into();
         params.not_after = recipe.not_after.into();
         let key = recipe.key_type.generate();

@@ -33,7 +33,9 @@ Usage: workload-api-server (--socket PATH | --tcp) [option]...
 
 It reads commands from its input, a line each:
   rotate               new SVIDs for all
-  rotate-ca            a new CA, and new SVIDs
+  prepare-ca           a new CA joins the bundle
+  activate-ca          new SVIDs, signed by the newest CA
+  drop-ca              the older CAs leave the bundle
   fault NAME           misbehave from now on
   once NAME            misbehave at the next call
   good                 behave again
@@ -123,10 +125,10 @@ fn fault_named(name: &str) -> Result<Fault, String> {
 }
 
 fn serve(settings: &Settings) {
-    let mut authority = new_authority(settings);
+    let mut authorities = Authorities::new(settings);
     let start = match settings.fault {
-        Some(fault) => fault.reply(&authority, &recipes(settings)[0]),
-        None => Reply::offer(&response(settings, &authority)),
+        Some(fault) => fault.reply(authorities.active(), &recipes(settings)[0]),
+        None => Reply::offer(&authorities.response(settings)),
     };
     let server = match &settings.socket {
         Some(path) => WorkloadApiServer::on_socket(path, start),
@@ -149,21 +151,59 @@ fn serve(settings: &Settings) {
         };
         match command.split_whitespace().collect::<Vec<_>>().as_slice() {
             ["quit"] => return,
-            ["rotate"] | ["good"] => server.offer(&response(settings, &authority)),
-            ["rotate-ca"] => {
-                authority = new_authority(settings);
-                server.offer(&response(settings, &authority));
-            }
-            [when @ ("fault" | "once"), name] => match fault_named(name) {
-                Ok(fault) => {
-                    let reply = fault.reply(&authority, &recipes(settings)[0]);
-                    if *when == "once" { server.reply_once(reply) } else { server.reply(reply) }
+            ["rotate" | "good"] => {}
+            ["prepare-ca"] => authorities.all.push(new_authority(settings)),
+            ["activate-ca"] => authorities.active = authorities.all.len() - 1,
+            ["drop-ca"] => authorities.drop_inactive(),
+            [when @ ("fault" | "once"), name] => {
+                match fault_named(name) {
+                    Ok(fault) => {
+                        let reply = fault.reply(authorities.active(), &recipes(settings)[0]);
+                        if *when == "once" { server.reply_once(reply) } else { server.reply(reply) }
+                    }
+                    Err(error) => println!("{error}"),
                 }
-                Err(error) => println!("{error}"),
-            },
-            _ => println!("no such command: {command:?}"),
+                continue;
+            }
+            _ => {
+                println!("no such command: {command:?}");
+                continue;
+            }
         }
-        println!("done: {command}");
+        server.offer(&authorities.response(settings));
+    }
+}
+
+/// The trust domain's CAs: all are in the bundle, one signs.
+struct Authorities {
+    all: Vec<Authority>,
+    active: usize,
+}
+
+impl Authorities {
+    fn new(settings: &Settings) -> Self {
+        Self { all: vec![new_authority(settings)], active: 0 }
+    }
+
+    fn active(&self) -> &Authority {
+        &self.all[self.active]
+    }
+
+    fn drop_inactive(&mut self) {
+        self.all = vec![self.all.swap_remove(self.active)];
+        self.active = 0;
+    }
+
+    fn response(&self, settings: &Settings) -> X509SVIDResponse {
+        let mut response = self.active().response(&recipes(settings));
+        for svid in &mut response.svids {
+            svid.bundle = self.all.iter().flat_map(Authority::bundle).collect();
+        }
+        for trust_domain in &settings.federate {
+            let federated = Authority::new(trust_domain);
+            response.federated_bundles.insert(federated.id(), federated.bundle());
+        }
+        response
     }
 }
 
@@ -179,15 +219,6 @@ fn recipes(settings: &Settings) -> Vec<Recipe> {
         Recipe::for_id(id).hint(hint).key_type(settings.key_type).ttl(settings.ttl)
     };
     settings.ids.iter().map(recipe).collect()
-}
-
-fn response(settings: &Settings, authority: &Authority) -> X509SVIDResponse {
-    let mut response = authority.response(&recipes(settings));
-    for trust_domain in &settings.federate {
-        let federated = Authority::new(trust_domain);
-        response.federated_bundles.insert(federated.id(), federated.bundle());
-    }
-    response
 }
 
 /// The lines of the input; the channel stays open after its end.

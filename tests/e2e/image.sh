@@ -1,0 +1,77 @@
+# The image under podman, as restricted as a pod can be. Sourced by `run`.
+
+restricted=(--read-only --read-only-tmpfs=false --cap-drop=all --security-opt=no-new-privileges
+    --user 65532:65532 --network=none --pull=never -v "$work/agent:/var/run/spire:ro")
+helper=(localhost/pod-svid-helper:latest --workload-api-socket=/var/run/spire/spire-agent.sock
+    --svid-path=/var/run/secret)
+
+one_file() {
+    mkdir "$work/saved"
+    podman save -q --format docker-archive -o "$work/saved.tar" localhost/pod-svid-helper:latest
+    tar -xf "$work/saved.tar" -C "$work/saved"
+    find "$work/saved" -name '*.tar' -type f -exec tar -tf {} \; | grep -v '/$' >"$work/files"
+    cat "$work/files"
+    [ "$(cat "$work/files")" = pod-svid-helper ]
+}
+check "the image holds the binary and nothing else" one_file
+
+small() {
+    size=$(podman image inspect --format '{{.Size}}' localhost/pod-svid-helper:latest)
+    echo "$size bytes"
+    [ "$size" -le $((5 * 1024 * 1024)) ]
+}
+check "the image has at most 5 MiB" small
+
+described() {
+    podman image inspect localhost/pod-svid-helper:latest >"$work/inspected"
+    grep -q '"User": "65532:65532"' "$work/inspected" && grep -q 'org.opencontainers.image.title' "$work/inspected"
+}
+check "the image runs as nobody in particular, and has labels" described
+
+new_volume init
+init_writes() {
+    podman run --rm "${restricted[@]}" -v "$work/init:/var/run/secret" "${helper[@]}" --mode=init
+    [ "$(stat -L -c '%a %u' "$work/init/svid.pem" "$work/init/svid-key.pem" "$work/init/bundle.pem" | xargs)" = \
+        "644 65532 400 65532 644 65532" ]
+    openssl verify -CAfile "$work/init/bundle.pem" "$work/init/svid.pem"
+    [ "$(openssl x509 -noout -pubkey -in "$work/init/svid.pem")" = "$(openssl pkey -pubout -in "$work/init/svid-key.pem")" ]
+}
+check "init writes the right files, in a read-only container without capabilities and network" init_writes
+
+new_volume refresh
+refresh_as_process_one() {
+    podman run -d --name refresh "${restricted[@]}" -v "$work/refresh:/var/run/secret" "${helper[@]}" --mode=refresh
+    wait_until "the first SVID is there" test -e "$work/refresh/svid.pem"
+    pid=$(podman inspect --format '{{.State.Pid}}' refresh)
+    grep -P '^NSpid:.*\t1$' "/proc/$pid/status"
+    before=$(serial_in "$work/refresh")
+    tell_agent rotate
+    wait_until "the rotation is there" has_new_serial "$work/refresh" "$before"
+}
+check "refresh, as process 1, follows a rotation" refresh_as_process_one
+
+stops() {
+    podman kill --signal TERM refresh
+    # podman would send SIGKILL and leave code 137 if it did not stop by itself.
+    wait_until "it stops" sh -c '[ "$(podman inspect --format "{{.State.Status}}" refresh)" = exited ]'
+    podman logs refresh
+    podman logs refresh 2>&1 | grep -q 'stopped by SIGTERM' && [ "$(podman wait refresh)" = 0 ]
+}
+check "refresh stops on SIGTERM with success" stops
+
+fails_saying() {
+    local expected=$1 code=0
+    shift
+    podman run --rm "${restricted[@]}" "$@" >"$work/said" 2>&1 || code=$?
+    cat "$work/said"
+    [ "$code" = 1 ] && tail -n 1 "$work/said" | grep -q -- "$expected"
+}
+mkdir -m 0755 "$work/unwritable"
+check "a volume that the user cannot write is told with what to set in the manifest" \
+    fails_saying 'Permission denied.*fsGroup' -v "$work/unwritable:/var/run/secret" "${helper[@]}"
+check "a missing socket mount is told with what to look at" \
+    fails_saying 'No such file or directory.*mounted' --tmpfs /var/run/secret:mode=0777 \
+    localhost/pod-svid-helper:latest --workload-api-socket=/run/nowhere/agent.sock --init-timeout=1s
+check "a wrong ID is told with those that are offered" \
+    fails_saying 'offer spiffe://example.org/wrong, only spiffe://example.org/workload/nginx.*--pod-spiffe-id' \
+    --tmpfs /var/run/secret:mode=0777 "${helper[@]}" --pod-spiffe-id=spiffe://example.org/wrong --init-timeout=5s

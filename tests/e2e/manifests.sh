@@ -1,0 +1,5 @@
+# Every manifest is valid. Sourced by `run`.
+
+for manifest in manifests/*.yaml; do
+    check "$manifest is valid" target/tools/bin/python3 tests/e2e/validate.py "$manifest"
+done
