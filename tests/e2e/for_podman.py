@@ -22,7 +22,11 @@ def main(manifest, socket_directory):
     kept = [document for document in documents if document["kind"] in ("ConfigMap", "Deployment")]
     for document in kept:
         if document["kind"] == "Deployment":
-            adapt(document["spec"]["template"]["spec"], socket_directory)
+            template = document["spec"]["template"]
+            # By default podman removes an init container when it has ended, and fails when that was
+            # sooner than it looked.
+            document["metadata"]["annotations"] = {"io.podman.annotations.init.container.type": "always"}
+            adapt(template["spec"], socket_directory)
     # Without aliases, which podman's parser of several documents does not know.
     yaml.Dumper.ignore_aliases = lambda *_: True
     print(yaml.dump_all(kept))
@@ -33,6 +37,8 @@ def adapt(pod, socket_directory):
     for container in pod["initContainers"] + pod["containers"]:
         container["image"] = IMAGES[container["image"]]
         container["imagePullPolicy"] = "Never"
+        # The pod shares the machine's network, and the client connects to its loopback interface.
+        container.pop("ports", None)
         container["securityContext"] = dict(container["securityContext"], runAsGroup=group)
     for volume in pod["volumes"]:
         if volume.pop("csi", None):

@@ -4,6 +4,7 @@ install_tools() {
     local missing=() python=target/tools/bin/python3
     command -v podman >/dev/null || missing+=(podman)
     command -v runc >/dev/null || missing+=(runc)
+    command -v catatonit >/dev/null || missing+=(catatonit)
     command -v nginx >/dev/null || missing+=(nginx-light)
     command -v openssl >/dev/null || missing+=(openssl)
     if [ ${#missing[@]} -gt 0 ]; then

@@ -70,8 +70,8 @@ rotates() {
 
 stops_with_success() {
     local container
-    podman pod stop -t 20 my-nginx-pod
-    for container in $(podman ps -aq --filter name=svid-refresh); do
+    podman pod stop -t 20 -a
+    for container in $(podman ps -aq --filter name=-svid-); do
         podman logs "$container"
         [ "$(podman inspect --format '{{.State.ExitCode}}' "$container")" = 0 ]
     done
