@@ -2,10 +2,12 @@
 
 usage: for_podman.py MANIFEST SOCKET_DIRECTORY
 
-The images are the local ones; the agent's socket is on a hostPath, as the manifest's comment has it;
-and one group for all containers stands in for fsGroup, which podman does not have.
+The images are the local ones; the agent's socket is on a hostPath, as the manifest's comment has it.
+One group for all containers stands in for fsGroup, which podman does not have. A native sidecar
+becomes an ordinary container, and the command of its startupProbe an init container before all.
 """
 
+import copy
 import sys
 
 import yaml
@@ -27,12 +29,16 @@ def main(manifest, socket_directory):
             # sooner than it looked.
             document["metadata"]["annotations"] = {"io.podman.annotations.init.container.type": "always"}
             adapt(template["spec"], socket_directory)
-    # Without aliases, which podman's parser of several documents does not know.
-    yaml.Dumper.ignore_aliases = lambda *_: True
     print(yaml.dump_all(kept))
 
 
 def adapt(pod, socket_directory):
+    for sidecar in [container for container in pod["initContainers"] if "restartPolicy" in container]:
+        del sidecar["restartPolicy"]
+        pod["initContainers"].remove(sidecar)
+        pod["containers"].insert(0, sidecar)
+        probe = sidecar.pop("startupProbe")["exec"]["command"]
+        pod["initContainers"].append(dict(copy.deepcopy(sidecar), name="startup-probe", args=probe[1:]))
     group = pod["securityContext"]["fsGroup"]
     for container in pod["initContainers"] + pod["containers"]:
         container["image"] = IMAGES[container["image"]]

@@ -79,8 +79,8 @@ stops_with_success() {
 }
 
 start_client
-for manifest in manifests/nginx.yaml; do
-    check "$manifest: init fetches, nginx starts and serves mTLS" starts
+for manifest in manifests/nginx.yaml manifests/nginx-native-sidecar.yaml; do
+    check "$manifest: the files are fetched, nginx starts and serves mTLS" starts
     check "$manifest: no handshake fails through $ROTATIONS rotations, the CA's among them" rotates
     check "$manifest: the helper stops with success" stops_with_success
 done
