@@ -1,4 +1,7 @@
 //! Keeps private keys where they belong.
+//!
+//! Our own buffers are wiped when they are dropped. What gRPC C-core and the kernel's socket hold of
+//! a message for a moment is beyond our reach.
 
 use nix::sys::resource::{Resource, setrlimit};
 
