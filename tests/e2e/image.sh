@@ -40,9 +40,9 @@ check "init writes the right files, in a read-only container without capabilitie
 
 new_volume refresh
 refresh_as_process_one() {
-    podman run -d --name refresh "${restricted[@]}" -v "$work/refresh:/var/run/secret" "${helper[@]}" --mode=refresh
+    podman run -d --name e2e-refresh "${restricted[@]}" -v "$work/refresh:/var/run/secret" "${helper[@]}" --mode=refresh
     wait_until "the first SVID is there" test -e "$work/refresh/svid.pem"
-    pid=$(podman inspect --format '{{.State.Pid}}' refresh)
+    pid=$(podman inspect --format '{{.State.Pid}}' e2e-refresh)
     grep -P '^NSpid:.*\t1$' "/proc/$pid/status"
     before=$(serial_in "$work/refresh")
     tell_agent rotate
@@ -52,9 +52,9 @@ check "refresh, as process 1, follows a rotation" refresh_as_process_one
 
 stops() {
     # After a second, podman would send SIGKILL, and leave code 137.
-    podman stop -t 1 refresh
-    podman logs refresh 2>&1 | tail -n 1 | grep 'stopped by SIGTERM'
-    [ "$(podman inspect --format '{{.State.ExitCode}}' refresh)" = 0 ]
+    podman stop -t 1 e2e-refresh
+    podman logs e2e-refresh 2>&1 | tail -n 1 | grep 'stopped by SIGTERM'
+    [ "$(podman inspect --format '{{.State.ExitCode}}' e2e-refresh)" = 0 ]
 }
 check "refresh stops on SIGTERM with success, in under a second" stops
 

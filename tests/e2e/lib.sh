@@ -89,8 +89,8 @@ check() {
 
 clean_up() {
     set +e
-    podman pod rm -f -a >/dev/null 2>&1
-    podman rm -f -a -t 1 >/dev/null 2>&1
+    podman play kube --down "$work/pod.yaml" >/dev/null 2>&1
+    podman rm -f -t 1 e2e-refresh >/dev/null 2>&1
     jobs -p | xargs -r kill 2>/dev/null
     wait 2>/dev/null
     mount | awk -v work="$work/" 'index($3, work) == 1 { print $3 }' | xargs -r umount -l

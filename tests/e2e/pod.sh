@@ -69,12 +69,12 @@ rotates() {
 }
 
 stops_with_success() {
-    local container
-    podman pod stop -t 20 -a
-    for container in $(podman ps -aq --filter name=-svid-); do
-        podman logs "$container"
-        [ "$(podman inspect --format '{{.State.ExitCode}}' "$container")" = 0 ]
-    done
+    local pod container
+    pod=$(podman ps --filter name=svid-refresh --format '{{.Pod}}')
+    podman pod stop -t 20 "$pod"
+    container=$(podman ps -aq --filter pod="$pod" --filter name=svid-refresh)
+    podman logs "$container"
+    [ "$(podman inspect --format '{{.State.ExitCode}}' "$container")" = 0 ]
     podman play kube --down "$work/pod.yaml"
 }
 
