@@ -21,6 +21,4 @@ pub struct OfferedX509Svid {
     pub key: Zeroizing<Vec<u8>>,
     /// Concatenated DER.
     pub bundle: Vec<u8>,
-    /// What the operator means it for.
-    pub hint: String,
 }

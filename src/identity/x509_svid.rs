@@ -16,7 +16,6 @@ pub const MAX_CHAIN: usize = 32;
 
 /// An X.509-SVID with its key and the bundle of its trust domain: valid but for its dates.
 pub struct X509Svid {
-    hint: String,
     chain: Vec<Vec<u8>>,
     key: PrivateKey,
     bundle: X509Bundle,
@@ -41,11 +40,6 @@ impl X509Svid {
     /// The identity it proves; it has a path.
     pub fn id(&self) -> &SpiffeId {
         &self.term.id
-    }
-
-    /// What the operator means it for; empty without a hint.
-    pub fn hint(&self) -> &str {
-        &self.hint
     }
 
     /// The certificates, DER, leaf first.
@@ -93,13 +87,7 @@ impl X509Svid {
         let key = PrivateKey::parse(offered.key, &public).map_err(Flaw::Key).map_err(in_field(KEY))?;
         let bundle =
             X509Bundle::parse(&offered.bundle).map_err(Flaw::Certificate).map_err(in_field(BUNDLE))?;
-        Ok(Self {
-            hint: offered.hint,
-            chain: chain.into_iter().map(Certificate::into_der).collect(),
-            key,
-            bundle,
-            term,
-        })
+        Ok(Self { chain: chain.into_iter().map(Certificate::into_der).collect(), key, bundle, term })
     }
 }
 

@@ -61,8 +61,8 @@ impl Store {
     /// Whether anybody may make files here and our links are not followed by others: a sticky
     /// directory like `/tmp` that belongs to another user (Linux: `fs.protected_symlinks`).
     pub fn is_shared(&self) -> bool {
-        stat(&self.path)
-            .is_ok_and(|stat| stat.st_mode & 0o1002 == 0o1002 && stat.st_uid != geteuid().as_raw())
+        let shared = (Mode::S_ISVTX | Mode::S_IWOTH).bits();
+        stat(&self.path).is_ok_and(|stat| stat.st_mode & shared == shared && !owns(&stat))
     }
 
     /// Makes `files` the published set:

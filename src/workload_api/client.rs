@@ -138,7 +138,6 @@ fn offered(response: X509SVIDResponse) -> OfferedX509Context {
                 chain: svid.x509_svid,
                 key: Zeroizing::new(svid.x509_svid_key),
                 bundle: svid.bundle,
-                hint: svid.hint,
             })
             .collect(),
         federated_bundles: response.federated_bundles.into_iter().collect(),
