@@ -35,10 +35,13 @@
 #![warn(missing_docs)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod backoff;
+pub mod health;
 pub mod hygiene;
 pub mod identity;
 pub mod logging;
 pub mod mode;
+pub mod notify;
 pub mod options;
 pub mod store;
 pub mod timestamp;

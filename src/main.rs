@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use pod_svid_helper::mode::{init, refresh};
+use pod_svid_helper::mode::{check, init, inspect, refresh};
 use pod_svid_helper::options::value::Mode;
 use pod_svid_helper::options::{self, Options, Request};
 use pod_svid_helper::wait::Waiter;
@@ -38,30 +38,35 @@ fn run(options: &Options) -> ExitCode {
         }
     };
     hygiene::forbid_core_dumps();
-    if options.key_file_mode.is_world_readable() {
+    if options.x509 && options.mode != Mode::Inspect && options.key_file_mode.is_world_readable() {
         log::warn!("--key-file-mode={} lets every user read the private key", options.key_file_mode);
     }
-    log::info!(
-        "pod-svid-helper {}: {} from {} to {}",
-        env!("CARGO_PKG_VERSION"),
-        options.mode,
-        options.workload_api_socket,
-        options.svid_path.0.display()
-    );
+    if matches!(options.mode, Mode::Init | Mode::Refresh) {
+        log::info!(
+            "pod-svid-helper {}: {} from {} to {}",
+            env!("CARGO_PKG_VERSION"),
+            options.mode,
+            options.workload_api_socket,
+            options.svid_path.display()
+        );
+    }
     match options.mode {
-        Mode::Init => match init::run(options, &waiter) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                log::error!("{error}");
-                ExitCode::from(FAILED)
-            }
-        },
+        Mode::Init => init::run(options, &waiter).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS),
         Mode::Refresh => {
             let signal = refresh::run(options, &waiter);
             log::info!("stopped by {signal}");
             ExitCode::SUCCESS
         }
+        Mode::Check => check::run(options).map_or_else(|error| failed(&error), |line| print(&(line + "\n"))),
+        Mode::Inspect => {
+            inspect::run(options, &waiter).map_or_else(|error| failed(&error), |text| print(&text))
+        }
     }
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    log::error!("{error}");
+    ExitCode::from(FAILED)
 }
 
 /// A reader that closes the pipe early has seen enough.

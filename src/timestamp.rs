@@ -15,6 +15,23 @@ pub fn rfc3339(time: SystemTime, digits: usize) -> String {
     }
 }
 
+/// A time span as people say it, in its two largest units: `3 days 4 hours`, `12 seconds`.
+pub fn in_words(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let units = [
+        (seconds / 86_400, "day"),
+        (seconds / 3600 % 24, "hour"),
+        (seconds / 60 % 60, "minute"),
+        (seconds % 60, "second"),
+    ];
+    let first = units.iter().position(|(number, _)| *number > 0).unwrap_or(3);
+    let words = units[first..].iter().take(2).filter(|(number, _)| *number > 0);
+    let words: Vec<_> = words
+        .map(|(number, unit)| format!("{number} {unit}{}", if *number == 1 { "" } else { "s" }))
+        .collect();
+    if words.is_empty() { "less than a second".to_owned() } else { words.join(" ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,5 +42,20 @@ mod tests {
         assert_eq!(rfc3339(time, 0), "2026-11-23T16:40:05Z");
         assert_eq!(rfc3339(time, 3), "2026-11-23T16:40:05.123Z");
         assert_eq!(rfc3339(time, 9), "2026-11-23T16:40:05.123456789Z");
+    }
+
+    #[test]
+    fn a_span_is_told_in_its_two_largest_units() {
+        for (seconds, words) in [
+            (0, "less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "1 minute"),
+            (3599, "59 minutes 59 seconds"),
+            (3601, "1 hour"),
+            (90_000, "1 day 1 hour"),
+        ] {
+            assert_eq!(in_words(Duration::from_secs(seconds)), words);
+        }
     }
 }

@@ -4,7 +4,12 @@
 pub mod bundle;
 pub mod certificate;
 pub mod context;
+pub mod crl;
+pub mod jwt_bundle;
+pub mod jwt_svid;
 pub mod offered;
 pub mod private_key;
+pub mod selection;
 pub mod spiffe_id;
+pub mod term;
 pub mod x509_svid;

@@ -1,5 +1,7 @@
 //! Private keys: PKCS#8, unencrypted, and wiped from memory when dropped.
 
+use std::fmt;
+
 use der::Decode;
 use der::asn1::{OctetStringRef, UintRef};
 use der::oid::ObjectIdentifier;
@@ -19,6 +21,34 @@ const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 /// A private key that belongs to a known public key.
 pub struct PrivateKey {
     der: Zeroizing<Vec<u8>>,
+    key_type: KeyType,
+}
+
+/// The types of keys that an SVID may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyType {
+    /// RSA, with this many bits.
+    Rsa(usize),
+    /// On NIST's curve P-256.
+    P256,
+    /// On NIST's curve P-384.
+    P384,
+    /// On NIST's curve P-521.
+    P521,
+    /// RFC 8032.
+    Ed25519,
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa(bits) => write!(f, "RSA {bits}"),
+            Self::P256 => f.write_str("P-256"),
+            Self::P384 => f.write_str("P-384"),
+            Self::P521 => f.write_str("P-521"),
+            Self::Ed25519 => f.write_str("Ed25519"),
+        }
+    }
 }
 
 impl PrivateKey {
@@ -31,24 +61,32 @@ impl PrivateKey {
         if private.algorithm.oid != algorithm.oid {
             return Err(KeyFlaw::OtherCertificate);
         }
-        let belongs = match (algorithm.oid, algorithm.parameters_oid().ok()) {
+        let (key_type, belongs) = match (algorithm.oid, algorithm.parameters_oid().ok()) {
             (RSA, _) => rsa_belongs(private, public)?,
-            (ED25519, _) => ed25519_belongs(private, public)?,
-            (EC, Some(P256)) => {
-                ec_belongs::<p256::SecretKey, p256::PublicKey>(private, public, |k| k.public_key())?
-            }
-            (EC, Some(P384)) => {
-                ec_belongs::<p384::SecretKey, p384::PublicKey>(private, public, |k| k.public_key())?
-            }
-            (EC, Some(P521)) => {
-                ec_belongs::<p521::SecretKey, p521::PublicKey>(private, public, |k| k.public_key())?
-            }
+            (ED25519, _) => (KeyType::Ed25519, ed25519_belongs(private, public)?),
+            (EC, Some(P256)) => (
+                KeyType::P256,
+                ec_belongs::<p256::SecretKey, p256::PublicKey>(private, public, |k| k.public_key())?,
+            ),
+            (EC, Some(P384)) => (
+                KeyType::P384,
+                ec_belongs::<p384::SecretKey, p384::PublicKey>(private, public, |k| k.public_key())?,
+            ),
+            (EC, Some(P521)) => (
+                KeyType::P521,
+                ec_belongs::<p521::SecretKey, p521::PublicKey>(private, public, |k| k.public_key())?,
+            ),
             _ => return Err(KeyFlaw::UnknownType),
         };
         match belongs {
-            true => Ok(Self { der }),
+            true => Ok(Self { der, key_type }),
             false => Err(KeyFlaw::OtherCertificate),
         }
+    }
+
+    /// Which kind of key it is.
+    pub fn key_type(&self) -> KeyType {
+        self.key_type
     }
 
     /// PKCS#8 DER.
@@ -57,12 +95,18 @@ impl PrivateKey {
     }
 }
 
-fn rsa_belongs(private: PrivateKeyInfoRef<'_>, public: SubjectPublicKeyInfoRef<'_>) -> Result<bool, KeyFlaw> {
+fn rsa_belongs(
+    private: PrivateKeyInfoRef<'_>,
+    public: SubjectPublicKeyInfoRef<'_>,
+) -> Result<(KeyType, bool), KeyFlaw> {
     let private = RsaPrivateKey::<UintRef<'_>>::from_der(private.private_key.as_bytes());
     let private = private.map_err(|_| KeyFlaw::NotPkcs8)?;
     let public = RsaPublicKey::<UintRef<'_>>::from_der(public.subject_public_key.raw_bytes());
     let public = public.map_err(|_| KeyFlaw::UnknownType)?;
-    Ok(private.modulus == public.modulus && private.public_exponent == public.public_exponent)
+    let belongs = private.modulus == public.modulus && private.public_exponent == public.public_exponent;
+    let modulus = public.modulus.as_bytes();
+    let leading_zeros = modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    Ok((KeyType::Rsa(modulus.len() * 8 - leading_zeros), belongs))
 }
 
 fn ed25519_belongs(

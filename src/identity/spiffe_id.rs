@@ -26,9 +26,9 @@ impl SpiffeId {
         &self.text
     }
 
-    /// The trust domain's name, as in `example.org`.
-    pub fn trust_domain(&self) -> &str {
-        &self.text[SCHEME.len()..self.path_start]
+    /// The trust domain.
+    pub fn trust_domain(&self) -> TrustDomain {
+        TrustDomain(self.text[SCHEME.len()..self.path_start].to_owned())
     }
 
     /// The path with its leading slash; empty for the ID of a trust domain.
@@ -50,6 +50,42 @@ impl FromStr for SpiffeId {
         check_path(&rest[trust_domain.len()..])?;
         Ok(Self { text: text.to_owned(), path_start: SCHEME.len() + trust_domain.len() })
     }
+}
+
+/// A valid name of a trust domain, as in `example.org`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrustDomain(String);
+
+impl TrustDomain {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads the SPIFFE ID of a trust domain, which has no path: how the Workload API names one.
+    pub fn from_id(text: &str) -> Result<Self, InvalidTrustDomain> {
+        let id: SpiffeId = text.parse().map_err(InvalidTrustDomain::Id)?;
+        match id.path() {
+            "" => Ok(id.trust_domain()),
+            _ => Err(InvalidTrustDomain::Path),
+        }
+    }
+}
+
+impl fmt::Display for TrustDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is not the SPIFFE ID of a trust domain.
+#[allow(missing_docs, reason = "the messages say what the variants mean")]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidTrustDomain {
+    #[error("its key is no trust domain: {0}")]
+    Id(InvalidSpiffeId),
+    #[error("its key is a workload's SPIFFE ID, not a trust domain's")]
+    Path,
 }
 
 /// Section 2.1.
@@ -115,14 +151,14 @@ mod tests {
     #[test]
     fn a_workload_id_gives_its_trust_domain_and_path() {
         let id: SpiffeId = "spiffe://example.org/ns/default/sa/My_App-1.2".parse().unwrap();
-        assert_eq!(id.trust_domain(), "example.org");
+        assert_eq!(id.trust_domain().as_str(), "example.org");
         assert_eq!(id.path(), "/ns/default/sa/My_App-1.2");
     }
 
     #[test]
     fn a_trust_domain_id_has_an_empty_path() {
         let id: SpiffeId = "spiffe://example.org".parse().unwrap();
-        assert_eq!((id.trust_domain(), id.path()), ("example.org", ""));
+        assert_eq!((id.trust_domain().as_str(), id.path()), ("example.org", ""));
     }
 
     #[test]

@@ -1,50 +1,43 @@
 //! X.509-SVIDs, checked by the X.509-SVID standard, sections 2 to 5.
 
-use std::time::{Duration, SystemTime};
-
 use der::Encode;
 use thiserror::Error;
 
-use super::bundle::X509Bundle;
+use super::bundle::{Authority, X509Bundle};
 use super::certificate::{Certificate, CertificateFlaw};
 use super::offered::OfferedX509Svid;
 use super::private_key::{KeyFlaw, PrivateKey};
+use super::selection::Candidate;
 use super::spiffe_id::{InvalidSpiffeId, SpiffeId};
+use super::term::Term;
 
 /// Longer than any real chain; beyond it, it is an accident.
 pub const MAX_CHAIN: usize = 32;
 
 /// An X.509-SVID with its key and the bundle of its trust domain: valid but for its dates.
 pub struct X509Svid {
-    chain: Vec<Vec<u8>>,
+    term: Term,
+    hint: String,
+    leaf: Vec<u8>,
+    intermediates: Vec<Authority>,
     key: PrivateKey,
     bundle: X509Bundle,
-    term: Term,
-}
-
-/// What there is to know of an SVID once it is published: no key, nothing to wipe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Term {
-    id: SpiffeId,
-    serial: String,
-    not_before: SystemTime,
-    not_after: SystemTime,
 }
 
 impl X509Svid {
-    /// Identity and dates.
+    /// Identity and dates of the leaf.
     pub fn term(&self) -> &Term {
         &self.term
     }
 
-    /// The identity it proves; it has a path.
-    pub fn id(&self) -> &SpiffeId {
-        &self.term.id
+    /// The certificate that proves the identity, DER.
+    pub fn leaf(&self) -> &[u8] {
+        &self.leaf
     }
 
-    /// The certificates, DER, leaf first.
-    pub fn chain(&self) -> &[Vec<u8>] {
-        &self.chain
+    /// What stands between the leaf and the bundle, nearest to the leaf first.
+    pub fn intermediates(&self) -> &[Authority] {
+        &self.intermediates
     }
 
     /// The leaf's private key.
@@ -78,7 +71,7 @@ impl X509Svid {
         let validity = leaf.validity();
         let term = Term {
             id,
-            serial: hexadecimal(leaf.serial_number().as_bytes()),
+            serial: Some(hexadecimal(leaf.serial_number().as_bytes())),
             not_before: validity.not_before.to_system_time(),
             not_after: validity.not_after.to_system_time(),
         };
@@ -87,47 +80,36 @@ impl X509Svid {
         let key = PrivateKey::parse(offered.key, &public).map_err(Flaw::Key).map_err(in_field(KEY))?;
         let bundle =
             X509Bundle::parse(&offered.bundle).map_err(Flaw::Certificate).map_err(in_field(BUNDLE))?;
-        Ok(Self { chain: chain.into_iter().map(Certificate::into_der).collect(), key, bundle, term })
+        let mut chain = chain.into_iter();
+        let leaf = chain.next().map(Certificate::into_der).unwrap_or_default();
+        let intermediates = chain.map(Authority::from).collect();
+        Ok(Self { term, hint: offered.hint, leaf, intermediates, key, bundle })
     }
 }
 
-impl Term {
-    /// The identity.
-    pub fn id(&self) -> &SpiffeId {
-        &self.id
+impl Candidate for X509Svid {
+    fn id(&self) -> &SpiffeId {
+        &self.term.id
     }
 
-    /// The leaf's serial number in lowercase hexadecimal.
-    pub fn serial(&self) -> &str {
-        &self.serial
+    fn hint(&self) -> &str {
+        &self.hint
     }
+}
 
-    /// The last moment of the leaf's validity.
-    pub fn not_after(&self) -> SystemTime {
-        self.not_after
-    }
-
-    /// Whether its validity is over.
-    pub fn is_expired(&self, now: SystemTime) -> bool {
-        now > self.not_after
-    }
-
-    /// Whether two thirds of its life are over.
-    pub fn is_overdue(&self, now: SystemTime) -> bool {
-        now >= self.overdue_at()
-    }
-
-    /// When two thirds of its life are over. An agent renews at half.
-    pub fn overdue_at(&self) -> SystemTime {
-        let life = self.not_after.duration_since(self.not_before).unwrap_or(Duration::ZERO);
-        self.not_before + life * 2 / 3
-    }
+/// The URI of a chain's leaf, or nothing when there is none or it cannot be read: for material whose
+/// ID nobody tells.
+pub fn uri_of_leaf(chain: &[u8]) -> Option<String> {
+    let chain = Certificate::parse_concatenated(chain, MAX_CHAIN).ok()?;
+    chain.first()?.uri_sans().ok()?.first().map(|uri| uri.as_str().to_owned())
 }
 
 const SPIFFE_ID: &str = "spiffe_id";
 const CHAIN: &str = "x509_svid";
-const KEY: &str = "x509_svid_key";
-const BUNDLE: &str = "bundle";
+/// The field of the private key.
+pub const KEY: &str = "x509_svid_key";
+/// The field of the trust bundle.
+pub const BUNDLE: &str = "bundle";
 
 fn in_field(field: &'static str) -> impl FnOnce(Flaw) -> SvidFlaw {
     move |flaw| SvidFlaw { field, flaw }

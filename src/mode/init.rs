@@ -2,84 +2,143 @@
 
 use std::time::{Duration, Instant};
 
-use log::Level;
+use nix::sys::signal::Signal;
 use thiserror::Error;
 
-use super::{AWAITING, PublishError, Target, Unusable, usable_svid};
-use crate::identity::x509_svid::X509Svid;
-use crate::logging::{Repetition, retrying_in};
+use super::part::{Part, Parts, Pursuit};
+use super::{Publisher, notifier};
+use crate::notify::Notifier;
 use crate::options::Options;
+use crate::store::publish::StoreError;
 use crate::wait::{Interrupt, StopSignal, Waiter};
-use crate::workload_api::failure::{Failure, Remedy};
-use crate::workload_api::watch::{Event, Watch};
+use crate::workload_api::client::{Client, start_grpc};
 
 /// How often a directory that another helper has locked is tried again.
 const BUSY_RETRY: Duration = Duration::from_millis(50);
 
-/// Publishes one SVID, or says why it could not within `--init-timeout`.
+/// Publishes all that the options ask for, once, or says what is missing after `--init-timeout`.
+/// What did come is published even then: one part does not hold up another.
 pub fn run(options: &Options, waiter: &Waiter) -> Result<(), InitError> {
-    let target = Target::new(options);
-    target.prepare();
-    let timeout = options.init_timeout.0;
-    let deadline = Instant::now() + timeout;
-    let svid = fetch(options, waiter, deadline)?;
+    let notifier = match options.init_notify {
+        true => notifier(options),
+        false => Notifier::new(Signal::SIGHUP, Vec::new(), &[]),
+    };
+    let mut publisher = Publisher::new(options, notifier);
+    let deadline = Instant::now() + options.init_timeout.0;
+    let client = Client::new(options.workload_api_socket.clone(), start_grpc());
+    let mut parts = Parts::new(options, waiter, &client, Pursuit::Once);
+    fetch(&mut parts, waiter, deadline)?;
+    let missing = Missing::of(&parts, options.init_timeout.0);
+    let publishes = parts.all().any(|part| part.status().change().is_some());
+    if publishes {
+        publish(&mut publisher, &mut parts, waiter, deadline)?;
+        see_notification_through(&mut publisher.notifier, waiter, deadline);
+    }
+    match missing {
+        None => Ok(()),
+        Some(missing) if publishes => Err(InitError::Incomplete(missing)),
+        Some(missing) => Err(InitError::NoSvid(missing)),
+    }
+}
+
+/// Waits until every part has something to publish, or will have nothing, or the time is up.
+fn fetch(parts: &mut Parts<'_>, waiter: &Waiter, deadline: Instant) -> Result<(), InitError> {
+    let is_settled = |part: &dyn Part| part.status().change().is_some() || part.status().refusal().is_some();
     loop {
-        match target.publish(&svid) {
-            Err(error) if error.is_busy() => match waiter.until(deadline.min(Instant::now() + BUSY_RETRY)) {
-                Interrupt::Stop(signal) => return Err(InitError::Stopped(signal)),
-                Interrupt::Deadline if Instant::now() >= deadline => return Err(InitError::Publish(error)),
-                Interrupt::Deadline => {}
-            },
+        let wake_at = parts.wake_at().map_or(deadline, |at| at.min(deadline));
+        if let Err(Interrupt::Stop(signal)) = waiter.for_ready(wake_at, |context| parts.poll(context)) {
+            return Err(InitError::Stopped(signal));
+        }
+        parts.on_time();
+        if parts.all().all(is_settled) || Instant::now() >= deadline {
+            return Ok(());
+        }
+    }
+}
+
+fn publish(
+    publisher: &mut Publisher,
+    parts: &mut Parts<'_>,
+    waiter: &Waiter,
+    deadline: Instant,
+) -> Result<(), InitError> {
+    loop {
+        match publisher.publish(parts) {
+            Err(error @ StoreError::Busy { .. }) if Instant::now() >= deadline => {
+                return Err(InitError::Publish(error));
+            }
+            Err(StoreError::Busy { .. }) => {
+                if let Interrupt::Stop(signal) = waiter.until(deadline.min(Instant::now() + BUSY_RETRY)) {
+                    return Err(InitError::Stopped(signal));
+                }
+            }
             done => return done.map_err(InitError::Publish),
         }
     }
 }
 
-fn fetch(options: &Options, waiter: &Waiter, deadline: Instant) -> Result<X509Svid, InitError> {
-    let mut watch = Watch::new(waiter, options.workload_api_socket.clone());
-    let mut trouble = Repetition::default();
-    let mut problem = None;
-    loop {
-        let (message, next) = match watch.next(deadline) {
-            Event::Offered(offered) => match usable_svid(offered, options.pod_spiffe_id.as_ref()) {
-                Ok(svid) => return Ok(svid),
-                Err(unusable) => (unusable.to_string(), AWAITING.to_owned()),
-            },
-            Event::Undecodable(cause) => (Unusable::Undecodable(cause).to_string(), AWAITING.to_owned()),
-            Event::Failed { failure, .. } if failure.remedy() == Remedy::GiveUp => {
-                return Err(InitError::Refused(failure));
+/// The files are there, so nothing that happens now is a failure of init.
+fn see_notification_through(notifier: &mut Notifier, waiter: &Waiter, deadline: Instant) {
+    while !notifier.is_done() {
+        match waiter.until(notifier.wake_at().map_or(deadline, |at| at.min(deadline))) {
+            Interrupt::ChildEnded => notifier.reap(),
+            Interrupt::Deadline if Instant::now() < deadline => notifier.on_time(),
+            Interrupt::Deadline => {
+                log::error!("the application could not be told within --init-timeout");
+                break;
             }
-            Event::Failed { failure, retry_in, .. } => (failure.to_string(), retrying_in(retry_in)),
-            Event::Interrupted(Interrupt::Stop(signal)) => return Err(InitError::Stopped(signal)),
-            Event::Interrupted(Interrupt::Deadline) => break,
-        };
-        trouble.log(Level::Warn, &message, &next);
-        problem = Some(message);
-        // An agent that floods us with bad responses never lets a wait end by its deadline.
-        if Instant::now() >= deadline {
-            break;
+            Interrupt::Stop(signal) => {
+                log::warn!("{signal} comes before the application was told");
+                break;
+            }
         }
     }
-    let nothing = || match watch.open_call() {
-        Some(_) => format!(
-            "{} accepted the call and said nothing (is the agent stopped or overloaded?)",
-            options.workload_api_socket
-        ),
-        None => format!("{} did not accept a connection in time", options.workload_api_socket),
-    };
-    Err(InitError::TimedOut { timeout: options.init_timeout.0, problem: problem.unwrap_or_else(nothing) })
+    notifier.stop();
+}
+
+/// What has not come, and why.
+#[derive(Debug, Clone)]
+pub struct Missing {
+    /// How long it was waited for; not at all if the agent said no for good.
+    within: Option<Duration>,
+    /// What goes wrong with each part.
+    problems: String,
+}
+
+impl Missing {
+    fn of(parts: &Parts<'_>, timeout: Duration) -> Option<Self> {
+        let missing: Vec<_> = parts.all().filter(|part| part.status().change().is_none()).collect();
+        let problem = |part: &&dyn Part| match (part.status().refusal(), part.status().problem()) {
+            (Some(refusal), _) => part.status().labelled(&refusal.to_string()),
+            (None, Some(problem)) => problem.to_owned(),
+            (None, None) => part.status().labelled(&part.silence()),
+        };
+        let problems: Vec<_> = missing.iter().map(problem).collect();
+        let is_final = missing.iter().all(|part| part.status().refusal().is_some());
+        (!missing.is_empty())
+            .then(|| Self { within: (!is_final).then_some(timeout), problems: problems.join("; ") })
+    }
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.within {
+            Some(within) => write!(f, " within {within:?}: {}", self.problems),
+            None => write!(f, ": {}", self.problems),
+        }
+    }
 }
 
 /// Why init failed.
 #[allow(missing_docs, reason = "the messages say what the variants mean")]
 #[derive(Debug, Clone, Error)]
 pub enum InitError {
-    #[error("no SVID: {0}")]
-    Refused(Failure),
-    #[error("no SVID within {timeout:?}: {problem}")]
-    TimedOut { timeout: Duration, problem: String },
+    #[error("no SVID{0}")]
+    NoSvid(Missing),
+    #[error("not everything came, and only the rest is published{0}")]
+    Incomplete(Missing),
     #[error("the SVID was fetched, but not published: {0}")]
-    Publish(PublishError),
+    Publish(StoreError),
     #[error("stopped by {0} before an SVID was published")]
     Stopped(StopSignal),
 }

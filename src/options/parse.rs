@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use lexopt::Arg;
 use thiserror::Error;
 
+use super::combinations::{self, BadCombination};
 use super::table::{Options, Row, TABLE};
 use super::value::Value;
 
@@ -27,7 +28,13 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Request, UsageError> {
-    let mut sources = Sources { flags: HashMap::new(), variable: &variable };
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    // lexopt would hand out a command's words one by one, as if they were ours.
+    let command = match arguments.iter().position(|argument| argument == "--") {
+        Some(position) => arguments.split_off(position).split_off(1),
+        None => Vec::new(),
+    };
+    let mut sources = Sources { flags: HashMap::new(), command, variable: &variable };
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(UsageError::other)? {
         match argument {
@@ -36,15 +43,18 @@ pub fn parse(
             Arg::Long(name) => {
                 let row = TABLE.iter().find(|row| row.name() == name);
                 let row = row.ok_or_else(|| UsageError::unknown(&format!("--{name}")))?;
-                let value = parser.value().map_err(|_| UsageError::MissingValue { row })?;
-                sources.flags.insert(row.name(), value);
+                let value = match row.is_switch {
+                    true => parser.optional_value().unwrap_or_else(|| "true".into()),
+                    false => parser.value().map_err(|_| UsageError::MissingValue { row })?,
+                };
+                sources.add_flag(row, value);
             }
             Arg::Short(letter) => return Err(UsageError::unknown(&format!("-{letter}"))),
             Arg::Value(stray) => return Err(UsageError::Stray(stray)),
         }
     }
     let options = Options::from_sources(&sources)?;
-    options.check()?;
+    combinations::check(&options, |row| sources.flags.contains_key(&row.name()))?;
     Ok(Request::Run(Box::new(options)))
 }
 
@@ -60,10 +70,22 @@ fn without_value(parser: &mut lexopt::Parser, request: Request) -> Result<Reques
 /// Where values come from.
 pub(super) struct Sources<'a> {
     flags: HashMap<String, OsString>,
+    pub(super) command: Vec<OsString>,
     variable: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
 impl Sources<'_> {
+    /// Of several values, the last one counts, or all of them, a line each.
+    fn add_flag(&mut self, row: &Row, value: OsString) {
+        let mut value = value;
+        if let Some(mut earlier) = self.flags.remove(&row.name()).filter(|_| row.repeats) {
+            earlier.push("\n");
+            earlier.push(value);
+            value = earlier;
+        }
+        self.flags.insert(row.name(), value);
+    }
+
     /// The value of one option.
     pub(super) fn value<T: Value>(&self, row: &'static Row) -> Result<T, UsageError> {
         let flag = || self.flags.get(&row.name()).map(|value| (format!("--{}", row.name()), value.clone()));
@@ -87,23 +109,6 @@ impl Sources<'_> {
     }
 }
 
-impl Options {
-    /// What no single option's grammar can say.
-    fn check(&self) -> Result<(), UsageError> {
-        let names = [
-            ("--svid-file-name", &self.svid_file_name),
-            ("--svid-key-file-name", &self.svid_key_file_name),
-            ("--bundle-file-name", &self.bundle_file_name),
-        ];
-        for (index, (option, name)) in names.iter().enumerate() {
-            if let Some((other, _)) = names[..index].iter().find(|(_, earlier)| earlier == name) {
-                return Err(UsageError::SameName { options: [other, option], name: name.to_string() });
-            }
-        }
-        Ok(())
-    }
-}
-
 /// A command line that cannot be followed; one line says why.
 #[allow(missing_docs, reason = "the messages say what the variants mean")]
 #[derive(Debug, Error)]
@@ -119,8 +124,8 @@ pub enum UsageError {
     MissingValue { row: &'static Row },
     #[error("{place} takes {}, not {:?}{}{rule}", .row.allowed, lossy(.value), if .rule.is_empty() { "" } else { ": " })]
     BadValue { place: String, value: OsString, row: &'static Row, rule: String },
-    #[error("{} and {} both name {name:?}; each file needs a name of its own", .options[0], .options[1])]
-    SameName { options: [&'static str; 2], name: String },
+    #[error("{0}")]
+    Combination(#[from] BadCombination),
     #[error("{0}")]
     Other(String),
 }

@@ -45,6 +45,8 @@ pub enum Publication {
     Replaced,
     /// The very same set was there already; nothing was written.
     Unchanged,
+    /// The set is empty: there is nothing any more.
+    Removed,
 }
 
 impl Store {
@@ -65,7 +67,8 @@ impl Store {
         stat(&self.path).is_ok_and(|stat| stat.st_mode & shared == shared && !owns(&stat))
     }
 
-    /// Makes `files` the published set:
+    /// Makes `files` the published set, together with those files of the set before it for whose
+    /// names `keeps` says yes:
     ///
     /// 1. lock the directory (created if its parent exists), so that two writers cannot interleave;
     /// 2. make a new hidden directory;
@@ -75,23 +78,35 @@ impl Store {
     /// 6. remove our names that are not in the set, and our older hidden directories.
     ///
     /// Plain files of these names, from before the helper, are put behind `..data` first, as a set
-    /// of their own, so that even they are replaced as one.
+    /// of their own, so that even they are replaced as one. When the set is empty, `..data` is
+    /// removed, and with it all names at one moment.
     ///
     /// # Errors
     ///
     /// Up to step 4, the old set stands as it was. [`StoreError::Busy`] when another process holds
     /// the lock: try again.
-    pub fn publish(&self, files: &[File]) -> Result<Publication, StoreError> {
+    pub fn publish(&self, files: &[&File], keeps: impl Fn(&str) -> bool) -> Result<Publication, StoreError> {
         // 1.
-        let directory = self.lock(Absent::Create)?;
-        if directory.holds(files) {
+        let directory = match self.lock(if files.is_empty() { Absent::Fail } else { Absent::Create }) {
+            Err(StoreError::Failed { cause: Errno::ENOENT, .. }) if files.is_empty() => {
+                return Ok(Publication::Unchanged);
+            }
+            locked => locked?,
+        };
+        let kept = directory.kept(files, keeps)?;
+        if files.is_empty() && kept.is_empty() {
+            return directory.withdraw();
+        }
+        if directory.holds(files, &kept) {
             return Ok(Publication::Unchanged);
         }
-        directory.check_names(files)?;
+        let names: Vec<&str> =
+            files.iter().map(|file| file.name.as_str()).chain(kept.iter().map(String::as_str)).collect();
+        directory.check_names(&names)?;
         // 2. and 3.
         let new = directory.new_generation()?;
-        let published = new.write(files).and_then(|()| {
-            directory.adopt_plain_files(files);
+        let published = new.keep(&kept).and_then(|()| new.write(files)).and_then(|()| {
+            directory.adopt_plain_files(&names);
             // 4.
             new.link(DATA, &new.name)
         });
@@ -100,7 +115,7 @@ impl Store {
             return Err(error);
         }
         // 5. From here on there is no way back, only forward.
-        let linked = directory.sync().and_then(|()| new.link_names(files)).and_then(|()| directory.sync());
+        let linked = directory.sync().and_then(|()| new.link_names(&names)).and_then(|()| directory.sync());
         // 6. What cannot be removed now does no harm, and is tried again next time.
         if let Err(error) = directory.remove_leftovers() {
             log::warn!("{error}; the new files are published all the same");
@@ -108,17 +123,16 @@ impl Store {
         linked.map(|()| Publication::Replaced)
     }
 
-    /// Removes the published set, all of it at one moment.
-    pub fn withdraw(&self) -> Result<(), StoreError> {
-        let directory = match self.lock(Absent::Fail) {
-            Err(StoreError::Failed { cause: Errno::ENOENT, .. }) => return Ok(()),
-            locked => locked?,
+    /// Opens the published set for reading, or else the directory itself, with files that are not
+    /// the helper's own.
+    pub fn published(&self) -> Result<PublishedSet<'_>, StoreError> {
+        let open = |path: &Path| nix::fcntl::open(path, DIRECTORY, Mode::empty());
+        let opened = match open(&self.path.join(DATA)) {
+            Err(Errno::ENOENT) => open(&self.path),
+            opened => opened,
         };
-        if directory.published()?.is_some() {
-            directory.unlink(DATA)?;
-        }
-        directory.remove_leftovers()?;
-        directory.sync()
+        let fd = opened.map_err(|cause| StoreError::new("open the directory", &self.path, cause))?;
+        Ok(PublishedSet { fd, path: &self.path })
     }
 
     /// Removes what a crash may have left: hidden directories of ours that are not published, and
@@ -159,6 +173,25 @@ impl Store {
     }
 }
 
+/// A published set, held open: what is read from it belongs together, whatever is published
+/// meanwhile.
+pub struct PublishedSet<'a> {
+    fd: OwnedFd,
+    path: &'a Path,
+}
+
+impl PublishedSet<'_> {
+    /// The bytes of one file, wiped from memory when dropped.
+    pub fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        read_file(&self.fd, name).map_err(|cause| StoreError::new("read", &self.path.join(name), cause))
+    }
+
+    /// The names of all files.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        entries(&self.fd).map_err(|cause| StoreError::new("list", self.path, cause))
+    }
+}
+
 #[derive(PartialEq)]
 enum Absent {
     Create,
@@ -173,21 +206,48 @@ struct Locked<'a> {
 }
 
 impl Locked<'_> {
-    /// Whether the published set is exactly `files`: names, modes and bytes.
-    fn holds(&self, files: &[File]) -> bool {
-        let linked = |file: &File| self.is_our_link(file.name.as_str());
+    /// The names in the published set that are not among `files` and are to be kept.
+    fn kept(&self, files: &[&File], keeps: impl Fn(&str) -> bool) -> Result<Vec<String>, StoreError> {
+        if self.published()?.is_none() {
+            return Ok(Vec::new());
+        }
+        let list = || entries(self.open_directory(DATA, OFlag::empty())?);
+        let mut names = match list() {
+            // It leads nowhere: there is nothing to keep.
+            Err(Errno::ENOENT) => Vec::new(),
+            names => names.map_err(|cause| self.error("list", DATA, cause))?,
+        };
+        names.retain(|name| keeps(name) && files.iter().all(|file| file.name.as_str() != name));
+        Ok(names)
+    }
+
+    /// Whether the published set is exactly `files` (names, modes and bytes) and what is kept.
+    fn holds(&self, files: &[&File], kept: &[String]) -> bool {
         let Ok(data) = self.open_directory(DATA, OFlag::empty()) else { return false };
         let count = entries(&data).map(|names| names.len());
-        count == Ok(files.len()) && files.iter().all(|file| linked(file) && holds_file(&data, file))
+        count == Ok(files.len() + kept.len())
+            && kept.iter().all(|name| self.is_our_link(name))
+            && files.iter().all(|file| self.is_our_link(file.name.as_str()) && holds_file(&data, file))
+    }
+
+    /// Removes the published set, all of it at one moment.
+    fn withdraw(&self) -> Result<Publication, StoreError> {
+        let published = self.published()?.is_some();
+        if published {
+            self.unlink(DATA)?;
+        }
+        self.remove_leftovers()?;
+        self.sync()?;
+        Ok(if published { Publication::Removed } else { Publication::Unchanged })
     }
 
     /// Fails, while nothing has been changed yet, if something stands where a link must go and
     /// cannot be replaced, or is not ours to replace.
-    fn check_names(&self, files: &[File]) -> Result<(), StoreError> {
+    fn check_names(&self, names: &[&str]) -> Result<(), StoreError> {
         // In another user's sticky directory, only root may replace what is not its own.
         let sticky = |stat: &FileStat| stat.st_mode & Mode::S_ISVTX.bits() != 0 && !owns(stat);
         let bound = !geteuid().is_root() && fstat(&*self.fd).is_ok_and(|stat| sticky(&stat));
-        for name in files.iter().map(|file| file.name.as_str()).chain([DATA]) {
+        for name in names.iter().copied().chain([DATA]) {
             let Some(found) = self.look_at(name)? else { continue };
             let refused = match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
                 SFlag::S_IFDIR => Some(Errno::EISDIR),
@@ -231,26 +291,25 @@ impl Locked<'_> {
     ///
     /// A file that is not ours to link to (Linux: `fs.protected_hardlinks`) is left, and replaced
     /// by itself.
-    fn adopt_plain_files(&self, files: &[File]) {
+    fn adopt_plain_files(&self, names: &[&str]) {
         let plain = |name: &str| {
             let found = self.look_at(name).ok().flatten();
             found
                 .is_some_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG)
         };
-        if !files.iter().any(|file| plain(file.name.as_str())) {
+        if !names.iter().any(|name| plain(name)) {
             return;
         }
         let adopt = || {
             let old = self.new_generation()?;
-            for file in files {
-                let name = file.name.as_str();
+            for &name in names {
                 match linkat(&*self.fd, name, &old.fd, name, AtFlags::AT_SYMLINK_FOLLOW) {
                     Err(cause) if cause != Errno::ENOENT => return Err(self.error("keep", name, cause)),
                     _ => {}
                 }
             }
             old.link(DATA, &old.name)?;
-            old.link_names(files)
+            old.link_names(names)
         };
         if let Err(error) = adopt() {
             log::debug!("{error}; it is replaced by itself");
@@ -324,12 +383,29 @@ struct Generation<'a> {
 }
 
 impl Generation<'_> {
-    fn write(&self, files: &[File]) -> Result<(), StoreError> {
+    fn write(&self, files: &[&File]) -> Result<(), StoreError> {
         for file in files {
-            write_file(&self.fd, file)
+            write_file(&self.fd, file.name.as_str(), file.mode.bits(), &file.contents)
                 .map_err(|error| self.directory.error("write", file.name.as_str(), errno(&error)))?;
         }
         sync(&self.fd).map_err(|cause| StoreError::new("sync the files in", self.directory.path, cause))
+    }
+
+    /// Takes files of the published set over as they are.
+    fn keep(&self, names: &[String]) -> Result<(), StoreError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let fail = |name: &str, cause| self.directory.error("keep", name, cause);
+        let old = self.directory.open_directory(DATA, OFlag::empty()).map_err(|cause| fail(DATA, cause))?;
+        for name in names {
+            match linkat(&old, name.as_str(), &self.fd, name.as_str(), AtFlags::empty()) {
+                Ok(()) => {}
+                // Not every file system has hard links.
+                Err(_) => copy_file(&old, &self.fd, name).map_err(|cause| fail(name, cause))?,
+            }
+        }
+        Ok(())
     }
 
     /// Makes `name` a link to `target` in one step, in place of what is there.
@@ -342,10 +418,9 @@ impl Generation<'_> {
     }
 
     /// Makes every name that is not a link through `..data` yet into one.
-    fn link_names(&self, files: &[File]) -> Result<(), StoreError> {
-        let missing = |name: &&str| !self.directory.is_our_link(name);
-        let names = files.iter().map(|file| file.name.as_str());
-        names.filter(missing).try_for_each(|name| self.link(name, &through_data(name)))
+    fn link_names(&self, names: &[&str]) -> Result<(), StoreError> {
+        let missing = |name: &&&str| !self.directory.is_our_link(name);
+        names.iter().filter(missing).try_for_each(|name| self.link(name, &through_data(name)))
     }
 
     fn remove(&self) -> Result<(), StoreError> {
@@ -397,25 +472,43 @@ fn open_to_readers(directory: impl AsFd) -> nix::Result<()> {
 }
 
 /// The file never has more than the owner's read permission until it has its own mode.
-fn write_file(directory: &OwnedFd, file: &File) -> io::Result<()> {
+fn write_file(directory: &OwnedFd, name: &str, mode: u32, contents: &[u8]) -> io::Result<()> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = openat(directory, file.name.as_str(), flags, Mode::S_IRUSR)?;
+    let fd = openat(directory, name, flags, Mode::S_IRUSR)?;
     let mut out = std::fs::File::from(fd);
-    out.write_all(&file.contents)?;
-    fchmod(&out, Mode::from_bits_truncate(file.mode.bits()))?;
+    out.write_all(contents)?;
+    fchmod(&out, Mode::from_bits_truncate(mode))?;
     Ok(sync(&out)?)
 }
 
-fn holds_file(directory: &OwnedFd, file: &File) -> bool {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let Ok(fd) = openat(directory, file.name.as_str(), flags, Mode::empty()) else { return false };
-    let same_shape = fstat(&fd).is_ok_and(|stat| {
-        stat.st_mode & 0o7777 == file.mode.bits()
-            && u64::try_from(stat.st_size) == Ok(file.contents.len() as u64)
-    });
+/// Opens a file to read it, whatever it is: a pipe does not hold us up.
+fn open_file(directory: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    openat(directory, name, flags, Mode::empty())
+}
+
+fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &str) -> nix::Result<()> {
+    let mode = fstat(open_file(from, name)?)?.st_mode & 0o7777;
+    write_file(to, name, mode, &read_file(from, name)?).map_err(|error| errno(&error))
+}
+
+fn read_file(directory: &OwnedFd, name: &str) -> nix::Result<Zeroizing<Vec<u8>>> {
+    let fd = open_file(directory, name)?;
+    let length = usize::try_from(fstat(&fd)?.st_size).unwrap_or_default();
     // One byte of room more than is expected, so that the buffer never grows and leaves a copy.
-    let mut found = Zeroizing::new(Vec::with_capacity(file.contents.len() + 1));
-    same_shape && std::fs::File::from(fd).read_to_end(&mut found).is_ok() && *found == *file.contents
+    let mut contents = Zeroizing::new(Vec::with_capacity(length + 1));
+    std::fs::File::from(fd).read_to_end(&mut contents).map_err(|error| errno(&error))?;
+    Ok(contents)
+}
+
+fn holds_file(directory: &OwnedFd, file: &File) -> bool {
+    let same_shape = |stat: FileStat| {
+        stat.st_mode == SFlag::S_IFREG.bits() | file.mode.bits()
+            && u64::try_from(stat.st_size) == Ok(file.contents.len() as u64)
+    };
+    let name = file.name.as_str();
+    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(same_shape)
+        && read_file(directory, name).is_ok_and(|found| *found == *file.contents)
 }
 
 /// Names in a directory, without `.` and `..`. Names that are not UTF-8 are not ours.

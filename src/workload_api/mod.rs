@@ -1,10 +1,10 @@
 //! The SPIFFE Workload API, as a client sees it. Knows nothing of files.
 
-pub mod backoff;
 pub mod client;
 pub mod connect;
 pub mod endpoint;
 pub mod failure;
+pub mod procedure;
 pub mod watch;
 
 /// The messages, generated from proto/workload.proto.

@@ -1,13 +1,14 @@
-//! Follows the X.509-SVIDs of this process: calls, waits, and calls again when a call ends.
+//! Follows what one procedure offers: calls, waits, and calls again when a call ends.
 
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
-use super::client::{CallError, Client, Received, X509SvidStream};
-use super::endpoint::Endpoint;
+use super::client::{Client, OpenCall, Received};
+use super::connect::Connecting;
 use super::failure::{Failure, Remedy};
-use crate::identity::offered::OfferedX509Context;
-use crate::wait::{Interrupt, Waiter};
+use super::procedure::Procedure;
+use crate::backoff::Backoff;
+use crate::wait::Waiter;
 
 /// While nothing listens. The longest delay leaves time for the call itself, so that new files are
 /// there within a second of the agent's return.
@@ -21,10 +22,10 @@ const GIVEN_UP: Duration = Duration::from_secs(60);
 const BETWEEN_CALLS: Duration = Duration::from_secs(1);
 
 /// What a watch brings.
-pub enum Event {
-    /// A message, not yet checked.
-    Offered(OfferedX509Context),
-    /// A message that cannot be decoded; the stream goes on.
+pub enum Event<Offered> {
+    /// A response, not yet checked.
+    Offered(Offered),
+    /// A response that cannot be decoded.
     Undecodable(String),
     /// The call failed, or ended. The next one is made after `retry_in`.
     Failed {
@@ -32,34 +33,40 @@ pub enum Event {
         failure: Failure,
         /// How long until the next call.
         retry_in: Duration,
-        /// The stream had delivered before it ended.
+        /// The call had delivered before it ended.
         delivered: bool,
     },
-    /// The wait was interrupted.
-    Interrupted(Interrupt),
 }
 
-/// One endpoint, called without end.
-pub struct Watch<'a> {
+/// One procedure of one endpoint, called without end.
+pub struct Watch<'a, P: Procedure> {
     waiter: &'a Waiter,
     client: Client,
-    call: Call,
+    procedure: P,
+    call: Call<'a, P>,
     endpoint_backoff: Backoff,
     call_backoff: Backoff,
 }
 
-enum Call {
-    Due(Instant),
-    Open { stream: Box<X509SvidStream>, since: Instant, delivered: bool },
+enum Call<'a, P: Procedure> {
+    /// To be made at this time, or when [`Watch::call_at`] says so.
+    Due(Option<Instant>),
+    Connecting(Connecting<'a>),
+    Open {
+        call: OpenCall<P>,
+        since: Instant,
+        delivered: bool,
+    },
 }
 
-impl<'a> Watch<'a> {
-    /// Calls nobody yet.
-    pub fn new(waiter: &'a Waiter, endpoint: Endpoint) -> Self {
+impl<'a, P: Procedure> Watch<'a, P> {
+    /// The first call is due, and made by the first poll.
+    pub fn new(waiter: &'a Waiter, client: Client, procedure: P) -> Self {
         Self {
             waiter,
-            client: Client::new(endpoint),
-            call: Call::Due(Instant::now()),
+            client,
+            procedure,
+            call: Call::Due(Some(Instant::now())),
             endpoint_backoff: AWAIT_ENDPOINT,
             call_backoff: BACK_OFF,
         }
@@ -68,52 +75,106 @@ impl<'a> Watch<'a> {
     /// When the open call was made, and whether it has delivered; `None` between two calls.
     pub fn open_call(&self) -> Option<(Instant, bool)> {
         match self.call {
-            Call::Due(_) => None,
+            Call::Due(_) | Call::Connecting(_) => None,
             Call::Open { since, delivered, .. } => Some((since, delivered)),
         }
     }
 
-    /// Drops an open call, so that the next wait makes a new one at once.
-    pub fn hang_up(&mut self) {
-        self.call = Call::Due(Instant::now());
+    /// Whether there is no call, and none to come until [`Self::call_at`] says so: after the
+    /// response of a procedure with single responses.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.call, Call::Due(None))
     }
 
-    /// Waits for what comes next: calls when a call is due, and listens on the open one.
-    pub fn next(&mut self, deadline: Instant) -> Event {
-        loop {
-            let event = match &mut self.call {
-                Call::Due(at) if *at > Instant::now() => {
-                    let at = *at;
-                    match self.waiter.until(at.min(deadline)) {
-                        Interrupt::Deadline if at <= deadline => continue,
-                        interrupt => Event::Interrupted(interrupt),
-                    }
-                }
-                Call::Due(_) => match self.client.fetch_x509_svid(self.waiter, deadline) {
-                    Ok(stream) => {
-                        self.endpoint_backoff.reset();
-                        self.call =
-                            Call::Open { stream: Box::new(stream), since: Instant::now(), delivered: false };
-                        continue;
-                    }
-                    Err(CallError::Failed(failure)) => self.failed(failure),
-                    Err(CallError::Interrupted(interrupt)) => Event::Interrupted(interrupt),
-                },
-                Call::Open { stream, delivered, .. } => match stream.next(self.waiter, deadline) {
-                    Ok(Received::Message(offered)) => {
-                        *delivered = true;
-                        Event::Offered(offered)
-                    }
-                    Ok(Received::Undecodable(cause)) => Event::Undecodable(cause),
-                    Ok(Received::End(failure)) => self.failed(failure),
-                    Err(interrupt) => Event::Interrupted(interrupt),
-                },
-            };
-            return event;
+    /// What it is that nothing has been heard of, for people: a call, or a connection.
+    pub fn silence(&self) -> String {
+        let endpoint = self.client.endpoint();
+        match self.call {
+            Call::Open { .. } => {
+                format!("{endpoint} accepted the call and said nothing (is the agent stopped or overloaded?)")
+            }
+            _ => format!("{endpoint} did not accept a connection in time"),
         }
     }
 
-    fn failed(&mut self, failure: Failure) -> Event {
+    /// Drops an open call, and makes the next one at this time.
+    pub fn call_at(&mut self, time: Instant) {
+        self.call = Call::Due(Some(time));
+    }
+
+    /// After a response that is of no use: calls again as after a refusal. For a procedure with
+    /// single responses; a stream just goes on.
+    pub fn back_off(&mut self) -> Duration {
+        let retry_in = self.call_backoff.advance_with_jitter();
+        self.call_at(Instant::now() + retry_in);
+        retry_in
+    }
+
+    /// When to poll again even if nothing is ready.
+    pub fn wake_at(&self) -> Option<Instant> {
+        match &self.call {
+            Call::Due(at) => *at,
+            Call::Connecting(connecting) => Some(connecting.give_up_at()),
+            Call::Open { .. } => None,
+        }
+    }
+
+    /// What comes next: calls when a call is due, and listens on the open one.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event<P::Offered>> {
+        loop {
+            match &mut self.call {
+                Call::Due(at) if at.is_none_or(|at| at > Instant::now()) => return Poll::Pending,
+                Call::Due(_) => match Connecting::to(self.client.endpoint(), self.waiter) {
+                    Ok(connecting) => self.call = Call::Connecting(connecting),
+                    Err(errno) => return Poll::Ready(self.unreachable(errno)),
+                },
+                Call::Connecting(connecting) => match ready!(connecting.poll()) {
+                    Ok(socket) => {
+                        self.endpoint_backoff.reset();
+                        match self.client.call(&self.procedure, socket) {
+                            Ok(call) => {
+                                self.call = Call::Open { call, since: Instant::now(), delivered: false };
+                            }
+                            Err(failure) => return Poll::Ready(self.failed(failure)),
+                        }
+                    }
+                    Err(errno) => return Poll::Ready(self.unreachable(errno)),
+                },
+                Call::Open { call, delivered, .. } => {
+                    return Poll::Ready(match ready!(call.poll(context)) {
+                        Received::Response(offered) => {
+                            *delivered = true;
+                            self.close_if_single();
+                            Event::Offered(offered)
+                        }
+                        Received::Undecodable(cause) => {
+                            self.close_if_single();
+                            Event::Undecodable(cause)
+                        }
+                        Received::End(failure) => self.failed(failure),
+                    });
+                }
+            }
+        }
+    }
+
+    /// When to call next is for the caller to say, who knows how long a response is good for.
+    fn close_if_single(&mut self) {
+        if !P::STREAMS {
+            self.call = Call::Due(None);
+        }
+    }
+
+    /// The response was good: what went wrong before does not count any more.
+    pub fn settle(&mut self) {
+        self.call_backoff.reset();
+    }
+
+    fn unreachable(&mut self, errno: nix::errno::Errno) -> Event<P::Offered> {
+        self.failed(Failure::unreachable(self.client.endpoint(), errno))
+    }
+
+    fn failed(&mut self, failure: Failure) -> Event<P::Offered> {
         let (since, delivered) = self.open_call().unwrap_or((Instant::now(), false));
         let retry_in = match failure.remedy() {
             Remedy::GiveUp => GIVEN_UP,
@@ -127,7 +188,7 @@ impl<'a> Watch<'a> {
             }
             Remedy::BackOff => self.call_backoff.advance_with_jitter(),
         };
-        self.call = Call::Due(Instant::now() + retry_in);
+        self.call_at(Instant::now() + retry_in);
         Event::Failed { failure, retry_in, delivered }
     }
 }

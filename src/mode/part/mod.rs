@@ -1,0 +1,380 @@
+//! The parts of the published set: each has a source of its own, and none holds up another.
+//!
+//! A part follows its source, checks what it brings, and has files to publish when they are good.
+//! What is written, and when, is for the mode to say.
+
+mod jwt_bundles;
+mod jwt_svid;
+mod x509;
+
+use std::fmt;
+use std::path::Path;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use log::Level;
+use thiserror::Error;
+
+pub use jwt_bundles::JwtBundlesPart;
+pub use jwt_svid::JwtSvidPart;
+pub use x509::{X509Part, layout};
+
+use crate::identity::selection::{NotOffered, Selection};
+use crate::identity::spiffe_id::TrustDomain;
+use crate::identity::term::Term;
+use crate::logging::{Repetition, retrying_in};
+use crate::options::Options;
+use crate::options::value::OnRevoked;
+use crate::store::layout::File;
+use crate::timestamp::rfc3339;
+use crate::wait::Waiter;
+use crate::workload_api::client::Client;
+use crate::workload_api::failure::{Failure, Remedy};
+
+/// How long a call may stay silent before it is made anew.
+const SILENT_CALL: Duration = Duration::from_secs(60);
+
+/// How a source is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pursuit {
+    /// Until it has brought something good, or answers what the standard says not to retry.
+    Once,
+    /// Without end.
+    Forever,
+}
+
+/// What a part wants done to its files.
+pub enum Change {
+    /// These files in place of its earlier ones. Keys among them are held until they are written.
+    Write(Vec<File>),
+    /// No files any more.
+    Remove,
+}
+
+/// What the published set has of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing good.
+    Nothing,
+    /// Its files; with an SVID among them, its term.
+    Good(Option<Term>),
+}
+
+/// A part of the published set.
+pub trait Part {
+    /// Handles what its source brings next.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()>;
+    /// When there is something to do even if the source stays silent.
+    fn wake_at(&self) -> Option<Instant>;
+    /// Does what is due by now.
+    fn on_time(&mut self);
+    /// Whether a file of the published set is this part's. What no part claims is X.509's.
+    fn owns(&self, name: &str) -> bool;
+    /// For the log: what is published.
+    fn describe(&self) -> String;
+    /// For the log: what it is that nothing has been heard of.
+    fn silence(&self) -> String;
+    /// What all parts have.
+    fn status(&self) -> &Status;
+    /// The same, to change it.
+    fn status_mut(&mut self) -> &mut Status;
+}
+
+/// What all parts have: how far they are, and what goes wrong.
+pub struct Status {
+    /// Precedes what is said of the source's troubles.
+    label: String,
+    pursuit: Pursuit,
+    on_revoked: OnRevoked,
+    change: Option<Change>,
+    is_news: bool,
+    standing: Standing,
+    /// Of the newest good SVID, published or about to be.
+    newest: Option<Term>,
+    trouble: Repetition,
+    problem: Option<String>,
+    refusal: Option<Failure>,
+    /// Since it was asked last.
+    is_revoked: bool,
+    expiry: Repetition,
+}
+
+impl Status {
+    fn new(label: String, pursuit: Pursuit, on_revoked: OnRevoked) -> Self {
+        Self {
+            label,
+            pursuit,
+            on_revoked,
+            change: None,
+            is_news: false,
+            standing: Standing::Nothing,
+            newest: None,
+            trouble: Repetition::default(),
+            problem: None,
+            refusal: None,
+            is_revoked: false,
+            expiry: Repetition::default(),
+        }
+    }
+
+    /// What is to be done to its files.
+    pub fn change(&self) -> Option<&Change> {
+        self.change.as_ref()
+    }
+
+    /// Whether there is a change that has not been asked for yet.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.is_news)
+    }
+
+    /// The change is done.
+    pub fn written(&mut self) {
+        self.standing = match self.change.take() {
+            Some(Change::Write(_)) => Standing::Good(self.newest.clone()),
+            Some(Change::Remove) => Standing::Nothing,
+            None => return,
+        };
+    }
+
+    /// What the published set has of it.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// An earlier process has left this.
+    pub fn found(&mut self, standing: Standing) {
+        self.standing = standing;
+    }
+
+    /// Of the newest good SVID.
+    pub fn newest(&self) -> Option<&Term> {
+        self.newest.as_ref()
+    }
+
+    /// The last thing that went wrong.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// An answer that ends a pursuit that is not for ever.
+    pub fn refusal(&self) -> Option<&Failure> {
+        self.refusal.as_ref()
+    }
+
+    /// Good files have come.
+    fn offer(&mut self, files: Vec<File>, term: Option<Term>) {
+        self.newest = term;
+        self.change = Some(Change::Write(files));
+        self.is_news = true;
+    }
+
+    /// A message about this part, as the log has it.
+    pub fn labelled(&self, message: &str) -> String {
+        format!("{}{message}", self.label)
+    }
+
+    fn complain(&mut self, level: Level, message: &str, next: &str) {
+        let message = self.labelled(message);
+        self.trouble.log(level, &message, next);
+        self.problem = Some(message);
+    }
+
+    /// The trouble with the source is over.
+    fn recovered(&mut self, endpoint: impl fmt::Display) {
+        if let Some(lasted) = self.trouble.end() {
+            log::info!("{}{endpoint} serves again, after {}s", self.label, lasted.as_secs());
+        }
+    }
+
+    /// A call has failed, or ended.
+    fn failed(&mut self, failure: &Failure, retry_in: Duration, delivered: bool) {
+        let next = retrying_in(retry_in);
+        if self.pursuit == Pursuit::Once && failure.remedy() == Remedy::GiveUp {
+            self.refusal = Some(failure.clone());
+            return;
+        }
+        if self.pursuit == Pursuit::Forever && delivered && failure.is_permission_denied() {
+            return self.revoked(&failure.to_string(), &next);
+        }
+        match failure.remedy() {
+            // Agents restart, and end their streams; it is a trouble only if the next call fails.
+            Remedy::BackOff if delivered => log::debug!("{}{failure}{next}", self.label),
+            Remedy::GiveUp => self.complain(Level::Error, &failure.to_string(), &next),
+            _ => self.complain(Level::Warn, &failure.to_string(), &next),
+        }
+    }
+
+    /// The agent has taken the identity back (SPIFFE Workload API standard, section 5.2.1).
+    fn revoked(&mut self, cause: &str, next: &str) {
+        self.is_revoked = true;
+        let files = match self.on_revoked {
+            OnRevoked::Keep => "the files stay (--on-revoked=remove would remove them)",
+            OnRevoked::Remove => {
+                self.newest = None;
+                self.change = Some(Change::Remove);
+                self.is_news = true;
+                "removing the files"
+            }
+        };
+        self.complain(Level::Error, &format!("the agent has withdrawn the identity; {files}: {cause}"), next);
+    }
+
+    fn report_expiry(&mut self) {
+        let Some(term) = self.newest.as_ref().filter(|term| term.is_expired(SystemTime::now())) else {
+            self.expiry.end();
+            return;
+        };
+        let (id, expired) = (&term.id, rfc3339(term.not_after, 0));
+        let label = &self.label;
+        let message =
+            format!("{label}the SVID of {id} expired at {expired}, and the agent has sent no newer one");
+        self.expiry.log(Level::Error, &message, "");
+    }
+}
+
+/// Why a response gives nothing to publish.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+enum Unusable {
+    #[error("discarded a response that is no {0}: {1}")]
+    Undecodable(&'static str, String),
+    #[error("discarded a response that is not good: {0}")]
+    Rejected(String),
+    #[error("{0} (is {1} right, and does an entry for it match this pod?)")]
+    NotOffered(NotOffered, &'static str),
+    #[error(
+        "the agent offers {} with an SVID that expired at {} (is the server behind the agent down, or this clock wrong?)",
+        .0.id, rfc3339(.0.not_after, 0)
+    )]
+    Expired(Term),
+    #[error(
+        "the agent offers {0} with a bundle whose certificates have all expired, and --omit-expired leaves none"
+    )]
+    ExpiredBundle(TrustDomain),
+}
+
+impl Unusable {
+    fn not_offered(error: NotOffered, selection: &Selection) -> Self {
+        Self::NotOffered(
+            error,
+            match (&selection.id, &selection.hint) {
+                (Some(_), Some(_)) => "the pair of --pod-spiffe-id and --hint",
+                (None, Some(_)) => "--hint",
+                _ => "--pod-spiffe-id",
+            },
+        )
+    }
+}
+
+/// What happens after a response of a stream that gives nothing to publish.
+const AWAITING: &str = "; waiting for the agent's next response";
+
+/// All parts that the options ask for.
+pub struct Parts<'a> {
+    x509: Option<X509Part<'a>>,
+    jwt_svids: Vec<JwtSvidPart<'a>>,
+    jwt_bundles: Option<JwtBundlesPart<'a>>,
+}
+
+impl<'a> Parts<'a> {
+    /// Calls nobody yet.
+    pub fn new(options: &'a Options, waiter: &'a Waiter, client: &Client, pursuit: Pursuit) -> Self {
+        let jwt_svid = |file| JwtSvidPart::new(options, file, waiter, client.clone(), pursuit);
+        Self {
+            x509: options.x509.then(|| X509Part::new(options, waiter, client.clone(), pursuit)),
+            jwt_svids: options.jwt_svid.iter().map(jwt_svid).collect(),
+            jwt_bundles: options
+                .jwt_bundle_file_name
+                .as_ref()
+                .map(|name| JwtBundlesPart::new(options, name, waiter, client.clone(), pursuit)),
+        }
+    }
+
+    /// Each of them; X.509 is the first, if it is there.
+    pub fn all(&self) -> impl Iterator<Item = &(dyn Part + 'a)> {
+        let x509 = self.x509.iter().map(|part| part as &dyn Part);
+        let jwt_svids = self.jwt_svids.iter().map(|part| part as &dyn Part);
+        x509.chain(jwt_svids).chain(self.jwt_bundles.iter().map(|part| part as &dyn Part))
+    }
+
+    /// The same, to change them.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut (dyn Part + 'a)> {
+        let x509 = self.x509.iter_mut().map(|part| part as &mut dyn Part);
+        let jwt_svids = self.jwt_svids.iter_mut().map(|part| part as &mut dyn Part);
+        x509.chain(jwt_svids).chain(self.jwt_bundles.iter_mut().map(|part| part as &mut dyn Part))
+    }
+
+    /// Handles what the sources bring: one event of each, so that none starves another.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let ready = self.all_mut().fold(false, |ready, part| part.poll(context).is_ready() | ready);
+        if ready { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Does what is due by now.
+    pub fn on_time(&mut self) {
+        let own_trust_domain =
+            self.all().find_map(|part| part.status().newest()).map(|term| term.id.trust_domain());
+        if let (Some(bundles), Some(trust_domain)) = (&mut self.jwt_bundles, own_trust_domain) {
+            bundles.belongs_to(trust_domain);
+        }
+        // An identity that is withdrawn in one form may be so in the other.
+        if self.x509.as_mut().is_some_and(|part| std::mem::take(&mut part.status_mut().is_revoked)) {
+            self.jwt_svids.iter_mut().for_each(JwtSvidPart::ask_again);
+        }
+        self.all_mut().for_each(|part| part.on_time());
+    }
+
+    /// When there is something to do even if all sources stay silent.
+    pub fn wake_at(&self) -> Option<Instant> {
+        self.all().filter_map(Part::wake_at).min()
+    }
+
+    /// The SVID that a publication is about: X.509, or else the first JWT-SVID.
+    pub fn newest(&self) -> Option<&Term> {
+        self.all().find_map(|part| part.status().newest())
+    }
+
+    /// All that is to be written, and which names of the published set stay as they are: those of
+    /// parts that have not changed, or about which nothing is known yet.
+    pub fn changes(&self) -> (Vec<&File>, impl Fn(&str) -> bool) {
+        let files = self.all().filter_map(|part| match part.status().change() {
+            Some(Change::Write(files)) => Some(files),
+            _ => None,
+        });
+        let keeps = |name: &str| {
+            let owner = self.all().skip(usize::from(self.x509.is_some())).find(|part| part.owns(name));
+            let owner = owner.or(self.x509.as_ref().map(|part| part as &dyn Part));
+            owner.is_some_and(|part| part.status().change().is_none())
+        };
+        (files.flatten().collect(), keeps)
+    }
+
+    /// The changes are done: says so, as the part's own words have it.
+    pub fn written(&mut self, replaced: bool, path: &Path) {
+        for part in self.all_mut() {
+            match (part.status().change(), replaced) {
+                (Some(Change::Write(_)), true) => log_published(part, path),
+                (Some(Change::Write(_)), false) => {
+                    log::debug!("{} is already in {}; nothing written", part.describe(), path.display());
+                }
+                (Some(Change::Remove), _) => log::info!("removed the files from {}", path.display()),
+                (None, _) => {}
+            }
+            part.status_mut().written();
+        }
+    }
+}
+
+fn log_published(part: &dyn Part, path: &Path) {
+    let (what, path) = (part.describe(), path.display());
+    let Some(term) = part.status().newest() else {
+        return log::info!(path:%; "published {what} in {path}");
+    };
+    let (id, not_after) = (&term.id, rfc3339(term.not_after, 0));
+    let not_after = not_after.as_str();
+    match term.serial.as_deref() {
+        Some(serial) => {
+            log::info!(spiffe_id:% = id, serial, not_after, path:%; "published {what} in {path}")
+        }
+        None => log::info!(spiffe_id:% = id, not_after, path:%; "published {what} in {path}"),
+    }
+}

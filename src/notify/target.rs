@@ -1,0 +1,122 @@
+//! Finds the process to signal: by its PID file, or by its name.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid};
+use thiserror::Error;
+
+/// The kernel keeps no more of a process's name.
+const LONGEST_NAME: usize = 15;
+
+/// A process, by what leads to it.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// The process whose number is in this file; read anew each time.
+    PidFile(PathBuf),
+    /// The oldest process of this name that can be seen.
+    Name(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PidFile(path) => write!(f, "the process of {}", path.display()),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl Target {
+    /// Finds the process and signals it.
+    pub(super) fn signal(&self, signal: Signal) -> Result<Pid, TargetError> {
+        let pid = match self {
+            Self::PidFile(path) => read_pid(path)?,
+            Self::Name(name) => oldest_of_name(Path::new("/proc"), name)
+                .ok_or_else(|| TargetError::NoProcess { name: name.clone() })?,
+        };
+        // Without a shared PID namespace, a number that means another process elsewhere is ours.
+        if pid == getpid() {
+            return Err(TargetError::Ourselves { target: self.clone(), pid });
+        }
+        kill(pid, signal).map_err(|cause| TargetError::Kill { target: self.clone(), pid, signal, cause })?;
+        Ok(pid)
+    }
+}
+
+fn read_pid(path: &Path) -> Result<Pid, TargetError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|cause| TargetError::PidFile { path: path.to_owned(), cause: cause.kind() })?;
+    // PostgreSQL's has more lines, with other things.
+    let number = text.lines().next().unwrap_or_default().trim();
+    match number.parse() {
+        // 0 and below are no processes, but groups of them.
+        Ok(pid @ 1..) => Ok(Pid::from_raw(pid)),
+        _ => Err(TargetError::NotAPid { path: path.to_owned(), text: number.chars().take(40).collect() }),
+    }
+}
+
+fn oldest_of_name(proc: &Path, name: &str) -> Option<Pid> {
+    let own = getpid();
+    let processes = std::fs::read_dir(proc).ok()?.flatten();
+    processes
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let started = start_of_process(&entry.path(), name)?;
+            Some((started, pid)).filter(|_| pid != own.as_raw())
+        })
+        .min()
+        .map(|(_, pid)| Pid::from_raw(pid))
+}
+
+/// When a process began, if it has this name and still lives.
+fn start_of_process(process: &Path, name: &str) -> Option<u64> {
+    let stat = std::fs::read(process.join("stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    // `12 (name) S 1 ...`: a name may have spaces and parentheses of its own.
+    let (before, after) = stat.rsplit_once(')')?;
+    let (_, found) = before.split_once('(')?;
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let is_alive = !matches!(fields.first(), Some(&("Z" | "X")));
+    let has_name = found == name
+        || name.len() > LONGEST_NAME && name.as_bytes().starts_with(found.as_bytes())
+        || program_of(process).is_some_and(|program| program == name);
+    // starttime is the 22nd field; the 3rd is the first here.
+    (is_alive && has_name).then(|| fields.get(19)?.parse().ok()).flatten()
+}
+
+/// The file name of what was run, as the process was told.
+fn program_of(process: &Path) -> Option<String> {
+    let command_line = std::fs::read(process.join("cmdline")).ok()?;
+    let program = String::from_utf8(command_line.split(|byte| *byte == 0).next()?.to_vec()).ok()?;
+    Path::new(&program).file_name().and_then(OsStr::to_str).map(str::to_owned)
+}
+
+/// Why a process was not signalled.
+#[derive(Debug, Clone, Error)]
+pub(super) enum TargetError {
+    #[error("cannot read the PID file {}: {cause} (does the application write it there, and is it mounted here?)", .path.display())]
+    PidFile { path: PathBuf, cause: io::ErrorKind },
+    #[error("the PID file {} holds {text:?}, which is no process's number", .path.display())]
+    NotAPid { path: PathBuf, text: String },
+    #[error("there is no process {name} to be seen (in a pod, set shareProcessNamespace: true)")]
+    NoProcess { name: String },
+    #[error("{target} would be this very process, {pid} (in a pod, set shareProcessNamespace: true)")]
+    Ourselves { target: Target, pid: Pid },
+    #[error("cannot send {signal} to {target} (process {pid}): {}{}", .cause.desc(), kill_hint(*.cause))]
+    Kill { target: Target, pid: Pid, signal: Signal, cause: Errno },
+}
+
+fn kill_hint(cause: Errno) -> &'static str {
+    match cause {
+        Errno::ESRCH => {
+            " (the number is stale, or from another PID namespace: in a pod, set shareProcessNamespace: true)"
+        }
+        Errno::EPERM => " (run as the same user as the application, or add the capability KILL)",
+        _ => "",
+    }
+}
