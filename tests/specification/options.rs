@@ -20,11 +20,10 @@ refuses! {
     a_mistyped_option_is_refused_with_the_nearest_name: ["--svid-pth=/x"] => ["\"--svid-pth\"", "did you mean --svid-path?"];
     a_short_option_is_refused: ["-m", "init"] => ["\"-m\""];
     a_stray_argument_is_refused: ["refresh"] => ["unexpected argument", "\"refresh\""];
-    an_argument_behind_two_dashes_is_refused: ["--", "refresh"] => ["unexpected argument", "\"refresh\""];
-    a_missing_value_is_refused: ["--mode"] => ["--mode needs a value", "init or refresh"];
+    a_missing_value_is_refused: ["--mode"] => ["--mode needs a value", "init, refresh, check or inspect"];
     a_value_for_help_is_refused: ["--help=all"] => ["help"];
-    a_mode_that_does_not_exist_is_refused: ["--mode=once"] => ["--mode takes init or refresh", "\"once\""];
-    an_empty_mode_is_refused: ["--mode="] => ["--mode takes init or refresh", "\"\""];
+    a_mode_that_does_not_exist_is_refused: ["--mode=once"] => ["--mode takes init, refresh, check or inspect", "\"once\""];
+    an_empty_mode_is_refused: ["--mode="] => ["--mode takes init, refresh, check or inspect", "\"\""];
     a_spiffe_id_with_another_scheme_is_refused: ["--pod-spiffe-id=https://example.org/a"] => ["--pod-spiffe-id takes", "\"https://example.org/a\"", "spiffe://"];
     a_spiffe_id_with_an_upper_case_trust_domain_is_refused: ["--pod-spiffe-id=spiffe://Example.org/a"] => ["--pod-spiffe-id takes", "trust domain"];
     a_spiffe_id_with_a_closing_slash_is_refused: ["--pod-spiffe-id=spiffe://example.org/a/"] => ["--pod-spiffe-id takes", "slash"];
@@ -42,6 +41,42 @@ refuses! {
     a_mode_that_is_not_octal_is_refused: ["--key-file-mode=0480"] => ["--key-file-mode takes", "octal", "\"0480\""];
     a_mode_beyond_the_permission_bits_is_refused: ["--cert-file-mode=4755"] => ["--cert-file-mode takes", "\"4755\""];
     a_mode_in_words_is_refused: ["--cert-file-mode=u=rw"] => ["--cert-file-mode takes", "\"u=rw\""];
+    an_empty_hint_is_refused: ["--hint="] => ["--hint takes a text", "\"\""];
+    a_switch_that_is_neither_true_nor_false_is_refused: ["--omit-expired=maybe"] => ["--omit-expired takes true or false", "\"maybe\""];
+    a_value_behind_a_switch_is_refused: ["--omit-expired", "true"] => ["unexpected argument", "\"true\""];
+    a_layout_that_does_not_exist_is_refused: ["--layout=pem,der"] => ["--layout takes pem, spiffe or pem,spiffe", "\"pem,der\""];
+    a_layout_that_is_named_twice_is_refused: ["--layout=pem,pem"] => ["--layout takes"];
+    a_jwt_svid_without_audience_is_refused: ["--jwt-svid=token.jwt"] => ["--jwt-svid takes FILE=AUDIENCE", "audience is missing"];
+    a_jwt_svid_with_an_empty_audience_is_refused: ["--jwt-svid=token.jwt=one,"] => ["--jwt-svid takes", "audience is missing"];
+    a_jwt_svid_with_a_path_is_refused: ["--jwt-svid=a/b=one"] => ["--jwt-svid takes", "slash"];
+    a_signal_that_does_not_exist_is_refused: ["--renew-signal=SIGNOTHING", "--pid-file=/x"] => ["--renew-signal takes a signal's name or number"];
+    a_process_name_with_a_path_is_refused: ["--signal-process=/usr/bin/nginx"] => ["--signal-process takes"];
+    a_health_address_without_a_port_is_refused: ["--health-address=127.0.0.1"] => ["--health-address takes an IP address and a port"];
+    an_output_that_does_not_exist_is_refused: ["--mode=inspect", "--output=xml"] => ["--output takes text or json"];
+    // Options that make no sense together.
+    check_with_a_socket_is_refused: ["--mode=check", "--workload-api-socket=/x"] => ["--workload-api-socket has no meaning in --mode=check", "init, refresh and inspect"];
+    check_with_a_timeout_is_refused: ["--mode=check", "--init-timeout=1s"] => ["--init-timeout has no meaning in --mode=check"];
+    check_with_a_signal_is_refused: ["--mode=check", "--pid-file=/x"] => ["--pid-file has no meaning in --mode=check"];
+    inspect_with_a_directory_is_refused: ["--mode=inspect", "--svid-path=/x"] => ["--svid-path has no meaning in --mode=inspect"];
+    a_least_time_to_live_without_check_is_refused: ["--min-ttl=1h"] => ["--min-ttl has no meaning in --mode=init", "it is for check"];
+    an_output_format_without_inspect_is_refused: ["--output=json"] => ["--output has no meaning in --mode=init", "it is for inspect"];
+    a_command_in_check_is_refused: ["--mode=check", "--", "true"] => ["--mode=check runs no command"];
+    a_signal_without_a_target_is_refused: ["--renew-signal=HUP"] => ["--renew-signal has no meaning without a target", "--pid-file"];
+    a_notification_of_init_without_a_target_is_refused: ["--init-notify"] => ["--init-notify has no meaning without a target"];
+    a_combined_file_with_the_name_of_another_is_refused: ["--combined-file-name=svid-key.pem"] => ["--svid-key-file-name", "--combined-file-name", "\"svid-key.pem\""];
+    a_jwt_file_with_the_name_of_a_pem_file_is_refused: ["--jwt-svid=bundle.pem=one"] => ["--bundle-file-name", "--jwt-svid", "\"bundle.pem\""];
+    two_jwt_files_with_one_name_are_refused: ["--jwt-svid=a=one", "--jwt-svid=a=two"] => ["--jwt-svid and --jwt-svid both name", "\"a\""];
+    a_file_with_the_name_of_the_credential_bundle_is_refused: ["--layout=spiffe", "--combined-file-name=credential-bundle.private-key.x509.pem"] => ["--layout", "--combined-file-name"];
+    a_file_with_the_name_of_a_federated_bundle_is_refused: ["--include-federated-bundles", "--crl-file-name=other.org.bundle.pem"] => ["--crl-file-name", "\".bundle.pem\"", "belong to trust domains"];
+    a_file_with_the_name_of_a_federated_jwt_bundle_is_refused: ["--include-federated-bundles", "--jwt-bundle-file-name=jwks.json", "--jwt-svid=a.jwks.json=one"] => ["--jwt-svid", "\".jwks.json\""];
+    a_file_with_the_name_of_a_trust_bundle_is_refused: ["--layout=spiffe", "--crl-file-name=a.spiffe-trust-bundle.x509.pem"] => ["--crl-file-name", "belong to trust domains"];
+    jwt_alone_without_any_is_refused: ["--x509=false"] => ["--x509=false leaves nothing to do", "--jwt-svid"];
+    jwt_alone_with_a_pem_file_is_refused: ["--x509=false", "--jwt-svid=a=b", "--svid-file-name=c"] => ["--svid-file-name has no meaning without X.509 files"];
+    jwt_bundles_alone_without_an_id_are_refused: ["--x509=false", "--jwt-bundle-file-name=jwks.json"] => ["--jwt-bundle-file-name has no meaning without --pod-spiffe-id"];
+    a_pem_file_without_its_layout_is_refused: ["--layout=spiffe", "--bundle-file-name=ca.crt"] => ["--bundle-file-name has no meaning without --layout=pem"];
+    merged_bundles_without_the_pem_layout_are_refused: ["--layout=spiffe", "--merge-federated-bundles"] => ["--merge-federated-bundles has no meaning without --layout=pem"];
+    federated_files_without_the_pem_layout_are_refused: ["--layout=spiffe", "--include-federated-bundles"] => ["--include-federated-bundles has no meaning without"];
+    a_mode_of_jwt_files_without_any_is_refused: ["--jwt-file-mode=0644"] => ["--jwt-file-mode has no meaning without --jwt-svid"];
     an_action_on_revocation_that_does_not_exist_is_refused: ["--on-revoked=panic"] => ["--on-revoked takes keep or remove", "\"panic\""];
 }
 
@@ -57,7 +92,7 @@ fn a_bad_variable_is_refused_by_its_own_name() {
     Helper::new()
         .variable("HELPER_MODE", "once")
         .finish()
-        .refused_with(&["HELPER_MODE takes init or refresh", "\"once\""]);
+        .refused_with(&["HELPER_MODE takes init, refresh, check or inspect", "\"once\""]);
 }
 
 #[test]
@@ -134,17 +169,46 @@ fn version_prints_name_and_version() {
 }
 
 #[test]
-fn help_names_every_option_its_variable_and_its_default() {
+fn help_names_every_option_and_its_default_under_a_heading_of_its_group() {
     let help = Helper::new().argument("--help").finish().succeeded().stdout;
     for row in pod_svid_helper::options::table::TABLE {
-        assert!(help.contains(&format!("--{} {}", row.name(), row.placeholder)), "{}", row.name());
-        assert!(help.contains(&row.variable()), "{}", row.name());
-        assert!(
-            row.default.is_none_or(|default| help.contains(&format!("(default {default})"))),
-            "{}",
-            row.name()
-        );
+        let (name, group) =
+            (row.name(), help.split_once(&format!("\n{}:\n", row.group)).expect("a heading").1);
+        let entry = group.split_once(&format!("  --{name} {}", row.placeholder)).expect("an entry").1;
+        let entry = entry.split("\n  --").next().expect("its text");
+        // A switch that is off needs no words for it.
+        let default = row.default.filter(|default| *default != "false");
+        assert!(default.is_none_or(|value| entry.contains(&format!("(default {value})"))), "{name}: {entry}");
     }
+}
+
+#[test]
+fn help_says_how_variables_are_named() {
+    let help = Helper::new().argument("--help").finish().succeeded().stdout;
+    let row =
+        pod_svid_helper::options::table::TABLE.iter().find(|row| row.name() == "svid-path").expect("it");
+    assert!(
+        help.contains(&format!("{} for --svid-path, and so\nfor every option", row.variable())),
+        "{help}"
+    );
+    assert!(help.contains("SPIFFE_ENDPOINT_SOCKET"));
+}
+
+#[test]
+fn help_fits_two_screens() {
+    let help = Helper::new().argument("--help").finish().succeeded().stdout;
+    assert!(help.lines().count() <= 2 * 40, "{} lines", help.lines().count());
+    assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+}
+
+#[test]
+fn a_variable_that_has_no_meaning_in_a_mode_is_passed_over() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.helper(&[]).variable("HELPER_MIN_TTL", "1h").variable("HELPER_OUTPUT", "json").finish().succeeded();
+    let path = format!("--svid-path={}", pod.volume().display());
+    let check = Helper::new().arguments(&["--mode=check", &path]);
+    check.variable("HELPER_WORKLOAD_API_SOCKET", "/nowhere").finish().succeeded();
 }
 
 #[test]

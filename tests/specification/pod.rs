@@ -5,17 +5,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use der::{Decode, Reader};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pod_svid_helper::workload_api::proto::workload::X509SVID;
+use pod_svid_helper::workload_api::proto::workload::{JWTBundlesResponse, X509SVID, X509SVIDResponse};
 use tempfile::TempDir;
 use x509_cert::Certificate;
 
-use crate::workload_api_server::authority::{Authority, Recipe};
+use crate::workload_api_server::authority::{Authority, Recipe, jwt_response};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 /// How long a test waits before it gives up on what must happen: some things take three minutes.
@@ -25,8 +26,15 @@ pub const PATIENCE: Duration = Duration::from_secs(400);
 /// that a signal has to cut short.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a volume holds after a publication: three names, `..data`, and one hidden directory.
-pub const FILES_IN_VOLUME: usize = 5;
+/// All that the helper can write, in one set.
+pub const EVERYTHING: [&str; 6] = [
+    "--layout=pem,spiffe",
+    "--combined-file-name=combined.pem",
+    "--crl-file-name=crl.pem",
+    "--include-federated-bundles",
+    "--jwt-svid=token.jwt=one,two",
+    "--jwt-bundle-file-name=jwks.json",
+];
 
 /// The identity of most tests' workloads.
 pub const ID: &str = "spiffe://example.org/workload";
@@ -34,7 +42,9 @@ pub const ID: &str = "spiffe://example.org/workload";
 /// A pod: `agent.sock` and the volume `svids` in a directory of its own.
 pub struct Pod {
     directory: TempDir,
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
+    /// Another trust domain's.
+    pub federated: Arc<Authority>,
 }
 
 impl Pod {
@@ -43,7 +53,8 @@ impl Pod {
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755))
             .expect("its permissions");
         std::fs::create_dir(directory.path().join("svids")).expect("a volume");
-        Self { directory, authority: Authority::new("example.org") }
+        let [authority, federated] = ["example.org", "other.org"].map(|name| Arc::new(Authority::new(name)));
+        Self { directory, authority, federated }
     }
 
     pub fn path(&self) -> &Path {
@@ -61,6 +72,55 @@ impl Pod {
     /// Starts an agent on the pod's socket.
     pub fn agent(&self, reply: Reply) -> WorkloadApiServer {
         WorkloadApiServer::on_socket(&self.socket(), reply)
+    }
+
+    /// An agent that serves JWT-SVIDs with this life, and JWT bundles, too.
+    pub fn agent_with_jwt(&self, reply: Reply, ttl: Duration) -> WorkloadApiServer {
+        let agent = self.agent(reply);
+        self.issue_jwt(&agent, ttl);
+        agent.reply_with_jwt_bundles(jwt_bundles([&self.authority, &self.federated]));
+        agent
+    }
+
+    /// Lets the agent issue JWT-SVIDs with this life.
+    pub fn issue_jwt(&self, agent: &WorkloadApiServer, ttl: Duration) {
+        let authority = self.authority.clone();
+        agent.issue_jwt(move |request| {
+            let id = if request.spiffe_id.is_empty() { ID } else { &request.spiffe_id };
+            Reply::offer(&jwt_response([authority.mint_jwt(id, &request.audience, ttl)]))
+        });
+    }
+
+    /// The text of a file in the volume.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.volume().join(name)).expect("a file")
+    }
+
+    /// Waits until a file in the volume is there, and its text is right.
+    pub fn wait_for_file(&self, name: &str, is_right: impl Fn(&str) -> bool) -> String {
+        let read = || std::fs::read_to_string(self.volume().join(name)).ok().filter(|text| is_right(text));
+        let mut found = None;
+        wait_until(&format!("{name} is right"), || {
+            found = read();
+            found.is_some()
+        });
+        found.expect("it was there")
+    }
+
+    /// Asserts that the volume holds one set, and nothing that earlier ones left: a name for each
+    /// file, `..data`, and one hidden directory.
+    pub fn holds_one_set(&self) {
+        let (volume, set) = (names(&self.volume()), names(&self.volume().join("..data")));
+        assert_eq!(volume.len(), set.len() + 2, "{volume:?} {set:?}");
+    }
+
+    /// An SVID with something for each file of [`EVERYTHING`].
+    pub fn offer_everything(&self, svid: &X509SVID) -> Reply {
+        let mut response = X509SVIDResponse::new();
+        response.svids.push(svid.clone());
+        response.crl.push(self.authority.crl());
+        response.federated_bundles.insert(self.federated.id(), self.federated.bundle());
+        Reply::offer(&response)
     }
 
     /// A new good SVID for [`ID`].
@@ -98,10 +158,13 @@ impl Pod {
 
 /// Minted SVIDs as a response.
 pub fn offer(svids: impl IntoIterator<Item = X509SVID>) -> Reply {
-    let response = pod_svid_helper::workload_api::proto::workload::X509SVIDResponse {
-        svids: svids.into_iter().collect(),
-        ..Default::default()
-    };
+    Reply::offer(&X509SVIDResponse { svids: svids.into_iter().collect(), ..Default::default() })
+}
+
+/// The keys of trust domains as a response.
+pub fn jwt_bundles<'a>(authorities: impl IntoIterator<Item = &'a Arc<Authority>>) -> Reply {
+    let mut response = JWTBundlesResponse::new();
+    response.bundles = authorities.into_iter().map(|authority| (authority.id(), authority.jwks())).collect();
     Reply::offer(&response)
 }
 
@@ -133,11 +196,22 @@ impl Published {
     pub fn as_one(volume: &Path) -> std::io::Result<Self> {
         loop {
             let data = std::fs::read_link(volume.join("..data"))?;
-            match Self::by_name(&volume.join(&data)) {
+            match Self::in_directory(&volume.join(&data)) {
                 Err(_) if std::fs::read_link(volume.join("..data")).is_ok_and(|now| now != data) => {}
                 read => return read,
             }
         }
+    }
+
+    /// Reads the three, and asserts that what else of [`EVERYTHING`] has a key in it has the same.
+    fn in_directory(directory: &Path) -> std::io::Result<Self> {
+        let others =
+            ["combined.pem", "credential-bundle.private-key.x509.pem"].map(|name| directory.join(name));
+        let others = others.into_iter().filter(|path| path.exists());
+        let others: Vec<_> = others.map(std::fs::read_to_string).collect::<Result<_, _>>()?;
+        let set = Self::by_name(directory)?;
+        others.iter().for_each(|other| assert_eq!(*other, set.key.clone() + &set.chain));
+        Ok(set)
     }
 
     /// Concatenated DER, as it was offered.

@@ -10,9 +10,8 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use pod_svid_helper::workload_api::proto::workload::X509SVID;
 
-use crate::pod::{
-    FILES_IN_VOLUME, NOBODY, PATIENCE, Pod, Published, Running, is_root, mode_of, names, offer,
-};
+use crate::pod::{EVERYTHING, NOBODY, PATIENCE, Pod, Published, Running, is_root, mode_of, names, offer};
+use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 #[test]
 fn the_names_lead_through_data_to_one_hidden_directory() {
@@ -63,35 +62,71 @@ fn while_reading(pod: &Pod, svids: &[X509SVID], meanwhile: impl FnOnce()) {
     });
 }
 
-#[test]
-fn a_reader_never_finds_a_key_beside_another_keys_certificate() {
+/// What a set is made of, for the tests that the set must pass whatever is in it.
+#[derive(Clone, Copy)]
+enum Set {
+    ThreeFiles,
+    /// With JWT-SVIDs that are renewed all the time.
+    Everything,
+}
+
+impl Set {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::ThreeFiles => &["--log-level=info"],
+            Self::Everything => &EVERYTHING,
+        }
+    }
+
+    fn reply(self, pod: &Pod, svid: &X509SVID) -> Reply {
+        match self {
+            Self::ThreeFiles => offer([svid.clone()]),
+            Self::Everything => pod.offer_everything(svid),
+        }
+    }
+
+    fn agent(self, pod: &Pod, svid: &X509SVID) -> WorkloadApiServer {
+        pod.agent_with_jwt(self.reply(pod, svid), Duration::from_secs(2))
+    }
+}
+
+fn a_reader_finds_no_mismatch(set: Set) {
     const ROTATIONS: usize = 1000;
     let pod = Pod::new();
     let svids: Vec<_> = (0..=ROTATIONS).map(|_| pod.mint()).collect();
-    let agent = pod.agent(offer([svids[0].clone()]));
-    let refresh = pod.refresh(&["--log-level=info"]);
+    let agent = set.agent(&pod, &svids[0]);
+    let refresh = pod.refresh(set.arguments());
     pod.wait_for(&svids[0]);
     while_reading(&pod, &svids, || {
         for svid in &svids[1..] {
-            agent.reply(offer([svid.clone()]));
+            agent.reply(set.reply(&pod, svid));
             pod.wait_for(svid);
         }
     });
     refresh.stop();
-    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME);
+    pod.holds_one_set();
 }
 
 #[test]
-fn two_helpers_in_one_directory_do_not_mix_their_sets() {
+fn a_reader_never_finds_a_key_beside_another_keys_certificate() {
+    a_reader_finds_no_mismatch(Set::ThreeFiles);
+}
+
+#[test]
+fn a_reader_of_everything_never_finds_a_key_beside_another_keys_certificate() {
+    a_reader_finds_no_mismatch(Set::Everything);
+}
+
+fn two_helpers_do_not_mix(set: Set) {
     const ROTATIONS: usize = 100;
     let pod = Pod::new();
     let svids: Vec<_> = (0..=ROTATIONS).map(|_| pod.mint()).collect();
-    let agent = pod.agent(offer([svids[0].clone()]));
-    let helpers = [(); 2].map(|()| pod.refresh(&["--log-level=info"]));
+    let agent = set.agent(&pod, &svids[0]);
+    let helpers = [(); 2].map(|()| pod.refresh(set.arguments()));
     pod.wait_for(&svids[0]);
     while_reading(&pod, &svids, || {
         for svid in &svids[1..] {
-            agent.reply(offer([svid.clone()]));
+            agent.reply(set.reply(&pod, svid));
             pod.wait_for(svid);
         }
     });
@@ -99,24 +134,43 @@ fn two_helpers_in_one_directory_do_not_mix_their_sets() {
 }
 
 #[test]
-fn a_helper_that_is_killed_at_any_moment_leaves_a_complete_set() {
+fn two_helpers_in_one_directory_do_not_mix_their_sets() {
+    two_helpers_do_not_mix(Set::ThreeFiles);
+}
+
+#[test]
+fn two_helpers_in_one_directory_do_not_mix_their_sets_of_everything() {
+    two_helpers_do_not_mix(Set::Everything);
+}
+
+fn killed_at_any_moment(set: Set) {
     const KILLS: u64 = 40;
     let pod = Pod::new();
     let svids: Vec<_> = (0..=KILLS).map(|_| pod.mint()).collect();
-    let agent = pod.agent(offer([svids[0].clone()]));
-    pod.init(&[]).succeeded();
+    let agent = set.agent(&pod, &svids[0]);
+    pod.init(set.arguments()).succeeded();
     while_reading(&pod, &svids, || {
         for kill in 1..=KILLS {
-            agent.reply(offer([svids[kill as usize].clone()]));
-            let refresh = pod.refresh(&[]);
+            agent.reply(set.reply(&pod, &svids[kill as usize]));
+            let refresh = pod.refresh(set.arguments());
             agent.wait_for_calls(kill + 1, PATIENCE);
             // A different moment of the publication each time.
             std::thread::sleep(Duration::from_micros(kill * 100));
             drop(refresh);
         }
     });
-    pod.init(&[]).succeeded();
-    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME);
+    pod.init(set.arguments()).succeeded();
+    pod.holds_one_set();
+}
+
+#[test]
+fn a_helper_that_is_killed_at_any_moment_leaves_a_complete_set() {
+    killed_at_any_moment(Set::ThreeFiles);
+}
+
+#[test]
+fn a_helper_that_is_killed_at_any_moment_leaves_a_complete_set_of_everything() {
+    killed_at_any_moment(Set::Everything);
 }
 
 #[test]
@@ -175,7 +229,7 @@ fn plain_files_of_the_same_names_are_replaced_as_one() {
     agent.reply(offer([new.clone()]));
     pod.init(&[]).succeeded();
     pod.wait_for(&new);
-    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME);
+    pod.holds_one_set();
 }
 
 #[test]
@@ -240,7 +294,7 @@ fn what_a_crash_left_is_cleaned_at_the_start() {
     let mut refresh = pod.refresh(&[]);
     refresh.wait_for_log(&["nothing written"]);
     refresh.stop();
-    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME);
+    pod.holds_one_set();
     pod.wait_for(&svid);
 }
 
@@ -346,7 +400,7 @@ fn stands_until_mended(break_it: impl Fn(&Tmpfs), mend_it: impl Fn(&Tmpfs), comp
     mend_it(&tmpfs);
     pod.wait_for(&second);
     refresh.stop();
-    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME);
+    pod.holds_one_set();
 }
 
 #[test]
@@ -416,5 +470,5 @@ fn in_a_shared_sticky_directory_the_log_warns_and_others_names_do_no_harm() {
     agent.reply(offer([second.clone()]));
     pod.wait_for(&second);
     refresh.stop();
-    assert_eq!(names(&pod.volume()).len(), FILES_IN_VOLUME + 2);
+    assert_eq!(names(&pod.volume()).len(), 3 + 2 + 2, "the set and the names of others");
 }

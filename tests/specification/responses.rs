@@ -72,6 +72,7 @@ discards! {
     a_bad_svid_beside_a_good_one_makes_the_response_bad: "second-svid-bad" => ["svids[1]", "bundle: the mandatory field is empty"];
     a_broken_federated_bundle_makes_the_response_bad: "federated-bundle-broken" => ["federated_bundles[\"spiffe://other.org\"]"];
     a_federated_bundle_keyed_by_a_workload_makes_the_response_bad: "federated-bundle-of-workload" => ["federated_bundles[\"spiffe://other.org/workload\"]", "not a trust domain's"];
+    a_broken_revocation_list_makes_the_response_bad: "broken-crl" => ["crl[0]", "not a DER certificate revocation list"];
     a_message_over_the_limit_is_refused: "too-large" => ["ResourceExhausted", "at most 64 MiB"];
 }
 

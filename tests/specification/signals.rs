@@ -1,12 +1,13 @@
 //! SIGTERM and SIGINT end refresh at any moment, with success.
 
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use grpcio::RpcStatusCode;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::pod::{Pod, is_root, offer, wait_until};
+use crate::pod::{EVERYTHING, Pod, is_root, offer, wait_until};
 use crate::workload_api_server::server::Reply;
 
 #[test]
@@ -21,6 +22,23 @@ fn both_signals_end_refresh_while_it_waits_in_a_stream() {
         let log = refresh.finish(0);
         assert!(log.last().is_some_and(|line| line.contains(&format!("stopped by {signal}"))), "{log:?}");
         pod.wait_for(&svid);
+    }
+}
+
+#[test]
+fn both_signals_end_refresh_of_everything_while_it_waits_in_all_its_calls() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let pod = Pod::new();
+        let svid = pod.mint();
+        let _agent = pod.agent_with_jwt(pod.offer_everything(&svid), Duration::from_secs(300));
+        let mut refresh =
+            pod.helper(&["--mode=refresh", "--health-address=127.0.0.1:0"]).arguments(&EVERYTHING).start();
+        pod.wait_for(&svid);
+        pod.wait_for_file("token.jwt", |_| true);
+        pod.wait_for_file("jwks.json", |_| true);
+        refresh.signal(signal);
+        refresh.finish(0);
+        pod.holds_one_set();
     }
 }
 

@@ -1,12 +1,15 @@
-//! A trust domain's CA: mints X.509-SVIDs, good ones and, when asked to, bad ones.
+//! A trust domain's CA: mints X.509-SVIDs and JWT-SVIDs, good ones and, when asked to, bad ones.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use pod_svid_helper::workload_api::proto::workload::{X509SVID, X509SVIDResponse};
+use base64ct::{Base64UrlUnpadded, Encoding};
+use der::asn1::UintRef;
+use der::{Decode, Sequence};
+use pod_svid_helper::workload_api::proto::workload::{JWTSVID, JWTSVIDResponse, X509SVID, X509SVIDResponse};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rsa::pkcs8::EncodePrivateKey;
 
@@ -37,17 +40,32 @@ impl KeyType {
     }
 }
 
-/// The CA of one trust domain: a root, and perhaps an intermediate that signs in its name.
+/// The CA of one trust domain: a root, and perhaps an intermediate that signs in its name. And the
+/// key that signs its JWT-SVIDs.
 pub struct Authority {
     trust_domain: String,
     root: CertifiedIssuer<'static, KeyPair>,
     intermediate: Option<CertifiedIssuer<'static, KeyPair>>,
+    jwt_key: KeyPair,
 }
 
 impl Authority {
     pub fn new(trust_domain: &str) -> Self {
         let root = CertifiedIssuer::self_signed(ca_params(trust_domain, "root"), KeyType::P256.generate());
-        Self { trust_domain: trust_domain.to_owned(), root: root.expect("a root"), intermediate: None }
+        Self {
+            trust_domain: trust_domain.to_owned(),
+            root: root.expect("a root"),
+            intermediate: None,
+            jwt_key: KeyType::P256.generate(),
+        }
+    }
+
+    /// Another CA of the trust domain, whose validity is over.
+    pub fn expired_root(&self) -> Vec<u8> {
+        let mut params = ca_params(&self.trust_domain, "old root");
+        params.not_after = (SystemTime::now() - Duration::from_secs(60)).into();
+        let root = CertifiedIssuer::self_signed(params, KeyType::P256.generate());
+        root.expect("a root").der().to_vec()
     }
 
     pub fn with_intermediate(mut self) -> Self {
@@ -65,6 +83,51 @@ impl Authority {
     /// The bundle, DER.
     pub fn bundle(&self) -> Vec<u8> {
         self.root.der().to_vec()
+    }
+
+    /// A revocation list that revokes nothing, DER.
+    pub fn crl(&self) -> Vec<u8> {
+        let now = SystemTime::now();
+        let params = CertificateRevocationListParams {
+            this_update: now.into(),
+            next_update: (now + Duration::from_secs(3600)).into(),
+            crl_number: fresh_serial(),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.root).expect("a revocation list").der().to_vec()
+    }
+
+    /// The keys that verify its JWT-SVIDs: a JWKS document.
+    pub fn jwks(&self) -> Vec<u8> {
+        // An uncompressed point: 4, x, y.
+        let point = self.jwt_key.public_key_raw();
+        let coordinate = |bytes| Base64UrlUnpadded::encode_string(bytes);
+        let (x, y) = (coordinate(&point[1..33]), coordinate(&point[33..]));
+        let key =
+            serde_json::json!({ "kty": "EC", "use": "jwt-svid", "kid": "1", "crv": "P-256", "x": x, "y": y });
+        serde_json::json!({ "keys": [key] }).to_string().into_bytes()
+    }
+
+    /// Mints a token for an ID and an audience, valid from now on for so long.
+    pub fn mint_jwt(&self, id: &str, audience: &[String], ttl: Duration) -> JWTSVID {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let (issued, expires) = (now.as_secs_f64(), (now + ttl).as_secs_f64());
+        self.sign_jwt(id, &serde_json::json!({ "sub": id, "aud": audience, "iat": issued, "exp": expires }))
+    }
+
+    /// Signs claims, whatever they say, as the token of an ID (ES256).
+    pub fn sign_jwt(&self, id: &str, claims: &serde_json::Value) -> JWTSVID {
+        let part = |json: &serde_json::Value| Base64UrlUnpadded::encode_string(json.to_string().as_bytes());
+        let header = serde_json::json!({ "alg": "ES256", "kid": "1", "typ": "JWT" });
+        let signed = format!("{}.{}", part(&header), part(claims));
+        let signature = rcgen::SigningKey::sign(&self.jwt_key, signed.as_bytes()).expect("a signature");
+        let signature = EcdsaSignature::from_der(&signature).expect("DER");
+        let half = |number: UintRef<'_>| format!("{:0>64}", hexadecimal(number.as_bytes()));
+        let raw = bytes(&(half(signature.r) + &half(signature.s)));
+        let svid = format!("{signed}.{}", Base64UrlUnpadded::encode_string(&raw));
+        JWTSVID { spiffe_id: id.to_owned(), svid, ..Default::default() }
     }
 
     /// Mints what the recipe says.
@@ -107,6 +170,27 @@ impl Authority {
             ..Default::default()
         }
     }
+}
+
+/// Tokens as a response.
+pub fn jwt_response(svids: impl IntoIterator<Item = JWTSVID>) -> JWTSVIDResponse {
+    JWTSVIDResponse { svids: svids.into_iter().collect(), ..Default::default() }
+}
+
+/// As X.509 has it; a JWS has both numbers in 32 bytes each.
+#[derive(Sequence)]
+struct EcdsaSignature<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes(hexadecimal: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).expect("digits");
+    (0..hexadecimal.len()).step_by(2).map(byte).collect()
 }
 
 fn ca_params(trust_domain: &str, role: &str) -> CertificateParams {

@@ -108,5 +108,6 @@ faults! {
     "huge-bundle" => |a, r| spoilt(a, r, |m| m.svids[0].bundle = m.svids[0].bundle.repeat(MAX_BUNDLE + 1));
     "second-svid-bad" => |a, r| spoilt(a, r, |m| { let mut second = a.mint(r); second.bundle.clear(); m.svids.push(second) });
     "federated-bundle-broken" => |a, r| spoilt(a, r, |m| { m.federated_bundles.insert("spiffe://other.org".to_owned(), RANDOM.to_vec()); });
+    "broken-crl" => |a, r| spoilt(a, r, |m| m.crl.push(RANDOM.to_vec()));
     "federated-bundle-of-workload" => |a, r| spoilt(a, r, |m| { m.federated_bundles.insert("spiffe://other.org/workload".to_owned(), a.bundle()); });
 }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 #[path = "mod.rs"]
 mod workload_api_server;
 
-use pod_svid_helper::workload_api::proto::workload::X509SVIDResponse;
-use workload_api_server::authority::{Authority, KeyType, Recipe};
+use grpcio::RpcStatusCode;
+use pod_svid_helper::workload_api::proto::workload::{JWTBundlesResponse, JWTSVID, X509SVIDResponse};
+use workload_api_server::authority::{Authority, KeyType, Recipe, jwt_response};
 use workload_api_server::fault::{FAULTS, Fault};
 use workload_api_server::server::{Reply, WorkloadApiServer};
 
@@ -27,6 +28,7 @@ Usage: workload-api-server (--socket PATH | --tcp) [option]...
   --intermediate       sign with an intermediate CA
   --ttl SECONDS        how long an SVID is valid (default 3600)
   --rotate SECONDS     rotate by itself, this often
+  --jwt-ttl SECONDS    how long a JWT-SVID is valid (default 300)
   --federate DOMAIN    add the bundle of this trust domain; repeatable
   --fault NAME         start with this fault
   --help               this text
@@ -51,6 +53,7 @@ struct Settings {
     key_type: KeyType,
     intermediate: bool,
     ttl: Duration,
+    jwt_ttl: Duration,
     rotate: Option<Duration>,
     federate: Vec<String>,
     fault: Option<Fault>,
@@ -83,6 +86,7 @@ fn settings() -> Result<Option<Settings>, lexopt::Error> {
         key_type: KeyType::P256,
         intermediate: false,
         ttl: Duration::from_secs(3600),
+        jwt_ttl: Duration::from_secs(300),
         rotate: None,
         federate: Vec::new(),
         fault: None,
@@ -105,6 +109,7 @@ fn settings() -> Result<Option<Settings>, lexopt::Error> {
             }
             Long("intermediate") => settings.intermediate = true,
             Long("ttl") => settings.ttl = Duration::from_secs(parser.value()?.parse()?),
+            Long("jwt-ttl") => settings.jwt_ttl = Duration::from_secs(parser.value()?.parse()?),
             Long("rotate") => settings.rotate = Some(Duration::from_secs_f64(parser.value()?.parse()?)),
             Long("federate") => settings.federate.push(parser.value()?.string()?),
             Long("fault") => settings.fault = Some(fault_named(&parser.value()?.string()?)?),
@@ -134,6 +139,7 @@ fn serve(settings: &Settings) {
         Some(path) => WorkloadApiServer::on_socket(path, start),
         None => WorkloadApiServer::on_loopback(start),
     };
+    serve_jwt(settings, &server);
     match &settings.socket {
         Some(path) => println!("serving on {}", path.display()),
         None => println!("serving on tcp://127.0.0.1:{}", server.port()),
@@ -172,6 +178,31 @@ fn serve(settings: &Settings) {
         }
         server.offer(&authorities.response(settings));
     }
+}
+
+/// Issues JWT-SVIDs for the same IDs, always good ones.
+fn serve_jwt(settings: &Settings, server: &WorkloadApiServer) {
+    let authority = new_authority(settings);
+    let mut bundles = JWTBundlesResponse::new();
+    bundles.bundles.insert(authority.id(), authority.jwks());
+    for federated in settings.federate.iter().map(|trust_domain| Authority::new(trust_domain)) {
+        bundles.bundles.insert(federated.id(), federated.jwks());
+    }
+    server.reply_with_jwt_bundles(Reply::offer(&bundles));
+    let (ids, ttl) = (settings.ids.clone(), settings.jwt_ttl);
+    server.issue_jwt(move |request| {
+        let wanted = ids.iter().filter(|(id, _)| request.spiffe_id.is_empty() || *id == request.spiffe_id);
+        let svids: Vec<_> = wanted
+            .map(|(id, hint)| JWTSVID {
+                hint: hint.clone(),
+                ..authority.mint_jwt(id, &request.audience, ttl)
+            })
+            .collect();
+        match svids.is_empty() {
+            true => Reply::Refuse(RpcStatusCode::PERMISSION_DENIED, "no identity issued".to_owned()),
+            false => Reply::offer(&jwt_response(svids)),
+        }
+    });
 }
 
 /// The trust domain's CAs: all are in the bundle, one signs.

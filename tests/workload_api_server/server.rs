@@ -9,9 +9,12 @@ use futures_executor::block_on;
 use futures_util::SinkExt;
 use grpcio::{
     ChannelBuilder, EnvBuilder, Environment, Marshaller, Method, MethodType, RpcContext, RpcStatus,
-    RpcStatusCode, Server, ServerBuilder, ServerCredentials, ServerStreamingSink, ServiceBuilder, WriteFlags,
+    RpcStatusCode, Server, ServerBuilder, ServerCredentials, ServerStreamingSink, ServiceBuilder, UnarySink,
+    WriteFlags,
 };
-use pod_svid_helper::workload_api::proto::workload::{X509SVIDRequest, X509SVIDResponse};
+use pod_svid_helper::workload_api::proto::workload::{
+    JWTBundlesRequest, JWTSVIDRequest, X509SVIDRequest, X509SVIDResponse,
+};
 use protobuf::Message;
 
 /// What the server does with a call, and with the open calls when it changes.
@@ -28,7 +31,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    pub fn offer(response: &X509SVIDResponse) -> Self {
+    pub fn offer(response: &impl Message) -> Self {
         Self::Send(response.write_to_bytes().expect("a message"))
     }
 
@@ -37,15 +40,28 @@ impl Reply {
     }
 }
 
+/// Answers a call for a JWT-SVID.
+pub type Issue = dyn Fn(&JWTSVIDRequest) -> Reply + Send + Sync;
+
 /// A running server. Dropping it ends all streams and removes its socket, as an agent that is
 /// told to stop does.
+///
+/// At first, it knows nothing of JWT: those calls are Unimplemented.
 pub struct WorkloadApiServer {
-    shared: Arc<Shared>,
+    x509: Arc<Stream>,
+    jwt_bundles: Arc<Stream>,
+    jwt_svids: Arc<Mutex<JwtSvids>>,
     grpc: Server,
     port: u16,
 }
 
-struct Shared {
+struct JwtSvids {
+    issue: Arc<Issue>,
+    calls: u64,
+}
+
+/// What is said on one procedure's streams.
+struct Stream {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -74,29 +90,39 @@ impl WorkloadApiServer {
     }
 
     fn start(address: &str, reply: Reply) -> Self {
-        let state = State { replies: vec![reply], next: VecDeque::new(), calls: 0, stopped: false };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        let method = Method {
-            ty: MethodType::ServerStreaming,
-            name: "/SpiffeWorkloadAPI/FetchX509SVID",
-            req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
-            resp_mar: Marshaller {
-                ser: |bytes: &Vec<u8>, slice| {
-                    *slice = bytes.clone().into();
-                    Ok(())
-                },
-                de: |_| Ok(Vec::new()),
-            },
-        };
-        let handler = {
-            let shared = shared.clone();
-            move |context: RpcContext<'_>, _: X509SVIDRequest, sink: ServerStreamingSink<Vec<u8>>| {
-                let shared = shared.clone();
-                let trusted = has_security_header(&context);
-                std::thread::spawn(move || shared.serve(trusted, sink));
+        let x509 = Arc::new(Stream::new(reply));
+        let jwt_bundles = Arc::new(Stream::new(Reply::refuse(RpcStatusCode::UNIMPLEMENTED)));
+        let issue: Arc<Issue> = Arc::new(|_| Reply::refuse(RpcStatusCode::UNIMPLEMENTED));
+        let jwt_svids = Arc::new(Mutex::new(JwtSvids { issue, calls: 0 }));
+        let issuer = {
+            let jwt_svids = jwt_svids.clone();
+            move |context: RpcContext<'_>, request: JWTSVIDRequest, sink: UnarySink<Vec<u8>>| {
+                let issue = {
+                    let mut jwt_svids = jwt_svids.lock().expect("no panic in a call");
+                    jwt_svids.calls += 1;
+                    jwt_svids.issue.clone()
+                };
+                let reply = if has_security_header(&context) { issue(&request) } else { untrusted() };
+                std::thread::spawn(move || answer(reply, sink));
             }
         };
-        let service = ServiceBuilder::new().add_server_streaming_handler(&method, handler).build();
+        let service = ServiceBuilder::new()
+            .add_server_streaming_handler(
+                &method::<X509SVIDRequest>(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchX509SVID"),
+                x509.clone().handler(),
+            )
+            .add_server_streaming_handler(
+                &method::<JWTBundlesRequest>(
+                    MethodType::ServerStreaming,
+                    "/SpiffeWorkloadAPI/FetchJWTBundles",
+                ),
+                jwt_bundles.clone().handler(),
+            )
+            .add_unary_handler(
+                &method::<JWTSVIDRequest>(MethodType::Unary, "/SpiffeWorkloadAPI/FetchJWTSVID"),
+                issuer,
+            )
+            .build();
         let unlimited = ChannelBuilder::new(environment()).max_send_message_len(-1).build_args();
         let mut grpc = ServerBuilder::new(environment())
             .channel_args(unlimited)
@@ -106,7 +132,7 @@ impl WorkloadApiServer {
         let port =
             grpc.add_listening_port(address, ServerCredentials::insecure()).expect("an address to listen on");
         grpc.start();
-        Self { shared, grpc, port }
+        Self { x509, jwt_bundles, jwt_svids, grpc, port }
     }
 
     /// The port, when it serves on the loopback interface.
@@ -116,8 +142,7 @@ impl WorkloadApiServer {
 
     /// Replies with this from now on, on open streams too.
     pub fn reply(&self, reply: Reply) {
-        self.shared.lock().replies.push(reply);
-        self.shared.changed.notify_all();
+        self.x509.reply(reply);
     }
 
     /// Sends this on open streams and on new ones.
@@ -127,39 +152,110 @@ impl WorkloadApiServer {
 
     /// Replies with this to the next call, and then as before.
     pub fn reply_once(&self, reply: Reply) {
-        self.shared.lock().next.push_back(reply);
+        self.x509.lock().next.push_back(reply);
     }
 
-    /// How many calls there have been.
+    /// How many calls for X.509-SVIDs there have been.
     pub fn calls(&self) -> u64 {
-        self.shared.lock().calls
+        self.x509.lock().calls
     }
 
-    /// Waits until there have been so many calls.
+    /// Waits until there have been so many calls for X.509-SVIDs.
     pub fn wait_for_calls(&self, calls: u64, patience: Duration) {
         let deadline = Instant::now() + patience;
-        let mut state = self.shared.lock();
+        let mut state = self.x509.lock();
         while state.calls < calls {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "waited {patience:?} for {calls} calls, and there were {}", state.calls);
-            state = self.shared.changed.wait_timeout(state, left).expect("no panic in a stream").0;
+            state = self.x509.changed.wait_timeout(state, left).expect("no panic in a stream").0;
         }
+    }
+
+    /// Answers calls for JWT-SVIDs like this from now on.
+    pub fn issue_jwt(&self, issue: impl Fn(&JWTSVIDRequest) -> Reply + Send + Sync + 'static) {
+        self.jwt_svids.lock().expect("no panic in a call").issue = Arc::new(issue);
+    }
+
+    /// How many calls for JWT-SVIDs there have been.
+    pub fn jwt_calls(&self) -> u64 {
+        self.jwt_svids.lock().expect("no panic in a call").calls
+    }
+
+    /// Replies with this to calls for JWT bundles from now on, on open streams too.
+    pub fn reply_with_jwt_bundles(&self, reply: Reply) {
+        self.jwt_bundles.reply(reply);
     }
 }
 
 impl Drop for WorkloadApiServer {
     fn drop(&mut self) {
-        self.shared.lock().stopped = true;
-        self.shared.changed.notify_all();
+        for stream in [&self.x509, &self.jwt_bundles] {
+            stream.lock().stopped = true;
+            stream.changed.notify_all();
+        }
         let stopped = self.grpc.shutdown();
         self.grpc.cancel_all_calls();
         block_on(stopped).expect("a server that stops");
     }
 }
 
-impl Shared {
+/// A method whose responses are bytes: they need not be good messages.
+fn method<Request: Message>(ty: MethodType, name: &'static str) -> Method<Request, Vec<u8>> {
+    Method {
+        ty,
+        name,
+        req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+        resp_mar: Marshaller {
+            ser: |bytes: &Vec<u8>, slice| {
+                *slice = bytes.clone().into();
+                Ok(())
+            },
+            de: |_| Ok(Vec::new()),
+        },
+    }
+}
+
+fn untrusted() -> Reply {
+    Reply::Refuse(RpcStatusCode::INVALID_ARGUMENT, "security header missing from request".to_owned())
+}
+
+/// One call that has a single response.
+fn answer(reply: Reply, sink: UnarySink<Vec<u8>>) {
+    // A caller that is gone needs no answer.
+    let _ = match reply {
+        Reply::Send(bytes) => block_on(sink.success(bytes)),
+        Reply::Refuse(code, message) => block_on(sink.fail(RpcStatus::with_message(code, message))),
+        Reply::Close => block_on(sink.fail(RpcStatus::new(RpcStatusCode::INTERNAL))),
+        Reply::Silence => {
+            // Until the caller's own deadline ends the call.
+            std::mem::forget(sink);
+            Ok(())
+        }
+    };
+}
+
+impl Stream {
+    fn new(reply: Reply) -> Self {
+        let state = State { replies: vec![reply], next: VecDeque::new(), calls: 0, stopped: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic in a stream")
+    }
+
+    fn reply(&self, reply: Reply) {
+        self.lock().replies.push(reply);
+        self.changed.notify_all();
+    }
+
+    fn handler<Request>(
+        self: Arc<Self>,
+    ) -> impl FnMut(RpcContext<'_>, Request, ServerStreamingSink<Vec<u8>>) + Clone {
+        move |context, _, sink| {
+            let (stream, trusted) = (self.clone(), has_security_header(&context));
+            std::thread::spawn(move || stream.serve(trusted, sink));
+        }
     }
 
     /// One call, on a thread of its own, until it ends.
@@ -171,11 +267,7 @@ impl Shared {
             (state.next.pop_front(), state.replies.len() - 1)
         };
         if !trusted {
-            let status = RpcStatusCode::INVALID_ARGUMENT;
-            let _ = block_on(
-                sink.fail(RpcStatus::with_message(status, "security header missing from request".into())),
-            );
-            return;
+            once = Some(untrusted());
         }
         loop {
             let reply = match once.take() {
