@@ -1,1 +1,152 @@
-//! To be written.
+//! Bundles beside the trust domain's own: federated trust domains, intermediates, what has
+//! expired, revocation lists.
+
+use pod_svid_helper::workload_api::proto::workload::{X509SVID, X509SVIDResponse};
+
+use crate::pod::{ID, Pod, Published, ders, mode_of, names};
+use crate::workload_api_server::authority::{Authority, Recipe};
+use crate::workload_api_server::server::Reply;
+
+fn federated(svid: &X509SVID, others: &[&Authority]) -> Reply {
+    let mut response = X509SVIDResponse { svids: vec![svid.clone()], ..Default::default() };
+    response.federated_bundles = others.iter().map(|other| (other.id(), other.bundle())).collect();
+    Reply::offer(&response)
+}
+
+fn certificates(pod: &Pod, name: &str) -> Vec<u8> {
+    ders(&pod.read(name), "CERTIFICATE")
+}
+
+#[test]
+fn without_being_asked_for_no_federated_bundle_is_written() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent(federated(&svid, &[&pod.federated]));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&svid);
+    assert_eq!(names(&pod.volume().join("..data")), ["bundle.pem", "svid-key.pem", "svid.pem"]);
+}
+
+#[test]
+fn each_federated_trust_domain_gets_a_file_of_its_own() {
+    let pod = Pod::new();
+    let (svid, third) = (pod.mint(), Authority::new("third.org"));
+    let _agent = pod.agent(federated(&svid, &[&pod.federated, &third]));
+    pod.init(&["--include-federated-bundles"]).succeeded();
+    pod.wait_for(&svid);
+    assert_eq!(certificates(&pod, "other.org.bundle.pem"), pod.federated.bundle());
+    assert_eq!(certificates(&pod, "third.org.bundle.pem"), third.bundle());
+    assert_eq!(mode_of(&pod.volume().join("third.org.bundle.pem")), 0o644);
+}
+
+#[test]
+fn the_bundle_of_a_trust_domain_that_is_no_longer_federated_disappears() {
+    let pod = Pod::new();
+    let (first, second, third) = (pod.mint(), pod.mint(), Authority::new("third.org"));
+    let agent = pod.agent(federated(&first, &[&pod.federated, &third]));
+    let refresh = pod.refresh(&["--include-federated-bundles"]);
+    pod.wait_for(&first);
+    agent.reply(federated(&second, &[&third]));
+    pod.wait_for(&second);
+    refresh.stop();
+    pod.holds_one_set();
+    assert!(!names(&pod.volume()).contains(&"other.org.bundle.pem".to_owned()));
+    assert_eq!(certificates(&pod, "third.org.bundle.pem"), third.bundle());
+}
+
+#[test]
+fn a_change_of_a_federated_bundle_alone_is_published() {
+    let pod = Pod::new();
+    let (svid, renewed) = (pod.mint(), Authority::new("other.org"));
+    let agent = pod.agent(federated(&svid, &[&pod.federated]));
+    let refresh = pod.refresh(&["--include-federated-bundles"]);
+    pod.wait_for(&svid);
+    agent.reply(federated(&svid, &[&renewed]));
+    pod.wait_for_file("other.org.bundle.pem", |text| ders(text, "CERTIFICATE") == renewed.bundle());
+    refresh.stop();
+}
+
+#[test]
+fn a_trust_domain_that_no_file_can_be_named_after_is_left_out_with_a_warning() {
+    let pod = Pod::new();
+    let (svid, hidden) = (pod.mint(), Authority::new(".hidden"));
+    let _agent = pod.agent(federated(&svid, &[&hidden, &pod.federated]));
+    let log = pod.init(&["--include-federated-bundles"]).succeeded().log;
+    assert!(log.contains("WARN") && log.contains("\".hidden\""), "{log}");
+    pod.wait_for(&svid);
+    assert_eq!(certificates(&pod, "other.org.bundle.pem"), pod.federated.bundle());
+}
+
+#[test]
+fn merged_federated_bundles_follow_the_own_one() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent(federated(&svid, &[&pod.federated]));
+    pod.init(&["--merge-federated-bundles"]).succeeded();
+    assert_eq!(certificates(&pod, "bundle.pem"), [svid.bundle, pod.federated.bundle()].concat());
+    assert!(!names(&pod.volume()).contains(&"other.org.bundle.pem".to_owned()));
+}
+
+#[test]
+fn intermediates_go_into_the_bundle_instead_of_the_chain() {
+    let pod = Pod::new();
+    let authority = Authority::new("example.org").with_intermediate();
+    let svid = authority.mint(&Recipe::for_id(ID));
+    let _agent = pod.agent(federated(&svid, &[&pod.federated]));
+    pod.init(&["--add-intermediates-to-bundle", "--merge-federated-bundles"]).succeeded();
+    let set = Published::as_one(&pod.volume()).expect("a set");
+    let (leaf, intermediates) = (set.chain(), svid.x509_svid[set.chain().len()..].to_vec());
+    assert!(svid.x509_svid.starts_with(&leaf) && !intermediates.is_empty());
+    assert_eq!(set.bundle(), [svid.bundle, intermediates, pod.federated.bundle()].concat());
+}
+
+#[test]
+fn expired_cas_are_left_out_when_told_so() {
+    let pod = Pod::new();
+    let mut svid = pod.mint();
+    let good = svid.bundle.clone();
+    svid.bundle.extend(pod.authority.expired_root());
+    let mut response = X509SVIDResponse { svids: vec![svid.clone()], ..Default::default() };
+    let other = [pod.federated.expired_root(), pod.federated.bundle()].concat();
+    response.federated_bundles.insert(pod.federated.id(), other);
+    // Nothing is left of it.
+    response.federated_bundles.insert("spiffe://third.org".to_owned(), pod.federated.expired_root());
+    let _agent = pod.agent(Reply::offer(&response));
+    pod.init(&[]).succeeded();
+    assert_eq!(certificates(&pod, "bundle.pem"), svid.bundle);
+    pod.init(&["--omit-expired", "--include-federated-bundles"]).succeeded();
+    assert_eq!(certificates(&pod, "bundle.pem"), good);
+    assert_eq!(certificates(&pod, "other.org.bundle.pem"), pod.federated.bundle());
+    assert!(!names(&pod.volume()).contains(&"third.org.bundle.pem".to_owned()));
+}
+
+#[test]
+fn a_bundle_of_which_nothing_would_be_left_is_not_published() {
+    let pod = Pod::new();
+    let (first, mut second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(federated(&first, &[]));
+    let mut refresh = pod.refresh(&["--omit-expired"]);
+    pod.wait_for(&first);
+    second.bundle = pod.authority.expired_root();
+    agent.reply(federated(&second, &[]));
+    refresh.wait_for_log(&["ERROR", "example.org", "have all expired", "--omit-expired"]);
+    pod.wait_for(&first);
+    refresh.stop();
+}
+
+#[test]
+fn revocation_lists_go_into_a_file_while_there_are_any() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let crls = [pod.authority.crl(), pod.federated.crl()];
+    let mut response = X509SVIDResponse { svids: vec![first.clone()], ..Default::default() };
+    response.crl = crls.to_vec();
+    let agent = pod.agent(Reply::offer(&response));
+    let refresh = pod.refresh(&["--crl-file-name=crl.pem"]);
+    pod.wait_for(&first);
+    assert_eq!(ders(&pod.read("crl.pem"), "X509 CRL"), crls.concat());
+    agent.reply(federated(&second, &[]));
+    pod.wait_for(&second);
+    refresh.stop();
+    assert!(!names(&pod.volume()).contains(&"crl.pem".to_owned()));
+}

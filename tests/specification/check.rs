@@ -1,1 +1,191 @@
-//! To be written.
+//! `check`: are the published files good? The exec probe of an image without a shell.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use crate::pod::{EVERYTHING, Finished, Helper, ID, Pod, offer, serial};
+use crate::workload_api_server::authority::Recipe;
+use crate::workload_api_server::server::Reply;
+
+fn check(pod: &Pod, arguments: &[&str]) -> Finished {
+    let path = format!("--svid-path={}", pod.volume().display());
+    Helper::new().argument("--mode=check").argument(path).arguments(arguments).finish()
+}
+
+/// A pod with published files, and no agent any more.
+fn pod_with(arguments: &[&str]) -> Pod {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(pod.offer_everything(&pod.mint()), Duration::from_secs(300));
+    pod.init(arguments).succeeded();
+    drop(agent);
+    pod
+}
+
+/// Publishes this, without an agent any more.
+fn pod_with_reply(reply: impl FnOnce(&Pod) -> Reply) -> Pod {
+    let pod = Pod::new();
+    let agent = pod.agent(reply(&pod));
+    pod.init(&[]).succeeded();
+    drop(agent);
+    pod
+}
+
+/// Puts other bytes into a published file.
+fn overwrite(pod: &Pod, name: &str, contents: &str) {
+    let path = pod.volume().join(name);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("its permissions");
+    std::fs::write(&path, contents).expect("a file");
+}
+
+#[test]
+fn check_says_in_one_line_what_is_there_and_needs_no_agent() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    pod.init(&[]).succeeded();
+    drop(agent);
+    let finished = check(&pod, &[]).succeeded();
+    assert_eq!(finished.stdout.lines().count(), 1, "{}", finished.stdout);
+    let (serial, path) = (serial(&svid), pod.volume().display().to_string());
+    for part in ["ok: ", ID, &format!("serial {serial}"), "valid until 2", "59 minutes", " left", &path] {
+        assert!(finished.stdout.contains(part), "{part:?} is not in {}", finished.stdout);
+    }
+    assert_eq!(finished.log, "");
+}
+
+#[test]
+fn check_fails_before_anything_is_published() {
+    check(&Pod::new(), &[]).failed_with(&["svid-key.pem", "No such file"]);
+}
+
+#[test]
+fn check_fails_without_a_directory() {
+    let pod = Pod::new();
+    std::fs::remove_dir(pod.volume()).expect("an empty volume");
+    check(&pod, &[]).failed_with(&[pod.volume().to_str().expect("UTF-8"), "No such file"]);
+}
+
+#[test]
+fn check_fails_when_any_of_the_files_is_missing() {
+    let optional = ["crl.pem", "other.org.bundle.pem", "other.org.jwks.json"];
+    let names = crate::pod::names(&pod_with(&EVERYTHING).volume().join("..data"));
+    let mandatory = names.iter().filter(|name| !optional.contains(&name.as_str()));
+    for name in mandatory.filter(|name| !name.starts_with("other.org.")) {
+        let pod = pod_with(&EVERYTHING);
+        check(&pod, &EVERYTHING).succeeded();
+        std::fs::remove_file(pod.volume().join("..data").join(name)).expect("a file");
+        check(&pod, &EVERYTHING).failed_with(&[name, "No such file"]);
+    }
+}
+
+#[test]
+fn check_fails_when_any_of_the_files_cannot_be_read_as_what_it_should_be() {
+    for name in crate::pod::names(&pod_with(&EVERYTHING).volume().join("..data")) {
+        let pod = pod_with(&EVERYTHING);
+        overwrite(&pod, &name, "garbage");
+        check(&pod, &EVERYTHING).failed_with(&[&name]);
+    }
+}
+
+#[test]
+fn check_fails_when_the_key_is_another_certificates() {
+    let (pod, other) = (pod_with(&[]), pod_with(&[]));
+    overwrite(&pod, "svid-key.pem", &other.read("svid-key.pem"));
+    check(&pod, &[]).failed_with(&["svid-key.pem: it is not the key of the leaf certificate"]);
+}
+
+#[test]
+fn check_fails_when_two_files_hold_different_svids() {
+    let combined = ["--combined-file-name=combined.pem"];
+    let (pod, other) = (pod_with(&combined), pod_with(&combined));
+    overwrite(&pod, "combined.pem", &other.read("combined.pem"));
+    check(&pod, &combined).failed_with(&["svid.pem and combined.pem hold different certificates"]);
+}
+
+#[test]
+fn check_fails_when_the_id_is_another() {
+    let pod = pod_with(&[]);
+    check(&pod, &[&format!("--pod-spiffe-id={ID}")]).succeeded();
+    let other = "spiffe://example.org/other";
+    check(&pod, &[&format!("--pod-spiffe-id={other}")]).failed_with(&[
+        "svid.pem",
+        ID,
+        other,
+        "--pod-spiffe-id",
+    ]);
+}
+
+#[test]
+fn check_fails_when_the_svid_has_expired() {
+    let ttl = Duration::from_secs(2);
+    let pod = pod_with_reply(|pod| offer([pod.authority.mint(&Recipe::for_id(ID).ttl(ttl))]));
+    crate::pod::wait_until("the SVID has expired", || check(&pod, &[]).status.code() == Some(1));
+    check(&pod, &[]).failed_with(&[ID, "expired at"]);
+}
+
+#[test]
+fn check_fails_when_less_than_the_least_time_is_left() {
+    let pod = pod_with(&[]);
+    check(&pod, &["--min-ttl=30m"]).succeeded();
+    check(&pod, &["--min-ttl=2h"]).failed_with(&[
+        ID,
+        "59 minutes",
+        "left",
+        "--min-ttl asks for more than 2 hours",
+    ]);
+}
+
+#[test]
+fn check_honours_names_and_layouts() {
+    for arguments in [
+        &["--svid-file-name=tls.crt", "--svid-key-file-name=tls.key", "--bundle-file-name=ca.crt"][..],
+        &["--layout=spiffe"],
+        &["--layout=pem,spiffe", "--combined-file-name=both.pem"],
+        &["--add-intermediates-to-bundle", "--merge-federated-bundles"],
+    ] {
+        let pod = pod_with(arguments);
+        check(&pod, arguments).succeeded();
+    }
+    check(&pod_with(&["--layout=spiffe"]), &[]).failed_with(&["svid-key.pem", "No such file"]);
+}
+
+#[test]
+fn check_reads_files_that_the_helper_did_not_write() {
+    let pod = pod_with(&[]);
+    let plain = pod.path().join("plain");
+    std::fs::create_dir(&plain).expect("a directory");
+    for name in ["svid.pem", "svid-key.pem", "bundle.pem"] {
+        std::fs::write(plain.join(name), pod.read(name)).expect("a file");
+    }
+    let path = format!("--svid-path={}", plain.display());
+    Helper::new().arguments(&["--mode=check", &path]).finish().succeeded();
+}
+
+const JWT_ALONE: [&str; 2] = ["--x509=false", "--jwt-svid=token.jwt=one,two"];
+
+#[test]
+fn check_of_jwt_alone_says_whose_token_it_is() {
+    let pod = pod_with(&JWT_ALONE);
+    let finished = check(&pod, &JWT_ALONE).succeeded();
+    assert!(finished.stdout.starts_with(&format!("ok: {ID} (valid until 2")), "{}", finished.stdout);
+    check(&pod, &["--x509=false", "--jwt-svid=token.jwt=three"]).failed_with(&["token.jwt", "\"three\""]);
+    check(&pod, &["--x509=false", "--jwt-svid=token.jwt=one", "--min-ttl=10m"])
+        .failed_with(&[ID, "--min-ttl"]);
+}
+
+#[test]
+fn check_fails_when_a_jwt_svid_has_expired() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(2));
+    pod.init(&JWT_ALONE).succeeded();
+    drop(agent);
+    crate::pod::wait_until("the token has expired", || check(&pod, &JWT_ALONE).status.code() == Some(1));
+    check(&pod, &JWT_ALONE).failed_with(&[ID, "expired at"]);
+}
+
+#[test]
+fn the_least_time_is_the_x509_svids_when_there_is_one() {
+    let arguments = ["--jwt-svid=token.jwt=one"];
+    let pod = pod_with(&arguments);
+    check(&pod, &["--jwt-svid=token.jwt=one", "--min-ttl=30m"]).succeeded();
+}

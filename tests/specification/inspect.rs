@@ -1,1 +1,133 @@
-//! To be written.
+//! `inspect`: what the agent offers, for people and for programs.
+
+use std::time::Duration;
+
+use grpcio::RpcStatusCode;
+use pod_svid_helper::workload_api::proto::workload::X509SVIDResponse;
+
+use crate::pod::{Finished, Helper, ID, Pod, names, offer, serial};
+use crate::workload_api_server::authority::{Authority, KeyType, Recipe};
+use crate::workload_api_server::server::{Reply, WorkloadApiServer};
+
+fn inspect(pod: &Pod, arguments: &[&str]) -> Finished {
+    let socket = format!("--workload-api-socket={}", pod.socket().display());
+    Helper::new().argument("--mode=inspect").argument(socket).arguments(arguments).finish()
+}
+
+const EXPIRED_ID: &str = "spiffe://example.org/expired";
+
+/// Offers two SVIDs that differ in everything, and a federated trust domain.
+fn agent(pod: &Pod) -> (WorkloadApiServer, X509SVIDResponse) {
+    let authority = Authority::new("example.org").with_intermediate();
+    let first = Recipe::for_id(ID).hint("internal").key_type(KeyType::Rsa2048).ttl(Duration::from_secs(7300));
+    let second = Recipe::for_id(EXPIRED_ID).expired_for(Duration::from_secs(100_000));
+    let mut response = authority.response([&first, &second]);
+    response.federated_bundles.insert(pod.federated.id(), pod.federated.bundle().repeat(3));
+    (pod.agent(Reply::offer(&response)), response)
+}
+
+#[test]
+fn inspect_prints_a_block_for_each_svid_and_the_federated_trust_domains() {
+    let pod = Pod::new();
+    let (_agent, response) = agent(&pod);
+    let finished = inspect(&pod, &[]).succeeded();
+    assert_eq!(finished.log, "");
+    let blocks: Vec<_> = finished.stdout.split("\n\n").collect();
+    let [first, second, federated] = blocks.as_slice() else { panic!("{}", finished.stdout) };
+    for (block, lines) in [
+        (
+            first,
+            [
+                "SVID 1 of 2, the default identity",
+                &format!("  SPIFFE ID   {ID}"),
+                "  hint        internal",
+                &format!("  serial      {}", serial(&response.svids[0])),
+                "  key         RSA 2048",
+                "  chain       the leaf and 1 intermediate",
+                "  bundle      1 CA certificate",
+            ],
+        ),
+        (
+            second,
+            [
+                "SVID 2 of 2",
+                &format!("  SPIFFE ID   {EXPIRED_ID}"),
+                "  hint        (none)",
+                &format!("  serial      {}", serial(&response.svids[1])),
+                "  key         P-256",
+                "  chain       the leaf and 1 intermediate",
+                "  bundle      1 CA certificate",
+            ],
+        ),
+    ] {
+        lines.iter().for_each(|line| assert!(block.lines().any(|found| found == *line), "{line:?}: {block}"));
+    }
+    assert!(first.contains("  valid to    2") && first.contains(" (2 hours"), "{first}");
+    assert!(second.contains("(expired 1 day 3 hours ago)"), "{second}");
+    assert_eq!(*federated, "Federated trust domains\n  bundle      other.org: 3 CA certificates\n");
+}
+
+#[test]
+fn inspect_prints_json_for_programs() {
+    let pod = Pod::new();
+    let (_agent, response) = agent(&pod);
+    let finished = inspect(&pod, &["--output=json"]).succeeded();
+    let json: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let svid = &json["svids"][0];
+    assert_eq!(svid["spiffe_id"], ID);
+    assert_eq!(svid["hint"], "internal");
+    assert_eq!(svid["serial_number"], serial(&response.svids[0]));
+    assert_eq!(svid["key_type"], "RSA 2048");
+    assert_eq!(svid["chain_certificates"], 2);
+    assert_eq!(svid["bundle_certificates"], 1);
+    assert!(svid["seconds_left"].as_u64().is_some_and(|left| (6000..=7300).contains(&left)), "{svid}");
+    assert!(svid["not_before"].as_str().is_some_and(|time| time.ends_with('Z')), "{svid}");
+    assert!(svid["not_after"].as_str().is_some_and(|time| time.ends_with('Z')), "{svid}");
+    assert_eq!(json["svids"][1]["seconds_left"], 0);
+    assert_eq!(json["federated_trust_domains"]["other.org"]["bundle_certificates"], 3);
+    assert_eq!(json["crls"], 0);
+}
+
+#[test]
+fn inspect_never_shows_a_key_and_writes_nothing() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent(offer([svid.clone()]));
+    let key: String = svid.x509_svid_key[40..56].iter().map(|byte| format!("{byte:02x}")).collect();
+    for arguments in [&["--log-level=trace"][..], &["--log-level=trace", "--output=json"]] {
+        let finished = inspect(&pod, arguments).succeeded();
+        for text in [finished.stdout, finished.log] {
+            assert!(!text.contains("PRIVATE") && !text.contains(&key), "{text}");
+        }
+    }
+    assert_eq!(names(&pod.volume()), [""; 0]);
+}
+
+#[test]
+fn inspect_asks_once_and_says_why_there_is_nothing() {
+    let pod = Pod::new();
+    let agent = pod.agent(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    inspect(&pod, &[]).failed_with(&["PermissionDenied", "selectors"]);
+    assert_eq!(agent.calls(), 1);
+}
+
+#[test]
+fn inspect_without_an_agent_says_what_to_look_at() {
+    inspect(&Pod::new(), &[]).failed_with(&["cannot connect", "is the agent running"]);
+}
+
+#[test]
+fn inspect_does_not_wait_for_a_silent_agent_for_longer_than_told() {
+    let pod = Pod::new();
+    let _agent = pod.agent(Reply::Silence);
+    inspect(&pod, &["--init-timeout=300ms"]).failed_with(&["said nothing", "within 300ms"]);
+}
+
+#[test]
+fn inspect_names_the_field_that_is_not_good() {
+    let pod = Pod::new();
+    let mut svid = pod.mint();
+    svid.bundle.pop();
+    let _agent = pod.agent(offer([svid]));
+    inspect(&pod, &[]).failed_with(&["not good", "svids[0]", "bundle"]);
+}

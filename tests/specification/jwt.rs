@@ -1,1 +1,443 @@
-//! To be written.
+//! JWT-SVIDs and JWT bundles in files.
+
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grpcio::RpcStatusCode;
+use pod_svid_helper::workload_api::proto::workload::JWTSVID;
+
+use crate::pod::{ID, Pod, jwt_bundles, mode_of, names, offer, wait_until};
+use crate::workload_api_server::authority::{Authority, jwt_response};
+use crate::workload_api_server::server::Reply;
+
+const LONG: Duration = Duration::from_secs(300);
+const JWT_ALONE: &str = "--x509=false";
+const TOKEN: &str = "--jwt-svid=token.jwt=one,two";
+
+/// The claims of a token in compact serialization.
+fn claims(token: &str) -> serde_json::Value {
+    use base64ct::{Base64UrlUnpadded, Encoding};
+    let payload = token.split('.').nth(1).expect("claims");
+    serde_json::from_slice(&Base64UrlUnpadded::decode_vec(payload).expect("base64url")).expect("JSON")
+}
+
+#[test]
+fn init_writes_a_token_for_the_audience_beside_the_pem_files() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent_with_jwt(offer([svid.clone()]), LONG);
+    let log = pod.init(&[TOKEN]).succeeded().log;
+    pod.wait_for(&svid);
+    let token = pod.read("token.jwt");
+    assert_eq!(claims(&token)["sub"], ID);
+    assert_eq!(claims(&token)["aud"], serde_json::json!(["one", "two"]));
+    assert!(!token.ends_with('\n'));
+    assert!(log.contains(&format!("published the JWT-SVID of {ID} for one, two (valid until 2")), "{log}");
+    pod.holds_one_set();
+}
+
+#[test]
+fn a_token_is_its_owners_alone_or_has_the_mode_that_is_wanted() {
+    let pod = Pod::new();
+    let _agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+    pod.init(&[TOKEN]).succeeded();
+    assert_eq!(mode_of(&pod.volume().join("token.jwt")), 0o600);
+    pod.init(&[TOKEN, "--jwt-file-mode=0640"]).succeeded();
+    assert_eq!(mode_of(&pod.volume().join("token.jwt")), 0o640);
+}
+
+#[test]
+fn several_tokens_are_named_by_several_flags_or_by_lines_of_the_variable() {
+    let flags = ["--jwt-svid=a.jwt=one", "--jwt-svid=b.jwt=spiffe://example.org/two"];
+    let by_flags = |pod: &Pod| pod.helper(&flags);
+    let by_variable = |pod: &Pod| {
+        pod.helper(&[]).variable("HELPER_JWT_SVID", "a.jwt=one\nb.jwt=spiffe://example.org/two\n")
+    };
+    for helper in [&by_flags as &dyn Fn(&Pod) -> crate::pod::Helper, &by_variable] {
+        let pod = Pod::new();
+        let _agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+        helper(&pod).finish().succeeded();
+        assert_eq!(claims(&pod.read("a.jwt"))["aud"], serde_json::json!(["one"]));
+        assert_eq!(claims(&pod.read("b.jwt"))["aud"], serde_json::json!(["spiffe://example.org/two"]));
+    }
+}
+
+#[test]
+fn the_token_is_the_wanted_ids() {
+    let pod = Pod::new();
+    let wanted = "spiffe://example.org/wanted";
+    let _agent = pod.agent_with_jwt(Reply::refuse(RpcStatusCode::UNAVAILABLE), LONG);
+    pod.init(&[JWT_ALONE, TOKEN, &format!("--pod-spiffe-id={wanted}")]).succeeded();
+    assert_eq!(claims(&pod.read("token.jwt"))["sub"], wanted);
+}
+
+/// A token of this ID, with this hint.
+fn token(pod: &Pod, id: &str, hint: &str) -> JWTSVID {
+    let audience = ["one".to_owned(), "two".to_owned()];
+    JWTSVID { hint: hint.to_owned(), ..pod.authority.mint_jwt(id, &audience, LONG) }
+}
+
+#[test]
+fn the_token_is_the_wanted_hints() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let tokens = [token(&pod, "spiffe://example.org/other", "external"), token(&pod, ID, "internal")];
+    agent.issue_jwt(move |_| Reply::offer(&jwt_response(tokens.clone())));
+    pod.init(&[JWT_ALONE, TOKEN, "--hint=internal"]).succeeded();
+    assert_eq!(claims(&pod.read("token.jwt"))["sub"], ID);
+}
+
+#[test]
+fn jwt_alone_writes_no_pem_file() {
+    let pod = Pod::new();
+    let _agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+    pod.init(&[JWT_ALONE, TOKEN, "--jwt-bundle-file-name=jwks.json"]).succeeded();
+    assert_eq!(names(&pod.volume().join("..data")), ["jwks.json", "token.jwt"]);
+    pod.holds_one_set();
+}
+
+#[test]
+fn refresh_renews_a_token_at_half_of_its_life() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(6));
+    let refresh = pod.refresh(&[TOKEN]);
+    let first = pod.wait_for_file("token.jwt", |_| true);
+    let second = pod.wait_for_file("token.jwt", |token| token != first);
+    let issued = |token: &str| claims(token)["iat"].as_f64().expect("a time");
+    let age = issued(&second) - issued(&first);
+    // Not before, and long before the first one's end, however slow the machine.
+    assert!((3.0..6.0).contains(&age), "{age}");
+    refresh.stop();
+    assert_eq!(agent.jwt_calls(), 2);
+}
+
+#[test]
+fn the_renewal_of_a_token_does_not_touch_the_pem_files() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent_with_jwt(offer([svid.clone()]), Duration::from_secs(2));
+    let refresh = pod.refresh(&[TOKEN]);
+    pod.wait_for(&svid);
+    let inode = || std::fs::metadata(pod.volume().join("svid-key.pem")).expect("a key").ino();
+    let (first, key) = (pod.wait_for_file("token.jwt", |_| true), inode());
+    pod.wait_for_file("token.jwt", |token| token != first);
+    pod.wait_for(&svid);
+    assert_eq!(inode(), key);
+    refresh.stop();
+    pod.holds_one_set();
+}
+
+#[test]
+fn the_rotation_of_an_svid_does_not_touch_the_token() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent_with_jwt(offer([first.clone()]), LONG);
+    let refresh = pod.refresh(&[TOKEN]);
+    pod.wait_for(&first);
+    let token = pod.wait_for_file("token.jwt", |_| true);
+    agent.reply(offer([second.clone()]));
+    pod.wait_for(&second);
+    assert_eq!(pod.read("token.jwt"), token);
+    refresh.stop();
+}
+
+#[test]
+fn a_jwt_fault_does_not_hold_up_x509() {
+    let faults: [fn() -> Reply; 4] = [
+        || Reply::refuse(RpcStatusCode::PERMISSION_DENIED),
+        || Reply::refuse(RpcStatusCode::UNIMPLEMENTED),
+        || Reply::Silence,
+        || Reply::Send(vec![0xff; 16]),
+    ];
+    for fault in faults {
+        let pod = Pod::new();
+        let (first, second) = (pod.mint(), pod.mint());
+        let agent = pod.agent(offer([first.clone()]));
+        agent.issue_jwt(move |_| fault());
+        agent.reply_with_jwt_bundles(fault());
+        let refresh = pod.refresh(&[TOKEN, "--jwt-bundle-file-name=jwks.json"]);
+        pod.wait_for(&first);
+        agent.reply(offer([second.clone()]));
+        pod.wait_for(&second);
+        refresh.stop();
+    }
+}
+
+#[test]
+fn an_x509_fault_does_not_hold_up_jwt() {
+    for fault in [RpcStatusCode::PERMISSION_DENIED, RpcStatusCode::UNIMPLEMENTED] {
+        let pod = Pod::new();
+        let _agent = pod.agent_with_jwt(Reply::refuse(fault), Duration::from_secs(2));
+        let refresh = pod.refresh(&[TOKEN]);
+        let first = pod.wait_for_file("token.jwt", |_| true);
+        pod.wait_for_file("token.jwt", |token| token != first);
+        refresh.stop();
+    }
+}
+
+#[test]
+fn init_publishes_what_came_and_fails_with_what_did_not() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::UNIMPLEMENTED));
+    let finished = pod.init(&[TOKEN, "--init-timeout=1h"]);
+    finished.failed_with(&["not everything came", "JWT-SVID token.jwt", "Unimplemented"]);
+    pod.wait_for(&svid);
+}
+
+#[test]
+fn a_call_that_hangs_ends_by_its_own_deadline_and_is_made_again() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    agent.issue_jwt(|_| Reply::Silence);
+    let mut refresh = pod.refresh(&[JWT_ALONE, TOKEN]);
+    refresh.wait_for_log(&["WARN", "JWT-SVID token.jwt", "DeadlineExceeded", "retrying in"]);
+    pod.issue_jwt(&agent, LONG);
+    pod.wait_for_file("token.jwt", |_| true);
+    refresh.stop();
+}
+
+/// A token that is not good is discarded with a reason; the one before it stays, and the next good
+/// one is taken.
+fn is_discarded(claims: serde_json::Value, parts: &[&str]) {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(2));
+    let mut refresh = pod.refresh(&[TOKEN]);
+    pod.wait_for_file("token.jwt", |_| true);
+    let bad = pod.authority.sign_jwt(ID, &claims);
+    let text = bad.svid.clone();
+    agent.issue_jwt(move |_| Reply::offer(&jwt_response([bad.clone()])));
+    refresh.wait_for_log(&[&["ERROR", "JWT-SVID token.jwt"], parts].concat());
+    let kept = pod.read("token.jwt");
+    assert_ne!(kept, text);
+    pod.issue_jwt(&agent, LONG);
+    pod.wait_for_file("token.jwt", |token| token != kept && token != text);
+    refresh.stop();
+}
+
+#[test]
+fn a_token_of_another_subject_is_discarded() {
+    let other = "spiffe://example.org/other";
+    let claims = serde_json::json!({ "sub": other, "aud": ["one", "two"], "exp": 9_999_999_999u64 });
+    is_discarded(claims, &["svids[0]", "its subject is", other]);
+}
+
+#[test]
+fn a_token_whose_claims_cannot_be_read_is_discarded() {
+    is_discarded(serde_json::json!("what"), &["svids[0]", "claims cannot be read"]);
+}
+
+#[test]
+fn a_token_for_another_audience_is_discarded() {
+    let claims = serde_json::json!({ "sub": ID, "aud": ["one"], "exp": 9_999_999_999u64 });
+    is_discarded(claims, &["svids[0]", "audience \"two\""]);
+}
+
+#[test]
+fn a_token_that_has_expired_is_discarded() {
+    let claims = serde_json::json!({ "sub": ID, "aud": ["one", "two"], "exp": 1 });
+    is_discarded(claims, &["expired at 1970-01-01T00:00:01Z", "server behind the agent"]);
+}
+
+#[test]
+fn a_response_without_tokens_is_discarded() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    agent.issue_jwt(|_| Reply::offer(&jwt_response([])));
+    let mut refresh = pod.refresh(&[TOKEN]);
+    refresh.wait_for_log(&["ERROR", "JWT-SVID token.jwt", "svids: the mandatory field is empty", "retrying"]);
+    refresh.stop();
+}
+
+#[test]
+fn the_end_of_a_token_that_is_not_renewed_is_an_error() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(3));
+    let mut refresh = pod.refresh(&[TOKEN]);
+    pod.wait_for_file("token.jwt", |_| true);
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::UNAVAILABLE));
+    refresh.wait_for_log(&["ERROR", "JWT-SVID token.jwt", ID, "expired at"]);
+    pod.read("token.jwt");
+    refresh.stop();
+}
+
+#[test]
+fn an_old_token_that_the_agent_keeps_handing_out_is_not_asked_for_in_a_loop() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    // Issued long ago, and good for a while yet.
+    let claims = serde_json::json!({ "sub": ID, "aud": ["one", "two"], "iat": 1, "exp": 2_000_000_000 });
+    let overdue = pod.authority.sign_jwt(ID, &claims);
+    agent.issue_jwt(move |_| Reply::offer(&jwt_response([overdue.clone()])));
+    let refresh = pod.refresh(&[JWT_ALONE, TOKEN]);
+    wait_until("it is asked for again", || agent.jwt_calls() == 2);
+    // By then, five seconds have passed.
+    refresh.stop();
+    assert_eq!(agent.jwt_calls(), 2);
+}
+
+#[test]
+fn a_withdrawn_token_stays_or_goes_as_told() {
+    for (arguments, files) in [(&[][..], 4), (&["--on-revoked=remove"], 3)] {
+        let pod = Pod::new();
+        let svid = pod.mint();
+        let agent = pod.agent_with_jwt(offer([svid.clone()]), Duration::from_secs(2));
+        let mut refresh = pod.helper(&["--mode=refresh", TOKEN]).arguments(arguments).start();
+        pod.wait_for(&svid);
+        pod.wait_for_file("token.jwt", |_| true);
+        agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+        refresh.wait_for_log(&["ERROR", "JWT-SVID token.jwt", "withdrawn the identity"]);
+        wait_until("so it is", || names(&pod.volume().join("..data")).len() == files);
+        pod.wait_for(&svid);
+        refresh.stop();
+    }
+}
+
+#[test]
+fn an_identity_that_is_withdrawn_takes_its_token_along() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent_with_jwt(offer([svid.clone()]), LONG);
+    let refresh = pod.refresh(&[TOKEN, "--on-revoked=remove"]);
+    pod.wait_for(&svid);
+    pod.wait_for_file("token.jwt", |_| true);
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    wait_until("nothing is left", || names(&pod.volume()).is_empty());
+    refresh.stop();
+}
+
+#[test]
+fn refresh_keeps_the_token_of_init_while_the_agent_has_none() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent_with_jwt(offer([first.clone()]), LONG);
+    pod.init(&[TOKEN]).succeeded();
+    let token = pod.read("token.jwt");
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::UNAVAILABLE));
+    agent.reply(offer([second.clone()]));
+    let refresh = pod.refresh(&[TOKEN]);
+    pod.wait_for(&second);
+    assert_eq!(pod.read("token.jwt"), token);
+    refresh.stop();
+}
+
+#[test]
+fn refresh_keeps_the_pem_files_of_init_while_the_agent_has_none() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent_with_jwt(offer([svid.clone()]), LONG);
+    pod.init(&[TOKEN]).succeeded();
+    let token = pod.read("token.jwt");
+    agent.reply(Reply::refuse(RpcStatusCode::UNAVAILABLE));
+    let refresh = pod.refresh(&[TOKEN]);
+    pod.wait_for_file("token.jwt", |new| new != token);
+    pod.wait_for(&svid);
+    refresh.stop();
+}
+
+#[test]
+fn a_token_that_is_no_longer_wanted_disappears() {
+    let pod = Pod::new();
+    let _agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+    pod.init(&[TOKEN]).succeeded();
+    pod.init(&[]).succeeded();
+    assert_eq!(names(&pod.volume().join("..data")), ["bundle.pem", "svid-key.pem", "svid.pem"]);
+}
+
+const BUNDLE: &str = "--jwt-bundle-file-name=jwks.json";
+
+#[test]
+fn the_own_trust_domains_keys_are_written_as_they_came() {
+    let pod = Pod::new();
+    let _agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+    pod.init(&[BUNDLE]).succeeded();
+    assert_eq!(pod.read("jwks.json").as_bytes(), pod.authority.jwks());
+    assert_eq!(mode_of(&pod.volume().join("jwks.json")), 0o644);
+    assert!(!names(&pod.volume()).contains(&"other.org.jwks.json".to_owned()));
+}
+
+#[test]
+fn federated_trust_domains_keys_have_files_of_their_own_and_go_with_the_federation() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+    let refresh = pod.refresh(&[BUNDLE, "--include-federated-bundles"]);
+    pod.wait_for_file("other.org.jwks.json", |text| text.as_bytes() == pod.federated.jwks());
+    agent.reply_with_jwt_bundles(jwt_bundles([&pod.authority]));
+    wait_until("it is gone", || !names(&pod.volume()).contains(&"other.org.jwks.json".to_owned()));
+    refresh.stop();
+    pod.holds_one_set();
+}
+
+#[test]
+fn new_keys_are_published() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+    let refresh = pod.refresh(&[BUNDLE]);
+    pod.wait_for_file("jwks.json", |text| text.as_bytes() == pod.authority.jwks());
+    let renewed = Arc::new(Authority::new("example.org"));
+    agent.reply_with_jwt_bundles(jwt_bundles([&renewed]));
+    pod.wait_for_file("jwks.json", |text| text.as_bytes() == renewed.jwks());
+    refresh.stop();
+}
+
+/// Which trust domain is the own one is told by an SVID, or by the wanted ID.
+#[test]
+fn keys_wait_for_whatever_tells_the_own_trust_domain() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(Reply::refuse(RpcStatusCode::UNAVAILABLE), LONG);
+    let mut refresh = pod.refresh(&[BUNDLE]);
+    refresh.wait_for_log(&["Unavailable"]);
+    assert_eq!(names(&pod.volume()), [""; 0]);
+    agent.reply(offer([pod.mint()]));
+    pod.wait_for_file("jwks.json", |text| text.as_bytes() == pod.authority.jwks());
+    refresh.stop();
+    let alone = Pod::new();
+    let _agent = alone.agent_with_jwt(Reply::refuse(RpcStatusCode::UNAVAILABLE), LONG);
+    alone.init(&[JWT_ALONE, BUNDLE, &format!("--pod-spiffe-id={ID}")]).succeeded();
+    assert_eq!(alone.read("jwks.json").as_bytes(), alone.authority.jwks());
+}
+
+fn bundles_are_discarded(reply: impl FnOnce(&Pod) -> Reply, parts: &[&str]) {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+    let mut refresh = pod.refresh(&[BUNDLE]);
+    pod.wait_for_file("jwks.json", |_| true);
+    agent.reply_with_jwt_bundles(reply(&pod));
+    refresh.wait_for_log(&[&["ERROR", "JWT bundles"], parts].concat());
+    assert_eq!(pod.read("jwks.json").as_bytes(), pod.authority.jwks());
+    let renewed = Arc::new(Authority::new("example.org"));
+    agent.reply_with_jwt_bundles(jwt_bundles([&renewed]));
+    pod.wait_for_file("jwks.json", |text| text.as_bytes() == renewed.jwks());
+    refresh.stop();
+}
+
+fn one_bundle(key: &str, document: &[u8]) -> Reply {
+    let mut response = pod_svid_helper::workload_api::proto::workload::JWTBundlesResponse::new();
+    response.bundles.insert(key.to_owned(), document.to_vec());
+    Reply::offer(&response)
+}
+
+#[test]
+fn keys_without_the_own_trust_domains_are_discarded() {
+    bundles_are_discarded(|pod| jwt_bundles([&pod.federated]), &["there is none of example.org"]);
+}
+
+#[test]
+fn keys_that_are_no_jwks_document_are_discarded() {
+    let own = "spiffe://example.org";
+    bundles_are_discarded(|_| one_bundle(own, b"what"), &["bundles[\"spiffe://example.org\"]", "not JSON"]);
+    bundles_are_discarded(|_| one_bundle(own, b"{\"key\":[]}"), &["no list \"keys\""]);
+}
+
+#[test]
+fn keys_of_something_that_is_no_trust_domain_are_discarded() {
+    bundles_are_discarded(|pod| one_bundle(ID, &pod.authority.jwks()), &["not a trust domain's"]);
+}
+
+#[test]
+fn no_keys_at_all_are_discarded() {
+    bundles_are_discarded(|_| jwt_bundles([]), &["the mandatory field is empty"]);
+}

@@ -1,1 +1,82 @@
-//! To be written.
+//! Which SVID is written when there are several: `--pod-spiffe-id` and `--hint`.
+
+use nix::sys::signal::Signal;
+
+use crate::pod::{ID, Pod, names, offer};
+use crate::workload_api_server::authority::Recipe;
+
+const OTHER_ID: &str = "spiffe://example.org/other";
+
+fn recipe(id: &str, hint: &str) -> Recipe {
+    Recipe::for_id(id).hint(hint)
+}
+
+/// Offers these IDs with these hints, in this order, and asserts which one is written.
+fn picks(arguments: &[&str], offered: &[(&str, &str)], expected: usize) {
+    let pod = Pod::new();
+    let svids: Vec<_> = offered.iter().map(|(id, hint)| pod.authority.mint(&recipe(id, hint))).collect();
+    let _agent = pod.agent(offer(svids.clone()));
+    pod.init(arguments).succeeded();
+    pod.wait_for(&svids[expected]);
+}
+
+#[test]
+fn the_svid_with_the_wanted_hint_is_written() {
+    picks(&["--hint=internal"], &[(OTHER_ID, "external"), (ID, "internal")], 1);
+}
+
+#[test]
+fn of_two_svids_with_the_wanted_hint_the_first_is_written() {
+    picks(&["--hint=internal"], &[(OTHER_ID, ""), (ID, "internal"), (OTHER_ID, "internal")], 1);
+}
+
+#[test]
+fn of_two_svids_with_the_wanted_id_the_one_with_the_wanted_hint_is_written() {
+    let id = format!("--pod-spiffe-id={ID}");
+    picks(&[&id, "--hint=b"], &[(ID, "a"), (OTHER_ID, "b"), (ID, "b")], 2);
+}
+
+#[test]
+fn without_a_wanted_hint_hints_do_not_matter() {
+    picks(&[], &[(ID, "a"), (OTHER_ID, "")], 0);
+}
+
+/// Offers one SVID with a hint and one without, neither of them wanted.
+fn is_not_offered(arguments: &[&str], parts: &[&str]) {
+    let pod = Pod::new();
+    let svids = [(ID, "external"), (OTHER_ID, "")].map(|(id, hint)| pod.authority.mint(&recipe(id, hint)));
+    let _agent = pod.agent(offer(svids));
+    let mut init = pod.helper(&["--init-timeout=1h"]).arguments(arguments).start();
+    init.wait_for_log(parts);
+    init.signal(Signal::SIGTERM);
+    init.finish(1);
+    assert_eq!(names(&pod.volume()), [""; 0]);
+}
+
+#[test]
+fn a_hint_that_is_not_offered_is_told_with_id_and_hint_of_each_that_is() {
+    let wanted = "does not offer an SVID with the hint \"internal\"";
+    let first = format!("{ID} (hint \"external\")");
+    let second = format!("{OTHER_ID} (no hint)");
+    is_not_offered(&["--hint=internal"], &[wanted, &first, &second, "is --hint right"]);
+}
+
+#[test]
+fn an_id_and_a_hint_that_are_offered_apart_are_not_offered() {
+    let id = format!("--pod-spiffe-id={OTHER_ID}");
+    let wanted = format!("does not offer {OTHER_ID} with the hint \"external\"");
+    is_not_offered(&[&id, "--hint=external"], &[&wanted, "--pod-spiffe-id and --hint right"]);
+}
+
+#[test]
+fn a_hint_that_moves_to_another_svid_is_followed() {
+    let pod = Pod::new();
+    let mint = |id, hint| pod.authority.mint(&recipe(id, hint));
+    let (first, second) = (mint(ID, "active"), mint(OTHER_ID, "active"));
+    let agent = pod.agent(offer([first.clone(), mint(OTHER_ID, "")]));
+    let refresh = pod.refresh(&["--hint=active"]);
+    pod.wait_for(&first);
+    agent.reply(offer([mint(ID, ""), second.clone()]));
+    pod.wait_for(&second);
+    refresh.stop();
+}
