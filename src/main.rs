@@ -37,7 +37,7 @@ fn run(options: &Options) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    hygiene::forbid_core_dumps();
+    hygiene::forbid_core_dumps(!options.command.is_empty());
     if options.x509 && options.mode != Mode::Inspect && options.key_file_mode.is_world_readable() {
         log::warn!("--key-file-mode={} lets every user read the private key", options.key_file_mode);
     }

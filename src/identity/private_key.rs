@@ -8,6 +8,7 @@ use der::oid::ObjectIdentifier;
 use pkcs1::{RsaPrivateKey, RsaPublicKey};
 use pkcs8::PrivateKeyInfoRef;
 use pkcs8::spki::SubjectPublicKeyInfoRef;
+use sec1::EcPrivateKey;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -138,7 +139,12 @@ where
     if !same_curve {
         return Ok(false);
     }
+    let embedded = EcPrivateKey::from_der(private.private_key.as_bytes()).ok().and_then(|key| key.public_key);
+    // This also proves that an embedded public half is the private one's.
     let private = Private::try_from(private).map_err(|_| KeyFlaw::NotPkcs8)?;
+    if embedded == Some(public.subject_public_key.raw_bytes()) {
+        return Ok(true);
+    }
     let public = Public::try_from(public).map_err(|_| KeyFlaw::UnknownType)?;
     Ok(derive(&private) == public)
 }

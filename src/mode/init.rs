@@ -2,83 +2,78 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use thiserror::Error;
 
-use super::part::{Part, Parts, Pursuit};
-use super::{Publisher, notifier};
+use super::part::{Part, Parts, Pursuit, Standing};
+use super::{NotWritten, Publisher, notifier};
 use crate::notify::Notifier;
 use crate::options::Options;
-use crate::store::publish::StoreError;
+use crate::store::publish::{Publication, StoreError};
 use crate::wait::{Interrupt, StopSignal, Waiter};
 use crate::workload_api::client::{Client, start_grpc};
-
-/// How often a directory that another helper has locked is tried again.
-const BUSY_RETRY: Duration = Duration::from_millis(50);
 
 /// Publishes all that the options ask for, once, or says what is missing after `--init-timeout`.
 /// What did come is published even then: one part does not hold up another.
 pub fn run(options: &Options, waiter: &Waiter) -> Result<(), InitError> {
-    let notifier = match options.init_notify {
-        true => notifier(options),
-        false => Notifier::new(Signal::SIGHUP, Vec::new(), &[]),
-    };
-    let mut publisher = Publisher::new(options, notifier);
+    let mut publisher = Publisher::new(options);
     let deadline = Instant::now() + options.init_timeout.0;
     let client = Client::new(options.workload_api_socket.clone(), start_grpc());
     let mut parts = Parts::new(options, waiter, &client, Pursuit::Once);
-    fetch(&mut parts, waiter, deadline)?;
-    let missing = Missing::of(&parts, options.init_timeout.0);
-    let publishes = parts.all().any(|part| part.status().change().is_some());
-    if publishes {
-        publish(&mut publisher, &mut parts, waiter, deadline)?;
-        see_notification_through(&mut publisher.notifier, waiter, deadline);
+    let published = publish(&mut publisher, &mut parts, waiter, deadline)?;
+    if let Some(publication) = published.filter(|_| options.init_notify) {
+        let mut notifier = notifier(options);
+        publisher.tell(&mut notifier, &parts, publication);
+        see_through(&mut notifier, waiter, deadline);
     }
-    match missing {
-        None => Ok(()),
-        Some(missing) if publishes => Err(InitError::Incomplete(missing)),
-        Some(missing) => Err(InitError::NoSvid(missing)),
-    }
-}
-
-/// Waits until every part has something to publish, or will have nothing, or the time is up.
-fn fetch(parts: &mut Parts<'_>, waiter: &Waiter, deadline: Instant) -> Result<(), InitError> {
-    let is_settled = |part: &dyn Part| part.status().change().is_some() || part.status().refusal().is_some();
-    loop {
-        let wake_at = parts.wake_at().map_or(deadline, |at| at.min(deadline));
-        if let Err(Interrupt::Stop(signal)) = waiter.for_ready(wake_at, |context| parts.poll(context)) {
-            return Err(InitError::Stopped(signal));
-        }
-        parts.on_time();
-        if parts.all().all(is_settled) || Instant::now() >= deadline {
-            return Ok(());
-        }
+    match (Missing::of(&parts, options.init_timeout.0), published) {
+        (None, _) => Ok(()),
+        (Some(missing), None) => Err(InitError::NoSvid(missing)),
+        (Some(missing), Some(_)) => Err(InitError::Incomplete(missing)),
     }
 }
 
+/// Publishes what comes, until all has, or what has not never will, or the time is up.
 fn publish(
     publisher: &mut Publisher,
     parts: &mut Parts<'_>,
     waiter: &Waiter,
     deadline: Instant,
-) -> Result<(), InitError> {
+) -> Result<Option<Publication>, InitError> {
+    let is_settled =
+        |part: &dyn Part| *part.status().standing() != Standing::Nothing || part.status().refusal().is_some();
+    let mut published = None;
+    let mut busy = None;
     loop {
-        match publisher.publish(parts) {
-            Err(error @ StoreError::Busy { .. }) if Instant::now() >= deadline => {
-                return Err(InitError::Publish(error));
+        let wake_at =
+            [parts.wake_at(), publisher.wake_at()].into_iter().flatten().fold(deadline, Instant::min);
+        if let Err(Interrupt::Stop(signal)) = waiter.for_ready(wake_at, |context| parts.poll(context)) {
+            return Err(InitError::Stopped(signal));
+        }
+        parts.on_time();
+        let is_late = Instant::now() >= deadline;
+        if is_late {
+            publisher.hurry();
+        }
+        match publisher.on_time(parts) {
+            None => {}
+            // A set that was there already must not hide that another was new.
+            Some(Ok(publication)) => {
+                published =
+                    published.filter(|earlier| *earlier == Publication::Replaced).or(Some(publication));
+                busy = None;
             }
-            Err(StoreError::Busy { .. }) => {
-                if let Interrupt::Stop(signal) = waiter.until(deadline.min(Instant::now() + BUSY_RETRY)) {
-                    return Err(InitError::Stopped(signal));
-                }
-            }
-            done => return done.map_err(InitError::Publish),
+            // Another helper is at it: a matter of moments.
+            Some(Err(NotWritten { error: error @ StoreError::Busy { .. }, .. })) => busy = Some(error),
+            Some(Err(NotWritten { error, .. })) => return Err(InitError::Publish(error)),
+        }
+        if parts.all().all(is_settled) || is_late {
+            return busy.map_or(Ok(published), |error| Err(InitError::Publish(error)));
         }
     }
 }
 
 /// The files are there, so nothing that happens now is a failure of init.
-fn see_notification_through(notifier: &mut Notifier, waiter: &Waiter, deadline: Instant) {
+fn see_through(notifier: &mut Notifier, waiter: &Waiter, deadline: Instant) {
     while !notifier.is_done() {
         match waiter.until(notifier.wake_at().map_or(deadline, |at| at.min(deadline))) {
             Interrupt::ChildEnded => notifier.reap(),
@@ -107,7 +102,8 @@ pub struct Missing {
 
 impl Missing {
     fn of(parts: &Parts<'_>, timeout: Duration) -> Option<Self> {
-        let missing: Vec<_> = parts.all().filter(|part| part.status().change().is_none()).collect();
+        let missing = parts.all().filter(|part| *part.status().standing() == Standing::Nothing);
+        let missing: Vec<_> = missing.collect();
         let problem = |part: &&dyn Part| match (part.status().refusal(), part.status().problem()) {
             (Some(refusal), _) => part.status().labelled(&refusal.to_string()),
             (None, Some(problem)) => problem.to_owned(),

@@ -36,9 +36,24 @@ fn main() {
         median((0..INITS).map(|_| pod.init()).collect()),
         Some(5.0),
     );
+    report(
+        "check, start to exit, ms (median of 20)",
+        median((0..INITS).map(|_| pod.check()).collect()),
+        Some(10.0),
+    );
     let refresh = pod.refresh();
-    idle(&refresh);
-    updates(&pod, &agent);
+    let resident = idle(&refresh);
+    updates("update sent to set published, ms (p99)", 2.0, &pod, &agent, || pod.response());
+    drop(refresh);
+    let refresh = pod.refresh_with(&["--include-federated-bundles"]);
+    agent.reply(pod.many());
+    std::thread::sleep(SETTLING);
+    report("10 SVIDs, 100 bundles of 3: MiB more", refresh.resident() - resident, Some(2.0));
+    updates("the same: sent to published, ms (p99)", 10.0, &pod, &agent, || pod.many());
+    drop(refresh);
+    agent.reply(pod.response());
+    let refresh = pod.refresh();
+    std::thread::sleep(SETTLING);
     report("SIGTERM to exit, in a stream, ms", refresh.stop(), Some(100.0));
     let refresh = pod.refresh();
     std::thread::sleep(SETTLING);
@@ -65,20 +80,23 @@ fn report(what: &str, measured: f64, budget: Option<f64>) {
     println!("{what:<44} {measured:>12.2} {budget:>12}  {verdict}");
 }
 
-fn idle(refresh: &Refresh) {
+/// Returns the resident memory, MiB.
+fn idle(refresh: &Refresh) -> f64 {
     std::thread::sleep(SETTLING);
     let before = refresh.context_switches();
     std::thread::sleep(IDLE);
     let per_second = (refresh.context_switches() - before) as f64 / IDLE.as_secs_f64();
-    report("refresh, idle: resident memory, MiB", refresh.status("VmRSS:") as f64 / 1024.0, Some(5.0));
+    let resident = refresh.resident();
+    report("refresh, idle: resident memory, MiB", resident, Some(5.0));
     report("refresh, idle: threads", refresh.status("Threads:") as f64, None);
     report("refresh, idle: context switches a second", per_second, Some(3.0));
+    resident
 }
 
-fn updates(pod: &Pod, agent: &WorkloadApiServer) {
+fn updates(what: &str, budget: f64, pod: &Pod, agent: &WorkloadApiServer, response: impl Fn() -> Reply) {
     let mut times: Vec<f64> = (0..UPDATES)
         .map(|_| {
-            let (svid, old) = (pod.response(), pod.data());
+            let (svid, old) = (response(), pod.data());
             let start = Instant::now();
             agent.reply(svid);
             while pod.data() == old {
@@ -88,7 +106,7 @@ fn updates(pod: &Pod, agent: &WorkloadApiServer) {
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    report("update sent to set published, ms (p99)", times[UPDATES * 99 / 100], Some(2.0));
+    report(what, times[UPDATES * 99 / 100], Some(budget));
 }
 
 fn recovery(pod: &Pod) -> f64 {
@@ -138,6 +156,17 @@ impl Pod {
         Reply::offer(&self.authority.response([&Recipe::for_id("spiffe://example.org/workload")]))
     }
 
+    /// Ten SVIDs, and the bundles of a hundred federated trust domains with three CAs each.
+    fn many(&self) -> Reply {
+        let ids = (0..10).map(|number| Recipe::for_id(&format!("spiffe://example.org/workload/{number}")));
+        let mut response = self.authority.response(&ids.collect::<Vec<_>>());
+        for number in 0..100 {
+            let key = format!("spiffe://{number}.example.org");
+            response.federated_bundles.insert(key, self.authority.bundle().repeat(3));
+        }
+        Reply::offer(&response)
+    }
+
     fn agent(&self) -> WorkloadApiServer {
         WorkloadApiServer::on_socket(&self.socket(), self.response())
     }
@@ -164,8 +193,20 @@ impl Pod {
         milliseconds(start)
     }
 
+    fn check(&self) -> f64 {
+        let mut command = Command::new(BINARY);
+        command.env_clear().arg("--mode=check").arg(format!("--svid-path={}", self.volume().display()));
+        let start = Instant::now();
+        assert!(command.stdout(Stdio::null()).status().expect("the helper runs").success());
+        milliseconds(start)
+    }
+
     fn refresh(&self) -> Refresh {
-        Refresh(self.helper("refresh").spawn().expect("the helper starts"))
+        self.refresh_with(&[])
+    }
+
+    fn refresh_with(&self, arguments: &[&str]) -> Refresh {
+        Refresh(self.helper("refresh").args(arguments).spawn().expect("the helper starts"))
     }
 }
 
@@ -175,6 +216,11 @@ impl Refresh {
     /// A figure of `/proc/PID/status`.
     fn status(&self, name: &str) -> u64 {
         figure(Path::new(&format!("/proc/{}/status", self.0.id())), name)
+    }
+
+    /// MiB.
+    fn resident(&self) -> f64 {
+        self.status("VmRSS:") as f64 / 1024.0
     }
 
     /// Of all threads, voluntary or not.

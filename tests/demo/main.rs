@@ -1,4 +1,5 @@
-//! Shows the program at work: an agent, `init`, `refresh` through three rotations, and the end.
+//! Shows the program at work: an agent, what it offers, `init`, `refresh` through three rotations,
+//! and the end.
 
 use std::error::Error;
 use std::os::unix::net::UnixStream;
@@ -38,13 +39,24 @@ fn demo() -> Outcome<()> {
     let server = beside_this_program("examples/workload-api-server")?;
     let _agent = agent(&server, &socket)?;
 
-    title("init: fetches once, writes, ends");
     let helper = beside_this_program("pod-svid-helper")?;
+    let run = |arguments: &[&str]| {
+        println!("$ pod-svid-helper {}", arguments.join(" "));
+        let status = Command::new(&helper).args(arguments).status()?;
+        ensure(status.success(), "it failed")
+    };
     let arguments =
         [format!("--workload-api-socket={}", socket.display()), format!("--svid-path={}", volume.display())];
-    println!("$ pod-svid-helper --mode=init {}", arguments.join(" "));
-    let status = Command::new(&helper).arg("--mode=init").args(&arguments).status()?;
-    ensure(status.success(), "init failed")?;
+    let [at_socket, in_volume] = arguments.each_ref().map(String::as_str);
+
+    title("inspect: what the agent offers");
+    run(&["--mode=inspect", at_socket])?;
+
+    title("init: fetches once, writes, ends");
+    run(&["--mode=init", at_socket, in_volume])?;
+
+    title("check: are the files good?");
+    run(&["--mode=check", in_volume])?;
 
     title("The files, and what is in them");
     list(&volume)?;

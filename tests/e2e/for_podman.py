@@ -4,7 +4,8 @@ usage: for_podman.py MANIFEST SOCKET_DIRECTORY
 
 The images are the local ones; the agent's socket is on a hostPath, as the manifest's comment has it.
 One group for all containers stands in for fsGroup, which podman does not have. A native sidecar
-becomes an ordinary container, and the command of its startupProbe an init container before all.
+becomes an ordinary container, which begins too late for its startupProbe: two init containers stand
+in for them, one that fetches and one that runs the probe's command.
 """
 
 import copy
@@ -38,7 +39,9 @@ def adapt(pod, socket_directory):
         pod["initContainers"].remove(sidecar)
         pod["containers"].insert(0, sidecar)
         probe = sidecar.pop("startupProbe")["exec"]["command"]
-        pod["initContainers"].append(dict(copy.deepcopy(sidecar), name="startup-probe", args=probe[1:]))
+        fetching = ["--mode=init" if argument == "--mode=refresh" else argument for argument in sidecar["args"]]
+        for name, arguments in ("first-fetch", fetching), ("startup-probe", probe[1:]):
+            pod["initContainers"].append(dict(copy.deepcopy(sidecar), name=name, args=arguments))
     group = pod["securityContext"]["fsGroup"]
     for container in pod["initContainers"] + pod["containers"]:
         container["image"] = IMAGES[container["image"]]

@@ -188,6 +188,19 @@ fn init_publishes_what_came_and_fails_with_what_did_not() {
 }
 
 #[test]
+fn init_does_not_hold_up_x509_for_a_token_that_does_not_come() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    agent.issue_jwt(|_| Reply::Silence);
+    let mut init = pod.helper(&[TOKEN, "--init-timeout=1h"]).start();
+    pod.wait_for(&svid);
+    pod.issue_jwt(&agent, LONG);
+    pod.wait_for_file("token.jwt", |_| true);
+    init.finish(0);
+}
+
+#[test]
 fn a_call_that_hangs_ends_by_its_own_deadline_and_is_made_again() {
     let pod = Pod::new();
     let agent = pod.agent(offer([pod.mint()]));
@@ -278,21 +291,35 @@ fn an_old_token_that_the_agent_keeps_handing_out_is_not_asked_for_in_a_loop() {
     assert_eq!(agent.jwt_calls(), 2);
 }
 
+/// An agent that has just started knows nobody for some seconds.
 #[test]
-fn a_withdrawn_token_stays_or_goes_as_told() {
-    for (arguments, files) in [(&[][..], 4), (&["--on-revoked=remove"], 3)] {
-        let pod = Pod::new();
-        let svid = pod.mint();
-        let agent = pod.agent_with_jwt(offer([svid.clone()]), Duration::from_secs(2));
-        let mut refresh = pod.helper(&["--mode=refresh", TOKEN]).arguments(arguments).start();
-        pod.wait_for(&svid);
-        pod.wait_for_file("token.jwt", |_| true);
-        agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
-        refresh.wait_for_log(&["ERROR", "JWT-SVID token.jwt", "withdrawn the identity"]);
-        wait_until("so it is", || names(&pod.volume().join("..data")).len() == files);
-        pod.wait_for(&svid);
-        refresh.stop();
-    }
+fn a_refused_renewal_withdraws_no_token() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent_with_jwt(offer([svid.clone()]), Duration::from_secs(2));
+    let mut refresh = pod.refresh(&[TOKEN, "--on-revoked=remove"]);
+    pod.wait_for(&svid);
+    let token = pod.wait_for_file("token.jwt", |_| true);
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    refresh.wait_for_log(&["WARN", "JWT-SVID token.jwt", "PermissionDenied", "retrying in"]);
+    pod.read("token.jwt");
+    pod.issue_jwt(&agent, LONG);
+    pod.wait_for_file("token.jwt", |new| new != token);
+    refresh.stop();
+}
+
+#[test]
+fn a_withdrawn_identity_keeps_its_token_unless_told_otherwise() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+    let mut refresh = pod.refresh(&[TOKEN]);
+    let token = pod.wait_for_file("token.jwt", |_| true);
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files stay"]);
+    refresh.wait_for_log(&["WARN", "JWT-SVID token.jwt", "PermissionDenied"]);
+    assert_eq!(pod.read("token.jwt"), token);
+    refresh.stop();
 }
 
 #[test]

@@ -59,8 +59,10 @@ impl<'a> JwtSvidPart<'a> {
         }
     }
 
-    /// Calls the agent again, if a token stands that it may not hand out any more.
-    pub(super) fn ask_again(&mut self) {
+    /// The identity is withdrawn: has the file removed, if that is what is wanted, and asks the
+    /// agent whether there is a token all the same.
+    pub(super) fn withdraw(&mut self) {
+        self.status.withdraw();
         if self.watch.is_idle() {
             self.watch.call_at(Instant::now());
         }
@@ -113,8 +115,10 @@ impl Part for JwtSvidPart<'_> {
         let taken = match ready!(self.watch.poll(context)) {
             Event::Offered(offered) => self.take(offered),
             Event::Undecodable(cause) => Err(Unusable::Undecodable(FetchJwtSvid::RESPONSE, cause)),
-            Event::Failed { failure, retry_in, .. } => {
-                self.status.failed(&failure, retry_in, self.status.newest.is_some());
+            // A refusal withdraws nothing: an agent that has just started refuses everybody for some
+            // seconds, and a token ends by itself within minutes.
+            Event::Failed { failure, retry_in, delivered } => {
+                self.status.failed(&failure, retry_in, delivered);
                 Ok(())
             }
         };

@@ -26,6 +26,7 @@ use crate::logging::{Repetition, retrying_in};
 use crate::options::Options;
 use crate::options::value::OnRevoked;
 use crate::store::layout::File;
+use crate::store::publish::Publication;
 use crate::timestamp::rfc3339;
 use crate::wait::Waiter;
 use crate::workload_api::client::Client;
@@ -122,11 +123,6 @@ impl Status {
         self.change.as_ref()
     }
 
-    /// Whether there is a change that has not been asked for yet.
-    pub fn take_news(&mut self) -> bool {
-        std::mem::take(&mut self.is_news)
-    }
-
     /// The change is done.
     pub fn written(&mut self) {
         self.standing = match self.change.take() {
@@ -209,14 +205,19 @@ impl Status {
         self.is_revoked = true;
         let files = match self.on_revoked {
             OnRevoked::Keep => "the files stay (--on-revoked=remove would remove them)",
-            OnRevoked::Remove => {
-                self.newest = None;
-                self.change = Some(Change::Remove);
-                self.is_news = true;
-                "removing the files"
-            }
+            OnRevoked::Remove => "removing the files",
         };
+        self.withdraw();
         self.complain(Level::Error, &format!("the agent has withdrawn the identity; {files}: {cause}"), next);
+    }
+
+    /// Has the files removed, if that is what is wanted.
+    fn withdraw(&mut self) {
+        if self.on_revoked == OnRevoked::Remove {
+            self.newest = None;
+            self.change = Some(Change::Remove);
+            self.is_news = true;
+        }
     }
 
     fn report_expiry(&mut self) {
@@ -316,9 +317,9 @@ impl<'a> Parts<'a> {
         if let (Some(bundles), Some(trust_domain)) = (&mut self.jwt_bundles, own_trust_domain) {
             bundles.belongs_to(trust_domain);
         }
-        // An identity that is withdrawn in one form may be so in the other.
+        // An identity that is withdrawn in one form is so in every form.
         if self.x509.as_mut().is_some_and(|part| std::mem::take(&mut part.status_mut().is_revoked)) {
-            self.jwt_svids.iter_mut().for_each(JwtSvidPart::ask_again);
+            self.jwt_svids.iter_mut().for_each(JwtSvidPart::withdraw);
         }
         self.all_mut().for_each(|part| part.on_time());
     }
@@ -331,6 +332,19 @@ impl<'a> Parts<'a> {
     /// The SVID that a publication is about: X.509, or else the first JWT-SVID.
     pub fn newest(&self) -> Option<&Term> {
         self.all().find_map(|part| part.status().newest())
+    }
+
+    /// Whether anything has changed since this was asked last.
+    pub fn take_news(&mut self) -> bool {
+        self.all_mut().fold(false, |news, part| std::mem::take(&mut part.status_mut().is_news) | news)
+    }
+
+    /// Whether every part has something to publish, or a trouble.
+    pub fn are_heard_of(&self) -> bool {
+        self.all().all(|part| {
+            let status = part.status();
+            status.change.is_some() || status.problem.is_some() || status.refusal.is_some()
+        })
     }
 
     /// All that is to be written, and which names of the published set stay as they are: those of
@@ -349,14 +363,16 @@ impl<'a> Parts<'a> {
     }
 
     /// The changes are done: says so, as the part's own words have it.
-    pub fn written(&mut self, replaced: bool, path: &Path) {
+    pub fn written(&mut self, publication: Publication, path: &Path) {
         for part in self.all_mut() {
-            match (part.status().change(), replaced) {
-                (Some(Change::Write(_)), true) => log_published(part, path),
-                (Some(Change::Write(_)), false) => {
+            match (part.status().change(), publication) {
+                (Some(Change::Write(_)), Publication::Unchanged) => {
                     log::debug!("{} is already in {}; nothing written", part.describe(), path.display());
                 }
-                (Some(Change::Remove), _) => log::info!("removed the files from {}", path.display()),
+                (Some(Change::Write(_)), _) => log_published(part, path),
+                (Some(Change::Remove), _) => {
+                    log::info!("removed the files from {}: {}", path.display(), part.describe());
+                }
                 (None, _) => {}
             }
             part.status_mut().written();
