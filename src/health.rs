@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use grpcio::{ChannelBuilder, Environment, Server, ServerBuilder, ServerCredentials};
 use grpcio_health::proto::ServingStatus;
 use grpcio_health::{HealthService, create_health};
+use log::Level;
 
 use crate::backoff::Backoff;
 
@@ -93,12 +94,14 @@ impl Health {
         if self.told.as_ref() == Some(&faults) {
             return;
         }
+        // At the start, it is no cause for worry that nothing is there yet.
+        let level = if self.told.is_some() { Level::Warn } else { Level::Info };
         let told = self.told.replace(faults.clone()).unwrap_or_default();
         for ((service, fault), told) in SERVICES.iter().zip(&faults).zip(&told) {
             self.service.set_serving_status(service, status(fault.is_none()));
             match (fault, told) {
                 (Some(fault), told) if told.as_ref() != Some(fault) => {
-                    log::warn!("health: {service} is NOT_SERVING: {fault}");
+                    log::log!(level, "health: {service} is NOT_SERVING: {fault}");
                 }
                 (None, Some(_)) => log::info!("health: {service} is SERVING"),
                 _ => {}

@@ -110,7 +110,7 @@ impl Set<'_> {
                 crl::check(&der).map_err(|flaw| bad(name, flaw))?;
             }
         }
-        let (svid, name) = found.ok_or_else(|| bad("", "there is no layout"))?;
+        let (svid, name) = found.ok_or_else(|| bad("--layout", "it names no file with an SVID"))?;
         let term = svid.term().clone();
         self.check_id(&name, &term.id)?;
         Ok(term)

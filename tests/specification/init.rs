@@ -105,7 +105,7 @@ fn the_wanted_id_is_picked_among_several() {
 }
 
 /// An init that cannot succeed says why; it is stopped then, for the timeout is another matter.
-fn says_why(reply: Reply, arguments: &[&str], parts: &[&str]) {
+pub fn says_why(reply: Reply, arguments: &[&str], parts: &[&str]) {
     let pod = Pod::new();
     let _agent = pod.agent(reply);
     let mut init = pod.helper(&["--init-timeout=1h"]).arguments(arguments).start();

@@ -1,9 +1,8 @@
 //! Which SVID is written when there are several: `--pod-spiffe-id` and `--hint`.
 
-use nix::sys::signal::Signal;
-
-use crate::pod::{ID, Pod, names, offer};
-use crate::workload_api_server::authority::Recipe;
+use crate::init::says_why;
+use crate::pod::{ID, Pod, offer};
+use crate::workload_api_server::authority::{Authority, Recipe};
 
 const OTHER_ID: &str = "spiffe://example.org/other";
 
@@ -43,14 +42,9 @@ fn without_a_wanted_hint_hints_do_not_matter() {
 
 /// Offers one SVID with a hint and one without, neither of them wanted.
 fn is_not_offered(arguments: &[&str], parts: &[&str]) {
-    let pod = Pod::new();
-    let svids = [(ID, "external"), (OTHER_ID, "")].map(|(id, hint)| pod.authority.mint(&recipe(id, hint)));
-    let _agent = pod.agent(offer(svids));
-    let mut init = pod.helper(&["--init-timeout=1h"]).arguments(arguments).start();
-    init.wait_for_log(parts);
-    init.signal(Signal::SIGTERM);
-    init.finish(1);
-    assert_eq!(names(&pod.volume()), [""; 0]);
+    let authority = Authority::new("example.org");
+    let svids = [(ID, "external"), (OTHER_ID, "")].map(|(id, hint)| authority.mint(&recipe(id, hint)));
+    says_why(offer(svids), arguments, parts);
 }
 
 #[test]

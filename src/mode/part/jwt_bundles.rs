@@ -1,12 +1,12 @@
 //! The JWT bundles: follows the stream of updates.
 
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use log::Level;
 use zeroize::Zeroizing;
 
-use super::{AWAITING, Part, Pursuit, SILENT_CALL, Status, Unusable};
+use super::{AWAITING, Part, Pursuit, SILENT_CALL, Source, Status, Unusable, follow};
 use crate::identity::jwt_bundle::JwtBundles;
 use crate::identity::offered::OfferedJwtBundles;
 use crate::identity::spiffe_id::TrustDomain;
@@ -14,8 +14,8 @@ use crate::options::Options;
 use crate::store::layout::{File, FileName, trust_domain_file};
 use crate::wait::Waiter;
 use crate::workload_api::client::Client;
-use crate::workload_api::procedure::{FetchJwtBundles, Procedure};
-use crate::workload_api::watch::{Event, Watch};
+use crate::workload_api::procedure::FetchJwtBundles;
+use crate::workload_api::watch::Watch;
 
 /// A call that has delivered is made anew after so long a silence. Keys change once in days, and
 /// nothing else tells an agent that hangs from one that has no news.
@@ -65,12 +65,6 @@ impl<'a> JwtBundlesPart<'a> {
         }
     }
 
-    fn take(&mut self, offered: OfferedJwtBundles) -> Result<(), Unusable> {
-        let bundles = JwtBundles::parse(offered).map_err(|error| Unusable::Rejected(error.to_string()))?;
-        self.status.recovered(&self.options.workload_api_socket);
-        self.lay_out(bundles)
-    }
-
     fn lay_out(&mut self, bundles: JwtBundles) -> Result<(), Unusable> {
         let Some(own) = &self.own else {
             self.waiting = Some(bundles);
@@ -108,20 +102,27 @@ impl<'a> JwtBundlesPart<'a> {
     }
 }
 
+impl<'a> Source<'a> for JwtBundlesPart<'a> {
+    type Procedure = FetchJwtBundles;
+
+    fn watch(&mut self) -> &mut Watch<'a, FetchJwtBundles> {
+        &mut self.watch
+    }
+
+    fn take(&mut self, offered: OfferedJwtBundles) -> Result<(), Unusable> {
+        let bundles = JwtBundles::parse(offered).map_err(|error| Unusable::Rejected(error.to_string()))?;
+        self.status.recovered(&self.options.workload_api_socket);
+        self.lay_out(bundles)
+    }
+
+    fn discard(&mut self, unusable: &Unusable) {
+        self.status.complain(Level::Error, &unusable.to_string(), AWAITING);
+    }
+}
+
 impl Part for JwtBundlesPart<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let taken = match ready!(self.watch.poll(context)) {
-            Event::Offered(offered) => self.take(offered),
-            Event::Undecodable(cause) => Err(Unusable::Undecodable(FetchJwtBundles::RESPONSE, cause)),
-            Event::Failed { failure, retry_in, delivered } => {
-                self.status.failed(&failure, retry_in, delivered);
-                Ok(())
-            }
-        };
-        if let Err(unusable) = taken {
-            self.status.complain(Level::Error, &unusable.to_string(), AWAITING);
-        }
-        Poll::Ready(())
+        follow(self, context)
     }
 
     fn wake_at(&self) -> Option<Instant> {

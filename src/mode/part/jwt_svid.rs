@@ -1,12 +1,12 @@
 //! A JWT-SVID: fetched, and fetched again at half of its life.
 
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
 use zeroize::Zeroizing;
 
-use super::{Part, Pursuit, Status, Unusable};
+use super::{Part, Pursuit, Source, Status, Unusable, follow};
 use crate::backoff::Backoff;
 use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::offered::OfferedJwtSvid;
@@ -19,8 +19,8 @@ use crate::store::layout::File;
 use crate::timestamp::rfc3339;
 use crate::wait::Waiter;
 use crate::workload_api::client::Client;
-use crate::workload_api::procedure::{FetchJwtSvid, Procedure};
-use crate::workload_api::watch::{Event, Watch};
+use crate::workload_api::procedure::FetchJwtSvid;
+use crate::workload_api::watch::Watch;
 
 /// Between calls, while the agent hands out a token whose half-life is over.
 const OVERDUE_CALL: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
@@ -68,7 +68,20 @@ impl<'a> JwtSvidPart<'a> {
         }
     }
 
-    /// Checks a response, and takes the token to publish from it.
+    /// When to call again.
+    fn renew_at(&self) -> Option<Instant> {
+        let term = self.status.newest.as_ref().filter(|_| self.watch.is_idle())?;
+        Some((Instant::now() + time_left(term.half_life_at())).max(self.not_before))
+    }
+}
+
+impl<'a> Source<'a> for JwtSvidPart<'a> {
+    type Procedure = FetchJwtSvid;
+
+    fn watch(&mut self) -> &mut Watch<'a, FetchJwtSvid> {
+        &mut self.watch
+    }
+
     fn take(&mut self, offered: Vec<OfferedJwtSvid>) -> Result<(), Unusable> {
         let now = SystemTime::now();
         let svids = offered.into_iter().enumerate().map(|(index, svid)| {
@@ -103,36 +116,19 @@ impl<'a> JwtSvidPart<'a> {
         Ok(())
     }
 
-    /// When to call again.
-    fn renew_at(&self) -> Option<Instant> {
-        let term = self.status.newest.as_ref().filter(|_| self.watch.is_idle())?;
-        Some((Instant::now() + time_left(term.half_life_at())).max(self.not_before))
+    fn discard(&mut self, unusable: &Unusable) {
+        let next = retrying_in(self.watch.back_off());
+        self.status.complain(Level::Error, &unusable.to_string(), &next);
     }
 }
 
 impl Part for JwtSvidPart<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let taken = match ready!(self.watch.poll(context)) {
-            Event::Offered(offered) => self.take(offered),
-            Event::Undecodable(cause) => Err(Unusable::Undecodable(FetchJwtSvid::RESPONSE, cause)),
-            // A refusal withdraws nothing: an agent that has just started refuses everybody for some
-            // seconds, and a token ends by itself within minutes.
-            Event::Failed { failure, retry_in, delivered } => {
-                self.status.failed(&failure, retry_in, delivered);
-                Ok(())
-            }
-        };
-        if let Err(unusable) = taken {
-            let next = retrying_in(self.watch.back_off());
-            self.status.complain(Level::Error, &unusable.to_string(), &next);
-        }
-        Poll::Ready(())
+        follow(self, context)
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        let expiry = self.status.newest.as_ref().map(|term| time_left(term.not_after));
-        let expiry = expiry.filter(|left| !left.is_zero()).map(|left| Instant::now() + left);
-        [self.watch.wake_at(), self.renew_at(), expiry].into_iter().flatten().min()
+        [self.watch.wake_at(), self.renew_at(), self.status.expires_at()].into_iter().flatten().min()
     }
 
     fn on_time(&mut self) {

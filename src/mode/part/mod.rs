@@ -9,7 +9,7 @@ mod x509;
 
 use std::fmt;
 use std::path::Path;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
@@ -21,7 +21,7 @@ pub use x509::{X509Part, layout};
 
 use crate::identity::selection::{NotOffered, Selection};
 use crate::identity::spiffe_id::TrustDomain;
-use crate::identity::term::Term;
+use crate::identity::term::{Term, time_left};
 use crate::logging::{Repetition, retrying_in};
 use crate::options::Options;
 use crate::options::value::OnRevoked;
@@ -31,6 +31,8 @@ use crate::timestamp::rfc3339;
 use crate::wait::Waiter;
 use crate::workload_api::client::Client;
 use crate::workload_api::failure::{Failure, Remedy};
+use crate::workload_api::procedure::Procedure;
+use crate::workload_api::watch::{Event, Watch};
 
 /// How long a call may stay silent before it is made anew.
 const SILENT_CALL: Duration = Duration::from_secs(60);
@@ -79,6 +81,34 @@ pub trait Part {
     fn status(&self) -> &Status;
     /// The same, to change it.
     fn status_mut(&mut self) -> &mut Status;
+}
+
+/// A part whose source is a procedure of the Workload API.
+trait Source<'a>: Part {
+    /// The procedure.
+    type Procedure: Procedure;
+    /// Its calls.
+    fn watch(&mut self) -> &mut Watch<'a, Self::Procedure>;
+    /// Checks a response, and has files to publish if it is good.
+    fn take(&mut self, offered: <Self::Procedure as Procedure>::Offered) -> Result<(), Unusable>;
+    /// A response has arrived that gives nothing to publish.
+    fn discard(&mut self, unusable: &Unusable);
+}
+
+/// How every part polls its source.
+fn follow<'a, S: Source<'a>>(part: &mut S, context: &mut Context<'_>) -> Poll<()> {
+    let taken = match ready!(part.watch().poll(context)) {
+        Event::Offered(offered) => part.take(offered),
+        Event::Undecodable(cause) => Err(Unusable::Undecodable(S::Procedure::RESPONSE, cause)),
+        Event::Failed { failure, retry_in, delivered } => {
+            part.status_mut().failed(&failure, retry_in, delivered);
+            Ok(())
+        }
+    };
+    if let Err(unusable) = taken {
+        part.discard(&unusable);
+    }
+    Poll::Ready(())
 }
 
 /// What all parts have: how far they are, and what goes wrong.
@@ -218,6 +248,12 @@ impl Status {
             self.change = Some(Change::Remove);
             self.is_news = true;
         }
+    }
+
+    /// When the newest SVID's validity ends, if that is still to come.
+    fn expires_at(&self) -> Option<Instant> {
+        let left = time_left(self.newest.as_ref()?.not_after);
+        (!left.is_zero()).then(|| Instant::now() + left)
     }
 
     fn report_expiry(&mut self) {

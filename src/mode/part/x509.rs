@@ -1,11 +1,11 @@
 //! The X.509-SVID with its bundles: follows the stream of updates.
 
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
 
-use super::{AWAITING, Part, Pursuit, SILENT_CALL, Status, Unusable};
+use super::{AWAITING, Part, Pursuit, SILENT_CALL, Source, Status, Unusable, follow};
 use crate::backoff::Backoff;
 use crate::identity::bundle::Authority;
 use crate::identity::context::X509Context;
@@ -19,8 +19,8 @@ use crate::store::layout::{File, Layout, Material, PemLayout};
 use crate::timestamp::rfc3339;
 use crate::wait::Waiter;
 use crate::workload_api::client::Client;
-use crate::workload_api::procedure::{FetchX509Svid, Procedure};
-use crate::workload_api::watch::{Event, Watch};
+use crate::workload_api::procedure::FetchX509Svid;
+use crate::workload_api::watch::Watch;
 
 /// How long a call may bring nothing new once the SVID is overdue.
 const OVERDUE_CALL: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
@@ -45,31 +45,6 @@ impl<'a> X509Part<'a> {
             overdue_backoff: OVERDUE_CALL,
             status: Status::new(String::new(), pursuit, options.on_revoked),
         }
-    }
-
-    /// Checks a response, and lays out the SVID to publish from it.
-    fn take(&mut self, offered: OfferedX509Context) -> Result<(), Unusable> {
-        let mut context =
-            X509Context::parse(offered).map_err(|error| Unusable::Rejected(error.to_string()))?;
-        let svid = self
-            .selection
-            .pick(std::mem::take(&mut context.svids))
-            .map_err(|error| Unusable::not_offered(error, &self.selection))?;
-        let now = SystemTime::now();
-        if svid.term().is_expired(now) {
-            return Err(Unusable::Expired(svid.term().clone()));
-        }
-        let files = self.lay_out(&svid, &context, now)?;
-        let term = svid.term().clone();
-        let is_new = self.status.newest.as_ref() != Some(&term);
-        if is_new {
-            self.overdue_backoff.reset();
-        }
-        if is_new || !term.is_overdue(now) {
-            self.status.recovered(&self.options.workload_api_socket);
-        }
-        self.status.offer(files, Some(term));
-        Ok(())
     }
 
     fn lay_out(
@@ -98,14 +73,6 @@ impl<'a> X509Part<'a> {
             crls: context.crls.iter().map(Vec::as_slice).collect(),
         };
         self.layout.files(&material).map_err(|error| Unusable::Rejected(error.to_string()))
-    }
-
-    /// A response has arrived that gives nothing to publish.
-    fn discard(&mut self, unusable: &Unusable) {
-        match (unusable, &self.status.newest) {
-            (Unusable::NotOffered(..), Some(_)) => self.status.revoked(&unusable.to_string(), AWAITING),
-            _ => self.status.complain(Level::Error, &unusable.to_string(), AWAITING),
-        }
     }
 
     /// When an open call has been silent for too long.
@@ -149,26 +116,52 @@ impl<'a> X509Part<'a> {
     }
 }
 
+impl<'a> Source<'a> for X509Part<'a> {
+    type Procedure = FetchX509Svid;
+
+    fn watch(&mut self) -> &mut Watch<'a, FetchX509Svid> {
+        &mut self.watch
+    }
+
+    fn take(&mut self, offered: OfferedX509Context) -> Result<(), Unusable> {
+        let mut context =
+            X509Context::parse(offered).map_err(|error| Unusable::Rejected(error.to_string()))?;
+        let svid = self
+            .selection
+            .pick(std::mem::take(&mut context.svids))
+            .map_err(|error| Unusable::not_offered(error, &self.selection))?;
+        let now = SystemTime::now();
+        if svid.term().is_expired(now) {
+            return Err(Unusable::Expired(svid.term().clone()));
+        }
+        let files = self.lay_out(&svid, &context, now)?;
+        let term = svid.term().clone();
+        let is_new = self.status.newest.as_ref() != Some(&term);
+        if is_new {
+            self.overdue_backoff.reset();
+        }
+        if is_new || !term.is_overdue(now) {
+            self.status.recovered(&self.options.workload_api_socket);
+        }
+        self.status.offer(files, Some(term));
+        Ok(())
+    }
+
+    fn discard(&mut self, unusable: &Unusable) {
+        match (unusable, &self.status.newest) {
+            (Unusable::NotOffered(..), Some(_)) => self.status.revoked(&unusable.to_string(), AWAITING),
+            _ => self.status.complain(Level::Error, &unusable.to_string(), AWAITING),
+        }
+    }
+}
+
 impl Part for X509Part<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let taken = match ready!(self.watch.poll(context)) {
-            Event::Offered(offered) => self.take(offered),
-            Event::Undecodable(cause) => Err(Unusable::Undecodable(FetchX509Svid::RESPONSE, cause)),
-            Event::Failed { failure, retry_in, delivered } => {
-                self.status.failed(&failure, retry_in, delivered);
-                Ok(())
-            }
-        };
-        if let Err(unusable) = taken {
-            self.discard(&unusable);
-        }
-        Poll::Ready(())
+        follow(self, context)
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        let expiry = self.status.newest.as_ref().map(|term| time_left(term.not_after));
-        let expiry = expiry.filter(|left| !left.is_zero()).map(|left| Instant::now() + left);
-        [self.watch.wake_at(), self.hang_up_at(), expiry].into_iter().flatten().min()
+        [self.watch.wake_at(), self.hang_up_at(), self.status.expires_at()].into_iter().flatten().min()
     }
 
     fn on_time(&mut self) {
