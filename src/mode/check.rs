@@ -55,19 +55,26 @@ pub fn run(options: &Options) -> Result<String, CheckError> {
 /// What there is to say of each part that the options ask for: X.509, the JWT-SVIDs, the JWT
 /// bundles. Dates are not looked at.
 pub fn findings(options: &Options, store: &Store) -> Vec<Result<Option<Term>, CheckError>> {
-    let set = match store.published() {
-        Ok(set) => Set { options, set },
-        Err(error) => {
-            let parts = usize::from(options.x509)
-                + options.jwt_svid.len()
-                + usize::from(options.jwt_bundle_file_name.is_some());
-            return vec![Err(error.into()); parts];
+    loop {
+        let set = match store.published() {
+            Ok(set) => Set { options, set },
+            Err(error) => {
+                let parts = usize::from(options.x509)
+                    + options.jwt_svid.len()
+                    + usize::from(options.jwt_bundle_file_name.is_some());
+                return vec![Err(error.into()); parts];
+            }
+        };
+        let x509 = options.x509.then(|| set.x509().map(Some));
+        let jwt_svids = options.jwt_svid.iter().map(|file| set.jwt_svid(file).map(Some));
+        let jwt_bundles =
+            options.jwt_bundle_file_name.as_ref().map(|name| set.jwt_bundles(name).map(|()| None));
+        let findings: Vec<_> = x509.into_iter().chain(jwt_svids).chain(jwt_bundles).collect();
+        // A set that is replaced while it is read loses its files.
+        if findings.iter().all(Result::is_ok) || set.set.is_current() {
+            return findings;
         }
-    };
-    let x509 = options.x509.then(|| set.x509().map(Some));
-    let jwt_svids = options.jwt_svid.iter().map(|file| set.jwt_svid(file).map(Some));
-    let jwt_bundles = options.jwt_bundle_file_name.as_ref().map(|name| set.jwt_bundles(name).map(|()| None));
-    x509.into_iter().chain(jwt_svids).chain(jwt_bundles).collect()
+    }
 }
 
 struct Set<'a> {

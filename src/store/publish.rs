@@ -186,6 +186,15 @@ impl PublishedSet<'_> {
         read_file(&self.fd, name).map_err(|cause| StoreError::new("read", &self.path.join(name), cause))
     }
 
+    /// Whether no other set has been published meanwhile. The files of an earlier set are removed.
+    pub fn is_current(&self) -> bool {
+        let identity = |stat: FileStat| (stat.st_dev, stat.st_ino);
+        match (fstat(&self.fd), stat(&self.path.join(DATA))) {
+            (Ok(own), Ok(current)) => identity(own) == identity(current),
+            _ => true,
+        }
+    }
+
     /// The names of all files.
     pub fn names(&self) -> Result<Vec<String>, StoreError> {
         entries(&self.fd).map_err(|cause| StoreError::new("list", self.path, cause))

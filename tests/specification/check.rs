@@ -1,9 +1,10 @@
 //! `check`: are the published files good? The exec probe of an image without a shell.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::pod::{EVERYTHING, Finished, Helper, ID, Pod, offer, serial};
+use crate::pod::{EVERYTHING, Finished, Helper, ID, Pod, SetWhenDropped, offer, serial};
 use crate::workload_api_server::authority::Recipe;
 use crate::workload_api_server::server::Reply;
 
@@ -159,6 +160,30 @@ fn check_reads_files_that_the_helper_did_not_write() {
     }
     let path = format!("--svid-path={}", plain.display());
     Helper::new().arguments(&["--mode=check", &path]).finish().succeeded();
+}
+
+#[test]
+fn check_never_fails_while_one_set_follows_another() {
+    let pod = Pod::new();
+    let svids: Vec<_> = (0..200).map(|_| pod.mint()).collect();
+    let agent = pod.agent(offer([svids[0].clone()]));
+    let refresh = pod.refresh(&["--log-level=info"]);
+    pod.wait_for(&svids[0]);
+    let path = format!("--svid-path={}", pod.volume().display());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let checks = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                Helper::new().arguments(&["--mode=check", &path]).finish().succeeded();
+            }
+        });
+        let _done = SetWhenDropped(&done);
+        for svid in svids.iter().take_while(|_| !checks.is_finished()) {
+            agent.reply(offer([svid.clone()]));
+            pod.wait_for(svid);
+        }
+    });
+    refresh.stop();
 }
 
 const JWT_ALONE: [&str; 2] = ["--x509=false", "--jwt-svid=token.jwt=one,two"];

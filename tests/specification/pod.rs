@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -253,6 +254,15 @@ pub fn mode_of(path: &Path) -> u32 {
     std::fs::metadata(path).expect("a file").permissions().mode() & 0o7777
 }
 
+/// Sets a flag at the end of its scope, so that threads which look at it end even when a test fails.
+pub struct SetWhenDropped<'a>(pub &'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Waits until something is so.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -428,6 +438,80 @@ impl Running {
 }
 
 impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process of an application, which writes down each signal that it gets. Killed when dropped.
+pub struct App {
+    child: Child,
+    signals: PathBuf,
+}
+
+/// Says that it is ready by its empty list of signals. It ends with whoever started it, so that a
+/// test that fails leaves nothing behind.
+const APP: &str = r#"
+    for signal in HUP USR1 USR2; do trap "echo $signal >>\"$0/signals-$$\"" $signal; done
+    : >"$0/signals-$$"
+    while kill -0 $PPID; do sleep 0.05; done
+"#;
+
+impl App {
+    /// A process of this name, which is the file name of what it runs.
+    pub fn start(pod: &Pod, name: &str) -> Self {
+        Self::start_as(pod, name, name)
+    }
+
+    /// A process that is told another name for itself than that of what it runs.
+    pub fn start_as(pod: &Pod, name: &str, told: &str) -> Self {
+        let program = pod.path().join(name);
+        match std::os::unix::fs::symlink("/bin/sh", &program) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => panic!("{error}"),
+            _ => {}
+        }
+        let mut command = Command::new(program);
+        command.arg0(told).args(["-c", APP]).arg(pod.path()).stdin(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("a shell");
+        let signals = pod.path().join(format!("signals-{}", child.id()));
+        wait_until("the application is ready", || signals.exists());
+        Self { child, signals }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().expect("a PID"))
+    }
+
+    fn signals(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.signals).expect("a list of signals");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until it has got so many signals, and asserts that they are these.
+    pub fn wait_for_signals(&self, signals: &[&str]) {
+        wait_until(&format!("the application has got {signals:?}"), || self.signals().len() >= signals.len());
+        assert_eq!(self.signals(), signals);
+    }
+
+    /// Asserts that it has got these signals and no other. One more tells that none is on its way.
+    pub fn has_got(&self, signals: &[&str]) {
+        kill(self.pid(), Signal::SIGUSR2).expect("a running application");
+        wait_until("the last signal has come", || self.signals().last().is_some_and(|last| last == "USR2"));
+        assert_eq!(self.signals(), [signals, &["USR2"]].concat());
+    }
+
+    /// Kills it, and lets it be a zombie.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a running application");
+        let stat = format!("/proc/{}/stat", self.pid());
+        wait_until("the application is dead", || {
+            std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "))
+        });
+    }
+}
+
+impl Drop for App {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -10,7 +10,9 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use pod_svid_helper::workload_api::proto::workload::X509SVID;
 
-use crate::pod::{EVERYTHING, NOBODY, PATIENCE, Pod, Published, Running, is_root, mode_of, names, offer};
+use crate::pod::{
+    EVERYTHING, NOBODY, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root, mode_of, names, offer,
+};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 #[test]
@@ -33,13 +35,6 @@ fn the_names_lead_through_data_to_one_hidden_directory() {
 /// Reads the set as one, again and again, while something else happens; fails on a key beside
 /// another key's certificate.
 fn while_reading(pod: &Pod, svids: &[X509SVID], meanwhile: impl FnOnce()) {
-    /// Lets the readers end even when the test fails.
-    struct Done<'a>(&'a AtomicBool);
-    impl Drop for Done<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let keys: HashMap<_, _> = svids.iter().map(|svid| (&svid.x509_svid, &svid.x509_svid_key)).collect();
     let done = AtomicBool::new(false);
     let read_all = || {
@@ -52,7 +47,7 @@ fn while_reading(pod: &Pod, svids: &[X509SVID], meanwhile: impl FnOnce()) {
         assert!(reads > 0);
     };
     std::thread::scope(|scope| {
-        let done = Done(&done);
+        let done = SetWhenDropped(&done);
         let readers = [scope.spawn(read_all), scope.spawn(read_all)];
         meanwhile();
         drop(done);
