@@ -29,9 +29,8 @@ pub fn run(options: &Options) -> Result<String, CheckError> {
     let store = Store::new(options.svid_path.clone());
     let terms = findings(options, &store).into_iter().collect::<Result<Vec<_>, _>>()?;
     let now = SystemTime::now();
-    let mut terms = terms.into_iter().flatten().enumerate();
     let mut said = None;
-    for (index, term) in terms.by_ref() {
+    for (index, term) in terms.into_iter().flatten().enumerate() {
         if term.is_expired(now) {
             return Err(CheckError::Expired(term));
         }

@@ -31,6 +31,9 @@ const DATA: &str = "..data";
 /// A link on its way to its name. No file of the set can have this name.
 const NEW_LINK: &str = "..link";
 
+/// What a reader tries, as an error says it; its hints are not a writer's.
+const READ: &str = "read";
+
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// A directory into which sets of files are published.
@@ -183,7 +186,7 @@ pub struct PublishedSet<'a> {
 impl PublishedSet<'_> {
     /// The bytes of one file, wiped from memory when dropped.
     pub fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        read_file(&self.fd, name).map_err(|cause| StoreError::new("read", &self.path.join(name), cause))
+        read_file(&self.fd, name).map_err(|cause| StoreError::new(READ, &self.path.join(name), cause))
     }
 
     /// Whether no other set has been published meanwhile. The files of an earlier set are removed.
@@ -555,7 +558,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The system refused a step.
-    #[error("cannot {action} {}: {}{}", .path.display(), .cause.desc(), hint(*.cause))]
+    #[error("cannot {action} {}: {}{}", .path.display(), .cause.desc(), hint(action, *.cause))]
     Failed {
         /// What was tried.
         action: &'static str,
@@ -573,8 +576,10 @@ impl StoreError {
 }
 
 /// What to look at, as an addition to the message.
-fn hint(cause: Errno) -> &'static str {
+fn hint(action: &str, cause: Errno) -> &'static str {
     match cause {
+        Errno::ENOENT if action == READ => " (is it published yet, under this name?)",
+        Errno::EACCES if action == READ => " (may this process's user read it?)",
         Errno::ENOENT => " (does its parent directory exist, and is the volume mounted here?)",
         Errno::EACCES | Errno::EPERM => {
             " (does this process's user own the directory, or its group have write permission? in a pod, set fsGroup)"

@@ -38,6 +38,22 @@ init_writes() {
 }
 check "init writes the right files, in a read-only container without capabilities and network" init_writes
 
+looks_at_the_files() {
+    podman run --rm "${restricted[@]}" -v "$work/init:/var/run/secret:ro" localhost/pod-svid-helper:latest \
+        --mode=check --svid-path=/var/run/secret >"$work/said"
+    cat "$work/said"
+    grep '^ok: spiffe://example.org/workload/nginx .* left) in /var/run/secret$' "$work/said"
+}
+check "check, as the exec probe of the image, says that the files are good" looks_at_the_files
+
+shows_what_is_offered() {
+    podman run --rm "${restricted[@]}" localhost/pod-svid-helper:latest --mode=inspect --output=json \
+        --workload-api-socket=/var/run/spire/spire-agent.sock >"$work/said"
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["svids"][0]["spiffe_id"])' <"$work/said" |
+        grep '^spiffe://example.org/workload/nginx$'
+}
+check "inspect shows what the agent offers to the container" shows_what_is_offered
+
 new_volume refresh
 refresh_as_process_one() {
     podman run -d --name e2e-refresh "${restricted[@]}" -v "$work/refresh:/var/run/secret" "${helper[@]}" --mode=refresh
