@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use log::Level;
 use zeroize::Zeroizing;
 
-use super::{AWAITING, Part, Pursuit, SILENT_CALL, Source, Status, Unusable, follow};
+use super::status::Unusable;
+use super::{AWAITING, Part, Pursuit, SILENT_CALL, Source, Status, follow};
 use crate::identity::jwt_bundle::JwtBundles;
 use crate::identity::offered::OfferedJwtBundles;
 use crate::identity::spiffe_id::TrustDomain;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use log::Level;
 use zeroize::Zeroizing;
 
-use super::{Part, Pursuit, Source, Status, Unusable, follow};
+use super::status::Unusable;
+use super::{Part, Pursuit, Source, Status, follow};
 use crate::backoff::Backoff;
 use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::offered::OfferedJwtSvid;
@@ -70,7 +71,7 @@ impl<'a> JwtSvidPart<'a> {
 
     /// When to call again.
     fn renew_at(&self) -> Option<Instant> {
-        let term = self.status.newest.as_ref().filter(|_| self.watch.is_idle())?;
+        let term = self.status.newest().filter(|_| self.watch.is_idle())?;
         Some((Instant::now() + time_left(term.half_life_at())).max(self.not_before))
     }
 }
@@ -144,7 +145,7 @@ impl Part for JwtSvidPart<'_> {
 
     fn describe(&self) -> String {
         let name = &self.file.name;
-        match &self.status.newest {
+        match self.status.newest() {
             Some(term) => {
                 let (id, audience) = (&term.id, self.file.audience.join(", "));
                 let end = rfc3339(term.not_after, 0);

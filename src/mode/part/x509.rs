@@ -5,7 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
 
-use super::{AWAITING, Part, Pursuit, SILENT_CALL, Source, Status, Unusable, follow};
+use super::status::Unusable;
+use super::{AWAITING, Part, Pursuit, SILENT_CALL, Source, Status, follow};
 use crate::backoff::Backoff;
 use crate::identity::bundle::Authority;
 use crate::identity::context::X509Context;
@@ -81,7 +82,7 @@ impl<'a> X509Part<'a> {
     /// silent past the SVID's end; only a new call tells.
     fn hang_up_at(&self) -> Option<Instant> {
         let (since, delivered) = self.watch.open_call()?;
-        Some(match self.status.newest.as_ref().map(|term| time_left(term.overdue_at())) {
+        Some(match self.status.newest().map(|term| time_left(term.overdue_at())) {
             None => since + SILENT_CALL,
             Some(Duration::ZERO) => since + self.overdue_backoff.current(),
             Some(left) if delivered => Instant::now() + left,
@@ -96,7 +97,7 @@ impl<'a> X509Part<'a> {
         if self.hang_up_at().is_none_or(|at| at > Instant::now()) {
             return;
         }
-        let message = match &self.status.newest {
+        let message = match self.status.newest() {
             Some(term) if term.is_overdue(SystemTime::now()) => {
                 // The first call that ends like this was made before, and waited for nothing.
                 let overdue_for = SystemTime::now().duration_since(term.overdue_at()).unwrap_or_default();
@@ -136,7 +137,7 @@ impl<'a> Source<'a> for X509Part<'a> {
         }
         let files = self.lay_out(&svid, &context, now)?;
         let term = svid.term().clone();
-        let is_new = self.status.newest.as_ref() != Some(&term);
+        let is_new = self.status.newest() != Some(&term);
         if is_new {
             self.overdue_backoff.reset();
         }
@@ -148,7 +149,7 @@ impl<'a> Source<'a> for X509Part<'a> {
     }
 
     fn discard(&mut self, unusable: &Unusable) {
-        match (unusable, &self.status.newest) {
+        match (unusable, self.status.newest()) {
             (Unusable::NotOffered(..), Some(_)) => self.status.revoked(&unusable.to_string(), AWAITING),
             _ => self.status.complain(Level::Error, &unusable.to_string(), AWAITING),
         }
@@ -174,7 +175,7 @@ impl Part for X509Part<'_> {
     }
 
     fn describe(&self) -> String {
-        match &self.status.newest {
+        match self.status.newest() {
             Some(Term { id, serial, not_after, .. }) => {
                 let (serial, end) = (serial.as_deref().unwrap_or_default(), rfc3339(*not_after, 0));
                 format!("{id} (serial {serial}, valid until {end})")
