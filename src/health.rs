@@ -95,7 +95,8 @@ impl Health {
             return;
         }
         // At the start, it is no cause for worry that nothing is there yet.
-        let level = if self.told.is_some() { Level::Warn } else { Level::Info };
+        let is_worrying = self.told.is_some() || faults[1].is_some();
+        let level = if is_worrying { Level::Warn } else { Level::Info };
         let told = self.told.replace(faults.clone()).unwrap_or_default();
         for ((service, fault), told) in SERVICES.iter().zip(&faults).zip(&told) {
             self.service.set_serving_status(service, status(fault.is_none()));

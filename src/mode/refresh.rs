@@ -8,6 +8,7 @@ use log::Level;
 use super::part::{Parts, Pursuit, Standing};
 use super::{NotWritten, Publisher, check, notifier};
 use crate::health::Health;
+use crate::identity::term::time_left;
 use crate::logging::{Repetition, retrying_in};
 use crate::notify::Notifier;
 use crate::options::Options;
@@ -65,7 +66,13 @@ impl<'a> Refresh<'a> {
     /// When the next thing is to be done even if the agent stays silent.
     fn wake_at(&self) -> Instant {
         let health = self.health.as_ref().and_then(Health::wake_at);
-        [self.parts.wake_at(), self.publisher.wake_at(), self.notifier.wake_at(), health]
+        // What init left expires too, and no part of ours thinks of it.
+        let ends = self.parts.all().filter_map(|part| match part.status().standing() {
+            Standing::Good(Some(term)) => Some(time_left(term.not_after)),
+            _ => None,
+        });
+        let end = ends.filter(|left| !left.is_zero()).min().map(|left| Instant::now() + left);
+        [end, self.parts.wake_at(), self.publisher.wake_at(), self.notifier.wake_at(), health]
             .into_iter()
             .flatten()
             .fold(Instant::now() + LONGEST_SLEEP, Instant::min)

@@ -1,13 +1,17 @@
 //! The command that is run after a publication.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use log::Level;
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::fcntl::{OFlag, open};
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -55,32 +59,51 @@ impl AppCommand {
     }
 
     fn run(&mut self, news: News<'_>) {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::null()).env("SVID_PATH", news.path);
-        for (variable, value) in [("SVID_SPIFFE_ID", news.spiffe_id), ("SVID_NOT_AFTER", news.not_after)] {
-            match value {
-                Some(value) => command.env(variable, value),
-                None => command.env_remove(variable),
-            };
-        }
-        // Dropping the child leaves it alone; its end is told by SIGCHLD.
-        match command.spawn().map(|child| i32::try_from(child.id())) {
-            Ok(Ok(pid)) => {
+        match self.spawn(news) {
+            Ok(pid) => {
                 log::info!("running {} (process {pid})", self.name());
-                self.running = Some(Pid::from_raw(pid));
+                self.running = Some(pid);
                 self.has_run = true;
             }
-            Ok(Err(_)) => log::error!("{} runs under a number that is none", self.name()),
             Err(cause) => {
-                let hint = match cause.kind() {
-                    std::io::ErrorKind::NotFound => {
-                        " (is it in this image, and in PATH? there is no shell here)"
-                    }
+                let hint = match cause {
+                    Errno::ENOENT => " (is it in this image, and in PATH? there is no shell here)",
                     _ => "",
                 };
-                log::error!("cannot run {}: {cause}{hint}", self.name());
+                log::error!("cannot run {}: {}{hint}", self.name(), cause.desc());
             }
         }
+    }
+
+    /// Not with the standard library: it would pass on that our own signals are blocked, SIGTERM
+    /// among them, and could be told otherwise by unsafe code alone.
+    fn spawn(&self, news: News<'_>) -> nix::Result<Pid> {
+        let own = [
+            ("SVID_PATH", Some(news.path.as_os_str())),
+            ("SVID_SPIFFE_ID", news.spiffe_id.map(OsStr::new)),
+            ("SVID_NOT_AFTER", news.not_after.map(OsStr::new)),
+        ];
+        let inherited = std::env::vars_os().filter(|(name, _)| own.iter().all(|(own, _)| name != own));
+        let own = own.iter().filter_map(|(name, value)| Some((OsString::from(name), value.as_ref()?.into())));
+        let environment = inherited.chain(own).map(|(mut variable, value)| {
+            variable.push("=");
+            variable.push(value);
+            c_string(&variable)
+        });
+        let environment = environment.collect::<nix::Result<Vec<_>>>()?;
+        let words = std::iter::once(&self.program).chain(&self.arguments).map(|word| c_string(word));
+        let words = words.collect::<nix::Result<Vec<_>>>()?;
+
+        let mut attributes = PosixSpawnAttr::init()?;
+        attributes
+            .set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF)?;
+        attributes.set_sigmask(&SigSet::empty())?;
+        // Rust programs ignore it.
+        attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
+        let mut files = PosixSpawnFileActions::init()?;
+        let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        files.add_dup2(null.as_raw_fd(), 0)?;
+        posix_spawnp(&words[0], &files, &attributes, &words, &environment)
     }
 
     fn ended(&mut self, status: WaitStatus) {
@@ -137,4 +160,9 @@ pub(super) fn reap(mut command: Option<&mut AppCommand>) {
             },
         }
     }
+}
+
+/// Fails for text with a zero byte in it.
+fn c_string(text: &OsStr) -> nix::Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL)
 }

@@ -2,13 +2,19 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 use thiserror::Error;
+
+/// More than PostgreSQL's.
+const LONGEST_PID_FILE: u64 = 64 * 1024;
 
 /// The kernel keeps no more of a process's name.
 const LONGEST_NAME: usize = 15;
@@ -49,8 +55,15 @@ impl Target {
 }
 
 fn read_pid(path: &Path) -> Result<Pid, TargetError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|cause| TargetError::PidFile { path: path.to_owned(), cause: cause.kind() })?;
+    let failed = |cause: io::Error| TargetError::PidFile { path: path.to_owned(), cause: cause.kind() };
+    // Whoever may write it must not be able to hold us up: a pipe would, for one.
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let file = file.map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(TargetError::NoFile { path: path.to_owned() });
+    }
+    let mut text = String::new();
+    file.take(LONGEST_PID_FILE).read_to_string(&mut text).map_err(failed)?;
     // PostgreSQL's has more lines, with other things.
     let number = text.lines().next().unwrap_or_default().trim();
     match number.parse() {
@@ -82,11 +95,23 @@ fn start_of_process(process: &Path, name: &str) -> Option<u64> {
     let (_, found) = before.split_once('(')?;
     let fields: Vec<&str> = after.split_whitespace().collect();
     let is_alive = !matches!(fields.first(), Some(&("Z" | "X")));
-    let has_name = found == name
-        || name.len() > LONGEST_NAME && name.as_bytes().starts_with(found.as_bytes())
-        || program_of(process).is_some_and(|program| program == name);
+    let has_name = is_name(name, found, program_of(process).as_deref());
     // starttime is the 22nd field; the 3rd is the first here.
     (is_alive && has_name).then(|| fields.get(19)?.parse().ok()).flatten()
+}
+
+/// Whether a process is called `name`, which the kernel calls `found`, and which was run as
+/// `program`.
+///
+/// The kernel keeps only the beginning of a longer name, which other names may share. What the
+/// process was told goes on where the kernel's ends, unless it is an interpreter's.
+fn is_name(name: &str, found: &str, program: Option<&str>) -> bool {
+    let is_cut = found.len() >= LONGEST_NAME;
+    match program {
+        Some(program) if program == name => true,
+        Some(program) if is_cut && program.starts_with(found) && !program.starts_with(name) => false,
+        _ => found == name || is_cut && name.starts_with(found),
+    }
 }
 
 /// The file name of what was run, as the process was told.
@@ -101,6 +126,8 @@ fn program_of(process: &Path) -> Option<String> {
 pub(super) enum TargetError {
     #[error("cannot read the PID file {}: {cause} (does the application write it there, and is it mounted here?)", .path.display())]
     PidFile { path: PathBuf, cause: io::ErrorKind },
+    #[error("the PID file {} is no plain file", .path.display())]
+    NoFile { path: PathBuf },
     #[error("the PID file {} holds {text:?}, which is no process's number", .path.display())]
     NotAPid { path: PathBuf, text: String },
     #[error("there is no process {name} to be seen (in a pod, set shareProcessNamespace: true)")]

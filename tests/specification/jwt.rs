@@ -7,20 +7,13 @@ use std::time::Duration;
 use grpcio::RpcStatusCode;
 use pod_svid_helper::workload_api::proto::workload::JWTSVID;
 
-use crate::pod::{ID, Pod, jwt_bundles, mode_of, names, offer, wait_until};
+use crate::pod::{ID, Pod, claims, jwt_bundles, mode_of, names, offer, wait_until};
 use crate::workload_api_server::authority::{Authority, jwt_response};
 use crate::workload_api_server::server::Reply;
 
 const LONG: Duration = Duration::from_secs(300);
 const JWT_ALONE: &str = "--x509=false";
 const TOKEN: &str = "--jwt-svid=token.jwt=one,two";
-
-/// The claims of a token in compact serialization.
-fn claims(token: &str) -> serde_json::Value {
-    use base64ct::{Base64UrlUnpadded, Encoding};
-    let payload = token.split('.').nth(1).expect("claims");
-    serde_json::from_slice(&Base64UrlUnpadded::decode_vec(payload).expect("base64url")).expect("JSON")
-}
 
 #[test]
 fn init_writes_a_token_for_the_audience_beside_the_pem_files() {

@@ -1,23 +1,18 @@
 //! Telling the application of new files: by a signal, by a command.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fmt::Display;
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
-use crate::pod::{App, Finished, Helper, ID, NOBODY, Pod, Published, Running, is_root, offer, wait_until};
+use crate::pod::{App, Finished, Helper, ID, NOBODY, Pod, Published, Running, is_root, offer};
 use crate::workload_api_server::authority::Recipe;
 use crate::workload_api_server::server::Reply;
-
-/// Writes the pod's PID file; gives the option that names it.
-fn pid_file(pod: &Pod, text: impl Display) -> String {
-    let path = pod.path().join("app.pid");
-    std::fs::write(&path, format!("{text}\n")).expect("a PID file");
-    format!("--pid-file={}", path.display())
-}
 
 /// A name for processes of this test alone: at most 15 letters, if `suffix` has at most 6.
 fn own_name(pod: &Pod, suffix: &str) -> String {
@@ -25,21 +20,12 @@ fn own_name(pod: &Pod, suffix: &str) -> String {
     format!("{directory}{suffix}")
 }
 
-/// A command that runs a script, for which `$0` is the pod's directory.
-fn script(pod: &Pod, text: &str) -> Vec<String> {
-    ["/bin/sh", "-c", text, pod.path().to_str().expect("UTF-8")].map(str::to_owned).to_vec()
-}
-
-fn with_command(helper: Helper, command: &[impl AsRef<OsStr>]) -> Helper {
-    command.iter().fold(helper.argument("--"), Helper::argument)
-}
-
 fn refresh(pod: &Pod, options: &[&str], command: &[impl AsRef<OsStr>]) -> Running {
-    with_command(pod.helper(&["--mode=refresh"]).arguments(options), command).start()
+    pod.helper(&["--mode=refresh"]).arguments(options).command(command).start()
 }
 
 fn init(pod: &Pod, options: &[&str], command: &[impl AsRef<OsStr>]) -> Finished {
-    with_command(pod.helper(&["--mode=init"]).arguments(options), command).finish()
+    pod.helper(&["--mode=init"]).arguments(options).command(command).finish()
 }
 
 /// A script that writes down its start and each SIGHUP, and ends when the helper does.
@@ -48,18 +34,6 @@ const LASTING: &str = r#"
     echo started >>"$0/runs"
     while kill -0 $PPID; do sleep 0.05; done
 "#;
-
-/// What scripts have written down.
-fn runs(pod: &Pod) -> String {
-    std::fs::read_to_string(pod.path().join("runs")).unwrap_or_default()
-}
-
-fn wait_for_runs(pod: &Pod, text: &str) {
-    wait_until(&format!("a script has written {text:?}"), || {
-        runs(pod).lines().count() >= text.lines().count()
-    });
-    assert_eq!(runs(pod), text);
-}
 
 /// The number in "(process 12)".
 fn process_in(line: &str) -> Pid {
@@ -78,7 +52,7 @@ fn the_process_of_the_pid_file_gets_a_sighup_after_each_publication() {
     let app = App::start(&pod, "app");
     let (first, second) = (pod.mint(), pod.mint());
     let agent = pod.agent(offer([first.clone()]));
-    let mut refresh = pod.refresh(&[&pid_file(&pod, app.pid())]);
+    let mut refresh = pod.refresh(&[&pod.pid_file(app.pid())]);
     let chain = || Published::as_one(&pod.volume()).expect("a set").chain();
     app.wait_for_signals(&["HUP"]);
     assert_eq!(chain(), first.x509_svid);
@@ -96,7 +70,7 @@ fn the_signal_is_chosen_by_name_or_number() {
         let pod = Pod::new();
         let app = App::start(&pod, "app");
         let _agent = pod.agent(offer([pod.mint()]));
-        let refresh = pod.refresh(&[&pid_file(&pod, app.pid()), &format!("--renew-signal={signal}")]);
+        let refresh = pod.refresh(&[&pod.pid_file(app.pid()), &format!("--renew-signal={signal}")]);
         app.wait_for_signals(&["USR1"]);
         refresh.stop();
     }
@@ -107,9 +81,9 @@ fn the_pid_file_is_read_anew_each_time() {
     let pod = Pod::new();
     let (before, after) = (App::start(&pod, "app"), App::start(&pod, "app"));
     let agent = pod.agent(offer([pod.mint()]));
-    let refresh = pod.refresh(&[&pid_file(&pod, before.pid())]);
+    let refresh = pod.refresh(&[&pod.pid_file(before.pid())]);
     before.wait_for_signals(&["HUP"]);
-    pid_file(&pod, after.pid());
+    pod.pid_file(after.pid());
     agent.reply(offer([pod.mint()]));
     after.wait_for_signals(&["HUP"]);
     before.has_got(&["HUP"]);
@@ -120,12 +94,12 @@ fn the_pid_file_is_read_anew_each_time() {
 fn a_pid_file_that_appears_a_moment_later_is_found() {
     let pod = Pod::new();
     let app = App::start(&pod, "app");
-    let option = pid_file(&pod, "");
+    let option = pod.pid_file("");
     std::fs::remove_file(pod.path().join("app.pid")).expect("a PID file");
     let _agent = pod.agent(offer([pod.mint()]));
     let mut refresh = pod.refresh(&[&option]);
     refresh.wait_for_log(&["app.pid", "trying again"]);
-    pid_file(&pod, app.pid());
+    pod.pid_file(app.pid());
     app.wait_for_signals(&["HUP"]);
     let log = refresh.stop();
     assert_eq!(position(&log, &["ERROR"]), None, "{log:?}");
@@ -138,7 +112,7 @@ fn the_number_may_be_followed_by_more_lines() {
     let _agent = pod.agent(offer([pod.mint()]));
     // As PostgreSQL writes its postmaster.pid.
     let text = format!("{}\n/var/lib/postgresql/data\n1764000000\n5432\n/tmp", app.pid());
-    let refresh = pod.refresh(&[&pid_file(&pod, text)]);
+    let refresh = pod.refresh(&[&pod.pid_file(text)]);
     app.wait_for_signals(&["HUP"]);
     refresh.stop();
 }
@@ -160,7 +134,7 @@ fn a_pid_file_that_stays_missing_is_an_error_and_refresh_goes_on() {
 fn a_pid_file_that_names_no_process_is_an_error_and_refresh_goes_on() {
     let pod = Pod::new();
     let agent = pod.agent(Reply::Silence);
-    let mut refresh = pod.refresh(&[&pid_file(&pod, "")]);
+    let mut refresh = pod.refresh(&[&pod.pid_file("")]);
     let no_number = "is no process's number";
     for (text, reason) in [
         ("", no_number),
@@ -172,7 +146,7 @@ fn a_pid_file_that_names_no_process_is_an_error_and_refresh_goes_on() {
         // More than the kernel's highest PID.
         ("2147483647", "No such process (the number is stale, or from another PID namespace"),
     ] {
-        pid_file(&pod, text);
+        pod.pid_file(text);
         let svid = pod.mint();
         agent.reply(offer([svid.clone()]));
         pod.wait_for(&svid);
@@ -185,8 +159,8 @@ fn a_pid_file_that_names_no_process_is_an_error_and_refresh_goes_on() {
 fn a_pid_file_with_the_helpers_own_number_is_an_error_and_refresh_goes_on() {
     let pod = Pod::new();
     let agent = pod.agent(Reply::Silence);
-    let mut refresh = pod.refresh(&[&pid_file(&pod, "")]);
-    pid_file(&pod, refresh.pid());
+    let mut refresh = pod.refresh(&[&pod.pid_file("")]);
+    pod.pid_file(refresh.pid());
     for _ in 0..2 {
         let svid = pod.mint();
         agent.reply(offer([svid.clone()]));
@@ -222,7 +196,7 @@ fn an_application_of_another_user_is_an_error_that_says_what_is_missing() {
     let app = App::start(&pod, "app");
     std::os::unix::fs::chown(pod.volume(), Some(NOBODY), Some(NOBODY)).expect("an owner");
     let _agent = pod.agent(offer([pod.mint()]));
-    let helper = pod.helper(&["--mode=refresh", &pid_file(&pod, app.pid())]);
+    let helper = pod.helper(&["--mode=refresh", &pod.pid_file(app.pid())]);
     let mut refresh = helper.run_by_nobody().start();
     refresh.wait_for_log(&["ERROR", "cannot send SIGHUP", "Operation not permitted", "capability KILL"]);
     refresh.stop();
@@ -339,14 +313,14 @@ fn the_same_response_again_tells_nobody() {
     let app = App::start(&pod, "app");
     let first = pod.mint();
     let agent = pod.agent(offer([first.clone()]));
-    let mut refresh = refresh(&pod, &[&pid_file(&pod, app.pid())], &script(&pod, LASTING));
+    let mut refresh = refresh(&pod, &[&pod.pid_file(app.pid())], &pod.script(LASTING));
     app.wait_for_signals(&["HUP"]);
-    wait_for_runs(&pod, "started\n");
+    pod.wait_for_runs("started\n");
     agent.reply(offer([first]));
     refresh.wait_for_log(&["nothing written"]);
     app.has_got(&["HUP"]);
     agent.reply(offer([pod.mint()]));
-    wait_for_runs(&pod, "started\nHUP\n");
+    pod.wait_for_runs("started\nHUP\n");
     refresh.stop();
 }
 
@@ -355,7 +329,7 @@ fn a_renewed_jwt_svid_is_told_of_too() {
     let pod = Pod::new();
     let app = App::start(&pod, "app");
     let _agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(2));
-    let mut refresh = pod.refresh(&[&pid_file(&pod, app.pid()), "--jwt-svid=token.jwt=one"]);
+    let mut refresh = pod.refresh(&[&pod.pid_file(app.pid()), "--jwt-svid=token.jwt=one"]);
     for _ in 0..2 {
         refresh.wait_for_log(&["published the JWT-SVID"]);
         let line = refresh.wait_for_log(&["sent SIGHUP"]);
@@ -371,8 +345,8 @@ fn a_command_is_told_of_the_directory_the_id_and_the_end_of_the_svid() {
     let svid = pod.authority.mint(&Recipe { not_after, ..Recipe::for_id(ID) });
     let _agent = pod.agent(offer([svid]));
     let text = r#"echo "$SVID_PATH $SVID_SPIFFE_ID $SVID_NOT_AFTER" >>"$0/runs""#;
-    let refresh = refresh(&pod, &[], &script(&pod, text));
-    wait_for_runs(&pod, &format!("{} {ID} 2100-01-01T00:00:00Z\n", pod.volume().display()));
+    let refresh = refresh(&pod, &[], &pod.script(text));
+    pod.wait_for_runs(&format!("{} {ID} 2100-01-01T00:00:00Z\n", pod.volume().display()));
     refresh.stop();
 }
 
@@ -383,9 +357,9 @@ fn a_command_is_told_of_no_svid_where_none_is_published() {
     let wanted = format!("--pod-spiffe-id={ID}");
     let keys_alone = ["--mode=refresh", "--x509=false", "--jwt-bundle-file-name=jwks.json", &wanted];
     let text = r#"echo "${SVID_SPIFFE_ID-none} ${SVID_NOT_AFTER-none}" >>"$0/runs""#;
-    let helper = with_command(pod.helper(&keys_alone), &script(&pod, text));
+    let helper = pod.helper(&keys_alone).command(&pod.script(text));
     let refresh = helper.variable("SVID_SPIFFE_ID", "stale").variable("SVID_NOT_AFTER", "stale").start();
-    wait_for_runs(&pod, "none none\n");
+    pod.wait_for_runs("none none\n");
     refresh.stop();
 }
 
@@ -394,9 +368,9 @@ fn a_command_has_the_helpers_own_environment_too() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
     let text = r#"echo "$GREETING" >>"$0/runs""#;
-    let helper = with_command(pod.helper(&["--mode=refresh"]), &script(&pod, text));
+    let helper = pod.helper(&["--mode=refresh"]).command(&pod.script(text));
     let refresh = helper.variable("GREETING", "good morning").start();
-    wait_for_runs(&pod, "good morning\n");
+    pod.wait_for_runs("good morning\n");
     refresh.stop();
 }
 
@@ -406,9 +380,9 @@ fn a_commands_arguments_reach_it_as_they_are() {
     let _agent = pod.agent(offer([pod.mint()]));
     let arguments = ["two words", "$HOME", "*", "", "\"quoted\"", "a;b", "--mode=init", "--"];
     let text = r#"for argument; do echo "[$argument]" >>"$0/runs"; done"#;
-    let command = [script(&pod, text), arguments.map(str::to_owned).to_vec()].concat();
+    let command = [pod.script(text), arguments.map(str::to_owned).to_vec()].concat();
     let refresh = refresh(&pod, &[], &command);
-    wait_for_runs(&pod, &arguments.map(|argument| format!("[{argument}]\n")).concat());
+    pod.wait_for_runs(&arguments.map(|argument| format!("[{argument}]\n")).concat());
     refresh.stop();
 }
 
@@ -418,9 +392,9 @@ fn a_command_is_found_in_the_path() {
     let _agent = pod.agent(offer([pod.mint()]));
     std::os::unix::fs::symlink("/bin/sh", pod.path().join("reload")).expect("a link");
     let command = ["reload", "-c", r#"echo run >>"$0/runs""#, pod.path().to_str().expect("UTF-8")];
-    let helper = with_command(pod.helper(&["--mode=refresh"]), &command);
+    let helper = pod.helper(&["--mode=refresh"]).command(&command);
     let refresh = helper.variable("PATH", pod.path()).start();
-    wait_for_runs(&pod, "run\n");
+    pod.wait_for_runs("run\n");
     refresh.stop();
 }
 
@@ -428,11 +402,11 @@ fn a_command_is_found_in_the_path() {
 fn a_command_that_has_ended_is_run_again_after_the_next_publication() {
     let pod = Pod::new();
     let agent = pod.agent(offer([pod.mint()]));
-    let mut refresh = refresh(&pod, &[], &script(&pod, r#"echo run >>"$0/runs""#));
+    let mut refresh = refresh(&pod, &[], &pod.script(r#"echo run >>"$0/runs""#));
     for times in 1..=3 {
         refresh.wait_for_log(&["INFO", "running /bin/sh"]);
         refresh.wait_for_log(&["INFO", "/bin/sh", "ended with code 0"]);
-        assert_eq!(runs(&pod), "run\n".repeat(times));
+        assert_eq!(pod.runs(), "run\n".repeat(times));
         agent.reply(offer([pod.mint()]));
     }
     refresh.stop();
@@ -442,12 +416,12 @@ fn a_command_that_has_ended_is_run_again_after_the_next_publication() {
 fn a_command_that_still_runs_gets_the_signal_instead_of_a_twin() {
     let pod = Pod::new();
     let agent = pod.agent(offer([pod.mint()]));
-    let mut refresh = refresh(&pod, &[], &script(&pod, LASTING));
+    let mut refresh = refresh(&pod, &[], &pod.script(LASTING));
     let process = process_in(&refresh.wait_for_log(&["running /bin/sh"]));
-    wait_for_runs(&pod, "started\n");
+    pod.wait_for_runs("started\n");
     for times in 1..=2 {
         agent.reply(offer([pod.mint()]));
-        wait_for_runs(&pod, &("started\n".to_owned() + &"HUP\n".repeat(times)));
+        pod.wait_for_runs(&("started\n".to_owned() + &"HUP\n".repeat(times)));
         assert_eq!(process_in(&refresh.wait_for_log(&["INFO", "sent SIGHUP", "still runs"])), process);
     }
     refresh.stop();
@@ -458,10 +432,10 @@ fn a_command_that_still_runs_gets_the_chosen_signal() {
     let pod = Pod::new();
     let agent = pod.agent(offer([pod.mint()]));
     let text = LASTING.replace("HUP", "USR1");
-    let refresh = refresh(&pod, &["--renew-signal=USR1"], &script(&pod, &text));
-    wait_for_runs(&pod, "started\n");
+    let refresh = refresh(&pod, &["--renew-signal=USR1"], &pod.script(&text));
+    pod.wait_for_runs("started\n");
     agent.reply(offer([pod.mint()]));
-    wait_for_runs(&pod, "started\nUSR1\n");
+    pod.wait_for_runs("started\nUSR1\n");
     refresh.stop();
 }
 
@@ -474,7 +448,7 @@ fn how_a_command_has_ended_is_logged_and_refresh_goes_on() {
     ] {
         let pod = Pod::new();
         let agent = pod.agent(offer([pod.mint()]));
-        let mut refresh = refresh(&pod, &[], &script(&pod, text));
+        let mut refresh = refresh(&pod, &[], &pod.script(text));
         for _ in 0..2 {
             let process = process_in(&refresh.wait_for_log(&["running /bin/sh"]));
             assert_eq!(process_in(&refresh.wait_for_log(&ends)), process);
@@ -500,7 +474,7 @@ fn a_command_that_has_ended_leaves_no_zombie() {
     let _agent = pod.agent(offer([pod.mint()]));
     // It ends when it is told to, for its being a child has to be seen first.
     let text = r#"until [ -e "$0/end" ]; do sleep 0.05; done"#;
-    let mut refresh = refresh(&pod, &[], &script(&pod, text));
+    let mut refresh = refresh(&pod, &[], &pod.script(text));
     let process = process_in(&refresh.wait_for_log(&["running"]));
     assert_eq!(children(refresh.pid()).trim(), process.to_string());
     std::fs::write(pod.path().join("end"), "").expect("a file");
@@ -517,7 +491,7 @@ fn what_a_command_leaves_to_process_one_leaves_no_zombie() {
     if !is_root() {
         namespace.push("--map-root-user");
     }
-    let helper = with_command(pod.helper(&["--mode=refresh"]), &script(&pod, "sleep 0.1 & exit 0"));
+    let helper = pod.helper(&["--mode=refresh"]).command(&pod.script("sleep 0.1 & exit 0"));
     let mut unshare = helper.through("unshare", &namespace).start();
     unshare.wait_for_log(&["/bin/sh", "ended with code 0"]);
     unshare.wait_for_log(&["left to this one has ended"]);
@@ -555,13 +529,13 @@ fn a_command_that_runs_is_told_to_end_when_the_helper_is() {
             echo started >>"$0/runs"
             while :; do sleep 0.05; done
         "#;
-        let mut refresh = refresh(&pod, &[], &script(&pod, text));
-        wait_for_runs(&pod, "started\n");
+        let mut refresh = refresh(&pod, &[], &pod.script(text));
+        pod.wait_for_runs("started\n");
         refresh.signal(signal);
         let log = refresh.finish(0);
         let told = position(&log, &["INFO", "sent SIGTERM to /bin/sh"]);
         assert!(told.is_some() && told < position(&log, &["stopped by"]), "{log:?}");
-        wait_for_runs(&pod, "started\nTERM\n");
+        pod.wait_for_runs("started\nTERM\n");
     }
 }
 
@@ -570,9 +544,9 @@ fn a_command_that_ignores_the_end_does_not_hold_up_the_helpers() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
     let text = format!("trap '' TERM\n{LASTING}");
-    let mut refresh = refresh(&pod, &[], &script(&pod, &text));
+    let mut refresh = refresh(&pod, &[], &pod.script(&text));
     let process = process_in(&refresh.wait_for_log(&["running"]));
-    wait_for_runs(&pod, "started\n");
+    pod.wait_for_runs("started\n");
     refresh.signal(Signal::SIGTERM);
     // It runs for as long as the helper does, so one of them has to end before the other.
     let log = refresh.finish(0);
@@ -592,10 +566,36 @@ fn a_command_has_no_signal_blocked() {
         u64::from_str_radix(line, 16).expect("hexadecimal")
     };
     let bit = |signal: Signal| 1u64 << (signal as i32 - 1);
-    assert_ne!(signals_of(refresh.pid(), "SigBlk:") & bit(Signal::SIGTERM), 0);
     assert_eq!(signals_of(process, "SigBlk:"), 0);
     // A program that writes to a pipe relies on it.
     assert_eq!(signals_of(process, "SigIgn:") & bit(Signal::SIGPIPE), 0);
+    refresh.stop();
+}
+
+/// The sockets that a process has open.
+fn sockets(process: Pid) -> BTreeSet<PathBuf> {
+    let links = std::fs::read_dir(format!("/proc/{process}/fd")).expect("its descriptors");
+    let links = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).collect()
+}
+
+/// The connection to the agent, above all, is the helper's alone.
+#[test]
+fn a_command_inherits_none_of_the_helpers_sockets() {
+    let pod = Pod::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let option = format!("--health-address={}", taken.local_addr().expect("an address"));
+    let mut refresh = refresh(&pod, &[&option], &["/bin/sleep", "60"]);
+    // What it has got from whoever ran the tests is not its own: it can neither listen nor connect.
+    refresh.wait_for_log(&["cannot serve health"]);
+    let inherited = sockets(refresh.pid());
+    drop(taken);
+    refresh.wait_for_log(&["serving health on"]);
+    let _agent = pod.agent(offer([pod.mint()]));
+    let process = process_in(&refresh.wait_for_log(&["running /bin/sleep"]));
+    let own = &sockets(refresh.pid()) - &inherited;
+    assert!(own.len() >= 2, "{own:?}");
+    assert_eq!(&own & &sockets(process), BTreeSet::new());
     refresh.stop();
 }
 
@@ -606,15 +606,15 @@ fn a_command_is_run_at_the_start_when_the_set_stands_already_and_nobody_is_signa
     let svid = pod.mint();
     let agent = pod.agent(offer([svid.clone()]));
     pod.init(&[]).succeeded();
-    let mut refresh = refresh(&pod, &[&pid_file(&pod, app.pid())], &script(&pod, LASTING));
+    let mut refresh = refresh(&pod, &[&pod.pid_file(app.pid())], &pod.script(LASTING));
     refresh.wait_for_log(&["nothing written"]);
-    wait_for_runs(&pod, "started\n");
+    pod.wait_for_runs("started\n");
     app.has_got(&[]);
     // It has been run by now, and is not signalled for what it has.
     agent.reply(offer([svid]));
     refresh.wait_for_log(&["nothing written"]);
     agent.reply(offer([pod.mint()]));
-    wait_for_runs(&pod, "started\nHUP\n");
+    pod.wait_for_runs("started\nHUP\n");
     refresh.stop();
 }
 
@@ -624,11 +624,11 @@ fn a_process_of_each_kind_and_a_command_are_all_told() {
     let name = own_name(&pod, "-app");
     let (by_file, by_name) = (App::start(&pod, "app"), App::start(&pod, &name));
     let _agent = pod.agent(offer([pod.mint()]));
-    let targets = [&pid_file(&pod, by_file.pid()), &*format!("--signal-process={name}")];
-    let refresh = refresh(&pod, &targets, &script(&pod, LASTING));
+    let targets = [&pod.pid_file(by_file.pid()), &*format!("--signal-process={name}")];
+    let refresh = refresh(&pod, &targets, &pod.script(LASTING));
     by_file.wait_for_signals(&["HUP"]);
     by_name.wait_for_signals(&["HUP"]);
-    wait_for_runs(&pod, "started\n");
+    pod.wait_for_runs("started\n");
     refresh.stop();
 }
 
@@ -637,13 +637,13 @@ fn a_process_that_cannot_be_told_does_not_hold_up_the_others() {
     let pod = Pod::new();
     let app = App::start(&pod, &own_name(&pod, "-app"));
     let agent = pod.agent(offer([pod.mint()]));
-    let targets = [&pid_file(&pod, "garbage"), &*format!("--signal-process={}", own_name(&pod, "-app"))];
-    let refresh = refresh(&pod, &targets, &script(&pod, LASTING));
+    let targets = [&pod.pid_file("garbage"), &*format!("--signal-process={}", own_name(&pod, "-app"))];
+    let refresh = refresh(&pod, &targets, &pod.script(LASTING));
     app.wait_for_signals(&["HUP"]);
-    wait_for_runs(&pod, "started\n");
+    pod.wait_for_runs("started\n");
     agent.reply(offer([pod.mint()]));
     app.wait_for_signals(&["HUP", "HUP"]);
-    wait_for_runs(&pod, "started\nHUP\n");
+    pod.wait_for_runs("started\nHUP\n");
     refresh.stop();
 }
 
@@ -653,7 +653,7 @@ fn variables_name_whom_to_tell_and_how() {
     let name = own_name(&pod, "-app");
     let (by_file, by_name) = (App::start(&pod, "app"), App::start(&pod, &name));
     let _agent = pod.agent(offer([pod.mint()]));
-    pid_file(&pod, by_file.pid());
+    pod.pid_file(by_file.pid());
     let helper = pod
         .helper(&[])
         .variable("HELPER_MODE", "refresh")
@@ -672,10 +672,10 @@ fn init_signals_nobody_and_runs_nothing() {
     let app = App::start(&pod, "app");
     let svid = pod.mint();
     let _agent = pod.agent(offer([svid.clone()]));
-    let finished = init(&pod, &[&pid_file(&pod, app.pid())], &script(&pod, LASTING)).succeeded();
+    let finished = init(&pod, &[&pod.pid_file(app.pid())], &pod.script(LASTING)).succeeded();
     pod.wait_for(&svid);
     assert!(!finished.log.contains("running"), "{}", finished.log);
-    assert_eq!(runs(&pod), "");
+    assert_eq!(pod.runs(), "");
     app.has_got(&[]);
 }
 
@@ -684,7 +684,7 @@ fn init_signals_the_process_of_the_pid_file_when_told_to_notify() {
     let pod = Pod::new();
     let app = App::start(&pod, "app");
     let _agent = pod.agent(offer([pod.mint()]));
-    pod.init(&["--init-notify", &pid_file(&pod, app.pid())]).succeeded();
+    pod.init(&["--init-notify", &pod.pid_file(app.pid())]).succeeded();
     app.wait_for_signals(&["HUP"]);
 }
 
@@ -693,7 +693,7 @@ fn init_tries_to_signal_a_process_for_a_while_and_then_succeeds_all_the_same() {
     let pod = Pod::new();
     let svid = pod.mint();
     let _agent = pod.agent(offer([svid.clone()]));
-    let log = pod.init(&["--init-notify", &pid_file(&pod, "garbage")]).succeeded().log;
+    let log = pod.init(&["--init-notify", &pod.pid_file("garbage")]).succeeded().log;
     pod.wait_for(&svid);
     assert!(log.contains("trying again") && log.contains("ERROR the application does not know"), "{log}");
 }
@@ -706,11 +706,11 @@ fn init_runs_the_command_and_waits_for_its_end_when_told_to_notify() {
         let pod = Pod::new();
         let _agent = pod.agent(offer([pod.mint()]));
         let text = r#"until [ -e "$0/end" ]; do sleep 0.05; done; echo "$SVID_PATH" >>"$0/runs""#;
-        let mut init = with_command(helper(&pod), &script(&pod, text)).start();
+        let mut init = helper(&pod).command(&pod.script(text)).start();
         init.wait_for_log(&["running /bin/sh"]);
         std::fs::write(pod.path().join("end"), "").expect("a file");
         let log = init.finish(0);
-        assert_eq!(runs(&pod), format!("{}\n", pod.volume().display()));
+        assert_eq!(pod.runs(), format!("{}\n", pod.volume().display()));
         assert!(position(&log, &["INFO", "/bin/sh", "ended with code 0"]).is_some(), "{log:?}");
     }
 }
@@ -734,7 +734,7 @@ fn init_ends_a_command_that_outlasts_the_timeout_and_succeeds() {
     let svid = pod.mint();
     let _agent = pod.agent(offer([svid.clone()]));
     let options = ["--init-notify", "--init-timeout=5s"];
-    let log = init(&pod, &options, &script(&pod, LASTING)).succeeded().log;
+    let log = init(&pod, &options, &pod.script(LASTING)).succeeded().log;
     pod.wait_for(&svid);
     assert!(log.contains("ERROR the application could not be told within --init-timeout"), "{log}");
     assert!(log.contains("sent SIGTERM to /bin/sh"), "{log}");
@@ -746,8 +746,8 @@ fn a_signal_ends_init_while_it_waits_for_the_command() {
     let svid = pod.mint();
     let _agent = pod.agent(offer([svid.clone()]));
     let helper = pod.helper(&["--init-notify", "--init-timeout=1h"]);
-    let mut init = with_command(helper, &script(&pod, LASTING)).start();
-    wait_for_runs(&pod, "started\n");
+    let mut init = helper.command(&pod.script(LASTING)).start();
+    pod.wait_for_runs("started\n");
     init.signal(Signal::SIGTERM);
     let log = init.finish(0);
     assert!(position(&log, &["sent SIGTERM to /bin/sh"]).is_some(), "{log:?}");

@@ -145,6 +145,30 @@ impl Pod {
         self.helper(&["--mode=refresh"]).arguments(arguments).start()
     }
 
+    /// Writes the pod's PID file; gives the option that names it.
+    pub fn pid_file(&self, text: impl std::fmt::Display) -> String {
+        let path = self.path().join("app.pid");
+        std::fs::write(&path, format!("{text}\n")).expect("a PID file");
+        format!("--pid-file={}", path.display())
+    }
+
+    /// A command that runs a script, for which `$0` is the pod's directory.
+    pub fn script(&self, text: &str) -> Vec<String> {
+        ["/bin/sh", "-c", text, self.path().to_str().expect("UTF-8")].map(str::to_owned).to_vec()
+    }
+
+    /// What scripts have written into the file `runs` of the pod's directory.
+    pub fn runs(&self) -> String {
+        std::fs::read_to_string(self.path().join("runs")).unwrap_or_default()
+    }
+
+    /// Waits until scripts have written so many lines, and asserts that they are these.
+    pub fn wait_for_runs(&self, text: &str) {
+        let lines = text.lines().count();
+        wait_until(&format!("a script has written {text:?}"), || self.runs().lines().count() >= lines);
+        assert_eq!(self.runs(), text);
+    }
+
     /// Waits until each of the three names gives the SVID's file.
     pub fn wait_for(&self, svid: &X509SVID) {
         wait_until(&format!("{} is published", serial(svid)), || {
@@ -241,6 +265,13 @@ pub fn ders(pem: &str, label: &str) -> Vec<u8> {
     all
 }
 
+/// The claims of a token in compact serialization.
+pub fn claims(token: &str) -> serde_json::Value {
+    use base64ct::{Base64UrlUnpadded, Encoding};
+    let payload = token.split('.').nth(1).expect("claims");
+    serde_json::from_slice(&Base64UrlUnpadded::decode_vec(payload).expect("base64url")).expect("JSON")
+}
+
 /// Names in a directory, sorted.
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).expect("a directory");
@@ -293,6 +324,11 @@ impl Helper {
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.command.args(arguments);
         self
+    }
+
+    /// What follows `--`.
+    pub fn command(self, command: &[impl AsRef<std::ffi::OsStr>]) -> Self {
+        command.iter().fold(self.argument("--"), Self::argument)
     }
 
     pub fn variable(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
