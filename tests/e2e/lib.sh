@@ -7,6 +7,7 @@ install_tools() {
     command -v catatonit >/dev/null || missing+=(catatonit)
     command -v nginx >/dev/null || missing+=(nginx-light)
     command -v openssl >/dev/null || missing+=(openssl)
+    ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing+=(postgresql)
     if [ ${#missing[@]} -gt 0 ]; then
         echo "installing ${missing[*]} with apt-get"
         apt-get update -qq
