@@ -230,15 +230,24 @@ fn a_process_that_is_dead_is_not_the_oldest() {
     refresh.stop();
 }
 
+/// Runs refresh with this name, and asserts that the first of these processes gets the signal, and
+/// no other does.
+fn signals_the_first(pod: &Pod, name: &str, apps: &[App]) {
+    let _agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = pod.refresh(&[&format!("--signal-process={name}")]);
+    let line = refresh.wait_for_log(&["sent SIGHUP"]);
+    let (found, others) = apps.split_first().expect("a process");
+    assert_eq!(process_in(&line), found.pid());
+    found.wait_for_signals(&["HUP"]);
+    others.iter().for_each(|other| other.has_got(&[]));
+    refresh.stop();
+}
+
 #[test]
 fn a_process_is_found_by_what_it_was_told_of_its_name_too() {
     let pod = Pod::new();
     let name = own_name(&pod, "-app");
-    let app = App::start_as(&pod, "sh", &format!("/usr/sbin/{name}"));
-    let _agent = pod.agent(offer([pod.mint()]));
-    let refresh = pod.refresh(&[&format!("--signal-process={name}")]);
-    app.wait_for_signals(&["HUP"]);
-    refresh.stop();
+    signals_the_first(&pod, &name, &[App::start_as(&pod, "sh", &format!("/usr/sbin/{name}"))]);
 }
 
 /// The kernel keeps 15 letters.
@@ -246,12 +255,7 @@ fn a_process_is_found_by_what_it_was_told_of_its_name_too() {
 fn a_name_of_more_than_fifteen_letters_is_found() {
     let pod = Pod::new();
     let name = own_name(&pod, "-long-application");
-    let (older, younger) = (App::start(&pod, &name), App::start(&pod, &name));
-    let _agent = pod.agent(offer([pod.mint()]));
-    let refresh = pod.refresh(&[&format!("--signal-process={name}")]);
-    older.wait_for_signals(&["HUP"]);
-    younger.has_got(&[]);
-    refresh.stop();
+    signals_the_first(&pod, &name, &[App::start(&pod, &name), App::start(&pod, &name)]);
 }
 
 /// So it is with scripts: the process is told that it is its interpreter.
@@ -259,39 +263,17 @@ fn a_name_of_more_than_fifteen_letters_is_found() {
 fn a_name_of_more_than_fifteen_letters_is_found_where_the_kernel_alone_knows_it() {
     let pod = Pod::new();
     let name = own_name(&pod, "-long-application");
-    let app = App::start_as(&pod, &name, "sh");
-    let _agent = pod.agent(offer([pod.mint()]));
-    let refresh = pod.refresh(&[&format!("--signal-process={name}")]);
-    app.wait_for_signals(&["HUP"]);
-    refresh.stop();
+    signals_the_first(&pod, &name, &[App::start_as(&pod, &name, "sh")]);
 }
 
 #[test]
-fn a_process_whose_name_is_the_beginning_of_the_wanted_one_is_left_alone() {
-    let pod = Pod::new();
-    let name = own_name(&pod, "-long-application");
-    let (other, app) = (App::start(&pod, &own_name(&pod, "-long")), App::start(&pod, &name));
-    let _agent = pod.agent(offer([pod.mint()]));
-    let mut refresh = pod.refresh(&[&format!("--signal-process={name}")]);
-    let line = refresh.wait_for_log(&["sent SIGHUP"]);
-    assert_eq!(process_in(&line), app.pid());
-    app.wait_for_signals(&["HUP"]);
-    other.has_got(&[]);
-    refresh.stop();
-}
-
-#[test]
-fn a_process_whose_name_differs_behind_the_fifteenth_letter_is_left_alone() {
-    let pod = Pod::new();
-    let name = own_name(&pod, "-long-application");
-    let (other, app) = (App::start(&pod, &own_name(&pod, "-long-apprentice")), App::start(&pod, &name));
-    let _agent = pod.agent(offer([pod.mint()]));
-    let mut refresh = pod.refresh(&[&format!("--signal-process={name}")]);
-    let line = refresh.wait_for_log(&["sent SIGHUP"]);
-    assert_eq!(process_in(&line), app.pid());
-    app.wait_for_signals(&["HUP"]);
-    other.has_got(&[]);
-    refresh.stop();
+fn an_older_process_whose_name_only_begins_like_the_wanted_one_is_left_alone() {
+    for other in ["-long", "-long-apprentice"] {
+        let pod = Pod::new();
+        let name = own_name(&pod, "-long-application");
+        let older = App::start(&pod, &own_name(&pod, other));
+        signals_the_first(&pod, &name, &[App::start(&pod, &name), older]);
+    }
 }
 
 #[test]
