@@ -47,7 +47,8 @@ fn publish(
         let wake_at =
             [parts.wake_at(), publisher.wake_at()].into_iter().flatten().fold(deadline, Instant::min);
         if let Err(Interrupt::Stop(signal)) = waiter.for_ready(wake_at, |context| parts.poll(context)) {
-            return Err(InitError::Stopped(signal));
+            let what = if published.is_none() { "an SVID" } else { "everything" };
+            return Err(InitError::Stopped { signal, what });
         }
         parts.on_time();
         let is_late = Instant::now() >= deadline;
@@ -131,10 +132,10 @@ impl std::fmt::Display for Missing {
 pub enum InitError {
     #[error("no SVID{0}")]
     NoSvid(Missing),
-    #[error("not everything came, and only the rest is published{0}")]
+    #[error("not everything came{0} (the rest is published)")]
     Incomplete(Missing),
     #[error("the SVID was fetched, but not published: {0}")]
     Publish(StoreError),
-    #[error("stopped by {0} before an SVID was published")]
-    Stopped(StopSignal),
+    #[error("stopped by {signal} before {what} was published")]
+    Stopped { signal: StopSignal, what: &'static str },
 }

@@ -20,9 +20,9 @@ pub(super) fn check(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result
     if mode == Mode::Inspect {
         return Ok(());
     }
-    check_content(options, is_flag)?;
+    check_content(options, &is_flag)?;
     check_names(options)?;
-    check_targets(options)
+    check_targets(options, is_flag)
 }
 
 fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<(), BadCombination> {
@@ -113,12 +113,14 @@ fn check_names(options: &Options) -> Result<(), BadCombination> {
     Ok(())
 }
 
-fn check_targets(options: &Options) -> Result<(), BadCombination> {
+fn check_targets(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<(), BadCombination> {
     let target =
         options.pid_file.is_some() || options.signal_process.is_some() || !options.command.is_empty();
     let in_vain =
         [(&row::renew_signal, options.renew_signal.is_some()), (&row::init_notify, options.init_notify)];
-    match in_vain.into_iter().find(|(_, is_set)| *is_set && !target) {
+    // A variable that init or a probe finds may be meant for refresh, which has the target.
+    let counts = |row: &Row| is_flag(row) || options.mode == Mode::Refresh;
+    match in_vain.into_iter().find(|(row, is_set)| *is_set && !target && counts(row)) {
         Some((row, _)) => Err(BadCombination::NoTarget { option: format!("--{}", row.name()) }),
         None => Ok(()),
     }

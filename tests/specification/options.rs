@@ -205,10 +205,14 @@ fn help_fits_two_screens() {
 fn a_variable_that_has_no_meaning_in_a_mode_is_passed_over() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
-    pod.helper(&[]).variable("HELPER_MIN_TTL", "1h").variable("HELPER_OUTPUT", "json").finish().succeeded();
+    let helper = pod.helper(&[]).variable("HELPER_MIN_TTL", "1h").variable("HELPER_OUTPUT", "json");
+    helper.variable("HELPER_RENEW_SIGNAL", "USR1").finish().succeeded();
     let path = format!("--svid-path={}", pod.volume().display());
     let check = Helper::new().arguments(&["--mode=check", &path]);
-    check.variable("HELPER_WORKLOAD_API_SOCKET", "/nowhere").finish().succeeded();
+    let check = check.variable("HELPER_WORKLOAD_API_SOCKET", "/nowhere");
+    check.variable("HELPER_RENEW_SIGNAL", "USR1").finish().succeeded();
+    let refresh = Helper::new().argument("--mode=refresh").variable("HELPER_RENEW_SIGNAL", "USR1");
+    refresh.finish().refused_with(&["--renew-signal has no meaning without a target"]);
 }
 
 #[test]
