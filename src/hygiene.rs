@@ -1,7 +1,7 @@
 //! Keeps private keys where they belong.
 //!
-//! Our own buffers are wiped when they are dropped. What gRPC C-core and the kernel's socket hold of
-//! a message for a moment is beyond our reach.
+//! Our own buffers are wiped when they are dropped. gRPC C-core's buffers, in which
+//! messages arrive, are not: what is in them stays until the memory is used again.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 

@@ -18,6 +18,11 @@ pub struct Term {
 }
 
 impl Term {
+    /// Which form of SVID it is of, for people.
+    pub fn kind(&self) -> &'static str {
+        if self.serial.is_some() { "X.509-SVID" } else { "JWT-SVID" }
+    }
+
     /// Whether its validity is over.
     pub fn is_expired(&self, now: SystemTime) -> bool {
         now > self.not_after

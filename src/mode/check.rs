@@ -267,11 +267,11 @@ pub enum CheckError {
     Bad { name: String, flaw: String },
     #[error("{} and {} hold different certificates", .names[0], .names[1])]
     Different { names: [String; 2] },
-    #[error("the SVID of {} expired at {}", .0.id, rfc3339(.0.not_after, 0))]
+    #[error("the {} of {} expired at {}", .0.kind(), .0.id, rfc3339(.0.not_after, 0))]
     Expired(Term),
     #[error(
-        "the SVID of {} is valid until {}: {} left, and --min-ttl asks for more than {}",
-        .term.id, rfc3339(.term.not_after, 0), in_words(time_left(.term.not_after)), in_words(*.least)
+        "the {} of {} is valid until {}: {} left, and --min-ttl asks for more than {}",
+        .term.kind(), .term.id, rfc3339(.term.not_after, 0), in_words(time_left(.term.not_after)), in_words(*.least)
     )]
     TooShort { term: Term, least: Duration },
 }

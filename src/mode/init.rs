@@ -23,7 +23,8 @@ pub fn run(options: &Options, waiter: &Waiter) -> Result<(), InitError> {
     if let Some(publication) = published.filter(|_| options.init_notify) {
         let mut notifier = notifier(options);
         publisher.tell(&mut notifier, &parts, publication);
-        see_through(&mut notifier, waiter, deadline);
+        // It has a time of its own: waiting for what does not come may have used up the other.
+        see_through(&mut notifier, waiter, Instant::now() + options.init_timeout.0);
     }
     match (Missing::of(&parts, options.init_timeout.0), published) {
         (None, _) => Ok(()),
@@ -80,7 +81,9 @@ fn see_through(notifier: &mut Notifier, waiter: &Waiter, deadline: Instant) {
             Interrupt::ChildEnded => notifier.reap(),
             Interrupt::Deadline if Instant::now() < deadline => notifier.on_time(),
             Interrupt::Deadline => {
-                log::error!("the application could not be told within --init-timeout");
+                log::error!(
+                    "--init-timeout is over: the application is not told yet, or the command still runs and is ended now"
+                );
                 break;
             }
             Interrupt::Stop(signal) => {

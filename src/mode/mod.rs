@@ -17,6 +17,8 @@ use part::Parts;
 
 /// Between attempts to write.
 const WRITE: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
+/// The same, while another helper is at it: a matter of moments.
+const BUSY: Duration = Duration::from_millis(100);
 /// How long the first publication waits for parts that have not been heard of, so that one set
 /// comes out of them, and the application is told once.
 const GATHERING: Duration = Duration::from_millis(500);
@@ -78,7 +80,10 @@ impl Publisher {
         self.write_at.take_if(|at| *at <= Instant::now())?;
         self.gathers = false;
         Some(self.publish(parts).map_err(|error| {
-            let retry_in = self.backoff.advance();
+            let retry_in = match error {
+                StoreError::Busy { .. } => BUSY,
+                _ => self.backoff.advance(),
+            };
             self.write_at = Some(Instant::now() + retry_in);
             NotWritten { error, retry_in }
         }))
@@ -87,7 +92,11 @@ impl Publisher {
     fn publish(&self, parts: &mut Parts<'_>) -> Result<Publication, StoreError> {
         let publication = {
             let (files, keeps) = parts.changes();
-            self.store.publish(&files, keeps)?
+            match self.store.publish(&files, keeps)? {
+                // What remains is as it was.
+                Publication::Replaced if !parts.have_files() => Publication::Removed,
+                publication => publication,
+            }
         };
         parts.written(publication, self.store.path());
         Ok(publication)
@@ -95,9 +104,12 @@ impl Publisher {
 
     /// Tells the application of a publication.
     fn tell(&self, notifier: &mut Notifier, parts: &Parts<'_>, publication: Publication) {
-        let end = parts.newest().map(|term| rfc3339(term.not_after, 0));
-        let spiffe_id = parts.newest().map(|term| term.id.as_str());
-        let news = News { path: self.store.path(), spiffe_id, not_after: end.as_deref() };
+        let term = parts.newest();
+        let news: News = vec![
+            ("SVID_PATH", Some(self.store.path().into())),
+            ("SVID_SPIFFE_ID", term.map(|term| term.id.as_str().into())),
+            ("SVID_NOT_AFTER", term.map(|term| rfc3339(term.not_after, 0).into())),
+        ];
         match publication {
             Publication::Replaced => notifier.published(news),
             Publication::Unchanged => notifier.stands(news),

@@ -100,12 +100,12 @@ impl<'a> Refresh<'a> {
         let now = SystemTime::now();
         let expired = self.parts.all().find_map(|part| match part.status().standing() {
             Standing::Good(Some(term)) if term.is_expired(now) => {
-                Some(format!("the SVID of {} expired at {}", term.id, rfc3339(term.not_after, 0)))
+                Some(format!("the {} of {} expired at {}", term.kind(), term.id, rfc3339(term.not_after, 0)))
             }
             _ => None,
         });
         let missing = self.parts.all().find(|part| *part.status().standing() == Standing::Nothing);
-        let missing = missing.map(|part| format!("{} is not published", part.describe()));
+        let missing = missing.map(|part| format!("{} is not published", part.status().name()));
         health.update([missing.or(expired.clone()), expired]);
         health.on_time();
     }

@@ -26,13 +26,25 @@ pub(super) struct AppCommand {
     arguments: Vec<OsString>,
     running: Option<Pid>,
     has_run: bool,
+    /// The last signal that told it of new files.
+    told_by: Option<Signal>,
+    /// That signal has ended it: nobody has looked at the files.
+    is_untold: bool,
     is_stopping: bool,
 }
 
 impl AppCommand {
     pub(super) fn new(program: &OsStr, arguments: &[OsString]) -> Self {
         let (program, arguments) = (program.to_owned(), arguments.to_vec());
-        Self { program, arguments, running: None, has_run: false, is_stopping: false }
+        Self {
+            program,
+            arguments,
+            running: None,
+            has_run: false,
+            told_by: None,
+            is_untold: false,
+            is_stopping: false,
+        }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -45,25 +57,30 @@ impl AppCommand {
     }
 
     /// Starts it; a process that still runs from last time gets the signal instead of a twin.
-    pub(super) fn run_or_signal(&mut self, signal: Signal, news: News<'_>) {
+    pub(super) fn run_or_signal(&mut self, signal: Signal, news: &News) {
         // It may have ended just now, with nobody told yet.
         reap(Some(self));
         let name = self.name();
         match self.running {
             Some(pid) => match kill(pid, signal) {
-                Ok(()) => log::info!("sent {signal} to {name} (process {pid}), which still runs"),
+                Ok(()) => {
+                    self.told_by = Some(signal);
+                    log::info!("sent {signal} to {name} (process {pid}), which still runs");
+                }
                 Err(cause) => log::error!("cannot send {signal} to {name} (process {pid}): {}", cause.desc()),
             },
             None => self.run(news),
         }
     }
 
-    fn run(&mut self, news: News<'_>) {
+    fn run(&mut self, news: &News) {
         match self.spawn(news) {
             Ok(pid) => {
                 log::info!("running {} (process {pid})", self.name());
                 self.running = Some(pid);
                 self.has_run = true;
+                self.told_by = None;
+                self.is_untold = false;
             }
             Err(cause) => {
                 let hint = match cause {
@@ -77,12 +94,7 @@ impl AppCommand {
 
     /// Not with the standard library: it would pass on that our own signals are blocked, SIGTERM
     /// among them, and could be told otherwise by unsafe code alone.
-    fn spawn(&self, news: News<'_>) -> nix::Result<Pid> {
-        let own = [
-            ("SVID_PATH", Some(news.path.as_os_str())),
-            ("SVID_SPIFFE_ID", news.spiffe_id.map(OsStr::new)),
-            ("SVID_NOT_AFTER", news.not_after.map(OsStr::new)),
-        ];
+    fn spawn(&self, own: &News) -> nix::Result<Pid> {
         let inherited = std::env::vars_os().filter(|(name, _)| own.iter().all(|(own, _)| name != own));
         let own = own.iter().filter_map(|(name, value)| Some((OsString::from(name), value.as_ref()?.into())));
         let environment = inherited.chain(own).map(|(mut variable, value)| {
@@ -120,6 +132,12 @@ impl AppCommand {
             _ => {}
         }
         self.running = None;
+        self.is_untold = matches!(status, WaitStatus::Signaled(_, signal, _) if Some(signal) == self.told_by && !self.is_stopping);
+    }
+
+    /// Whether it ended by the very signal that was to tell it of new files.
+    pub(super) fn take_untold(&mut self) -> bool {
+        std::mem::take(&mut self.is_untold)
     }
 
     /// Tells it to end. Whoever needs longer goes on without us.

@@ -7,7 +7,6 @@ mod command;
 mod target;
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -22,22 +21,23 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_s
 /// How often it is tried.
 const ATTEMPTS: u32 = 5;
 
-/// What a command is told of a publication.
-#[derive(Debug, Clone, Copy)]
-pub struct News<'a> {
-    /// The directory of the files: `SVID_PATH`.
-    pub path: &'a Path,
-    /// The SPIFFE ID, if an SVID is among them: `SVID_SPIFFE_ID`.
-    pub spiffe_id: Option<&'a str>,
-    /// The end of its validity, RFC 3339: `SVID_NOT_AFTER`.
-    pub not_after: Option<&'a str>,
-}
+/// How long a telling waits for more to tell: of what comes at nearly the same time, the
+/// application is told once. A process that has just been started cannot take a signal yet.
+const GATHERING: Duration = Duration::from_millis(200);
+
+/// What a command is told of a publication: variables of its environment, and those that it must
+/// not have.
+pub type News = Vec<(&'static str, Option<OsString>)>;
 
 /// Whom to tell, and how far it has come.
 pub struct Notifier {
     signal: Signal,
     targets: Vec<(Target, Option<Attempt>)>,
     command: Option<AppCommand>,
+    /// What the command is told, newest last.
+    news: News,
+    /// When it is.
+    tell_command_at: Option<Instant>,
 }
 
 /// A signal that is still to be sent.
@@ -52,35 +52,54 @@ impl Notifier {
     pub fn new(signal: Signal, targets: Vec<Target>, command: &[OsString]) -> Self {
         let targets = targets.into_iter().map(|target| (target, None)).collect();
         let command = command.split_first().map(|(program, arguments)| AppCommand::new(program, arguments));
-        Self { signal, targets, command }
+        Self { signal, targets, command, news: News::new(), tell_command_at: None }
     }
 
-    /// The files are new: signals every target, and runs the command, or signals it while it runs.
-    pub fn published(&mut self, news: News<'_>) {
+    /// The files are new: every target will be signalled, and the command run, or signalled while
+    /// it runs.
+    pub fn published(&mut self, news: News) {
+        let at = Instant::now() + GATHERING;
         for (_, attempt) in &mut self.targets {
-            *attempt = Some(Attempt { number: 1, at: Instant::now(), backoff: RETRY });
+            // One that has not been tried yet is about these files too.
+            if attempt.as_ref().is_none_or(|attempt| attempt.number > 1) {
+                *attempt = Some(Attempt { number: 1, at, backoff: RETRY });
+            }
         }
-        self.on_time();
-        if let Some(command) = &mut self.command {
-            command.run_or_signal(self.signal, news);
-        }
+        self.tell_command(news, at);
     }
 
     /// The files stand as they were before this process: a command that has not been run yet is
     /// run; who read them already is not told again.
-    pub fn stands(&mut self, news: News<'_>) {
-        if let Some(command) = self.command.as_mut().filter(|command| !command.has_run()) {
-            command.run_or_signal(self.signal, news);
+    pub fn stands(&mut self, news: News) {
+        if self.command.as_ref().is_some_and(|command| !command.has_run()) {
+            self.tell_command(news, Instant::now() + GATHERING);
         }
     }
 
-    /// When there is something to try again.
-    pub fn wake_at(&self) -> Option<Instant> {
-        self.targets.iter().filter_map(|(_, attempt)| attempt.as_ref()).map(|attempt| attempt.at).min()
+    fn tell_command(&mut self, news: News, at: Instant) {
+        self.news = news;
+        if self.command.is_some() {
+            self.tell_command_at.get_or_insert(at);
+        }
     }
 
-    /// Tries again what is due.
+    /// When there is something to do.
+    pub fn wake_at(&self) -> Option<Instant> {
+        let attempts = self.targets.iter().filter_map(|(_, attempt)| attempt.as_ref());
+        attempts.map(|attempt| attempt.at).chain(self.tell_command_at).min()
+    }
+
+    /// Does what is due.
     pub fn on_time(&mut self) {
+        self.signal_targets();
+        if let Some(command) = &mut self.command
+            && self.tell_command_at.take_if(|at| *at <= Instant::now()).is_some()
+        {
+            command.run_or_signal(self.signal, &self.news);
+        }
+    }
+
+    fn signal_targets(&mut self) {
         let now = Instant::now();
         for (target, attempt) in &mut self.targets {
             let Some(due) = attempt.as_mut().filter(|attempt| attempt.at <= now) else { continue };
@@ -103,9 +122,13 @@ impl Notifier {
         }
     }
 
-    /// Takes note of children that have ended.
+    /// Takes note of children that have ended. A command that was ended by the signal that was to
+    /// tell it of new files is run again, for nobody has looked at them.
     pub fn reap(&mut self) {
         command::reap(self.command.as_mut());
+        if self.command.as_mut().is_some_and(AppCommand::take_untold) {
+            self.tell_command_at.get_or_insert_with(Instant::now);
+        }
     }
 
     /// Whether there is nothing to try again, and no command runs.

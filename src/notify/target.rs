@@ -46,7 +46,8 @@ impl Target {
                 .ok_or_else(|| TargetError::NoProcess { name: name.clone() })?,
         };
         // Without a shared PID namespace, a number that means another process elsewhere is ours.
-        if pid == getpid() {
+        // Signals to one of our threads are for all of us.
+        if pid == getpid() || Path::new(&format!("/proc/self/task/{pid}")).exists() {
             return Err(TargetError::Ourselves { target: self.clone(), pid });
         }
         kill(pid, signal).map_err(|cause| TargetError::Kill { target: self.clone(), pid, signal, cause })?;
@@ -62,10 +63,12 @@ fn read_pid(path: &Path) -> Result<Pid, TargetError> {
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(TargetError::NoFile { path: path.to_owned() });
     }
-    let mut text = String::new();
-    file.take(LONGEST_PID_FILE).read_to_string(&mut text).map_err(failed)?;
+    let mut text = Vec::new();
+    file.take(LONGEST_PID_FILE).read_to_end(&mut text).map_err(failed)?;
     // PostgreSQL's has more lines, with other things.
-    let number = text.lines().next().unwrap_or_default().trim();
+    let first_line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let number = String::from_utf8_lossy(first_line);
+    let number = number.trim();
     match number.parse() {
         // 0 and below are no processes, but groups of them.
         Ok(pid @ 1..) => Ok(Pid::from_raw(pid)),

@@ -48,7 +48,7 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
             return senseless(row, "X.509 files (--x509=false)");
         }
         let tells_trust_domain = options.pod_spiffe_id.is_some() || !options.jwt_svid.is_empty();
-        if options.jwt_bundle_file_name.is_some() && !tells_trust_domain {
+        if options.jwt_bundle_file_name.is_some() && !tells_trust_domain && options.mode != Mode::Check {
             return senseless(&row::jwt_bundle_file_name, "--pod-spiffe-id, which tells the trust domain");
         }
     } else if !options.layout.pem
@@ -92,7 +92,16 @@ fn check_names(options: &Options) -> Result<(), BadCombination> {
     if let Some(name) = &options.jwt_bundle_file_name {
         names.push((row::jwt_bundle_file_name.name(), name.as_str()));
         if options.include_federated_bundles {
-            suffixes.push((row::include_federated_bundles.name(), format!(".{name}")));
+            suffixes.push((row::jwt_bundle_file_name.name(), format!(".{name}")));
+        }
+    }
+    for (index, (option, suffix)) in suffixes.iter().enumerate() {
+        let others = suffixes.iter().enumerate().filter(|(other, _)| *other != index);
+        if let Some((_, (other, longer))) =
+            others.into_iter().find(|(_, (_, longer))| longer.ends_with(suffix))
+        {
+            let options = [format!("--{other}"), format!("--{option}")];
+            return Err(BadCombination::Suffixes { options, longer: longer.clone(), suffix: suffix.clone() });
         }
     }
     for (index, (option, name)) in names.iter().enumerate() {
@@ -116,12 +125,14 @@ fn check_names(options: &Options) -> Result<(), BadCombination> {
 fn check_targets(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<(), BadCombination> {
     let target =
         options.pid_file.is_some() || options.signal_process.is_some() || !options.command.is_empty();
-    let in_vain =
-        [(&row::renew_signal, options.renew_signal.is_some()), (&row::init_notify, options.init_notify)];
-    // A variable that init or a probe finds may be meant for refresh, which has the target.
-    let counts = |row: &Row| is_flag(row) || options.mode == Mode::Refresh;
-    match in_vain.into_iter().find(|(row, is_set)| *is_set && !target && counts(row)) {
-        Some((row, _)) => Err(BadCombination::NoTarget { option: format!("--{}", row.name()) }),
+    // A variable may be meant for the other container of the pod, which has the target.
+    let in_vain = [
+        (&row::renew_signal, options.renew_signal.is_some(), Mode::Refresh),
+        (&row::init_notify, options.init_notify, Mode::Init),
+    ];
+    let counts = |row: &Row, mode| is_flag(row) || options.mode == mode;
+    match in_vain.into_iter().find(|(row, is_set, mode)| *is_set && !target && counts(row, *mode)) {
+        Some((row, ..)) => Err(BadCombination::NoTarget { option: format!("--{}", row.name()) }),
         None => Ok(()),
     }
 }
@@ -144,6 +155,8 @@ pub enum BadCombination {
         "{option} names {name:?}, but with {other}, names that end with {suffix:?} belong to trust domains"
     )]
     Suffix { option: String, name: String, other: String, suffix: String },
+    #[error("{} and {} can name the same file: {longer:?} ends with {suffix:?}", .options[0], .options[1])]
+    Suffixes { options: [String; 2], longer: String, suffix: String },
     #[error("{option} has no meaning without a target: --pid-file, --signal-process or a command after --")]
     NoTarget { option: String },
 }

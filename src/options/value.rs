@@ -51,7 +51,9 @@ impl<T: Value> Value for Vec<T> {
     const REPEATS: bool = true;
 
     fn read(text: &str) -> Result<Self, String> {
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(T::read).collect()
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let all = lines.map(T::read).collect::<Result<Vec<_>, _>>()?;
+        if all.is_empty() { Err(String::new()) } else { Ok(all) }
     }
 
     fn unset() -> Option<Self> {

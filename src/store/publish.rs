@@ -31,6 +31,8 @@ const DATA: &str = "..data";
 /// A link on its way to its name. No file of the set can have this name.
 const NEW_LINK: &str = "..link";
 
+/// What is tried with another writer's link, which is refused.
+const TAKE_OVER: &str = "take over";
 /// What a reader tries, as an error says it; its hints are not a writer's.
 const READ: &str = "read";
 
@@ -39,6 +41,17 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::
 /// A directory into which sets of files are published.
 pub struct Store {
     path: PathBuf,
+}
+
+/// What becomes of a file of the published set that is not replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// It goes.
+    No,
+    /// It stays, unless this process may not read it.
+    IfPossible,
+    /// It stays, or nothing is published.
+    Must,
 }
 
 /// What a publication did.
@@ -71,7 +84,7 @@ impl Store {
     }
 
     /// Makes `files` the published set, together with those files of the set before it for whose
-    /// names `keeps` says yes:
+    /// names `keeps` says so:
     ///
     /// 1. lock the directory (created if its parent exists), so that two writers cannot interleave;
     /// 2. make a new hidden directory;
@@ -88,7 +101,7 @@ impl Store {
     ///
     /// Up to step 4, the old set stands as it was. [`StoreError::Busy`] when another process holds
     /// the lock: try again.
-    pub fn publish(&self, files: &[&File], keeps: impl Fn(&str) -> bool) -> Result<Publication, StoreError> {
+    pub fn publish(&self, files: &[&File], keeps: impl Fn(&str) -> Keep) -> Result<Publication, StoreError> {
         // 1.
         let directory = match self.lock(if files.is_empty() { Absent::Fail } else { Absent::Create }) {
             Err(StoreError::Failed { cause: Errno::ENOENT, .. }) if files.is_empty() => {
@@ -96,7 +109,7 @@ impl Store {
             }
             locked => locked?,
         };
-        let kept = directory.kept(files, keeps)?;
+        let kept = directory.kept(files, &keeps)?;
         if files.is_empty() && kept.is_empty() {
             return directory.withdraw();
         }
@@ -108,7 +121,7 @@ impl Store {
         directory.check_names(&names)?;
         // 2. and 3.
         let new = directory.new_generation()?;
-        let published = new.keep(&kept).and_then(|()| new.write(files)).and_then(|()| {
+        let published = new.keep(&kept, &keeps).and_then(|()| new.write(files)).and_then(|()| {
             directory.adopt_plain_files(&names);
             // 4.
             new.link(DATA, &new.name)
@@ -219,7 +232,7 @@ struct Locked<'a> {
 
 impl Locked<'_> {
     /// The names in the published set that are not among `files` and are to be kept.
-    fn kept(&self, files: &[&File], keeps: impl Fn(&str) -> bool) -> Result<Vec<String>, StoreError> {
+    fn kept(&self, files: &[&File], keeps: impl Fn(&str) -> Keep) -> Result<Vec<String>, StoreError> {
         if self.published()?.is_none() {
             return Ok(Vec::new());
         }
@@ -229,7 +242,7 @@ impl Locked<'_> {
             Err(Errno::ENOENT) => Vec::new(),
             names => names.map_err(|cause| self.error("list", DATA, cause))?,
         };
-        names.retain(|name| keeps(name) && files.iter().all(|file| file.name.as_str() != name));
+        names.retain(|name| keeps(name) != Keep::No && files.iter().all(|file| file.name.as_str() != name));
         Ok(names)
     }
 
@@ -282,7 +295,7 @@ impl Locked<'_> {
         match readlinkat(&*self.fd, DATA).map(|target| target.into_string().unwrap_or_default()) {
             Ok(target) if is_generation_name(&target) => Ok(Some(target)),
             Err(Errno::ENOENT) => Ok(None),
-            Ok(_) | Err(Errno::EINVAL) => Err(self.error("take over", DATA, Errno::EEXIST)),
+            Ok(_) | Err(Errno::EINVAL) => Err(self.error(TAKE_OVER, DATA, Errno::EEXIST)),
             Err(cause) => Err(self.error("look at", DATA, cause)),
         }
     }
@@ -365,6 +378,7 @@ impl Locked<'_> {
             let removed = if is_generation_name(&name) && published.as_ref() != Some(&name) {
                 remove_generation(self, &name)
             } else if self.is_our_link(&name) && self.leads_nowhere(&name) {
+                log::info!("removing {}, which is no longer in the set", self.path.join(&name).display());
                 self.unlink(&name)
             } else {
                 Ok(())
@@ -404,7 +418,7 @@ impl Generation<'_> {
     }
 
     /// Takes files of the published set over as they are.
-    fn keep(&self, names: &[String]) -> Result<(), StoreError> {
+    fn keep(&self, names: &[String], keeps: impl Fn(&str) -> Keep) -> Result<(), StoreError> {
         if names.is_empty() {
             return Ok(());
         }
@@ -414,7 +428,13 @@ impl Generation<'_> {
             match linkat(&old, name.as_str(), &self.fd, name.as_str(), AtFlags::empty()) {
                 Ok(()) => {}
                 // Not every file system has hard links.
-                Err(_) => copy_file(&old, &self.fd, name).map_err(|cause| fail(name, cause))?,
+                Err(_) => match copy_file(&old, &self.fd, name).map_err(|cause| fail(name, cause)) {
+                    Err(error) if keeps(name) == Keep::IfPossible => {
+                        log::warn!("{error}; it is left out");
+                        unlinkat(&self.fd, name.as_str(), UnlinkatFlags::NoRemoveDir).ok();
+                    }
+                    copied => copied?,
+                },
             }
         }
         Ok(())
@@ -586,7 +606,9 @@ fn hint(action: &str, cause: Errno) -> &'static str {
         }
         Errno::EROFS => " (is the volume mounted with readOnly: true?)",
         Errno::ENOSPC | Errno::EDQUOT => " (make room, or raise the volume's sizeLimit)",
-        Errno::EEXIST => " (another program publishes there: give the helper a directory of its own)",
+        Errno::EEXIST if action == TAKE_OVER => {
+            " (another program publishes there: give the helper a directory of its own)"
+        }
         Errno::ENOTDIR => " (--svid-path must be a directory)",
         _ => "",
     }

@@ -112,8 +112,9 @@ fn refusal_hint(code: RpcStatusCode, message: &str) -> &'static str {
         RpcStatusCode::INVALID_ARGUMENT => {
             " (the agent did not accept the call itself; does a proxy between drop the metadata workload.spiffe.io?)"
         }
+        RpcStatusCode::DEADLINE_EXCEEDED => " (no answer in time: can the agent reach its server?)",
         RpcStatusCode::UNIMPLEMENTED => {
-            " (what listens there does not serve X.509-SVIDs; is this the agent's workload socket?)"
+            " (what listens there does not offer this call; is this the agent's workload socket?)"
         }
         RpcStatusCode::RESOURCE_EXHAUSTED if message.contains("larger than max") => MAX_MESSAGE_HINT,
         _ => "",

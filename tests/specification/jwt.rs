@@ -359,6 +359,26 @@ fn refresh_keeps_the_pem_files_of_init_while_the_agent_has_none() {
 }
 
 #[test]
+fn a_token_of_init_that_another_user_owns_does_not_hold_up_x509() {
+    if !crate::pod::is_root() {
+        eprintln!("not root: no other user to become");
+        return;
+    }
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent_with_jwt(offer([first.clone()]), LONG);
+    std::fs::set_permissions(pod.volume(), std::os::unix::fs::PermissionsExt::from_mode(0o777))
+        .expect("its permissions");
+    pod.init(&[TOKEN]).succeeded();
+    agent.issue_jwt(|_| Reply::Silence);
+    agent.reply(offer([second.clone()]));
+    let mut refresh = pod.helper(&["--mode=refresh", TOKEN]).run_by_nobody().start();
+    refresh.wait_for_log(&["published", ID]);
+    pod.wait_for_file("svid.pem", |text| crate::pod::ders(text, "CERTIFICATE") == second.x509_svid);
+    refresh.stop();
+}
+
+#[test]
 fn a_token_that_is_no_longer_wanted_disappears() {
     let pod = Pod::new();
     let _agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);

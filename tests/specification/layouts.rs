@@ -88,6 +88,20 @@ fn both_layouts_are_one_set_that_is_replaced_at_once() {
 }
 
 #[test]
+fn a_trust_domain_that_is_federated_with_itself_is_written_once() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let mut response = pod_svid_helper::workload_api::proto::workload::X509SVIDResponse::new();
+    response.svids.push(svid.clone());
+    response.federated_bundles.insert(pod.authority.id(), pod.federated.bundle());
+    let _agent = pod.agent(crate::workload_api_server::server::Reply::offer(&response));
+    pod.init(&["--layout=pem,spiffe", "--include-federated-bundles"]).succeeded();
+    pod.wait_for(&svid);
+    assert_eq!(ders(&pod.read("example.org.spiffe-trust-bundle.x509.pem"), "CERTIFICATE"), svid.bundle);
+    assert!(!names(&pod.volume()).contains(&"example.org.bundle.pem".to_owned()));
+}
+
+#[test]
 fn a_layout_that_is_no_longer_wanted_disappears() {
     let pod = Pod::new();
     let svid = pod.mint();

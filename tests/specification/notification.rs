@@ -718,7 +718,7 @@ fn init_ends_a_command_that_outlasts_the_timeout_and_succeeds() {
     let options = ["--init-notify", "--init-timeout=5s"];
     let log = init(&pod, &options, &pod.script(LASTING)).succeeded().log;
     pod.wait_for(&svid);
-    assert!(log.contains("ERROR the application could not be told within --init-timeout"), "{log}");
+    assert!(log.contains("ERROR --init-timeout is over"), "{log}");
     assert!(log.contains("sent SIGTERM to /bin/sh"), "{log}");
 }
 
@@ -736,19 +736,76 @@ fn a_signal_ends_init_while_it_waits_for_the_command() {
     pod.wait_for(&svid);
 }
 
+/// SIGHUP ends whoever does not expect it: a program that converts the files, say.
 #[test]
-fn a_process_that_ends_by_the_signal_is_no_concern_of_the_helpers() {
+fn a_command_that_the_signal_ends_is_run_again_for_nobody_has_looked_at_the_files() {
     let pod = Pod::new();
     let agent = pod.agent(offer([pod.mint()]));
-    // SIGHUP ends whoever does not expect it.
     let mut refresh = refresh(&pod, &[], &["/bin/sleep", "60"]);
     let first = process_in(&refresh.wait_for_log(&["running /bin/sleep"]));
     agent.reply(offer([pod.mint()]));
     refresh.wait_for_log(&["sent SIGHUP to /bin/sleep"]);
     refresh.wait_for_log(&["ERROR", "/bin/sleep", &first.to_string(), "ended by SIGHUP"]);
-    agent.reply(offer([pod.mint()]));
     let second = process_in(&refresh.wait_for_log(&["running /bin/sleep"]));
     assert_ne!(first, second);
     kill(second, None).expect("a running command");
     refresh.stop();
+}
+
+#[test]
+fn of_what_is_published_at_nearly_the_same_time_the_command_is_told_once() {
+    let pod = Pod::new();
+    // The helper is there first, so that everything has failed once, and comes back by itself.
+    let arguments = ["--jwt-svid=a.jwt=one", "--jwt-svid=b.jwt=one", "--jwt-bundle-file-name=jwks.json"];
+    let mut refresh = refresh(&pod, &arguments, &pod.script(LASTING));
+    refresh.wait_for_log(&["cannot connect"]);
+    let _agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+    for name in ["svid.pem", "a.jwt", "b.jwt", "jwks.json"] {
+        pod.wait_for_file(name, |_| true);
+    }
+    pod.wait_for_runs("started\n");
+    refresh.stop();
+}
+
+/// Without a shared PID namespace, a low number that is meant for the application may be a thread's.
+#[test]
+fn a_thread_of_the_helpers_own_is_not_signalled() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let path = pod.path().join("app.pid");
+    let mut refresh = pod.refresh(&[&format!("--pid-file={}", path.display())]);
+    refresh.wait_for_log(&["published"]);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", refresh.pid())).expect("a running helper");
+    let threads =
+        threads.map(|thread| thread.expect("a thread").file_name().into_string().expect("a number"));
+    let other = threads.into_iter().find(|thread| *thread != refresh.pid().to_string()).expect("gRPC's");
+    pod.pid_file(other);
+    agent.reply(offer([pod.mint()]));
+    refresh.wait_for_log(&["ERROR", "this very process", "shareProcessNamespace"]);
+    refresh.stop();
+}
+
+#[test]
+fn a_removal_is_not_told_of_though_something_stays() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+    let arguments = ["--on-revoked=remove", "--jwt-bundle-file-name=jwks.json"];
+    let mut refresh = refresh(&pod, &arguments, &pod.script(LASTING));
+    pod.wait_for_runs("started\n");
+    pod.wait_for_file("jwks.json", |_| true);
+    agent.reply(Reply::refuse(grpcio::RpcStatusCode::PERMISSION_DENIED));
+    refresh.wait_for_log(&["removed the files"]);
+    let log = refresh.stop();
+    assert_eq!(position(&log, &["sent SIGHUP"]), None, "{log:?}");
+}
+
+#[test]
+fn init_gives_the_command_time_though_its_own_was_used_up() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    agent.issue_jwt(|_| Reply::Silence);
+    let options = ["--init-notify", "--init-timeout=3s", "--jwt-svid=token.jwt=one"];
+    let finished = init(&pod, &options, &pod.script(r#"sleep 0.1; echo ended >>"$0/runs""#));
+    finished.failed_with(&["not everything came", "JWT-SVID token.jwt"]);
+    assert_eq!(pod.runs(), "ended\n");
 }

@@ -68,7 +68,9 @@ refuses! {
     two_jwt_files_with_one_name_are_refused: ["--jwt-svid=a=one", "--jwt-svid=a=two"] => ["--jwt-svid and --jwt-svid both name", "\"a\""];
     a_file_with_the_name_of_the_credential_bundle_is_refused: ["--layout=spiffe", "--combined-file-name=credential-bundle.private-key.x509.pem"] => ["--layout", "--combined-file-name"];
     a_file_with_the_name_of_a_federated_bundle_is_refused: ["--include-federated-bundles", "--crl-file-name=other.org.bundle.pem"] => ["--crl-file-name", "\".bundle.pem\"", "belong to trust domains"];
-    a_file_with_the_name_of_a_federated_jwt_bundle_is_refused: ["--include-federated-bundles", "--jwt-bundle-file-name=jwks.json", "--jwt-svid=a.jwks.json=one"] => ["--jwt-svid", "\".jwks.json\""];
+    a_file_with_the_name_of_a_federated_jwt_bundle_is_refused: ["--include-federated-bundles", "--jwt-bundle-file-name=jwks.json", "--jwt-svid=a.jwks.json=one"] => ["--jwt-svid", "--jwt-bundle-file-name", "\".jwks.json\""];
+    two_kinds_of_federated_bundles_with_one_name_are_refused: ["--include-federated-bundles", "--bundle-file-name=ca.pem", "--jwt-bundle-file-name=bundle.pem"] => ["--include-federated-bundles", "--jwt-bundle-file-name", "can name the same file"];
+    an_empty_jwt_svid_is_refused: ["--jwt-svid="] => ["--jwt-svid takes FILE=AUDIENCE"];
     a_file_with_the_name_of_a_trust_bundle_is_refused: ["--layout=spiffe", "--crl-file-name=a.spiffe-trust-bundle.x509.pem"] => ["--crl-file-name", "belong to trust domains"];
     jwt_alone_without_any_is_refused: ["--x509=false"] => ["--x509=false leaves nothing to do", "--jwt-svid"];
     jwt_alone_with_a_pem_file_is_refused: ["--x509=false", "--jwt-svid=a=b", "--svid-file-name=c"] => ["--svid-file-name has no meaning without X.509 files"];
@@ -207,6 +209,9 @@ fn a_variable_that_has_no_meaning_in_a_mode_is_passed_over() {
     let _agent = pod.agent(offer([pod.mint()]));
     let helper = pod.helper(&[]).variable("HELPER_MIN_TTL", "1h").variable("HELPER_OUTPUT", "json");
     helper.variable("HELPER_RENEW_SIGNAL", "USR1").finish().succeeded();
+    let mut refresh = pod.helper(&["--mode=refresh"]).variable("HELPER_INIT_NOTIFY", "true").start();
+    refresh.wait_for_log(&["nothing written"]);
+    refresh.stop();
     let path = format!("--svid-path={}", pod.volume().display());
     let check = Helper::new().arguments(&["--mode=check", &path]);
     let check = check.variable("HELPER_WORKLOAD_API_SOCKET", "/nowhere");

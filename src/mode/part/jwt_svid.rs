@@ -107,7 +107,15 @@ impl<'a> Source<'a> for JwtSvidPart<'a> {
                 BETWEEN_CALLS
             }
             // It is a token of earlier; the agent cannot get a new one just now.
-            false => self.overdue_backoff.advance(),
+            false => {
+                let wait = self.overdue_backoff.advance();
+                let (id, end) = (&term.id, rfc3339(term.not_after, 0));
+                let message = format!(
+                    "the agent hands out a token of {id} (valid until {end}) that is due for renewal"
+                );
+                self.status.complain(Level::Warn, &message, &retrying_in(wait));
+                wait
+            }
         };
         self.not_before = Instant::now() + wait;
         self.watch.settle();

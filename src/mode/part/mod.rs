@@ -20,7 +20,7 @@ pub use x509::{X509Part, layout};
 use crate::identity::term::Term;
 use crate::options::Options;
 use crate::store::layout::File;
-use crate::store::publish::Publication;
+use crate::store::publish::{Keep, Publication};
 use crate::timestamp::rfc3339;
 use crate::wait::Waiter;
 use crate::workload_api::client::Client;
@@ -131,7 +131,7 @@ impl<'a> Parts<'a> {
             bundles.belongs_to(trust_domain);
         }
         // An identity that is withdrawn in one form is so in every form.
-        if self.x509.as_mut().is_some_and(|part| part.status_mut().take_revocation()) {
+        if self.all_mut().fold(false, |revoked, part| part.status_mut().take_revocation() | revoked) {
             self.jwt_svids.iter_mut().for_each(JwtSvidPart::withdraw);
         }
         self.all_mut().for_each(|part| part.on_time());
@@ -162,17 +162,28 @@ impl<'a> Parts<'a> {
 
     /// All that is to be written, and which names of the published set stay as they are: those of
     /// parts that have not changed, or about which nothing is known yet.
-    pub fn changes(&self) -> (Vec<&File>, impl Fn(&str) -> bool) {
+    pub fn changes(&self) -> (Vec<&File>, impl Fn(&str) -> Keep) {
         let files = self.all().filter_map(|part| match part.status().change() {
             Some(Change::Write(files)) => Some(files),
             _ => None,
         });
         let keeps = |name: &str| {
-            let owner = self.all().skip(usize::from(self.x509.is_some())).find(|part| part.owns(name));
-            let owner = owner.or(self.x509.as_ref().map(|part| part as &dyn Part));
-            owner.is_some_and(|part| part.status().change().is_none())
+            let is_unchanged = |part: &dyn Part| part.status().change().is_none();
+            let others = || self.all().skip(usize::from(self.x509.is_some()));
+            match (others().find(|part| part.owns(name)), &self.x509) {
+                // A token that only another user may read must not hold up the rest.
+                (Some(part), _) if is_unchanged(part) => Keep::IfPossible,
+                // A key without its certificate is of no use to anybody.
+                (None, Some(x509)) if is_unchanged(x509) => Keep::Must,
+                _ => Keep::No,
+            }
         };
         (files.flatten().collect(), keeps)
+    }
+
+    /// Whether there are new files among the changes.
+    pub fn have_files(&self) -> bool {
+        self.all().any(|part| matches!(part.status().change(), Some(Change::Write(_))))
     }
 
     /// The changes are done: says so, as the part's own words have it.

@@ -116,7 +116,7 @@ impl Status {
         self.newest.as_ref()
     }
 
-    /// The last thing that went wrong.
+    /// What went wrong last, and has not been mended since.
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
@@ -129,8 +129,17 @@ impl Status {
     /// Good files have come.
     pub(super) fn offer(&mut self, files: Vec<File>, term: Option<Term>) {
         self.newest = term;
+        self.problem = None;
         self.change = Some(Change::Write(files));
         self.is_news = true;
+    }
+
+    /// What it is, for the log, whatever is known of it.
+    pub fn name(&self) -> &str {
+        match self.label.trim_end_matches(": ") {
+            "" => "the X.509-SVID",
+            name => name,
+        }
     }
 
     /// A message about this part, as the log has it.

@@ -60,10 +60,11 @@ impl<'a> X509Part<'a> {
         if bundle.is_empty() {
             return Err(Unusable::ExpiredBundle(trust_domain));
         }
-        let federated = context
-            .federated
-            .iter()
-            .map(|(trust_domain, bundle)| (TrustDomain::as_str(trust_domain), valid(bundle.authorities())));
+        // A trust domain is not federated with itself, whatever the agent says.
+        let federated =
+            context.federated.iter().filter(|(other, _)| *other != trust_domain).map(
+                |(trust_domain, bundle)| (TrustDomain::as_str(trust_domain), valid(bundle.authorities())),
+            );
         let material = Material {
             trust_domain: trust_domain.as_str(),
             leaf: svid.leaf(),
