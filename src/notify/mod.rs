@@ -136,8 +136,15 @@ impl Notifier {
         self.wake_at().is_none() && !self.command.as_ref().is_some_and(AppCommand::is_running)
     }
 
-    /// Tells a command that runs to end, with SIGTERM, and waits for it a moment.
+    /// Sends what is still to be sent, tells a command that runs to end, with SIGTERM, and waits for
+    /// it a moment.
     pub fn stop(&mut self) {
+        let now = Instant::now();
+        self.targets
+            .iter_mut()
+            .filter_map(|(_, attempt)| attempt.as_mut())
+            .for_each(|attempt| attempt.at = now);
+        self.signal_targets();
         if let Some(command) = &mut self.command {
             command.stop();
         }

@@ -786,6 +786,17 @@ fn a_thread_of_the_helpers_own_is_not_signalled() {
 }
 
 #[test]
+fn a_signal_that_waits_for_more_news_is_sent_before_the_helper_ends() {
+    let pod = Pod::new();
+    let app = App::start(&pod, "app");
+    let _agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = pod.refresh(&[&pod.pid_file(app.pid())]);
+    refresh.wait_for_log(&["published"]);
+    refresh.stop();
+    app.wait_for_signals(&["HUP"]);
+}
+
+#[test]
 fn a_removal_is_not_told_of_though_something_stays() {
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
