@@ -143,8 +143,7 @@ fn revocation_lists_go_into_a_file_while_there_are_any() {
     response.crl = crls.to_vec();
     let agent = pod.agent(Reply::offer(&response));
     let refresh = pod.refresh(&["--crl-file-name=crl.pem"]);
-    pod.wait_for(&first);
-    assert_eq!(ders(&pod.read("crl.pem"), "X509 CRL"), crls.concat());
+    pod.wait_for_file("crl.pem", |text| ders(text, "X509 CRL") == crls.concat());
     agent.reply(federated(&second, &[]));
     pod.wait_for(&second);
     refresh.stop();
