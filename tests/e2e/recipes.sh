@@ -86,8 +86,8 @@ postgresql() {
     bin=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
     keep_fresh postgres postgresql --pid-file="$data/postmaster.pid"
     install -d -o postgres "$data"
-    as_postgres() { setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; }
-    as_postgres "$bin/initdb" --no-sync -D "$data" >/dev/null
+    local as_postgres=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+    "${as_postgres[@]}" "$bin/initdb" --no-sync -D "$data" >/dev/null
     echo 'hostssl all all 127.0.0.1/32 trust clientcert=verify-ca' >"$data/pg_hba.conf"
     cat >>"$data/postgresql.conf" <<END
 listen_addresses = '127.0.0.1'
@@ -98,7 +98,7 @@ ssl_cert_file = '$work/postgresql/svid.pem'
 ssl_key_file = '$work/postgresql/svid-key.pem'
 ssl_ca_file = '$work/postgresql/bundle.pem'
 END
-    as_postgres "$bin/postgres" -D "$data" >"$work/postgresql.out" 2>&1 &
+    "${as_postgres[@]}" "$bin/postgres" -D "$data" >"$work/postgresql.out" 2>&1 &
     follows_a_rotation postgresql 127.0.0.1:15432 -starttls postgres
     # A real client, whose certificate is asked for.
     local url="host=127.0.0.1 port=15432 user=postgres sslmode=verify-ca sslrootcert=$work/peer/bundle.pem"
