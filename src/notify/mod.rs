@@ -103,7 +103,7 @@ impl Notifier {
         let now = Instant::now();
         for (target, attempt) in &mut self.targets {
             let Some(due) = attempt.as_mut().filter(|attempt| attempt.at <= now) else { continue };
-            match target.signal(self.signal) {
+            match target.signal(self.signal, due.number == ATTEMPTS) {
                 Ok(pid) => {
                     log::info!("sent {} to {target} (process {pid})", self.signal);
                     *attempt = None;

@@ -38,8 +38,9 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Finds the process and signals it.
-    pub(super) fn signal(&self, signal: Signal) -> Result<Pid, TargetError> {
+    /// Finds the process and signals it: one that was found by name, and would be ended by the signal,
+    /// only if `insists`. It may have been started just now, and not expect signals yet.
+    pub(super) fn signal(&self, signal: Signal, insists: bool) -> Result<Pid, TargetError> {
         let pid = match self {
             Self::PidFile(path) => read_pid(path)?,
             Self::Name(name) => oldest_of_name(Path::new("/proc"), name)
@@ -49,6 +50,9 @@ impl Target {
         // Signals to one of our threads are for all of us.
         if pid == getpid() || Path::new(&format!("/proc/self/task/{pid}")).exists() {
             return Err(TargetError::Ourselves { target: self.clone(), pid });
+        }
+        if matches!(self, Self::Name(_)) && !insists && !expects(pid, signal) {
+            return Err(TargetError::Unready { target: self.clone(), pid, signal });
         }
         kill(pid, signal).map_err(|cause| TargetError::Kill { target: self.clone(), pid, signal, cause })?;
         Ok(pid)
@@ -103,6 +107,16 @@ fn start_of_process(process: &Path, name: &str) -> Option<u64> {
     (is_alive && has_name).then(|| fields.get(19)?.parse().ok()).flatten()
 }
 
+/// Whether a process catches a signal or ignores it, as far as the kernel tells.
+fn expects(pid: Pid, signal: Signal) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let mask = |name| {
+        let digits = status.lines().find_map(|line| line.strip_prefix(name));
+        digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or_default()
+    };
+    (mask("SigCgt:") | mask("SigIgn:")) & 1 << (signal as i32 - 1) != 0
+}
+
 /// Whether a process is called `name`, which the kernel calls `found`, and which was run as
 /// `program`.
 ///
@@ -137,6 +151,8 @@ pub(super) enum TargetError {
     NoProcess { name: String },
     #[error("{target} would be this very process, {pid} (in a pod, set shareProcessNamespace: true)")]
     Ourselves { target: Target, pid: Pid },
+    #[error("{target} (process {pid}) does not expect {signal}, which would end it; is it still starting?")]
+    Unready { target: Target, pid: Pid, signal: Signal },
     #[error("cannot send {signal} to {target} (process {pid}): {}{}", .cause.desc(), kill_hint(*.cause))]
     Kill { target: Target, pid: Pid, signal: Signal, cause: Errno },
 }

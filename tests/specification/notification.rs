@@ -276,6 +276,23 @@ fn an_older_process_whose_name_only_begins_like_the_wanted_one_is_left_alone() {
     }
 }
 
+/// It may have been started just now, and catch the signal in a moment.
+#[test]
+fn a_process_that_the_signal_would_end_is_given_time() {
+    let pod = Pod::new();
+    let name = own_name(&pod, "-app");
+    let program = pod.path().join(&name);
+    std::os::unix::fs::symlink("/bin/sleep", &program).expect("a link");
+    let mut app = std::process::Command::new(&program).arg("1000").spawn().expect("a process");
+    let _agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = pod.refresh(&[&format!("--signal-process={name}")]);
+    refresh.wait_for_log(&["DEBUG", &name, "does not expect SIGHUP", "trying again"]);
+    refresh.wait_for_log(&["INFO", "sent SIGHUP", &name]);
+    let status = app.wait().expect("a child");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGHUP as i32));
+    refresh.stop();
+}
+
 #[test]
 fn a_name_that_no_process_has_is_an_error_and_refresh_goes_on() {
     let pod = Pod::new();
