@@ -7,7 +7,7 @@ use log::Level;
 use zeroize::Zeroizing;
 
 use super::status::Unusable;
-use super::{Part, Pursuit, Source, Status, follow};
+use super::{Part, Pursuit, Source, Status, follow, selection};
 use crate::backoff::Backoff;
 use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::offered::OfferedJwtSvid;
@@ -52,7 +52,7 @@ impl<'a> JwtSvidPart<'a> {
         Self {
             options,
             file,
-            selection: Selection { id: options.pod_spiffe_id.clone(), hint: options.hint.clone() },
+            selection: selection(options),
             watch: Watch::new(waiter, client, procedure),
             not_before: Instant::now(),
             overdue_backoff: OVERDUE_CALL,

@@ -17,6 +17,7 @@ pub use jwt_svid::JwtSvidPart;
 pub use status::{Change, Pursuit, Standing, Status};
 pub use x509::{X509Part, layout};
 
+use crate::identity::selection::Selection;
 use crate::identity::term::Term;
 use crate::options::Options;
 use crate::store::layout::File;
@@ -64,6 +65,11 @@ trait Source<'a>: Part {
     fn take(&mut self, offered: <Self::Procedure as Procedure>::Offered) -> Result<(), Unusable>;
     /// A response has arrived that gives nothing to publish.
     fn discard(&mut self, unusable: &Unusable);
+}
+
+/// Which SVID is wanted, X.509 or JWT.
+fn selection(options: &Options) -> Selection {
+    Selection { id: options.pod_spiffe_id.clone(), hint: options.hint.clone() }
 }
 
 /// How every part polls its source.
@@ -125,8 +131,7 @@ impl<'a> Parts<'a> {
 
     /// Does what is due by now.
     pub fn on_time(&mut self) {
-        let own_trust_domain =
-            self.all().find_map(|part| part.status().newest()).map(|term| term.id.trust_domain());
+        let own_trust_domain = self.newest().map(|term| term.id.trust_domain());
         if let (Some(bundles), Some(trust_domain)) = (&mut self.jwt_bundles, own_trust_domain) {
             bundles.belongs_to(trust_domain);
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::Level;
 
 use super::status::Unusable;
-use super::{AWAITING, Part, Pursuit, SILENT_CALL, Source, Status, follow};
+use super::{AWAITING, Part, Pursuit, SILENT_CALL, Source, Status, follow, selection};
 use crate::backoff::Backoff;
 use crate::identity::bundle::Authority;
 use crate::identity::context::X509Context;
@@ -40,7 +40,7 @@ impl<'a> X509Part<'a> {
     pub(super) fn new(options: &'a Options, waiter: &'a Waiter, client: Client, pursuit: Pursuit) -> Self {
         Self {
             options,
-            selection: Selection { id: options.pod_spiffe_id.clone(), hint: options.hint.clone() },
+            selection: selection(options),
             layout: layout(options),
             watch: Watch::new(waiter, client, FetchX509Svid),
             overdue_backoff: OVERDUE_CALL,
