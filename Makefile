@@ -1,16 +1,19 @@
 # The commands people type. `make` alone lists them.
 #
 # One profile, release, for everything: gRPC C-core takes minutes to compile, and is compiled once.
+#
+# What a target installs on this machine is told before. With NO_INSTALL=1, the target tells what is
+# missing and stops.
 
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
 RELEASED = $(wildcard target/*/release/pod-svid-helper)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint release bench image e2e tools
+.PHONY: help demo test faults soak fuzz model lint deps release bench image e2e tools
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test server
 	$(CARGO) build --release --locked --bins --examples
@@ -20,23 +23,42 @@ demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test serve
 test: tools ## run all tests
 	$(CARGO) test --release --locked -- --test-threads=16
 
-lint: tools ## check format and lints; a warning is an error
+faults: tools ## kill and disturb a publication at every system call (strace, minutes); print how often
+	@./tests/faults/install-strace
+	$(CARGO) test --release --locked --test faults -- --ignored --nocapture
+
+soak: tools ## rotate 10,000 times while readers read and things go wrong (SEED=…, ROTATIONS=…; minutes)
+	SOAK_SEED=$(SEED) SOAK_ROTATIONS=$(ROTATIONS) \
+	    $(CARGO) test --release --locked --test soak -- --ignored --nocapture
+
+fuzz: tools ## let libFuzzer make up inputs for every parser (TIME=seconds for each, 60; TARGET=name)
+	@TIME=$(TIME) TARGET=$(TARGET) ./tests/fuzz/fuzz
+
+lint: tools ## check format, lints, links and the oldest Rust that works; a warning is an error
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	@./.ci/check-links
+	@./.ci/check-oldest-rust
+
+deps: ## list each dependency with licence and reason, and what is there twice (needs no network)
+	@./.ci/dependencies
 
 release: tools ## build the static binary and print its size
 	$(CARGO) build --release --locked --bins
 	@ls -l $(RELEASED) | awk '{ printf "%s: %.2f MiB\n", $$NF, $$5 / 1048576 }'
 
-bench: tools ## measure size, memory and times, each beside its budget
-	$(CARGO) bench --profile release --locked --bench budgets
+bench: tools ## measure size, memory and times, each beside its budget (PEER='NAME=COMMAND', JSON=FILE)
+	PEER='$(PEER)' JSON='$(JSON)' $(CARGO) bench --profile release --locked --bench budgets
 
 image: ## build the image with podman, buildah or docker (BINARY=path wraps a binary that is there)
 	@./.ci/build-image $(BINARY)
 
-e2e: tools ## run the image, the manifests and a real nginx; as root, on Debian
+e2e: tools ## run the image, the manifests and the recipes with real servers; as root, on Debian
 	$(CARGO) build --release --locked --bins --examples
 	./tests/e2e/run
 
-tools: ## install what the build needs and this machine lacks (cmake, g++)
+model: ## check the model of publication with Spin: all promises hold, each fault is found
+	@./tests/model/check
+
+tools: ## install what the build needs and this machine lacks, cmake and g++ (not with NO_INSTALL=1)
 	@./.ci/install-build-tools

@@ -1,11 +1,11 @@
-//! How long to wait before the next attempt.
+//! Delays between attempts.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// Delays that double with each attempt, from `first` up to `longest`.
 #[derive(Debug, Clone)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     next: Duration,
@@ -13,30 +13,31 @@ pub struct Backoff {
 
 impl Backoff {
     /// Starts at `first`.
-    pub const fn new(first: Duration, longest: Duration) -> Self {
+    pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first }
     }
 
-    /// The delay of the coming attempt, without counting one.
-    pub fn current(&self) -> Duration {
+    /// The next delay, without advancing.
+    pub(crate) fn current(&self) -> Duration {
         self.next
     }
 
-    /// The delay before the coming attempt; the one after waits twice as long.
-    pub fn advance(&mut self) -> Duration {
+    /// The next delay; the one after it is twice as long.
+    pub(crate) fn advance(&mut self) -> Duration {
         let delay = self.next;
         self.next = (delay * 2).min(self.longest);
         delay
     }
 
-    /// As [`advance`](Self::advance), but with full jitter: anything from nothing to the whole
-    /// delay, so that the pods of a node do not call a returning agent in step.
-    pub fn advance_with_jitter(&mut self) -> Duration {
-        self.advance().mul_f64(random_fraction())
+    /// As [`advance`](Self::advance), with equal jitter: anything from half of the delay to all of
+    /// it, so that the pods of a node do not call a returning agent in step, nor at once.
+    pub(crate) fn advance_with_jitter(&mut self) -> Duration {
+        let half = self.advance() / 2;
+        half + half.mul_f64(random_fraction())
     }
 
-    /// Starts again.
-    pub fn reset(&mut self) {
+    /// Starts again at `first`.
+    pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }
 }

@@ -5,50 +5,107 @@
 //! # The way of the data
 //!
 //! ```text
-//! arguments, environment ──► options ──► mode: init, refresh, check, inspect
+//! arguments, environment ──► options ──► a plan: what to fetch, what to write, what to notify
 //!                                          │
-//! Workload API ──► workload_api ──► identity ──► store ──► files ──► notify
-//!                  calls, retries    checks       one       │        signal, command
-//!                                                atomic set └──────► health
+//! Workload API ──► workload_api ──► source ──► layout ──► store ──► notify
+//!   (socket)         one RPC        checked     files     one        supervise
+//!                                   update      of it     atomic set
+//!                                                └──────► http
 //! ```
 //!
-//! [`workload_api`] knows nothing of files, [`identity`] nothing of gRPC, [`store`] nothing of
-//! X.509, [`notify`] and [`health`] nothing of what the files are; only a [`mode`] knows them all.
+//! Data moves in one direction: a source *returns* what it has learned. To follow a response from the
+//! socket to the rename, read five functions:
+//!
+//! 1. `workload_api::caller::Caller::poll` receives it;
+//! 2. `source::x509::X509Source::take` checks it, and returns an `Update` with its files;
+//! 3. `mode::desired_set::DesiredSet::apply` takes the update, and schedules a publication;
+//! 4. `mode::desired_set::DesiredSet::publish_due` publishes all changes, when that is due;
+//! 5. `store::Store::publish` (in `store/publish.rs`) writes the files, and renames the link `..data`.
+//!
+//! `mode::follow::Follow::run` is the loop that calls the last three; `source::follower` is between
+//! the first two, and decides about failures.
 //!
 //! # Where things are
 //!
+//! Each module imports only modules below it in this table, and no two files import each other in a
+//! circle. A test (`tests/specification/house.rs`) reads the table.
+//!
 //! | module | what it is for |
 //! | --- | --- |
-//! | [`options`] | flags and variables, all from one table; which make no sense together |
-//! | [`mode`] | `init` (once), `refresh` (for as long as it runs), `check` (the files), `inspect` (the agent) |
-//! | `mode::part` | the parts of the published set: X.509, each JWT-SVID, the JWT bundles |
-//! | [`workload_api`] | addresses, connections, the calls and their responses, when to call again |
-//! | [`identity`] | SPIFFE IDs, certificates, keys, bundles, tokens: what is good by the standards |
-//! | [`store`] | file names and modes, PEM, the atomic publication of a set |
-//! | [`notify`] | signals and commands that tell an application of new files |
-//! | [`health`] | the gRPC health protocol |
-//! | [`wait`] | the one place where the program waits: for gRPC, a deadline, a signal, a child |
-//! | [`backoff`] | how long to wait before the next attempt |
-//! | [`logging`] | log lines as text or JSON, and when a lasting state is repeated |
-//! | [`hygiene`] | keeps keys out of core dumps |
-//! | [`timestamp`] | RFC 3339, and time spans in words |
+//! | `for_tests` | the interior that tests use; all parsers, for `tests/fuzz` |
+//! | `options` | flags and variables, all from one table; the plan that they come to |
+//! | `mode` | the one loop of `init`, `refresh` and `run`; `check` (the files); `inspect` (the agent) |
+//! | `http` | `/live` and `/ready` for probes, `/metrics` for Prometheus |
+//! | `systemd` | READY, STATUS, WATCHDOG and STOPPING, where systemd asks for them |
+//! | `supervise` | the application as our child: started, notified of rotations, stopped |
+//! | `notify` | after each publication: signals to other processes, a hook |
+//! | `source` | each follows one RPC, checks responses, returns updates: X.509, each JWT-SVID, JWT bundles |
+//! | `layout` | every file name, and the contents of files: encode, decode, PEM, PKCS#12 |
+//! | `store` | a directory: publishes a set of files as one, reads it. Knows only names and bytes |
+//! | `workload_api` | addresses, connections, one RPC called again and again |
+//! | `identity` | SPIFFE IDs, certificates, keys, bundles, tokens: checked by the standards |
+//! | `wait` | the one place where the program waits: for gRPC, a deadline, a signal, a child |
+//! | `process` | signals, children, and facts about other processes |
+//! | `logging` | log lines as text or JSON, and reminders of a lasting state |
+//! | `last_resort` | ends the process where gRPC would not let it end |
+//! | `clock`, `timing`, `backoff` | the time, handed in; every delay with its reason; delays that double |
+//! | `timestamp`, `words`, `core_dumps` | RFC 3339; enumerations of words; no keys in core dumps |
 //!
-//! The program is synchronous: one thread does everything, and waits in [`wait::Waiter`] alone.
-//! (gRPC C-core has threads of its own.) It is tested from outside, against a real Workload API
-//! server, in `tests/`.
+//! The program is synchronous: one thread does everything, and waits in `wait::Waiter` alone. (Only `check`,
+//! which follows nothing, sleeps between its looks at names.)
+//! (gRPC C-core has threads of its own.) Code that decides by time takes a `clock::Now`.
+//!
+//! # How to change it
+//!
+//! - **Build, test, measure**: `make lint`, `make test`, `make e2e`, `make bench`. The tests in
+//!   `tests/specification` run the binary against a real Workload API server. Logic that depends on
+//!   time has unit tests beside the code, on a clock of their own.
+//! - **An option**: add a row to `options/table.rs`. The type of its value lives in the module that uses
+//!   it, and is listed in `options/value.rs`. `options/plan.rs` hands the value over.
+//!   `options/combinations.rs` refuses senseless combinations. `--help` follows; copy it to README.md
+//!   (a test compares them).
+//! - **A kind of file**: add a field to `X509Layout` (or to the layout of another part) in
+//!   `layout/mod.rs`, and its permissions to `mode_of` there. Add its name to `layout/names.rs`, its
+//!   contents to `layout/encode.rs`, and the way back, which `check` uses, to `layout/decode.rs`. An
+//!   option sets the field in `options/plan.rs`.
+//! - **A part that is fetched on its own**: add a variant to `layout::Part`, and a source to `source/`.
 
-#![warn(missing_docs)]
+#![deny(unreachable_pub)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-pub mod backoff;
-pub mod health;
-pub mod hygiene;
-pub mod identity;
-pub mod logging;
-pub mod mode;
-pub mod notify;
-pub mod options;
-pub mod store;
-pub mod timestamp;
-pub mod wait;
-pub mod workload_api;
+mod backoff;
+mod clock;
+mod core_dumps;
+mod http;
+mod identity;
+mod last_resort;
+mod layout;
+mod logging;
+mod mode;
+mod notify;
+mod options;
+mod process;
+mod program;
+mod source;
+mod store;
+mod supervise;
+mod systemd;
+mod timestamp;
+mod timing;
+mod wait;
+mod words;
+mod workload_api;
+
+pub use program::run;
+
+/// The interior that tests use: the messages of the Workload API, the limits, and the table of options.
+#[doc(hidden)]
+pub mod for_tests {
+    pub mod parsers;
+
+    pub use crate::identity::limits::{MAX_BUNDLE, MAX_CHAIN, MAX_SVIDS};
+    pub use crate::options::row::Row;
+    pub use crate::options::table::TABLE;
+    pub use crate::workload_api::limits::MAX_MESSAGE_MIB;
+    pub use crate::workload_api::proto::workload;
+}

@@ -1,69 +1,83 @@
-//! How the program waits: one thread, until something is ready, a deadline has passed, or the
-//! process is told to end.
+//! The one place where the program waits: until something is ready, a deadline has passed, a signal has
+//! arrived or a child has ended.
 //!
-//! SIGTERM and SIGINT are blocked and read from a descriptor, so they interrupt every wait at once
-//! and nothing else: between two waits the program cannot be torn. It holds as PID 1 too, where
-//! a signal without a handler would be dropped unless it is blocked.
+//! Signals are blocked and read from a descriptor, so they interrupt every wait at once and nothing else:
+//! code between two waits is never interrupted by a signal. This works as process 1 too: the kernel
+//! would drop a signal that has no handler and is not blocked.
 
-use std::cell::Cell;
-use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// How long to hold off when the system cannot wait for us.
-const AFTER_AN_ERROR: Duration = Duration::from_millis(10);
+use crate::process::signal::SignalNumber;
+use crate::timing::EPOLL_ERROR_PAUSE;
 
-/// Why a wait ended before what it waited for.
+/// Signals that keep their default actions: reports of faults in our own code, and the stops of a shell's
+/// job control. (SIGPIPE is ignored, as Rust has it.)
+const NOT_OURS: [Signal; 12] = [
+    Signal::SIGILL,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGSEGV,
+    Signal::SIGSYS,
+    Signal::SIGPIPE,
+    Signal::SIGCONT,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
+
+/// Why a wait has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Interrupt {
-    /// The deadline has passed.
-    Deadline,
+pub(crate) enum Woken {
+    /// Something may be ready, or the deadline has passed.
+    Ready,
     /// A child process has ended, or more than one.
     ChildEnded,
-    /// The process was told to end. Every later wait ends at once with the same.
-    Stop(StopSignal),
+    /// A signal has arrived.
+    Signal(ReceivedSignal),
 }
 
-/// The signal that told the process to end.
+/// A signal that was sent to this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StopSignal(Signal);
-
-impl fmt::Display for StopSignal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str())
-    }
+pub(crate) struct ReceivedSignal {
+    /// Which one.
+    pub(crate) signal: SignalNumber,
+    /// Whether it is meant for a child of ours too, and has not reached it yet. The kernel's signals are about
+    /// ourselves, or come from a terminal (for Ctrl-C, say) that sends them to our children as well; but its
+    /// SIGHUP is for the leader of a session alone.
+    pub(crate) is_for_child: bool,
 }
 
 /// The program's one place to wait.
-pub struct Waiter {
-    /// Ready when a signal has come, the bell was rung, or a descriptor in [`for_writable`]'s care
+pub(crate) struct Waiter {
+    /// Ready when a signal has arrived, the bell was rung, or a descriptor in [`for_writable`]'s care
     /// can be written to.
     ///
     /// [`for_writable`]: Self::for_writable
     ready: Epoll,
     signals: SignalFd,
-    stopped: Cell<Option<StopSignal>>,
     doorbell: Arc<Doorbell>,
     waker: Waker,
 }
 
 impl Waiter {
-    /// Takes over SIGTERM, SIGINT and SIGCHLD. To be called before any other thread exists:
-    /// threads inherit the blocked signals from the thread that starts them.
-    pub fn new() -> io::Result<Self> {
-        let mut mask = SigSet::empty();
-        mask.add(Signal::SIGTERM);
-        mask.add(Signal::SIGINT);
-        mask.add(Signal::SIGCHLD);
+    /// Takes over every signal but a few, which keep their default actions. To be called before any other
+    /// thread exists: threads inherit the blocked signals from the thread that starts them.
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut mask = SigSet::all();
+        NOT_OURS.into_iter().for_each(|signal| mask.remove(signal));
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let doorbell =
@@ -72,70 +86,70 @@ impl Waiter {
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         ready.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         ready.add(&doorbell.0, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        Ok(Self { ready, signals, stopped: None.into(), doorbell, waker })
+        Ok(Self { ready, signals, doorbell, waker })
     }
 
-    /// Waits for the deadline or a signal, whichever comes first.
-    pub fn until(&self, deadline: Instant) -> Interrupt {
-        match self.for_ready(deadline, |_| Poll::<()>::Pending) {
-            Ok(()) => Interrupt::Deadline,
-            Err(interrupt) => interrupt,
+    /// The context to poll futures with: its waker ends the next [`wait`](Self::wait).
+    pub(crate) fn context(&self) -> Context<'_> {
+        Context::from_waker(&self.waker)
+    }
+
+    /// Waits until something may be ready that was polled before with [`context`](Self::context), until the
+    /// deadline, or until a signal, whichever comes first. The next polls find out what is ready.
+    ///
+    /// A signal goes first, also when the deadline has passed already: a source that is always ready must
+    /// not hold off the end. Of several signals, each wait brings one.
+    pub(crate) fn wait(&self, deadline: Instant) -> Woken {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.ready.wait(&mut [EpollEvent::empty(); 4], timeout(left)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            // Out of memory, say. Looks again, though not in a tight loop.
+            Err(_) => std::thread::sleep(EPOLL_ERROR_PAUSE),
         }
+        self.doorbell.drain();
+        self.next_signal().unwrap_or(Woken::Ready)
     }
 
-    /// Waits until `poll` is ready. It is asked at the start, and again whenever its context's
-    /// waker is rung or a descriptor becomes writable; it may look at any number of things.
-    pub fn for_ready<T>(
-        &self,
-        deadline: Instant,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Result<T, Interrupt> {
-        let mut context = Context::from_waker(&self.waker);
-        loop {
-            // A signal goes first: a stream that is always ready must not hold off the end.
-            self.check_signals()?;
-            if let Poll::Ready(output) = poll(&mut context) {
-                return Ok(output);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.ready.wait(&mut [EpollEvent::empty(); 4], timeout(left)) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                // Out of memory, say. There is no answer but to look again, though not in a loop.
-                Err(_) => std::thread::sleep(AFTER_AN_ERROR),
-            }
-            self.doorbell.silence();
-            if Instant::now() >= deadline {
-                self.check_signals()?;
-                return Err(Interrupt::Deadline);
-            }
-        }
-    }
-
-    /// From now on, every wait looks again when the descriptor can be written to: how a connection
-    /// in progress tells its end.
-    pub fn for_writable(&self, fd: impl AsFd) -> nix::Result<()> {
+    /// From now on, a wait ends when the descriptor can be written to: a connection attempt has ended.
+    pub(crate) fn for_writable(&self, fd: impl AsFd) -> nix::Result<()> {
         self.ready.add(fd, EpollEvent::new(EpollFlags::EPOLLOUT, 0))
     }
 
-    /// No longer looks at a descriptor.
-    pub fn forget(&self, fd: impl AsFd) -> nix::Result<()> {
+    /// From now on, a wait ends when the descriptor can be read from.
+    pub(crate) fn for_readable(&self, fd: impl AsFd) -> nix::Result<()> {
+        self.ready.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))
+    }
+
+    /// No longer waits on a descriptor.
+    pub(crate) fn forget(&self, fd: impl AsFd) -> nix::Result<()> {
         self.ready.delete(fd)
     }
 
-    fn check_signals(&self) -> Result<(), Interrupt> {
-        let mut child_ended = false;
+    fn next_signal(&self) -> Option<Woken> {
         while let Ok(Some(info)) = self.signals.read_signal() {
-            match Signal::try_from(info.ssi_signo as i32) {
-                Ok(Signal::SIGCHLD) => child_ended = true,
-                Ok(signal) if self.stopped.get().is_none() => self.stopped.set(Some(StopSignal(signal))),
-                _ => {}
+            let signal = i32::try_from(info.ssi_signo).ok().and_then(SignalNumber::new);
+            // The C library's own signals have no number here, and are never blocked.
+            let Some(signal) = signal else { continue };
+            if signal == Signal::SIGCHLD.into() {
+                return Some(Woken::ChildEnded);
             }
+            let is_for_child = info.ssi_code != libc::SI_KERNEL || signal == Signal::SIGHUP.into();
+            return Some(Woken::Signal(ReceivedSignal { signal, is_for_child }));
         }
-        match self.stopped.get() {
-            Some(signal) => Err(Interrupt::Stop(signal)),
-            None if child_ended => Err(Interrupt::ChildEnded),
-            None => Ok(()),
-        }
+        None
+    }
+}
+
+/// Whether a signal waits to be read that tells the program to end.
+pub(crate) fn is_told_to_end() -> bool {
+    let mut pending = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    #[allow(unsafe_code, reason = "nix has no sigpending")]
+    // SAFETY: both calls get a set that is ours; zeroed, it is the empty one.
+    unsafe {
+        libc::sigpending(pending.as_mut_ptr()) == 0
+            && [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT]
+                .iter()
+                .any(|signal| libc::sigismember(pending.as_ptr(), *signal) == 1)
     }
 }
 
@@ -144,12 +158,12 @@ fn timeout(left: Duration) -> EpollTimeout {
     EpollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(EpollTimeout::MAX)
 }
 
-/// Rung from gRPC's threads when something that is waited for may be ready.
+/// Rung from gRPC's threads when a future may be ready.
 struct Doorbell(EventFd);
 
 impl Doorbell {
-    fn silence(&self) {
-        // EAGAIN: it had not rung, and the wait was for something else.
+    fn drain(&self) {
+        // EAGAIN: it had not rung.
         let _ = self.0.read();
     }
 }

@@ -1,61 +1,131 @@
 //! X.509 trust bundles: the CA certificates of one trust domain.
 
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::ops::Range;
 use std::time::SystemTime;
 
 use thiserror::Error;
 
-use super::certificate::{Certificate, CertificateFlaw};
-use super::spiffe_id::{InvalidTrustDomain, TrustDomain};
-
-/// More CAs than any trust domain has; beyond it, a bundle is an accident.
-pub const MAX_BUNDLE: usize = 4096;
+use super::certificate::{Certificate, CertificateError, split};
+use super::limits::MAX_BUNDLE;
+use super::spiffe_id::{TrustDomain, TrustDomainError};
 
 /// The CA certificates of a trust domain, one or more.
-pub struct X509Bundle {
-    authorities: Vec<Authority>,
-}
+pub(crate) struct X509Bundle(Authorities);
 
 /// A CA certificate: one of a bundle, or an intermediate of a chain.
-#[derive(Debug, Clone)]
-pub struct Authority {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Authority<'a> {
     /// The certificate.
-    pub der: Vec<u8>,
+    pub(crate) der: &'a [u8],
     /// The last moment of its validity.
-    pub not_after: SystemTime,
+    pub(crate) not_after: SystemTime,
 }
 
-impl From<Certificate> for Authority {
-    fn from(certificate: Certificate) -> Self {
-        let not_after = certificate.fields().validity().not_after.to_system_time();
-        Self { der: certificate.into_der(), not_after }
+/// The public facts of a published bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BundleInfo {
+    pub(crate) trust_domain: TrustDomain,
+    /// The end of the validity of the CA certificate that expires first.
+    pub(crate) earliest_expiry: SystemTime,
+    /// A digest of each certificate, to find out which ones are new.
+    pub(crate) authorities: BTreeSet<u64>,
+}
+
+/// CA certificates in the bytes they came in.
+pub(super) struct Authorities {
+    der: Vec<u8>,
+    /// Of each, its place in `der` and the last moment of its validity.
+    entries: Vec<(Range<usize>, SystemTime)>,
+}
+
+impl Authorities {
+    /// `entries` are places in `der`.
+    pub(super) fn new(der: Vec<u8>, entries: Vec<(Range<usize>, SystemTime)>) -> Self {
+        Self { der, entries }
+    }
+
+    /// All bytes, also those of no authority.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.der
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = Authority<'_>> + Clone {
+        let authority = |(range, not_after): &(Range<usize>, SystemTime)| Authority {
+            der: &self.der[range.clone()],
+            not_after: *not_after,
+        };
+        self.entries.iter().map(authority)
     }
 }
 
 impl X509Bundle {
     /// Checks a bundle: concatenated DER certificates, at least one, and nothing else.
-    pub fn parse(der: &[u8]) -> Result<Self, CertificateFlaw> {
-        let authorities = Certificate::parse_concatenated(der, MAX_BUNDLE)?;
-        Ok(Self { authorities: authorities.into_iter().map(Authority::from).collect() })
+    pub(crate) fn parse(der: Vec<u8>) -> Result<Self, CertificateError> {
+        let parse = |(index, range): (usize, Range<usize>)| {
+            let certificate = Certificate::parse(&der[range.clone()], index)?;
+            Ok((range, certificate.not_after()))
+        };
+        let entries = split(&der, MAX_BUNDLE)?.into_iter().enumerate().map(parse);
+        let entries = entries.collect::<Result<_, _>>()?;
+        Ok(Self(Authorities::new(der, entries)))
     }
 
-    /// The certificates.
-    pub fn authorities(&self) -> &[Authority] {
-        &self.authorities
+    /// Its public facts, as the bundle of this trust domain.
+    pub(crate) fn info(&self, trust_domain: TrustDomain) -> BundleInfo {
+        let ends = self.authorities().map(|authority| authority.not_after);
+        // A bundle has one CA at least.
+        let earliest_expiry = ends.min().unwrap_or(SystemTime::UNIX_EPOCH);
+        let digest =
+            |authority: Authority<'_>| BuildHasherDefault::<DefaultHasher>::default().hash_one(authority.der);
+        BundleInfo { trust_domain, earliest_expiry, authorities: self.authorities().map(digest).collect() }
     }
 
     /// Checks the key and the value of one federated bundle.
-    pub fn parse_federated(key: &str, der: &[u8]) -> Result<(TrustDomain, Self), BundleFlaw> {
-        let trust_domain = TrustDomain::from_id(key)?;
-        Ok((trust_domain, Self::parse(der)?))
+    pub(crate) fn parse_federated(key: &str, der: Vec<u8>) -> Result<(TrustDomain, Self), BundleError> {
+        Ok((TrustDomain::from_id(key)?, Self::parse(der)?))
+    }
+
+    /// The certificates.
+    pub(crate) fn authorities(&self) -> impl ExactSizeIterator<Item = Authority<'_>> + Clone {
+        self.0.iter()
     }
 }
 
-/// What is wrong with a federated bundle.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
+/// Why a federated bundle is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum BundleFlaw {
-    #[error("{0}")]
-    TrustDomain(#[from] InvalidTrustDomain),
-    #[error("{0}")]
-    Certificates(#[from] CertificateFlaw),
+pub(crate) enum BundleError {
+    #[error(transparent)]
+    TrustDomain(#[from] TrustDomainError),
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate() -> Vec<u8> {
+        let certificate = rcgen::generate_simple_self_signed(["example.org".to_owned()]).unwrap();
+        certificate.cert.der().to_vec()
+    }
+
+    #[test]
+    fn a_bundle_keeps_the_bytes_it_came_in() {
+        let (one, other) = (certificate(), certificate());
+        let der = [one.as_slice(), &other].concat();
+        let place = der.as_ptr();
+        let bundle = X509Bundle::parse(der).unwrap_or_else(|error| panic!("{error}"));
+        let authorities: Vec<_> = bundle.authorities().map(|authority| authority.der).collect();
+        assert_eq!(authorities, [one, other]);
+        assert_eq!(authorities[0].as_ptr(), place);
+    }
+
+    #[test]
+    fn a_bad_certificate_is_named_by_its_index() {
+        let der = [certificate(), vec![0x30, 0]].concat();
+        let error = X509Bundle::parse(der).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.starts_with("certificate 1 is not a DER certificate")));
+    }
 }

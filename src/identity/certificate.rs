@@ -1,74 +1,82 @@
-//! X.509 certificates in the form the Workload API has them: DER, one behind the other.
+//! X.509 certificates as the Workload API sends them: concatenated DER.
+
+use std::ops::Range;
+use std::time::SystemTime;
 
 use der::asn1::Ia5String;
 use der::{Decode, Reader, SliceReader};
 use thiserror::Error;
-use x509_cert::certificate::{CertificateInner, Raw};
+use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
 
-/// One certificate, parsed, beside the very bytes it was parsed from.
-pub struct Certificate {
-    der: Vec<u8>,
-    // `Raw`: a CA's odd serial number is no business of ours.
-    parsed: CertificateInner<Raw>,
+use super::early_dates;
+use super::limits::MAX_CERTIFICATE;
+
+/// The ranges of the certificates in concatenated DER: at least one, at most `limit`, and nothing
+/// before, between or after them. Does not read the certificates.
+pub(super) fn split(der: &[u8], limit: usize) -> Result<Vec<Range<usize>>, CertificateError> {
+    let mut ranges = Vec::new();
+    let mut start = 0;
+    while start < der.len() {
+        let index = ranges.len();
+        if index == limit {
+            return Err(CertificateError::TooMany { limit });
+        }
+        let length = SliceReader::new(&der[start..]).and_then(|mut reader| reader.tlv_bytes());
+        let length = length.map_err(|cause| CertificateError::NotDer { index, cause })?.len();
+        if length > MAX_CERTIFICATE {
+            return Err(CertificateError::TooLarge { index });
+        }
+        ranges.push(start..start + length);
+        start += length;
+    }
+    if ranges.is_empty() { Err(CertificateError::None) } else { Ok(ranges) }
 }
 
+/// The fields of one certificate.
+pub(super) struct Certificate(
+    // `Raw` accepts serial numbers that RFC 5280 does not allow: some CAs have one.
+    CertificateInner<Raw>,
+);
+
 impl Certificate {
-    /// Parses concatenated DER, with nothing before, between or after the certificates: at least
-    /// one, and no more than `limit`.
-    pub fn parse_concatenated(der: &[u8], limit: usize) -> Result<Vec<Self>, CertificateFlaw> {
-        let mut certificates = Vec::new();
-        let mut rest = der;
-        while !rest.is_empty() {
-            if certificates.len() == limit {
-                return Err(CertificateFlaw::TooMany { limit });
-            }
-            let (certificate, after) = Self::parse_first(rest)
-                .map_err(|cause| CertificateFlaw::NotDer { index: certificates.len(), cause })?;
-            certificates.push(certificate);
-            rest = after;
-        }
-        match certificates.len() {
-            0 => Err(CertificateFlaw::None),
-            _ => Ok(certificates),
-        }
-    }
-
-    fn parse_first(der: &[u8]) -> Result<(Self, &[u8]), der::Error> {
-        let own = SliceReader::new(der)?.tlv_bytes()?;
-        let parsed = CertificateInner::from_der(own)?;
-        Ok((Self { der: own.to_vec(), parsed }, &der[own.len()..]))
-    }
-
-    /// The bytes as they came.
-    pub fn into_der(self) -> Vec<u8> {
-        self.der
+    /// Parses one certificate; errors name it by its index.
+    pub(super) fn parse(der: &[u8], index: usize) -> Result<Self, CertificateError> {
+        let parsed = CertificateInner::from_der(der).or_else(|cause| {
+            early_dates::since_1970(der).map_or(Err(cause), |copy| CertificateInner::from_der(&copy))
+        });
+        Ok(Self(parsed.map_err(|cause| CertificateError::NotDer { index, cause })?))
     }
 
     /// The parsed fields.
-    pub fn fields(&self) -> &x509_cert::certificate::TbsCertificateInner<Raw> {
-        self.parsed.tbs_certificate()
+    pub(super) fn fields(&self) -> &TbsCertificateInner<Raw> {
+        self.0.tbs_certificate()
+    }
+
+    /// The last moment of its validity.
+    pub(super) fn not_after(&self) -> SystemTime {
+        self.fields().validity().not_after.to_system_time()
     }
 
     /// Whether basicConstraints has cA set (X.509-SVID standard, section 4.1).
-    pub fn is_ca(&self) -> Result<bool, CertificateFlaw> {
+    pub(super) fn is_ca(&self) -> Result<bool, CertificateError> {
         let constraints = self.fields().get_extension::<BasicConstraints>();
-        let constraints = constraints.map_err(|_| CertificateFlaw::Extension("basicConstraints"))?;
+        let constraints = constraints.map_err(|_| CertificateError::Extension("basicConstraints"))?;
         Ok(constraints.is_some_and(|(_, constraints)| constraints.ca))
     }
 
     /// The keyUsage extension, if there is one (section 4.3).
-    pub fn key_usage(&self) -> Result<Option<KeyUsage>, CertificateFlaw> {
+    pub(super) fn key_usage(&self) -> Result<Option<KeyUsage>, CertificateError> {
         let usage = self.fields().get_extension::<KeyUsage>();
-        let usage = usage.map_err(|_| CertificateFlaw::Extension("keyUsage"))?;
+        let usage = usage.map_err(|_| CertificateError::Extension("keyUsage"))?;
         Ok(usage.map(|(_, usage)| usage))
     }
 
     /// All URIs among the subject alternative names (section 2).
-    pub fn uri_sans(&self) -> Result<Vec<Ia5String>, CertificateFlaw> {
+    pub(super) fn uri_sans(&self) -> Result<Vec<Ia5String>, CertificateError> {
         let names = self.fields().get_extension::<SubjectAltName>();
-        let names = names.map_err(|_| CertificateFlaw::Extension("subjectAltName"))?;
+        let names = names.map_err(|_| CertificateError::Extension("subjectAltName"))?;
         let names = names.map(|(_, names)| names.0).unwrap_or_default();
         Ok(names
             .into_iter()
@@ -80,16 +88,39 @@ impl Certificate {
     }
 }
 
-/// What is wrong with the encoding of certificates.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
+/// Why bytes are not a series of readable certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum CertificateFlaw {
-    #[error("it holds no certificate")]
+pub(crate) enum CertificateError {
+    #[error("holds no certificate")]
     None,
-    #[error("it holds more than {limit} certificates")]
+    #[error("holds more than {limit} certificates")]
     TooMany { limit: usize },
+    #[error("certificate {index} is larger than {MAX_CERTIFICATE} bytes")]
+    TooLarge { index: usize },
     #[error("certificate {index} is not a DER certificate: {cause}")]
     NotDer { index: usize, cause: der::Error },
-    #[error("the {0} extension is there twice or cannot be read")]
+    #[error("the {0} extension is duplicated or unreadable")]
     Extension(&'static str),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An empty SEQUENCE: the outside of a certificate.
+    const OUTSIDE: [u8; 2] = [0x30, 0];
+
+    #[test]
+    fn too_many_certificates_are_refused_before_any_is_read() {
+        assert_eq!(split(&OUTSIDE.repeat(3), 3), Ok(vec![0..2, 2..4, 4..6]));
+        assert_eq!(split(&OUTSIDE.repeat(4), 3), Err(CertificateError::TooMany { limit: 3 }));
+        assert_eq!(split(&[], 3), Err(CertificateError::None));
+    }
+
+    #[test]
+    fn a_certificate_over_the_limit_is_refused_unread() {
+        let length = (MAX_CERTIFICATE as u32).to_be_bytes();
+        let large = [&[0x30, 0x83][..], &length[1..], &vec![0; MAX_CERTIFICATE]].concat();
+        assert_eq!(split(&large, 3), Err(CertificateError::TooLarge { index: 0 }));
+    }
 }

@@ -1,60 +1,142 @@
-//! All that a workload is entitled to, from one response: its SVIDs and the bundles around them.
+//! One X.509 response: the SVIDs of a workload, and the bundles beside them.
+//!
+//! Every SVID must have the standard's mandatory fields. Beyond that, only the selected SVID is checked,
+//! so that no other one holds it up.
 
 use thiserror::Error;
 
-use super::bundle::{BundleFlaw, X509Bundle};
-use super::crl;
-use super::offered::OfferedX509Context;
+use super::bundle::{BundleError, X509Bundle};
+use super::limits::{MAX_SVIDS, MAX_TRUST_DOMAINS};
+use super::raw::{RawX509Context, shortened};
+use super::selection::{NotOfferedError, Selection};
 use super::spiffe_id::TrustDomain;
-use super::x509_svid::{SvidFlaw, X509Svid};
+use super::x509_svid::{X509Svid, X509SvidError, check_mandatory_fields};
 
-/// A checked response: every part of it is good, and there is at least one SVID.
-pub struct X509Context {
-    /// In the agent's order.
-    pub svids: Vec<X509Svid>,
-    /// Of foreign trust domains, by name.
-    pub federated: Vec<(TrustDomain, X509Bundle)>,
-    /// Certificate revocation lists, each DER.
-    pub crls: Vec<Vec<u8>>,
+/// A response with a good selected SVID.
+pub(crate) struct X509Context {
+    /// The selected SVID.
+    pub(crate) svid: X509Svid,
+    /// The bundles of foreign trust domains.
+    pub(crate) federated: FederatedBundles,
 }
 
 impl X509Context {
-    /// Checks a response as a whole: one bad part makes all of it bad.
-    pub fn parse(offered: OfferedX509Context) -> Result<Self, Rejected> {
-        if offered.svids.is_empty() {
-            return Err(Rejected::NoSvids);
-        }
-        let svids = offered.svids.into_iter().enumerate().map(|(index, svid)| {
-            let id = svid.spiffe_id.clone();
-            X509Svid::parse(svid).map_err(|flaw| Rejected::Svid { index, id, flaw })
-        });
-        let svids = svids.collect::<Result<_, _>>()?;
-        // A trust domain without X.509 authorities has no bundle (X509-SVID standard, section 6.2).
-        let federated = offered.federated_bundles.into_iter().filter(|(_, der)| !der.is_empty());
-        let federated = federated.map(|(trust_domain, der)| {
-            X509Bundle::parse_federated(&trust_domain, &der)
-                .map_err(|flaw| Rejected::FederatedBundle { trust_domain, flaw })
-        });
-        let mut federated = federated.collect::<Result<Vec<_>, _>>()?;
-        // The message's map has no order; the same response must give the same files.
-        federated.sort_by(|(one, _), (other, _)| one.cmp(other));
-        for (index, der) in offered.crls.iter().enumerate() {
-            crl::check(der).map_err(|cause| Rejected::Crl { index, cause })?;
-        }
-        Ok(Self { svids, federated, crls: offered.crls })
+    /// Checks that a response has the mandatory fields (SPIFFE Workload API standard, section 5.2.1),
+    /// and the selected SVID in full. Its dates are not checked.
+    pub(crate) fn parse(raw: RawX509Context, selection: &Selection) -> Result<Self, X509ContextError> {
+        check_conformance(&raw)?;
+        let (index, svid) = selection.pick(raw.svids)?;
+        let id = shortened(&svid.spiffe_id);
+        let svid = X509Svid::parse(svid).map_err(|error| X509ContextError::Svid { index, id, error })?;
+        let own = svid.info().id.trust_domain().id();
+        let mut federated = FederatedBundles::new(raw.federated_bundles);
+        // A trust domain is not federated with itself, whatever the agent says.
+        federated.0.retain(|(key, _)| *key != own);
+        Ok(Self { svid, federated })
     }
 }
 
-/// Which part of a response is not good, and why.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
+/// A whole response: each part, or the reason why it is refused.
+pub(crate) struct Inspection {
+    /// In the agent's order; the first is the default identity.
+    pub(crate) svids: Vec<InspectedSvid>,
+    /// By trust domain.
+    pub(crate) federated: Vec<Result<(TrustDomain, X509Bundle), FederatedBundleError>>,
+    /// The number of certificate revocation lists.
+    pub(crate) crls: usize,
+}
+
+/// One SVID, good or not.
+pub(crate) struct InspectedSvid {
+    /// The SPIFFE ID, as it came.
+    pub(crate) id: String,
+    /// The hint, as it came.
+    pub(crate) hint: String,
+    /// The SVID, checked in full.
+    pub(crate) svid: Result<X509Svid, X509SvidError>,
+}
+
+impl Inspection {
+    /// Checks that a response has the mandatory fields, and each of its parts on its own.
+    pub(crate) fn parse(raw: RawX509Context) -> Result<Self, X509ContextError> {
+        check_conformance(&raw)?;
+        let svids = raw.svids.into_iter().map(|svid| InspectedSvid {
+            id: svid.spiffe_id.clone(),
+            hint: svid.hint.clone(),
+            svid: X509Svid::parse(svid),
+        });
+        Ok(Self {
+            svids: svids.collect(),
+            federated: FederatedBundles::new(raw.federated_bundles).parse().collect(),
+            crls: raw.crls.len(),
+        })
+    }
+}
+
+/// The federated bundles of a response, unchecked, by trust domain.
+pub(crate) struct FederatedBundles(Vec<(String, Vec<u8>)>);
+
+impl FederatedBundles {
+    fn new(mut bundles: Vec<(String, Vec<u8>)>) -> Self {
+        // A trust domain without X.509 authorities has no bundle (X509-SVID standard, section 6.2).
+        bundles.retain(|(_, der)| !der.is_empty());
+        // The message's map has no order. The same response must give the same files.
+        bundles.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Self(bundles)
+    }
+
+    /// Checks each bundle on its own.
+    pub(crate) fn parse(
+        self,
+    ) -> impl Iterator<Item = Result<(TrustDomain, X509Bundle), FederatedBundleError>> {
+        self.0.into_iter().map(|(key, der)| {
+            X509Bundle::parse_federated(&key, der)
+                .map_err(|cause| FederatedBundleError { key: shortened(&key), cause })
+        })
+    }
+}
+
+fn check_conformance(raw: &RawX509Context) -> Result<(), X509ContextError> {
+    if raw.svids.is_empty() {
+        return Err(X509ContextError::NoSvids);
+    }
+    if raw.svids.len() > MAX_SVIDS {
+        return Err(X509ContextError::TooManySvids(raw.svids.len()));
+    }
+    if raw.federated_bundles.len() > MAX_TRUST_DOMAINS {
+        return Err(X509ContextError::TooManyTrustDomains(raw.federated_bundles.len()));
+    }
+    for (index, svid) in raw.svids.iter().enumerate() {
+        check_mandatory_fields(svid).map_err(|error| X509ContextError::Svid {
+            index,
+            id: shortened(&svid.spiffe_id),
+            error,
+        })?;
+    }
+    Ok(())
+}
+
+/// Why a response is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Rejected {
+pub(crate) enum X509ContextError {
     #[error("svids: the mandatory field is empty")]
     NoSvids,
-    #[error("svids[{index}] ({id:?}) {flaw}")]
-    Svid { index: usize, id: String, flaw: SvidFlaw },
-    #[error("federated_bundles[{trust_domain:?}]: {flaw}")]
-    FederatedBundle { trust_domain: String, flaw: BundleFlaw },
-    #[error("crl[{index}]: it is not a DER certificate revocation list: {cause}")]
-    Crl { index: usize, cause: der::Error },
+    #[error("svids: there are {0} (at most {MAX_SVIDS} are accepted)")]
+    TooManySvids(usize),
+    #[error("federated_bundles: there are {0} (at most {MAX_TRUST_DOMAINS} are accepted)")]
+    TooManyTrustDomains(usize),
+    #[error("svids[{index}] ({id:?}) {error}")]
+    Svid { index: usize, id: String, error: X509SvidError },
+    #[error(transparent)]
+    NotOffered(#[from] NotOfferedError),
+}
+
+/// Why one federated bundle is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("federated_bundles[{key:?}]: {cause}")]
+pub(crate) struct FederatedBundleError {
+    /// Its key in the response, which should be the SPIFFE ID of a trust domain; cut if it is long.
+    pub(crate) key: String,
+    /// What is wrong with it.
+    pub(crate) cause: BundleError,
 }

@@ -1,72 +1,99 @@
 //! JWT trust bundles: the keys of a trust domain, as a JWKS document.
 
-use serde_json::Value;
 use thiserror::Error;
 
-use super::offered::OfferedJwtBundles;
-use super::spiffe_id::{InvalidTrustDomain, TrustDomain};
+use super::jwks::{self, JwksError, check_jwks};
+use super::limits::MAX_TRUST_DOMAINS;
+use super::raw::{RawJwtBundles, shortened};
+use super::spiffe_id::{TrustDomain, TrustDomainError};
 
-/// The JWKS documents of one response, one for each trust domain, by name.
-pub struct JwtBundles(Vec<(TrustDomain, Vec<u8>)>);
+/// The JWKS documents of one response, good and bad, by trust domain.
+pub(crate) struct JwtBundles(Vec<Entry>);
+
+/// The document of one trust domain, or why it is refused.
+type Entry = Result<(TrustDomain, Vec<u8>), FederatedJwtBundleError>;
 
 impl JwtBundles {
-    /// Checks a response as a whole: there is a bundle, and each is a JWKS document.
-    pub fn parse(offered: OfferedJwtBundles) -> Result<Self, RejectedJwtBundles> {
-        if offered.is_empty() {
-            return Err(RejectedJwtBundles::None);
+    /// Checks that a response has its mandatory field (SPIFFE Workload API standard, section 6.2.2),
+    /// and each of its documents on its own: a bad one does not hold up the others.
+    pub(crate) fn parse(mut raw: RawJwtBundles) -> Result<Self, JwtBundlesError> {
+        if raw.is_empty() {
+            return Err(JwtBundlesError::None);
         }
-        let bundles = offered.into_iter().map(|(key, document)| {
-            let flaw = |flaw| RejectedJwtBundles::Bundle { key: key.clone(), flaw };
-            let trust_domain = TrustDomain::from_id(&key).map_err(|error| flaw(error.into()))?;
-            check_jwks(&document).map_err(flaw)?;
-            Ok((trust_domain, document))
+        if raw.len() > MAX_TRUST_DOMAINS {
+            return Err(JwtBundlesError::TooMany(raw.len()));
+        }
+        // The message's map has no order. The same response must give the same files.
+        raw.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let bundles = raw.into_iter().map(|(key, document)| match check_bundle(&key, &document) {
+            Ok(trust_domain) => Ok((trust_domain, document)),
+            Err(cause) => Err(FederatedJwtBundleError { key: shortened(&key), cause }),
         });
-        let mut bundles = bundles.collect::<Result<Vec<_>, _>>()?;
-        bundles.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(Self(bundles))
+        Ok(Self(bundles.collect()))
     }
 
     /// The document of one trust domain, as it came.
-    pub fn of(&self, trust_domain: &TrustDomain) -> Option<&[u8]> {
-        self.0.iter().find(|(name, _)| name == trust_domain).map(|(_, document)| document.as_slice())
+    pub(crate) fn of(&self, trust_domain: &TrustDomain) -> Result<&[u8], JwtBundlesError> {
+        if let Some((_, document)) = self.good().find(|(name, _)| *name == trust_domain) {
+            return Ok(document);
+        }
+        let id = trust_domain.id();
+        let error = self.bad().find(|error| error.key == id);
+        Err(error.map_or_else(|| JwtBundlesError::Missing(trust_domain.clone()), |e| e.clone().into()))
     }
 
-    /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = (&TrustDomain, &[u8])> {
-        self.0.iter().map(|(trust_domain, document)| (trust_domain, document.as_slice()))
+    /// Whether a trust domain's document has a key with this `kid`; never if [`Self::of`] gives none.
+    pub(crate) fn has_key(&self, trust_domain: &TrustDomain, kid: &str) -> bool {
+        self.of(trust_domain).is_ok_and(|document| jwks::has_key(document, kid))
+    }
+
+    /// All good documents.
+    pub(crate) fn good(&self) -> impl Iterator<Item = (&TrustDomain, &[u8])> {
+        self.0.iter().filter_map(|entry| {
+            entry.as_ref().ok().map(|(trust_domain, document)| (trust_domain, document.as_slice()))
+        })
+    }
+
+    /// Why the others are refused.
+    pub(crate) fn bad(&self) -> impl Iterator<Item = &FederatedJwtBundleError> {
+        self.0.iter().filter_map(|entry| entry.as_ref().err())
     }
 }
 
-/// Checks that a document is a JWK set: an object whose `keys` is a list of objects (RFC 7517,
-/// section 5; SPIFFE Trust Domain and Bundle standard, section 4).
-pub fn check_jwks(document: &[u8]) -> Result<(), JwtBundleFlaw> {
-    let document: Value =
-        serde_json::from_slice(document).map_err(|cause| JwtBundleFlaw::NotJson(cause.to_string()))?;
-    let keys = document.get("keys").and_then(Value::as_array).ok_or(JwtBundleFlaw::NoKeys)?;
-    match keys.iter().all(Value::is_object) {
-        true => Ok(()),
-        false => Err(JwtBundleFlaw::NoKeys),
-    }
+fn check_bundle(key: &str, document: &[u8]) -> Result<TrustDomain, JwtBundleError> {
+    let trust_domain = TrustDomain::from_id(key)?;
+    check_jwks(document)?;
+    Ok(trust_domain)
 }
 
-/// Which part of a response is not good, and why.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
+/// Why a response with JWT bundles is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum RejectedJwtBundles {
+pub(crate) enum JwtBundlesError {
     #[error("bundles: the mandatory field is empty")]
     None,
-    #[error("bundles[{key:?}]: {flaw}")]
-    Bundle { key: String, flaw: JwtBundleFlaw },
+    #[error("bundles: there are {0} (at most {MAX_TRUST_DOMAINS} are accepted)")]
+    TooMany(usize),
+    #[error("bundles: no bundle of {0}, our own trust domain")]
+    Missing(TrustDomain),
+    #[error(transparent)]
+    Bad(#[from] FederatedJwtBundleError),
 }
 
-/// What is wrong with a JWT bundle.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
+/// Why the document of one trust domain is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum JwtBundleFlaw {
-    #[error("{0}")]
-    TrustDomain(#[from] InvalidTrustDomain),
-    #[error("it is not JSON: {0}")]
-    NotJson(String),
-    #[error("it has no list \"keys\" of JSON objects")]
-    NoKeys,
+#[error("bundles[{key:?}]: {cause}")]
+pub(crate) struct FederatedJwtBundleError {
+    /// Its key in the response, which should be the SPIFFE ID of a trust domain; cut if it is long.
+    pub(crate) key: String,
+    /// What is wrong with it.
+    pub(crate) cause: JwtBundleError,
+}
+
+/// Why a JWT bundle is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum JwtBundleError {
+    #[error(transparent)]
+    TrustDomain(#[from] TrustDomainError),
+    #[error(transparent)]
+    Document(#[from] JwksError),
 }

@@ -1,221 +1,227 @@
 //! JWT-SVIDs, checked by the JWT-SVID standard, sections 2 and 3.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
-use serde_json::{Map, Value};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::offered::OfferedJwtSvid;
-use super::selection::Candidate;
-use super::spiffe_id::{InvalidSpiffeId, SpiffeId};
-use super::term::Term;
+use super::limits::MAX_SVIDS;
+use super::raw::{RawJwtSvid, shortened};
+use super::selection::{NotOfferedError, Selection};
+use super::spiffe_id::{SpiffeId, SpiffeIdError};
+use super::svid_info::{Kind, SvidInfo};
+use super::token::{Token, TokenError};
 
-/// What may sign a JWT-SVID (section 2.1).
-const ALGORITHMS: [&str; 9] =
-    ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"];
-
-/// A JWT-SVID whose claims can be read and say what they must: valid but for its dates.
-///
-/// Its signature is not verified: the agent, not the network, is where it comes from.
-pub struct JwtSvid {
-    term: Term,
-    hint: String,
+/// A JWT-SVID whose claims are readable and complete. Its dates are not checked, and neither is its
+/// signature: it comes from the agent, not from the network.
+pub(crate) struct JwtSvid {
+    info: SvidInfo,
+    key_id: Option<String>,
     token: Zeroizing<String>,
 }
 
 impl JwtSvid {
-    /// Checks one offered SVID: its token must be its SPIFFE ID's, and made for all of `audience`.
-    ///
-    /// A token that does not say when it was issued counts as issued at `now`.
-    pub fn parse(offered: OfferedJwtSvid, audience: &[String], now: SystemTime) -> Result<Self, JwtFlaw> {
-        let id: SpiffeId = offered.spiffe_id.parse().map_err(JwtFlaw::Id)?;
-        let svid = Self { hint: offered.hint, ..Self::read(offered.token, audience, now)? };
-        match svid.term.id == id {
-            true => Ok(svid),
-            false => Err(JwtFlaw::OtherSubject(svid.term.id.to_string())),
+    /// Checks that a response has the mandatory fields (SPIFFE Workload API standard, section 6.2.1),
+    /// and the selected SVID in full: the token's subject must be its SPIFFE ID, and the audience
+    /// must include all of `audience`. A token without `iat` counts as issued at `now`.
+    pub(crate) fn select(
+        raw: Vec<RawJwtSvid>,
+        selection: &Selection,
+        audience: &[String],
+        now: SystemTime,
+    ) -> Result<Self, JwtSvidsError> {
+        if raw.is_empty() {
+            return Err(JwtSvidsError::NoSvids);
         }
+        if raw.len() > MAX_SVIDS {
+            return Err(JwtSvidsError::TooManySvids(raw.len()));
+        }
+        for (index, svid) in raw.iter().enumerate() {
+            for (field, is_empty) in
+                [("spiffe_id", svid.spiffe_id.is_empty()), ("svid", svid.token.is_empty())]
+            {
+                if is_empty {
+                    return Err(JwtSvidsError::Empty { index, field });
+                }
+            }
+        }
+        let (index, svid) = selection.pick(raw)?;
+        let id = shortened(&svid.spiffe_id);
+        Self::parse(svid, audience, now).map_err(|error| JwtSvidsError::Svid { index, id, error })
     }
 
-    /// Checks a token by itself: whoever it is for, it must be made for all of `audience`.
-    pub fn read(token: Zeroizing<String>, audience: &[String], now: SystemTime) -> Result<Self, JwtFlaw> {
-        let claims = Claims::read(&token)?;
-        if let Some(missing) = audience.iter().find(|wanted| !claims.audience.contains(wanted)) {
-            return Err(JwtFlaw::NotForAudience(missing.clone()));
+    fn parse(offered: RawJwtSvid, audience: &[String], now: SystemTime) -> Result<Self, JwtSvidError> {
+        let id: SpiffeId = offered.spiffe_id.parse().map_err(JwtSvidError::Id)?;
+        let svid = Self::read(offered.token, audience, now)?;
+        if svid.info.id != id {
+            return Err(JwtSvidError::OtherSubject(svid.info.id.to_string()));
         }
-        let not_before = claims.issued_at.unwrap_or(now);
-        let term = Term { id: claims.subject, serial: None, not_before, not_after: claims.expires_at };
-        Ok(Self { term, hint: String::new(), token })
+        Ok(svid)
+    }
+
+    /// Checks a token of any subject; its audience must include all of `audience`.
+    pub(crate) fn read(
+        token: Zeroizing<String>,
+        audience: &[String],
+        now: SystemTime,
+    ) -> Result<Self, JwtSvidError> {
+        let claims = Token::read(&token)?;
+        if let Some(missing) = audience.iter().find(|each| !claims.audience.contains(each)) {
+            return Err(JwtSvidError::NotForAudience(missing.clone()));
+        }
+        let (issued_at, not_after) = (claims.issued_at.unwrap_or(now), claims.expires_at);
+        let info = SvidInfo {
+            id: claims.subject,
+            kind: Kind::Jwt,
+            issued_at: issued_at.min(not_after),
+            // The time of issue does not bound the validity (RFC 7519, section 4.1.6): it may be a
+            // moment ahead of this clock.
+            not_before: claims.not_before.unwrap_or(issued_at.min(now)),
+            not_after,
+        };
+        Ok(Self { info, key_id: claims.key_id, token })
     }
 
     /// Identity and dates.
-    pub fn term(&self) -> &Term {
-        &self.term
+    pub(crate) fn info(&self) -> &SvidInfo {
+        &self.info
+    }
+
+    /// The `kid` of the key that signed it, if its header names one.
+    pub(crate) fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
     }
 
     /// The token, in JWS compact serialization.
-    pub fn token(&self) -> &str {
+    pub(crate) fn token(&self) -> &str {
         &self.token
     }
 }
 
-impl Candidate for JwtSvid {
-    fn id(&self) -> &SpiffeId {
-        &self.term.id
-    }
-
-    fn hint(&self) -> &str {
-        &self.hint
-    }
-}
-
-/// What a token says of itself.
-struct Claims {
-    subject: SpiffeId,
-    audience: Vec<String>,
-    expires_at: SystemTime,
-    issued_at: Option<SystemTime>,
-}
-
-impl Claims {
-    fn read(token: &str) -> Result<Self, JwtFlaw> {
-        let mut parts = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(JwtFlaw::NotCompact);
-        };
-        if signature.is_empty() {
-            return Err(JwtFlaw::NotCompact);
-        }
-        let header = json_object(header).ok_or(JwtFlaw::Unreadable("header"))?;
-        let algorithm = header.get("alg").and_then(Value::as_str).unwrap_or_default();
-        if !ALGORITHMS.contains(&algorithm) {
-            return Err(JwtFlaw::Algorithm(algorithm.to_owned()));
-        }
-        let claims = json_object(payload).ok_or(JwtFlaw::Unreadable("claims"))?;
-        let subject = claims.get("sub").and_then(Value::as_str).ok_or(JwtFlaw::Claim("sub"))?;
-        let audience = claims.get("aud").and_then(strings).ok_or(JwtFlaw::Claim("aud"))?;
-        Ok(Self {
-            subject: subject.parse().map_err(JwtFlaw::Id)?,
-            audience,
-            expires_at: claims.get("exp").and_then(date).ok_or(JwtFlaw::Claim("exp"))?,
-            issued_at: claims.get("iat").and_then(date),
-        })
-    }
-}
-
-fn json_object(base64: &str) -> Option<Map<String, Value>> {
-    serde_json::from_slice(&Base64UrlUnpadded::decode_vec(base64).ok()?).ok()
-}
-
-/// One string, or a list of them that is not empty.
-fn strings(value: &Value) -> Option<Vec<String>> {
-    match value {
-        Value::String(one) => Some(vec![one.clone()]),
-        Value::Array(all) if !all.is_empty() => {
-            all.iter().map(|each| each.as_str().map(str::to_owned)).collect()
-        }
-        _ => None,
-    }
-}
-
-/// Seconds since 1970 (RFC 7519, section 2: NumericDate).
-fn date(value: &Value) -> Option<SystemTime> {
-    let since_epoch = Duration::try_from_secs_f64(value.as_f64()?).ok()?;
-    UNIX_EPOCH.checked_add(since_epoch)
-}
-
-/// What is wrong with a JWT-SVID.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
+/// Why a response with JWT-SVIDs is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum JwtFlaw {
+pub(crate) enum JwtSvidsError {
+    #[error("svids: the mandatory field is empty")]
+    NoSvids,
+    #[error("svids: there are {0} (at most {MAX_SVIDS} are accepted)")]
+    TooManySvids(usize),
+    #[error("svids[{index}] {field}: the mandatory field is empty")]
+    Empty { index: usize, field: &'static str },
+    #[error("svids[{index}] ({id:?}) {error}")]
+    Svid { index: usize, id: String, error: JwtSvidError },
+    #[error(transparent)]
+    NotOffered(#[from] NotOfferedError),
+}
+
+/// Why a JWT-SVID is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum JwtSvidError {
     #[error("not a SPIFFE ID: {0}")]
-    Id(InvalidSpiffeId),
-    #[error("it is not a signed token in compact serialization (header.claims.signature)")]
-    NotCompact,
-    #[error("its {0} cannot be read: not a JSON object in base64url")]
-    Unreadable(&'static str),
-    #[error("its algorithm {0:?} is none that a JWT-SVID may have")]
-    Algorithm(String),
-    #[error("its claim {0} is missing or of the wrong type")]
-    Claim(&'static str),
+    Id(SpiffeIdError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
     #[error("its subject is {0}, not the SVID's SPIFFE ID")]
     OtherSubject(String),
-    #[error("it is not made for the audience {0:?}")]
+    #[error("its claim aud lacks the audience {0:?}")]
     NotForAudience(String),
 }
 
 #[cfg(test)]
 mod tests {
+    use base64ct::{Base64UrlUnpadded, Encoding};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::super::svid_info::Validity;
     use super::*;
+    use crate::timestamp::rfc3339;
 
-    fn parse(header: &str, claims: &str) -> Result<JwtSvid, JwtFlaw> {
+    const ID: &str = "spiffe://example.org/a";
+
+    /// The token of these claims, for the audience one and two.
+    fn token(id: &str, claims: &str) -> RawJwtSvid {
         let part = |text: &str| Base64UrlUnpadded::encode_string(text.as_bytes());
-        let token = format!("{}.{}.c2ln", part(header), part(claims));
-        parse_token(&token)
+        let token = format!("{}.{}.c2ln", part(r#"{"alg":"ES256","kid":"k"}"#), part(claims));
+        RawJwtSvid { spiffe_id: id.to_owned(), hint: String::new(), token: Zeroizing::new(token) }
     }
 
-    fn parse_token(token: &str) -> Result<JwtSvid, JwtFlaw> {
-        let offered = OfferedJwtSvid {
-            spiffe_id: "spiffe://example.org/a".to_owned(),
-            hint: String::new(),
-            token: Zeroizing::new(token.to_owned()),
-        };
-        JwtSvid::parse(offered, &["one".to_owned(), "two".to_owned()], UNIX_EPOCH)
+    fn parse(claims: &str) -> Result<JwtSvid, JwtSvidError> {
+        JwtSvid::parse(token(ID, claims), &["one".to_owned(), "two".to_owned()], UNIX_EPOCH)
     }
 
-    const HEADER: &str = r#"{"alg":"ES256","kid":"k","typ":"JWT"}"#;
+    /// The info of a token with these dates, at 1970-01-01.
+    fn info_of(dates: &str) -> SvidInfo {
+        let claims = r#"{"sub":"spiffe://example.org/a","aud":["two","one","more"],"#;
+        parse(&format!("{claims}{dates}}}")).ok().unwrap().info().clone()
+    }
+
+    fn at(seconds: f64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs_f64(seconds)
+    }
 
     #[test]
-    fn a_good_token_gives_identity_and_dates() {
+    fn a_good_token_gives_identity_key_id_and_dates() {
         let claims = r#"{"sub":"spiffe://example.org/a","aud":["two","one","more"],"iat":100,"exp":400.5}"#;
-        let svid = parse(HEADER, claims).ok().unwrap();
-        assert_eq!(svid.term().id.as_str(), "spiffe://example.org/a");
-        assert_eq!(svid.term().half_life_at(), UNIX_EPOCH + Duration::from_secs_f64(250.25));
+        let svid = parse(claims).ok().unwrap();
+        assert_eq!(svid.key_id(), Some("k"));
+        assert_eq!(svid.info().id.as_str(), ID);
+        assert_eq!((svid.info().issued_at, svid.info().not_after), (at(100.0), at(400.5)));
     }
 
     #[test]
-    fn a_token_that_does_not_say_when_it_was_issued_was_issued_now() {
-        let claims = r#"{"sub":"spiffe://example.org/a","aud":["one","two"],"exp":400}"#;
-        let svid = parse(HEADER, claims).ok().unwrap();
-        assert_eq!(svid.term().half_life_at(), UNIX_EPOCH + Duration::from_secs(200));
+    fn a_token_without_iat_counts_as_issued_now() {
+        assert_eq!(info_of(r#""exp":400"#).issued_at, UNIX_EPOCH);
     }
 
     #[test]
-    fn what_breaks_the_standard_is_refused_with_the_rule_it_breaks() {
-        use JwtFlaw::*;
-        let id = "spiffe://example.org/a";
-        let good = format!(r#"{{"sub":"{id}","aud":["one","two"],"exp":400}}"#);
-        for (header, claims, flaw) in [
-            (r#"{"alg":"none"}"#, good.as_str(), Algorithm("none".to_owned())),
-            (r#"{"alg":"HS256"}"#, &good, Algorithm("HS256".to_owned())),
-            ("{}", &good, Algorithm(String::new())),
-            ("[]", &good, Unreadable("header")),
-            (HEADER, "what", Unreadable("claims")),
-            (HEADER, r#"{"aud":"one","exp":400}"#, Claim("sub")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","exp":400}"#, Claim("aud")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","aud":[],"exp":400}"#, Claim("aud")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","aud":["one","two"]}"#, Claim("exp")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","aud":["one","two"],"exp":"soon"}"#, Claim("exp")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","aud":["one","two"],"exp":-1}"#, Claim("exp")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","aud":["one","two"],"exp":1e300}"#, Claim("exp")),
-            (
-                HEADER,
-                r#"{"sub":"spiffe://example.org/a","aud":"one","exp":4}"#,
-                NotForAudience("two".to_owned()),
-            ),
-            (
-                HEADER,
-                r#"{"sub":"spiffe://example.org/b","aud":["one","two"],"exp":4}"#,
-                OtherSubject("spiffe://example.org/b".to_owned()),
-            ),
-        ] {
-            assert_eq!(parse(header, claims).err(), Some(flaw), "{header} {claims}");
-        }
-        for token in ["", "a.b", "a.b.", "a.b.c.d"] {
-            assert_eq!(parse_token(token).err(), Some(NotCompact), "{token}");
-        }
+    fn a_token_is_not_valid_before_its_nbf() {
+        let info = info_of(r#""iat":0,"nbf":60,"exp":400"#);
+        assert_eq!(info.validity(UNIX_EPOCH), Validity::NotYet);
+        assert_eq!(info.validity(at(60.0)), Validity::Valid);
+    }
+
+    #[test]
+    fn a_token_that_was_issued_in_the_future_is_valid_now() {
+        let info = info_of(r#""iat":60,"exp":400"#);
+        assert_eq!(info.validity(UNIX_EPOCH), Validity::Valid);
+        assert_eq!(info.issued_at, at(60.0));
+    }
+
+    #[test]
+    fn a_token_that_was_issued_after_its_end_is_renewed_at_its_end() {
+        assert_eq!(info_of(r#""iat":1000,"exp":400"#).renew_at(), at(400.0));
+    }
+
+    #[test]
+    fn dates_before_1970_and_after_9999_are_dates() {
+        let info = info_of(r#""iat":-1000.5,"exp":-1"#);
+        assert_eq!(info.issued_at, UNIX_EPOCH - Duration::from_secs_f64(1000.5));
+        assert_eq!(info.validity(UNIX_EPOCH), Validity::Expired);
+        let info = info_of(r#""iat":-1e300,"exp":1e300"#);
+        assert_eq!(rfc3339(info.issued_at, 0), "0000-01-01T00:00:00Z");
+        assert_eq!(rfc3339(info.not_after, 0), "9999-12-31T23:59:59Z");
+        assert!(info.renew_at() < info.overdue_at());
+    }
+
+    #[test]
+    fn a_token_of_another_subject_or_audience_is_refused() {
+        let other = "spiffe://example.org/b".to_owned();
+        let claims = r#"{"sub":"spiffe://example.org/b","aud":["one","two"],"exp":4}"#;
+        assert_eq!(parse(claims).err(), Some(JwtSvidError::OtherSubject(other)));
+        let claims = r#"{"sub":"spiffe://example.org/a","aud":"one","exp":4}"#;
+        assert_eq!(parse(claims).err(), Some(JwtSvidError::NotForAudience("two".to_owned())));
+    }
+
+    #[test]
+    fn only_the_selected_token_is_checked_in_full() {
+        let other = "spiffe://example.org/other";
+        let claims = r#"{"sub":"spiffe://example.org/a","aud":"one","exp":4}"#;
+        let select = |id: &str| {
+            let selection = Selection { id: Some(id.parse().unwrap()), hint: None };
+            let raw = vec![token(other, "broken"), token(ID, claims)];
+            JwtSvid::select(raw, &selection, &["one".to_owned()], UNIX_EPOCH)
+        };
+        assert!(select(ID).is_ok());
+        let error = JwtSvidError::Token(TokenError::Unreadable("claims"));
+        assert_eq!(select(other).err(), Some(JwtSvidsError::Svid { index: 0, id: other.to_owned(), error }));
     }
 }

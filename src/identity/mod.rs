@@ -1,15 +1,21 @@
-//! Checked identity material: what exists as one of these types is valid by the SPIFFE standards.
-//! Knows nothing of gRPC and nothing of files.
+//! Checked identity material: SPIFFE IDs, certificates, keys, bundles, SVIDs, tokens. A value of one of
+//! these types is valid by the SPIFFE standards; [`raw`] holds what is not checked yet. Nothing here
+//! knows gRPC or files.
 
-pub mod bundle;
-pub mod certificate;
-pub mod context;
-pub mod crl;
-pub mod jwt_bundle;
-pub mod jwt_svid;
-pub mod offered;
-pub mod private_key;
-pub mod selection;
-pub mod spiffe_id;
-pub mod term;
-pub mod x509_svid;
+pub(crate) mod bundle;
+pub(crate) mod certificate;
+pub(crate) mod context;
+mod early_dates;
+pub(crate) mod jwks;
+pub(crate) mod jwt_bundle;
+pub(crate) mod jwt_svid;
+pub(crate) mod limits;
+pub(crate) mod private_key;
+pub(crate) mod raw;
+mod rsa_key;
+pub(crate) mod selection;
+pub(crate) mod spiffe_id;
+pub(crate) mod svid_info;
+mod token;
+pub(crate) mod trust;
+pub(crate) mod x509_svid;

@@ -1,4 +1,4 @@
-//! SPIFFE IDs and trust domains, by the grammar of the SPIFFE-ID standard, section 2.
+//! SPIFFE IDs and trust domains (SPIFFE-ID standard, section 2).
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,9 +12,9 @@ const MAX_TRUST_DOMAIN: usize = 255;
 
 /// A valid SPIFFE ID: `spiffe://trust-domain`, or `spiffe://trust-domain/path`.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SpiffeId {
-    text: String,
-    /// Where the trust domain's name ends and the path, if any, begins.
+pub(crate) struct SpiffeId {
+    text: Box<str>,
+    /// The end of the trust domain's name, where a path begins.
     path_start: usize,
 }
 
@@ -22,52 +22,53 @@ const SCHEME: &str = "spiffe://";
 
 impl SpiffeId {
     /// The ID as a URI.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The trust domain.
-    pub fn trust_domain(&self) -> TrustDomain {
+    pub(crate) fn trust_domain(&self) -> TrustDomain {
         TrustDomain(self.text[SCHEME.len()..self.path_start].to_owned())
     }
 
     /// The path with its leading slash; empty for the ID of a trust domain.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.text[self.path_start..]
     }
 }
 
 impl FromStr for SpiffeId {
-    type Err = InvalidSpiffeId;
+    type Err = SpiffeIdError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidSpiffeId> {
+    fn from_str(text: &str) -> Result<Self, SpiffeIdError> {
         if text.len() > MAX_ID {
-            return Err(InvalidSpiffeId::TooLong);
+            return Err(SpiffeIdError::TooLong);
         }
-        let rest = text.strip_prefix(SCHEME).ok_or(InvalidSpiffeId::Scheme)?;
+        let rest = text.strip_prefix(SCHEME).ok_or(SpiffeIdError::Scheme)?;
         let trust_domain = rest.split('/').next().unwrap_or_default();
         check_trust_domain(trust_domain)?;
         check_path(&rest[trust_domain.len()..])?;
-        Ok(Self { text: text.to_owned(), path_start: SCHEME.len() + trust_domain.len() })
+        Ok(Self { text: text.into(), path_start: SCHEME.len() + trust_domain.len() })
     }
 }
 
 /// A valid name of a trust domain, as in `example.org`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TrustDomain(String);
+pub(crate) struct TrustDomain(String);
 
 impl TrustDomain {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// The SPIFFE ID of the trust domain.
+    pub(crate) fn id(&self) -> String {
+        format!("{SCHEME}{}", self.0)
     }
 
-    /// Reads the SPIFFE ID of a trust domain, which has no path: how the Workload API names one.
-    pub fn from_id(text: &str) -> Result<Self, InvalidTrustDomain> {
-        let id: SpiffeId = text.parse().map_err(InvalidTrustDomain::Id)?;
+    /// Parses the SPIFFE ID of a trust domain, which has no path. The Workload API names trust
+    /// domains like this.
+    pub(crate) fn from_id(text: &str) -> Result<Self, TrustDomainError> {
+        let id: SpiffeId = text.parse().map_err(TrustDomainError::Id)?;
         match id.path() {
             "" => Ok(id.trust_domain()),
-            _ => Err(InvalidTrustDomain::Path),
+            _ => Err(TrustDomainError::Path),
         }
     }
 }
@@ -79,33 +80,32 @@ impl fmt::Display for TrustDomain {
 }
 
 /// Why a text is not the SPIFFE ID of a trust domain.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum InvalidTrustDomain {
-    #[error("its key is no trust domain: {0}")]
-    Id(InvalidSpiffeId),
+pub(crate) enum TrustDomainError {
+    #[error("its key is not a trust domain: {0}")]
+    Id(SpiffeIdError),
     #[error("its key is a workload's SPIFFE ID, not a trust domain's")]
     Path,
 }
 
 /// Section 2.1.
-fn check_trust_domain(name: &str) -> Result<(), InvalidSpiffeId> {
+fn check_trust_domain(name: &str) -> Result<(), SpiffeIdError> {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     match name {
-        "" => Err(InvalidSpiffeId::NoTrustDomain),
-        _ if name.len() > MAX_TRUST_DOMAIN => Err(InvalidSpiffeId::TrustDomainTooLong),
-        _ if !name.bytes().all(allowed) => Err(InvalidSpiffeId::TrustDomainCharacter),
+        "" => Err(SpiffeIdError::NoTrustDomain),
+        _ if name.len() > MAX_TRUST_DOMAIN => Err(SpiffeIdError::TrustDomainTooLong),
+        _ if !name.bytes().all(allowed) => Err(SpiffeIdError::TrustDomainCharacter),
         _ => Ok(()),
     }
 }
 
 /// Section 2.2. `path` is empty or starts with a slash.
-fn check_path(path: &str) -> Result<(), InvalidSpiffeId> {
+fn check_path(path: &str) -> Result<(), SpiffeIdError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     path.split('/').skip(1).try_for_each(|segment| match segment {
-        "" => Err(InvalidSpiffeId::EmptySegment),
-        "." | ".." => Err(InvalidSpiffeId::RelativeSegment),
-        _ if !segment.bytes().all(allowed) => Err(InvalidSpiffeId::PathCharacter),
+        "" => Err(SpiffeIdError::EmptySegment),
+        "." | ".." => Err(SpiffeIdError::RelativeSegment),
+        _ if !segment.bytes().all(allowed) => Err(SpiffeIdError::PathCharacter),
         _ => Ok(()),
     })
 }
@@ -122,10 +122,9 @@ impl fmt::Debug for SpiffeId {
     }
 }
 
-/// Which rule of the standard a text breaks.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
+/// The rule of the standard that a text breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum InvalidSpiffeId {
+pub(crate) enum SpiffeIdError {
     #[error("a SPIFFE ID has at most {MAX_ID} bytes")]
     TooLong,
     #[error("a SPIFFE ID starts with {SCHEME}")]
@@ -136,11 +135,11 @@ pub enum InvalidSpiffeId {
     TrustDomainTooLong,
     #[error("a trust domain has only lowercase letters, digits, dots, dashes and underscores")]
     TrustDomainCharacter,
-    #[error("the path has an empty segment or a closing slash")]
+    #[error("the path has an empty segment or a trailing slash")]
     EmptySegment,
-    #[error("the path has a segment . or ..")]
+    #[error("the path has a \".\" or \"..\" segment")]
     RelativeSegment,
-    #[error("a path has only letters, digits, dots, dashes and underscores between its slashes")]
+    #[error("the segments of a path have only letters, digits, dots, dashes and underscores")]
     PathCharacter,
 }
 
@@ -151,26 +150,26 @@ mod tests {
     #[test]
     fn a_workload_id_gives_its_trust_domain_and_path() {
         let id: SpiffeId = "spiffe://example.org/ns/default/sa/My_App-1.2".parse().unwrap();
-        assert_eq!(id.trust_domain().as_str(), "example.org");
+        assert_eq!(id.trust_domain().to_string(), "example.org");
         assert_eq!(id.path(), "/ns/default/sa/My_App-1.2");
     }
 
     #[test]
     fn a_trust_domain_id_has_an_empty_path() {
         let id: SpiffeId = "spiffe://example.org".parse().unwrap();
-        assert_eq!((id.trust_domain().as_str(), id.path()), ("example.org", ""));
+        assert_eq!((id.trust_domain().to_string().as_str(), id.path()), ("example.org", ""));
     }
 
     #[test]
     fn the_longest_id_is_accepted_and_one_byte_more_is_not() {
         let longest = format!("spiffe://td/{}", "a".repeat(MAX_ID - "spiffe://td/".len()));
         assert!(longest.parse::<SpiffeId>().is_ok());
-        assert_eq!(format!("{longest}a").parse::<SpiffeId>(), Err(InvalidSpiffeId::TooLong));
+        assert_eq!(format!("{longest}a").parse::<SpiffeId>(), Err(SpiffeIdError::TooLong));
     }
 
     #[test]
     fn what_breaks_the_grammar_is_refused_with_the_rule_it_breaks() {
-        use InvalidSpiffeId::*;
+        use SpiffeIdError::*;
         let long_domain = format!("spiffe://{}/a", "d".repeat(MAX_TRUST_DOMAIN + 1));
         for (text, rule) in [
             ("", Scheme),

@@ -1,200 +1,216 @@
 //! X.509-SVIDs, checked by the X.509-SVID standard, sections 2 to 5.
 
+use std::fmt;
+use std::time::SystemTime;
+
 use der::Encode;
 use thiserror::Error;
 
-use super::bundle::{Authority, X509Bundle};
-use super::certificate::{Certificate, CertificateFlaw};
-use super::offered::OfferedX509Svid;
-use super::private_key::{KeyFlaw, PrivateKey};
-use super::selection::Candidate;
-use super::spiffe_id::{InvalidSpiffeId, SpiffeId};
-use super::term::Term;
+use super::bundle::{Authorities, Authority, X509Bundle};
+use super::certificate::{Certificate, CertificateError, split};
+use super::limits::MAX_CHAIN;
+use super::private_key::{KeyError, PrivateKey};
+use super::raw::RawX509Svid;
+use super::spiffe_id::{SpiffeId, SpiffeIdError};
+use super::svid_info::{Kind, SvidInfo};
 
-/// Longer than any real chain; beyond it, it is an accident.
-pub const MAX_CHAIN: usize = 32;
-
-/// An X.509-SVID with its key and the bundle of its trust domain: valid but for its dates.
-pub struct X509Svid {
-    term: Term,
-    hint: String,
-    leaf: Vec<u8>,
-    intermediates: Vec<Authority>,
+/// An X.509-SVID with its key and the bundle of its trust domain. All of it is checked but the
+/// dates.
+pub(crate) struct X509Svid {
+    info: SvidInfo,
+    /// The length of the leaf, which is the first certificate of the chain.
+    leaf: usize,
+    /// The bytes of the chain, and where its intermediates are.
+    chain: Authorities,
     key: PrivateKey,
     bundle: X509Bundle,
 }
 
 impl X509Svid {
     /// Identity and dates of the leaf.
-    pub fn term(&self) -> &Term {
-        &self.term
+    pub(crate) fn info(&self) -> &SvidInfo {
+        &self.info
     }
 
-    /// The certificate that proves the identity, DER.
-    pub fn leaf(&self) -> &[u8] {
-        &self.leaf
+    /// The leaf certificate, DER.
+    pub(crate) fn leaf(&self) -> &[u8] {
+        &self.chain.bytes()[..self.leaf]
     }
 
-    /// What stands between the leaf and the bundle, nearest to the leaf first.
-    pub fn intermediates(&self) -> &[Authority] {
-        &self.intermediates
+    /// The rest of the chain, nearest to the leaf first.
+    pub(crate) fn intermediates(&self) -> impl ExactSizeIterator<Item = Authority<'_>> {
+        self.chain.iter()
     }
 
     /// The leaf's private key.
-    pub fn key(&self) -> &PrivateKey {
+    pub(crate) fn key(&self) -> &PrivateKey {
         &self.key
     }
 
     /// The bundle of its trust domain.
-    pub fn bundle(&self) -> &X509Bundle {
+    pub(crate) fn bundle(&self) -> &X509Bundle {
         &self.bundle
     }
 
-    /// Checks one offered SVID.
-    pub fn parse(offered: OfferedX509Svid) -> Result<Self, SvidFlaw> {
-        for (field, empty) in [
-            (SPIFFE_ID, offered.spiffe_id.is_empty()),
-            (CHAIN, offered.chain.is_empty()),
-            (KEY, offered.key.is_empty()),
-            (BUNDLE, offered.bundle.is_empty()),
-        ] {
-            if empty {
-                return Err(SvidFlaw { field, flaw: Flaw::Empty });
-            }
+    /// Checks one offered SVID. Chain and bundle keep the bytes they came in.
+    pub(crate) fn parse(raw: RawX509Svid) -> Result<Self, X509SvidError> {
+        check_mandatory_fields(&raw)?;
+        let id = parse_id(&raw.spiffe_id).map_err(in_field(Field::SpiffeId))?;
+        let mut ranges =
+            split(&raw.chain, MAX_CHAIN).map_err(in_field(Field::Chain))?.into_iter().enumerate();
+        let (_, leaf) = ranges.next().ok_or(CertificateError::None).map_err(in_field(Field::Chain))?;
+        let (info, public_key) = parse_leaf(id, &raw.chain[leaf.clone()]).map_err(in_field(Field::Chain))?;
+        let intermediates = ranges.map(|(index, range)| {
+            parse_intermediate(&raw.chain[range.clone()], index).map(|not_after| (range, not_after))
+        });
+        let intermediates = intermediates.collect::<Result<_, _>>().map_err(in_field(Field::Chain))?;
+        let key = PrivateKey::parse(raw.key, &public_key).map_err(in_field(Field::Key))?;
+        let bundle = X509Bundle::parse(raw.bundle).map_err(in_field(Field::Bundle))?;
+        Ok(Self { info, leaf: leaf.end, chain: Authorities::new(raw.chain, intermediates), key, bundle })
+    }
+}
+
+/// Checks that no field is empty but the hint (SPIFFE Workload API standard, section 5.2.1).
+pub(crate) fn check_mandatory_fields(raw: &RawX509Svid) -> Result<(), X509SvidError> {
+    for (field, is_empty) in [
+        (Field::SpiffeId, raw.spiffe_id.is_empty()),
+        (Field::Chain, raw.chain.is_empty()),
+        (Field::Key, raw.key.is_empty()),
+        (Field::Bundle, raw.bundle.is_empty()),
+    ] {
+        if is_empty {
+            return Err(X509SvidError { field, cause: FieldError::Empty });
         }
-        let id = parse_id(&offered.spiffe_id).map_err(in_field(SPIFFE_ID))?;
-        let chain = Certificate::parse_concatenated(&offered.chain, MAX_CHAIN)
-            .map_err(Flaw::Certificate)
-            .map_err(in_field(CHAIN))?;
-        check_chain(&id, &chain).map_err(in_field(CHAIN))?;
-        let leaf = chain[0].fields();
-        let validity = leaf.validity();
-        let term = Term {
-            id,
-            serial: Some(hexadecimal(leaf.serial_number().as_bytes())),
-            not_before: validity.not_before.to_system_time(),
-            not_after: validity.not_after.to_system_time(),
-        };
-        let public = leaf.subject_public_key_info().to_der();
-        let public = public.map_err(|_| Flaw::Key(KeyFlaw::UnknownType)).map_err(in_field(CHAIN))?;
-        let key = PrivateKey::parse(offered.key, &public).map_err(Flaw::Key).map_err(in_field(KEY))?;
-        let bundle =
-            X509Bundle::parse(&offered.bundle).map_err(Flaw::Certificate).map_err(in_field(BUNDLE))?;
-        let mut chain = chain.into_iter();
-        let leaf = chain.next().map(Certificate::into_der).unwrap_or_default();
-        let intermediates = chain.map(Authority::from).collect();
-        Ok(Self { term, hint: offered.hint, leaf, intermediates, key, bundle })
+    }
+    Ok(())
+}
+
+/// The first URI of a chain's leaf; `None` if the leaf has none or is unreadable. For a chain that
+/// comes without a SPIFFE ID.
+pub(crate) fn uri_of_leaf(chain: &[u8]) -> Option<String> {
+    let leaf = split(chain, MAX_CHAIN).ok()?.into_iter().next()?;
+    let uris = Certificate::parse(&chain[leaf], 0).ok()?.uri_sans().ok()?;
+    uris.first().map(|uri| uri.as_str().to_owned())
+}
+
+/// A mandatory field of an SVID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    SpiffeId,
+    Chain,
+    Key,
+    Bundle,
+}
+
+impl fmt::Display for Field {
+    /// The field's name in the message `X509SVID`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SpiffeId => "spiffe_id",
+            Self::Chain => "x509_svid",
+            Self::Key => "x509_svid_key",
+            Self::Bundle => "bundle",
+        })
     }
 }
 
-impl Candidate for X509Svid {
-    fn id(&self) -> &SpiffeId {
-        &self.term.id
-    }
-
-    fn hint(&self) -> &str {
-        &self.hint
-    }
+fn in_field<E: Into<FieldError>>(field: Field) -> impl FnOnce(E) -> X509SvidError {
+    move |cause| X509SvidError { field, cause: cause.into() }
 }
 
-/// The URI of a chain's leaf, or nothing when there is none or it cannot be read: for material whose
-/// ID nobody tells.
-pub fn uri_of_leaf(chain: &[u8]) -> Option<String> {
-    let chain = Certificate::parse_concatenated(chain, MAX_CHAIN).ok()?;
-    chain.first()?.uri_sans().ok()?.first().map(|uri| uri.as_str().to_owned())
-}
-
-const SPIFFE_ID: &str = "spiffe_id";
-const CHAIN: &str = "x509_svid";
-/// The field of the private key.
-pub const KEY: &str = "x509_svid_key";
-/// The field of the trust bundle.
-pub const BUNDLE: &str = "bundle";
-
-fn in_field(field: &'static str) -> impl FnOnce(Flaw) -> SvidFlaw {
-    move |flaw| SvidFlaw { field, flaw }
-}
-
-/// A serial number as people compare it: without the sign byte of its DER.
+/// A serial number in hexadecimal, without the sign byte of its DER.
 fn hexadecimal(serial: &[u8]) -> String {
     let digits = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
     digits.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The ID of a workload, not of a trust domain (section 3.1).
-fn parse_id(text: &str) -> Result<SpiffeId, Flaw> {
-    let id: SpiffeId = text.parse().map_err(Flaw::Id)?;
-    match id.path() {
-        "" => Err(Flaw::NoPath),
-        _ => Ok(id),
-    }
+fn parse_id(text: &str) -> Result<SpiffeId, FieldError> {
+    let id: SpiffeId = text.parse().map_err(FieldError::Id)?;
+    if id.path().is_empty() { Err(FieldError::NoPath) } else { Ok(id) }
 }
 
-/// What the certificates must say of themselves. Signatures are not verified: the agent, not the
-/// network, is where they come from.
-fn check_chain(id: &SpiffeId, chain: &[Certificate]) -> Result<(), Flaw> {
-    let (leaf, intermediates) = chain.split_first().ok_or(Flaw::Certificate(CertificateFlaw::None))?;
-    check_leaf(id, leaf)?;
-    for (position, certificate) in intermediates.iter().enumerate() {
-        let signs =
-            certificate.key_usage().map_err(Flaw::Certificate)?.is_some_and(|usage| usage.key_cert_sign());
-        if !signs || !certificate.is_ca().map_err(Flaw::Certificate)? {
-            return Err(Flaw::NotAnAuthority { index: position + 1 });
+/// Identity and dates of a leaf, and its public key (a DER `SubjectPublicKeyInfo`). Its signature is
+/// not verified, and neither is any other: the chain comes from the agent, not from the network.
+fn parse_leaf(id: SpiffeId, der: &[u8]) -> Result<(SvidInfo, Vec<u8>), FieldError> {
+    let leaf = Certificate::parse(der, 0)?;
+    check_leaf(&id, &leaf)?;
+    let not_before = leaf.fields().validity().not_before.to_system_time();
+    let info = SvidInfo {
+        id,
+        kind: Kind::X509 { serial: hexadecimal(leaf.fields().serial_number().as_bytes()).into() },
+        issued_at: not_before,
+        not_before,
+        not_after: leaf.not_after(),
+    };
+    let public_key = leaf.fields().subject_public_key_info().to_der();
+    Ok((info, public_key.map_err(|_| KeyError::UnknownType)?))
+}
+
+/// Checks one of the other certificates of a chain. Gives the last moment of its validity.
+fn parse_intermediate(der: &[u8], index: usize) -> Result<SystemTime, FieldError> {
+    let certificate = Certificate::parse(der, index)?;
+    let signs = certificate.key_usage()?.is_some_and(|usage| usage.key_cert_sign());
+    if !signs || !certificate.is_ca()? {
+        return Err(FieldError::NotAnAuthority { index });
+    }
+    Ok(certificate.not_after())
+}
+
+/// Names and extensions (sections 3 to 5).
+fn check_leaf(id: &SpiffeId, leaf: &Certificate) -> Result<(), FieldError> {
+    match leaf.uri_sans()?.as_slice() {
+        [uri] if uri.as_str() == id.as_str() => {}
+        [uri] => return Err(FieldError::OtherUri(uri.as_str().to_owned())),
+        uris => return Err(FieldError::UriCount(uris.len())),
+    }
+    if leaf.is_ca()? {
+        return Err(FieldError::LeafIsCa);
+    }
+    let usage = leaf.key_usage()?.ok_or(FieldError::KeyUsage("is missing"))?;
+    for (wrong, rule) in [
+        (!usage.digital_signature(), "lacks digitalSignature"),
+        (usage.key_cert_sign(), "has keyCertSign"),
+        (usage.crl_sign(), "has cRLSign"),
+    ] {
+        if wrong {
+            return Err(FieldError::KeyUsage(rule));
         }
     }
     Ok(())
 }
 
-fn check_leaf(id: &SpiffeId, leaf: &Certificate) -> Result<(), Flaw> {
-    match leaf.uri_sans().map_err(Flaw::Certificate)?.as_slice() {
-        [uri] if uri.as_str() == id.as_str() => {}
-        [uri] => return Err(Flaw::OtherUri(uri.as_str().to_owned())),
-        uris => return Err(Flaw::UriCount(uris.len())),
-    }
-    if leaf.is_ca().map_err(Flaw::Certificate)? {
-        return Err(Flaw::LeafIsCa);
-    }
-    let usage = leaf.key_usage().map_err(Flaw::Certificate)?.ok_or(Flaw::KeyUsage("is missing"))?;
-    match () {
-        () if !usage.digital_signature() => Err(Flaw::KeyUsage("lacks digitalSignature")),
-        () if usage.key_cert_sign() => Err(Flaw::KeyUsage("has keyCertSign")),
-        () if usage.crl_sign() => Err(Flaw::KeyUsage("has cRLSign")),
-        () => Ok(()),
-    }
-}
-
-/// Which field of an offered SVID is not good, and why.
+/// Why an offered SVID is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{field}: {flaw}")]
-pub struct SvidFlaw {
-    /// The field's name in the message.
-    pub field: &'static str,
+#[error("{field}: {cause}")]
+pub(crate) struct X509SvidError {
+    /// The field that is wrong.
+    pub(crate) field: Field,
     /// What is wrong with it.
-    pub flaw: Flaw,
+    pub(crate) cause: FieldError,
 }
 
-/// What is wrong with a field.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
+/// Why a field is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Flaw {
+pub(crate) enum FieldError {
     #[error("the mandatory field is empty")]
     Empty,
     #[error("not a SPIFFE ID: {0}")]
-    Id(InvalidSpiffeId),
-    #[error("a workload's SPIFFE ID has a path")]
+    Id(SpiffeIdError),
+    #[error("the SPIFFE ID of a workload has a path")]
     NoPath,
-    #[error("{0}")]
-    Certificate(CertificateFlaw),
-    #[error("the leaf has {0} URIs among its names, and must have exactly one")]
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error("the leaf has {0} URI SANs (it must have exactly one)")]
     UriCount(usize),
-    #[error("the leaf's URI {0:?} is not the SVID's SPIFFE ID")]
+    #[error("the leaf's URI SAN {0:?} is not the SVID's SPIFFE ID")]
     OtherUri(String),
     #[error("the leaf is a CA certificate (cA is true)")]
     LeafIsCa,
     #[error("the leaf's keyUsage {0}")]
     KeyUsage(&'static str),
-    #[error("certificate {index} is no CA with keyCertSign, and only the leaf may be none")]
+    #[error("certificate {index} is not a CA with keyCertSign (every certificate after the leaf must be)")]
     NotAnAuthority { index: usize },
-    #[error("{0}")]
-    Key(KeyFlaw),
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }

@@ -1,93 +1,140 @@
-//! `inspect`: asks the Workload API once, and shows what this process is entitled to. Never a key.
+//! `inspect`: calls the Workload API once, and shows the identities of this process. Never a key.
 
 use std::fmt::Write;
-use std::time::{Duration, Instant, SystemTime};
+use std::mem::ManuallyDrop;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::identity::context::{Rejected, X509Context};
-use crate::identity::selection::Candidate;
-use crate::identity::term::time_left;
+use crate::clock::Now;
+use crate::identity::context::{InspectedSvid, Inspection, X509ContextError};
+use crate::identity::svid_info::Validity;
 use crate::identity::x509_svid::X509Svid;
-use crate::options::Options;
-use crate::options::value::OutputFormat;
+use crate::logging::Printable;
+use crate::process::signal::SignalNumber;
 use crate::timestamp::{in_words, rfc3339};
-use crate::wait::{Interrupt, StopSignal, Waiter};
+use crate::wait::{Waiter, Woken};
+use crate::words::words;
+use crate::workload_api::call_error::CallError;
+use crate::workload_api::caller::{Caller, Event};
 use crate::workload_api::client::{Client, start_grpc};
-use crate::workload_api::failure::Failure;
-use crate::workload_api::procedure::{FetchX509Svid, Procedure};
-use crate::workload_api::watch::{Event, Watch};
+use crate::workload_api::endpoint::Endpoint;
+use crate::workload_api::rpc::{FetchX509Svid, Rpc};
+
+words! {
+    /// How `inspect` prints what it finds.
+    OutputFormat {
+        Text = "text",
+        Json = "json",
+    }
+}
+
+/// Which agent to call, and how to show its response.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) endpoint: Endpoint,
+    /// How long to wait for the response.
+    pub(crate) timeout: Duration,
+    pub(crate) output: OutputFormat,
+}
 
 /// What the agent offers, as text for people or as JSON for programs.
-pub fn run(options: &Options, waiter: &Waiter) -> Result<String, InspectError> {
-    let context = ask(options, waiter)?;
-    Ok(match options.output {
-        OutputFormat::Text => text(&context),
-        OutputFormat::Json => format!("{:#}\n", json(&context)),
+pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<String, InspectError> {
+    let context = ask(settings, waiter)?;
+    let now = Now::look();
+    Ok(match settings.output {
+        OutputFormat::Text => text(&context, now),
+        OutputFormat::Json => format!("{:#}\n", json(&context, now)),
     })
 }
 
-fn ask(options: &Options, waiter: &Waiter) -> Result<X509Context, InspectError> {
-    let timeout = options.init_timeout.0;
-    let deadline = Instant::now() + timeout;
-    let client = Client::new(options.workload_api_socket.clone(), start_grpc());
-    let mut watch = Watch::new(waiter, client, FetchX509Svid);
+fn ask(settings: &Settings, waiter: &Waiter) -> Result<Inspection, InspectError> {
+    let start = Now::look().instant;
+    let deadline = start + settings.timeout;
+    let client = Client::new(settings.endpoint.clone(), start_grpc());
+    // Never dropped: to end its call, gRPC may need threads that it could not start.
+    let mut caller = ManuallyDrop::new(Caller::new(waiter, client, FetchX509Svid, start));
     loop {
-        let wake_at = watch.wake_at().map_or(deadline, |at| at.min(deadline));
-        match waiter.for_ready(wake_at, |context| watch.poll(context)) {
-            Ok(Event::Offered(offered)) => return Ok(X509Context::parse(offered)?),
-            Ok(Event::Undecodable(cause)) => return Err(InspectError::Undecodable(cause)),
-            Ok(Event::Failed { failure, .. }) => return Err(InspectError::Failed(failure)),
-            Err(Interrupt::Stop(signal)) => return Err(InspectError::Stopped(signal)),
-            Err(_) if Instant::now() >= deadline => {
-                return Err(InspectError::Silence { timeout, what: watch.silence() });
-            }
-            Err(_) => {}
+        let now = Now::look().instant;
+        if let std::task::Poll::Ready(event) = caller.poll(now, &mut waiter.context()) {
+            return match event {
+                Event::Response(raw) => Ok(Inspection::parse(raw)?),
+                Event::Undecodable(cause) => Err(InspectError::Undecodable(cause)),
+                Event::Failed { error, .. } => Err(InspectError::Failed(error)),
+            };
+        }
+        if now >= deadline {
+            return Err(InspectError::Silence { timeout: settings.timeout, what: caller.describe_wait() });
+        }
+        let next = caller.next_deadline().map_or(deadline, |at| at.min(deadline));
+        if let Woken::Signal(received) = waiter.wait(next)
+            && received.signal.asks_to_end()
+        {
+            return Err(InspectError::Stopped(received.signal));
         }
     }
 }
 
-fn text(context: &X509Context) -> String {
+fn text(context: &Inspection, now: Now) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.
         let _ = match name {
             "" => writeln!(text, "{value}"),
-            name => writeln!(text, "  {name:<10}  {value}"),
+            name => writeln!(text, "  {name:<10}  {}", Printable(value)),
         };
     };
     for (index, svid) in context.svids.iter().enumerate() {
         let default = if index == 0 { ", the default identity" } else { "" };
         line("", &format!("SVID {} of {}{default}", index + 1, context.svids.len()));
-        line("SPIFFE ID", svid.id().as_str());
-        line("hint", if svid.hint().is_empty() { "(none)" } else { svid.hint() });
-        line("serial", svid.term().serial.as_deref().unwrap_or_default());
-        line("valid from", &rfc3339(svid.term().not_before, 0));
-        line("valid to", &format!("{} ({})", rfc3339(svid.term().not_after, 0), validity(svid)));
+        line("SPIFFE ID", &svid.id.escape_debug().to_string());
+        let hint = svid.hint.escape_debug().to_string();
+        line("hint", if hint.is_empty() { "(none)" } else { &hint });
+        let svid = match &svid.svid {
+            Ok(svid) => svid,
+            Err(error) => {
+                line("not good", &error.to_string());
+                line("", "");
+                continue;
+            }
+        };
+        line("serial", svid.info().serial().unwrap_or_default());
+        line("valid from", &rfc3339(svid.info().not_before, 0));
+        line("valid to", &format!("{} ({})", rfc3339(svid.info().not_after, 0), validity(svid, now)));
         line("key", &svid.key().key_type().to_string());
         line("chain", &chain(svid));
         line("bundle", &count(svid.bundle().authorities().len(), "CA certificate"));
         line("", "");
     }
     line("", "Federated trust domains");
-    for (trust_domain, bundle) in &context.federated {
-        line("bundle", &format!("{trust_domain}: {}", count(bundle.authorities().len(), "CA certificate")));
+    for bundle in &context.federated {
+        match bundle {
+            Ok((trust_domain, bundle)) => {
+                line(
+                    "bundle",
+                    &format!("{trust_domain}: {}", count(bundle.authorities().len(), "CA certificate")),
+                );
+            }
+            Err(error) => line("not good", &error.to_string()),
+        }
     }
     if context.federated.is_empty() {
         line("bundle", "(none)");
     }
-    if !context.crls.is_empty() {
-        line("CRLs", &context.crls.len().to_string());
+    if context.crls > 0 {
+        line("CRLs", &context.crls.to_string());
     }
     text
 }
 
-fn validity(svid: &X509Svid) -> String {
-    let end = svid.term().not_after;
-    match SystemTime::now().duration_since(end) {
-        Ok(ago) if !ago.is_zero() => format!("expired {} ago", in_words(ago)),
-        _ => format!("{} left", in_words(time_left(end))),
+fn validity(svid: &X509Svid, now: Now) -> String {
+    let info = svid.info();
+    let expired_for = now.time.duration_since(info.not_after).unwrap_or_default();
+    match info.validity(now.time) {
+        Validity::NotYet => format!("not valid until {}", rfc3339(info.not_before, 0)),
+        Validity::Valid => format!("{} left", in_words(now.until(info.not_after))),
+        Validity::Expired => format!("expired {} ago", in_words(expired_for)),
     }
 }
 
@@ -102,15 +149,19 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn json(context: &X509Context) -> Value {
-    let svid = |svid: &X509Svid| {
+fn json(context: &Inspection, now: Now) -> Value {
+    let svid = |InspectedSvid { id, hint, svid }: &InspectedSvid| {
+        let svid = match svid {
+            Ok(svid) => svid,
+            Err(error) => return json!({ "spiffe_id": id, "hint": hint, "error": error.to_string() }),
+        };
         json!({
-            "spiffe_id": svid.id().as_str(),
-            "hint": svid.hint(),
-            "serial_number": svid.term().serial,
-            "not_before": rfc3339(svid.term().not_before, 0),
-            "not_after": rfc3339(svid.term().not_after, 0),
-            "seconds_left": time_left(svid.term().not_after).as_secs(),
+            "spiffe_id": id,
+            "hint": hint,
+            "serial_number": svid.info().serial(),
+            "not_before": rfc3339(svid.info().not_before, 0),
+            "not_after": rfc3339(svid.info().not_after, 0),
+            "seconds_left": now.until(svid.info().not_after).as_secs(),
             "key_type": svid.key().key_type().to_string(),
             "chain_certificates": svid.intermediates().len() + 1,
             "bundle_certificates": svid.bundle().authorities().len(),
@@ -119,29 +170,31 @@ fn json(context: &X509Context) -> Value {
     let federated: serde_json::Map<String, Value> = context
         .federated
         .iter()
-        .map(|(trust_domain, bundle)| {
-            (trust_domain.to_string(), json!({ "bundle_certificates": bundle.authorities().len() }))
+        .map(|bundle| match bundle {
+            Ok((trust_domain, bundle)) => {
+                (trust_domain.to_string(), json!({ "bundle_certificates": bundle.authorities().len() }))
+            }
+            Err(error) => (error.key.clone(), json!({ "error": error.cause.to_string() })),
         })
         .collect();
     json!({
         "svids": context.svids.iter().map(svid).collect::<Vec<_>>(),
         "federated_trust_domains": federated,
-        "crls": context.crls.len(),
+        "crls": context.crls,
     })
 }
 
 /// Why there is nothing to show.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
 #[derive(Debug, Clone, Error)]
-pub enum InspectError {
-    #[error("{0}")]
-    Failed(Failure),
-    #[error("{what}, within {timeout:?} (--init-timeout)")]
+pub(crate) enum InspectError {
+    #[error(transparent)]
+    Failed(CallError),
+    #[error("no response within {timeout:?} (--init-timeout): {what}")]
     Silence { timeout: Duration, what: String },
-    #[error("the agent's response is no {name}: {0}", name = FetchX509Svid::RESPONSE)]
+    #[error("the agent's response is not an {name}: {0}", name = FetchX509Svid::RESPONSE)]
     Undecodable(String),
     #[error("the agent's response is not good: {0}")]
-    Rejected(#[from] Rejected),
+    Rejected(#[from] X509ContextError),
     #[error("stopped by {0} before the agent answered")]
-    Stopped(StopSignal),
+    Stopped(SignalNumber),
 }

@@ -1,152 +1,130 @@
-//! Tells the application of new files: signals a process, runs a command. Knows nothing of what
-//! the files are.
+//! Notifies other processes of new files: signals them, runs a hook. Knows nothing of what the files are.
 //!
-//! What fails is an error in the log, never a reason to stop.
+//! The caller hands in the time, and the children that have ended. Publications within
+//! [`DEBOUNCE`](crate::timing::DEBOUNCE) cause one notification. Failures are in the log, in
+//! [`Notifier::outcome`] and in the counts; none ends the program.
 
-mod command;
+mod attempt;
+mod hook;
+mod outcomes;
+mod renew_signal;
+mod schedule;
+mod signaller;
 mod target;
 
-use std::ffi::OsString;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use thiserror::Error;
 
-pub use target::Target;
+pub(crate) use attempt::Attempt;
+pub(crate) use hook::HookEnvironment;
+pub(crate) use outcomes::Outcomes;
+pub(crate) use renew_signal::RenewSignal;
+pub(crate) use schedule::HookRetry;
+pub(crate) use target::{ProcessName, Target, parse_pid};
 
-use crate::backoff::Backoff;
-use command::AppCommand;
+use crate::process::child::{ExitStatus, Program};
+use hook::{Hook, HookError};
+use signaller::{SignalError, Signaller};
 
-/// Between attempts to find and signal a process: its PID file may be about to be written.
-const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-/// How often it is tried.
-const ATTEMPTS: u32 = 5;
-
-/// How long a telling waits for more to tell: of what comes at nearly the same time, the
-/// application is told once. A process that has just been started cannot take a signal yet.
-const GATHERING: Duration = Duration::from_millis(200);
-
-/// What a command is told of a publication: variables of its environment, and those that it must
-/// not have.
-pub type News = Vec<(&'static str, Option<OsString>)>;
-
-/// Whom to tell, and how far it has come.
-pub struct Notifier {
-    signal: Signal,
-    targets: Vec<(Target, Option<Attempt>)>,
-    command: Option<AppCommand>,
-    /// What the command is told, newest last.
-    news: News,
-    /// When it is.
-    tell_command_at: Option<Instant>,
+/// What to notify, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) targets: Vec<Target>,
+    pub(crate) signal: RenewSignal,
+    pub(crate) hook: Option<Program>,
+    pub(crate) retry: HookRetry,
 }
 
-/// A signal that is still to be sent.
-struct Attempt {
-    number: u32,
-    at: Instant,
-    backoff: Backoff,
+/// The processes to signal, the hook to run, and the state of each.
+pub(crate) struct Notifier {
+    signallers: Vec<Signaller>,
+    signals: Outcomes,
+    hook: Option<Hook>,
 }
 
 impl Notifier {
-    /// Tells nobody yet. An empty `command` is none.
-    pub fn new(signal: Signal, targets: Vec<Target>, command: &[OsString]) -> Self {
-        let targets = targets.into_iter().map(|target| (target, None)).collect();
-        let command = command.split_first().map(|(program, arguments)| AppCommand::new(program, arguments));
-        Self { signal, targets, command, news: News::new(), tell_command_at: None }
+    /// Does nothing before the first publication.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let targets = settings.targets.iter().cloned();
+        let signallers = targets.map(|target| Signaller::new(target, settings.signal)).collect();
+        let hook = settings.hook.clone().map(|program| Hook::new(program, settings.retry));
+        Self { signallers, signals: Outcomes::default(), hook }
     }
 
-    /// The files are new: every target will be signalled, and the command run, or signalled while
-    /// it runs.
-    pub fn published(&mut self, news: News) {
-        let at = Instant::now() + GATHERING;
-        for (_, attempt) in &mut self.targets {
-            // One that has not been tried yet is about these files too.
-            if attempt.as_ref().is_none_or(|attempt| attempt.number > 1) {
-                *attempt = Some(Attempt { number: 1, at, backoff: RETRY });
-            }
-        }
-        self.tell_command(news, at);
-    }
-
-    /// The files stand as they were before this process: a command that has not been run yet is
-    /// run; who read them already is not told again.
-    pub fn stands(&mut self, news: News) {
-        if self.command.as_ref().is_some_and(|command| !command.has_run()) {
-            self.tell_command(news, Instant::now() + GATHERING);
+    /// The files are new: every target will be signalled, and the hook run.
+    pub(crate) fn published(&mut self, environment: HookEnvironment, now: Instant) {
+        self.signallers.iter_mut().for_each(|signaller| signaller.published(now));
+        if let Some(hook) = &mut self.hook {
+            hook.published(environment, now);
         }
     }
 
-    fn tell_command(&mut self, news: News, at: Instant) {
-        self.news = news;
-        if self.command.is_some() {
-            self.tell_command_at.get_or_insert(at);
+    /// The files are those of an earlier process: runs a hook that has not run yet. Sends no signal:
+    /// other processes have read these files.
+    pub(crate) fn unchanged(&mut self, environment: HookEnvironment, now: Instant) {
+        if let Some(hook) = &mut self.hook {
+            hook.unchanged(environment, now);
         }
     }
 
     /// When there is something to do.
-    pub fn wake_at(&self) -> Option<Instant> {
-        let attempts = self.targets.iter().filter_map(|(_, attempt)| attempt.as_ref());
-        attempts.map(|attempt| attempt.at).chain(self.tell_command_at).min()
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let signallers = self.signallers.iter().filter_map(Signaller::next_deadline);
+        signallers.chain(self.hook.as_ref().and_then(Hook::next_deadline)).min()
     }
 
     /// Does what is due.
-    pub fn on_time(&mut self) {
-        self.signal_targets();
-        if let Some(command) = &mut self.command
-            && self.tell_command_at.take_if(|at| *at <= Instant::now()).is_some()
-        {
-            command.run_or_signal(self.signal, &self.news);
+    pub(crate) fn run_due(&mut self, now: Instant) {
+        self.signallers.iter_mut().for_each(|signaller| signaller.run_due(now, &mut self.signals));
+        if let Some(hook) = &mut self.hook {
+            hook.run_due(now);
         }
     }
 
-    fn signal_targets(&mut self) {
-        let now = Instant::now();
-        for (target, attempt) in &mut self.targets {
-            let Some(due) = attempt.as_mut().filter(|attempt| attempt.at <= now) else { continue };
-            match target.signal(self.signal, due.number == ATTEMPTS) {
-                Ok(pid) => {
-                    log::info!("sent {} to {target} (process {pid})", self.signal);
-                    *attempt = None;
-                }
-                Err(error) if due.number < ATTEMPTS => {
-                    let delay = due.backoff.advance();
-                    log::debug!("{error}; trying again in {delay:?}");
-                    due.number += 1;
-                    due.at = now + delay;
-                }
-                Err(error) => {
-                    log::error!("the application does not know of the new files: {error}");
-                    *attempt = None;
-                }
-            }
+    /// Takes the end of a child; returns whether it was the hook.
+    pub(crate) fn child_ended(&mut self, pid: Pid, status: ExitStatus, now: Instant) -> bool {
+        self.hook.as_mut().is_some_and(|hook| hook.child_ended(pid, status, now))
+    }
+
+    /// Sends pending signals at once, and SIGTERM to a running hook. Nothing more is started; the caller
+    /// waits until [`is_done`](Self::is_done).
+    pub(crate) fn begin_stop(&mut self) {
+        self.signallers.iter_mut().for_each(|signaller| signaller.flush(&mut self.signals));
+        if let Some(hook) = &mut self.hook {
+            hook.begin_stop();
         }
     }
 
-    /// Takes note of children that have ended. A command that was ended by the signal that was to
-    /// tell it of new files is run again, for nobody has looked at them.
-    pub fn reap(&mut self) {
-        command::reap(self.command.as_mut());
-        if self.command.as_mut().is_some_and(AppCommand::take_untold) {
-            self.tell_command_at.get_or_insert_with(Instant::now);
-        }
+    /// Whether nothing is due, and no hook runs.
+    pub(crate) fn is_done(&self) -> bool {
+        self.signallers.iter().all(|signaller| signaller.next_deadline().is_none())
+            && self.hook.as_ref().is_none_or(Hook::is_done)
     }
 
-    /// Whether there is nothing to try again, and no command runs.
-    pub fn is_done(&self) -> bool {
-        self.wake_at().is_none() && !self.command.as_ref().is_some_and(AppCommand::is_running)
+    /// Fails with the first reason why the newest publication was not notified.
+    pub(crate) fn outcome(&self) -> Result<(), NotifyError> {
+        self.signallers.iter().try_for_each(Signaller::outcome)?;
+        Ok(self.hook.as_ref().map_or(Ok(()), Hook::outcome)?)
     }
 
-    /// Sends what is still to be sent, tells a command that runs to end, with SIGTERM, and waits for
-    /// it a moment.
-    pub fn stop(&mut self) {
-        let now = Instant::now();
-        self.targets
-            .iter_mut()
-            .filter_map(|(_, attempt)| attempt.as_mut())
-            .for_each(|attempt| attempt.at = now);
-        self.signal_targets();
-        if let Some(command) = &mut self.command {
-            command.stop();
-        }
+    /// How many signals succeeded and failed. A publication counts once for each target.
+    pub(crate) fn signals(&self) -> Outcomes {
+        self.signals
     }
+
+    /// How many runs of the hook succeeded and failed. A run that was stopped does not count.
+    pub(crate) fn hook_runs(&self) -> Outcomes {
+        self.hook.as_ref().map_or(Outcomes::default(), |hook| hook.runs)
+    }
+}
+
+/// Why a publication was not notified.
+#[derive(Debug, Clone, Error)]
+pub(crate) enum NotifyError {
+    #[error(transparent)]
+    Signal(#[from] SignalError),
+    #[error(transparent)]
+    Hook(#[from] HookError),
 }

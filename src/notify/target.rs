@@ -1,160 +1,164 @@
 //! Finds the process to signal: by its PID file, or by its name.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getpid};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use thiserror::Error;
 
-/// More than PostgreSQL's.
+use super::renew_signal::RenewSignal;
+use crate::process::facts::{Stat, all_processes, has_name, would_end};
+use crate::timestamp::rfc3339;
+use crate::timing::PID_FILE_SLACK;
+use crate::words::WordError;
+
+/// Longer than PostgreSQL's PID file, which has more than a number.
 const LONGEST_PID_FILE: u64 = 64 * 1024;
 
-/// The kernel keeps no more of a process's name.
-const LONGEST_NAME: usize = 15;
+/// The name of a program, as the kernel knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProcessName(String);
 
-/// A process, by what leads to it.
+impl FromStr for ProcessName {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        (!text.is_empty() && !text.contains('/')).then(|| Self(text.to_owned())).ok_or(WordError)
+    }
+}
+
+/// A process to find.
 #[derive(Debug, Clone)]
-pub enum Target {
+pub(crate) enum Target {
     /// The process whose number is in this file; read anew each time.
     PidFile(PathBuf),
-    /// The oldest process of this name that can be seen.
-    Name(String),
+    /// The oldest process of this name that we may signal.
+    Name(ProcessName),
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PidFile(path) => write!(f, "the process of {}", path.display()),
-            Self::Name(name) => f.write_str(name),
+            Self::Name(ProcessName(name)) => f.write_str(name),
         }
     }
 }
 
 impl Target {
-    /// Finds the process and signals it: one that was found by name, and would be ended by the signal,
-    /// only if `insists`. It may have been started just now, and not expect signals yet.
-    pub(super) fn signal(&self, signal: Signal, insists: bool) -> Result<Pid, TargetError> {
+    /// Finds the process and signals it, unless the signal would end it by its default action: the process
+    /// may have just started, and not catch signals yet. SIGTERM and the like are there to end it.
+    pub(super) fn signal(&self, signal: RenewSignal) -> Result<Pid, TargetError> {
         let pid = match self {
-            Self::PidFile(path) => read_pid(path)?,
-            Self::Name(name) => oldest_of_name(Path::new("/proc"), name)
-                .ok_or_else(|| TargetError::NoProcess { name: name.clone() })?,
+            Self::PidFile(path) => read_pid_file(path)?,
+            Self::Name(ProcessName(name)) => oldest_of_name(name)?,
         };
         // Without a shared PID namespace, a number that means another process elsewhere is ours.
         // Signals to one of our threads are for all of us.
-        if pid == getpid() || Path::new(&format!("/proc/self/task/{pid}")).exists() {
+        if pid == Pid::this() || Path::new(&format!("/proc/self/task/{pid}")).exists() {
             return Err(TargetError::Ourselves { target: self.clone(), pid });
         }
-        if matches!(self, Self::Name(_)) && !insists && !expects(pid, signal) {
-            return Err(TargetError::Unready { target: self.clone(), pid, signal });
+        if !signal.number().asks_to_end() && would_end(pid, signal.number()) {
+            return Err(TargetError::WouldEnd { target: self.clone(), pid, signal });
         }
-        kill(pid, signal).map_err(|cause| TargetError::Kill { target: self.clone(), pid, signal, cause })?;
+        let failed = |cause| TargetError::Kill { target: self.clone(), pid, signal, cause };
+        signal.number().send(pid).map_err(failed)?;
         Ok(pid)
     }
 }
 
-fn read_pid(path: &Path) -> Result<Pid, TargetError> {
+/// The process whose number the file holds, which must not have started after the file was written: the
+/// number then has another process by now.
+fn read_pid_file(path: &Path) -> Result<Pid, TargetError> {
     let failed = |cause: io::Error| TargetError::PidFile { path: path.to_owned(), cause: cause.kind() };
-    // Whoever may write it must not be able to hold us up: a pipe would, for one.
+    // Opening a pipe would hold us up.
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
     let file = file.map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
         return Err(TargetError::NoFile { path: path.to_owned() });
     }
+    let written = metadata.modified().map_err(failed)?;
     let mut text = Vec::new();
     file.take(LONGEST_PID_FILE).read_to_end(&mut text).map_err(failed)?;
-    // PostgreSQL's has more lines, with other things.
+    let pid = parse_pid(&text).map_err(|text| TargetError::NotAPid { path: path.to_owned(), text })?;
+    match Stat::of(pid).and_then(|stat| stat.started()) {
+        Some(started) if started > written + PID_FILE_SLACK => {
+            Err(TargetError::Stale { path: path.to_owned(), written, pid, started })
+        }
+        _ => Ok(pid),
+    }
+}
+
+/// Reads the first line. (PostgreSQL's file has more, with other things.) Fails with the beginning of it.
+pub(crate) fn parse_pid(text: &[u8]) -> Result<Pid, String> {
     let first_line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let number = String::from_utf8_lossy(first_line);
     let number = number.trim();
     match number.parse() {
         // 0 and below are no processes, but groups of them.
         Ok(pid @ 1..) => Ok(Pid::from_raw(pid)),
-        _ => Err(TargetError::NotAPid { path: path.to_owned(), text: number.chars().take(40).collect() }),
+        _ => Err(number.chars().take(40).collect()),
     }
 }
 
-fn oldest_of_name(proc: &Path, name: &str) -> Option<Pid> {
-    let own = getpid();
-    let processes = std::fs::read_dir(proc).ok()?.flatten();
-    processes
-        .filter_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let started = start_of_process(&entry.path(), name)?;
-            Some((started, pid)).filter(|_| pid != own.as_raw())
-        })
-        .min()
-        .map(|(_, pid)| Pid::from_raw(pid))
-}
-
-/// When a process began, if it has this name and still lives.
-fn start_of_process(process: &Path, name: &str) -> Option<u64> {
-    let stat = std::fs::read(process.join("stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    // `12 (name) S 1 ...`: a name may have spaces and parentheses of its own.
-    let (before, after) = stat.rsplit_once(')')?;
-    let (_, found) = before.split_once('(')?;
-    let fields: Vec<&str> = after.split_whitespace().collect();
-    let is_alive = !matches!(fields.first(), Some(&("Z" | "X")));
-    let has_name = is_name(name, found, program_of(process).as_deref());
-    // starttime is the 22nd field; the 3rd is the first here.
-    (is_alive && has_name).then(|| fields.get(19)?.parse().ok()).flatten()
-}
-
-/// Whether a process catches a signal or ignores it, as far as the kernel tells.
-fn expects(pid: Pid, signal: Signal) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
-    let mask = |name| {
-        let digits = status.lines().find_map(|line| line.strip_prefix(name));
-        digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or_default()
-    };
-    (mask("SigCgt:") | mask("SigIgn:")) & 1 << (signal as i32 - 1) != 0
-}
-
-/// Whether a process is called `name`, which the kernel calls `found`, and which was run as
-/// `program`.
-///
-/// The kernel keeps only the beginning of a longer name, which other names may share. What the
-/// process was told goes on where the kernel's ends, unless it is an interpreter's.
-fn is_name(name: &str, found: &str, program: Option<&str>) -> bool {
-    let is_cut = found.len() >= LONGEST_NAME;
-    match program {
-        Some(program) if program == name => true,
-        Some(program) if is_cut && program.starts_with(found) && !program.starts_with(name) => false,
-        _ => found == name || is_cut && name.starts_with(found),
+/// The oldest process of this name that we may signal: one of another user that took the name must not
+/// get the application's signals.
+fn oldest_of_name(name: &str) -> Result<Pid, TargetError> {
+    let own = Pid::this();
+    let started = |pid| Stat::of(pid).filter(|stat| has_name(pid, &stat.name, name));
+    let named = all_processes().filter(|pid| *pid != own);
+    let named = named.filter_map(|pid| Some((started(pid)?.start_ticks, pid.as_raw())));
+    let mut named: Vec<_> = named.collect();
+    named.sort_unstable();
+    if named.is_empty() {
+        return Err(TargetError::NoProcess { name: name.to_owned() });
     }
-}
-
-/// The file name of what was run, as the process was told.
-fn program_of(process: &Path) -> Option<String> {
-    let command_line = std::fs::read(process.join("cmdline")).ok()?;
-    let program = String::from_utf8(command_line.split(|byte| *byte == 0).next()?.to_vec()).ok()?;
-    Path::new(&program).file_name().and_then(OsStr::to_str).map(str::to_owned)
+    let pids = named.into_iter().map(|(_, pid)| Pid::from_raw(pid));
+    pids.into_iter()
+        .find(|pid| kill(*pid, None) == Ok(()))
+        .ok_or_else(|| TargetError::OtherUsers { name: name.to_owned() })
 }
 
 /// Why a process was not signalled.
 #[derive(Debug, Clone, Error)]
-pub(super) enum TargetError {
-    #[error("cannot read the PID file {}: {cause} (does the application write it there, and is it mounted here?)", .path.display())]
+pub(crate) enum TargetError {
+    #[error(
+        "cannot read the PID file {}: {cause} (does the application write it there, and is it mounted here?)",
+        .path.display()
+    )]
     PidFile { path: PathBuf, cause: io::ErrorKind },
-    #[error("the PID file {} is no plain file", .path.display())]
+    #[error("the PID file {} is not a regular file", .path.display())]
     NoFile { path: PathBuf },
-    #[error("the PID file {} holds {text:?}, which is no process's number", .path.display())]
+    #[error("the PID file {} holds {text:?}, which is not a process ID", .path.display())]
     NotAPid { path: PathBuf, text: String },
-    #[error("there is no process {name} to be seen (in a pod, set shareProcessNamespace: true)")]
+    #[error(
+        "the PID file {} is stale: it was written at {}, and process {pid} started at {}",
+        .path.display(), rfc3339(*.written, 0), rfc3339(*.started, 0)
+    )]
+    Stale { path: PathBuf, written: SystemTime, pid: Pid, started: SystemTime },
+    #[error("no process is called {name} (in a pod, set shareProcessNamespace: true)")]
     NoProcess { name: String },
-    #[error("{target} would be this very process, {pid} (in a pod, set shareProcessNamespace: true)")]
+    #[error(
+        "every process called {name} belongs to another user (run as the application's user, or add the capability KILL)"
+    )]
+    OtherUsers { name: String },
+    #[error("{target} is this process itself, {pid} (in a pod, set shareProcessNamespace: true)")]
     Ourselves { target: Target, pid: Pid },
-    #[error("{target} (process {pid}) does not expect {signal}, which would end it; is it still starting?")]
-    Unready { target: Target, pid: Pid, signal: Signal },
+    #[error(
+        "{target} (process {pid}) neither catches nor ignores {signal}, which would end it (is it still starting?)"
+    )]
+    WouldEnd { target: Target, pid: Pid, signal: RenewSignal },
     #[error("cannot send {signal} to {target} (process {pid}): {}{}", .cause.desc(), kill_hint(*.cause))]
-    Kill { target: Target, pid: Pid, signal: Signal, cause: Errno },
+    Kill { target: Target, pid: Pid, signal: RenewSignal, cause: Errno },
 }
 
 fn kill_hint(cause: Errno) -> &'static str {
@@ -162,7 +166,20 @@ fn kill_hint(cause: Errno) -> &'static str {
         Errno::ESRCH => {
             " (the number is stale, or from another PID namespace: in a pod, set shareProcessNamespace: true)"
         }
-        Errno::EPERM => " (run as the same user as the application, or add the capability KILL)",
+        Errno::EPERM => " (run as the application's user, or add the capability KILL)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_of_a_pid_file_is_the_number_of_one_process() {
+        assert_eq!(parse_pid(b" 12 \n/var/lib\n"), Ok(Pid::from_raw(12)));
+        for text in ["", "0", "-1", "garbage", "99999999999"] {
+            assert_eq!(parse_pid(text.as_bytes()), Err(text.to_owned()));
+        }
     }
 }

@@ -2,15 +2,16 @@
 
 use std::fmt::Write;
 
-use super::table::{Row, TABLE};
+use super::row::Row;
+use super::table::TABLE;
 
-/// Where the lines that say what an option is for begin.
+/// The column where descriptions begin.
 const COLUMN: usize = 34;
-/// Where they end at the latest.
+/// The most columns of a line.
 const WIDTH: usize = 100;
 
 /// The whole text, with a closing line break.
-pub fn help() -> String {
+pub(crate) fn help() -> String {
     let mut text = String::from(HEAD);
     let mut group = "";
     for row in TABLE {
@@ -29,29 +30,31 @@ pod-svid-helper keeps a pod's SPIFFE identity, from the Workload API, in files.
 
 Usage: pod-svid-helper [--name=value | --name value]... [-- COMMAND [ARGUMENT]...]
 
-What is not given as a flag is taken from the environment: HELPER_SVID_PATH for --svid-path, and so
-for every option; then it has its default.
+Every option can also be set by a variable: --svid-path by HELPER_SVID_PATH.
+Flags override variables; variables override defaults.
 ";
 
 const TAIL: &str =
-    "  -- COMMAND [ARGUMENT]...        run this, without a shell; while it still runs, it is signalled
+    "  -- COMMAND [ARGUMENT]...        init, refresh: a hook, run to completion after each publication;
+                                  run: the application. Without a shell
 
-  --help, -h                      this text
-  --version, -V                   the version
+  --help, -h                      print this text
+  --version, -V                   print the version
 
-Exit codes: 0 success, 1 it failed, 2 wrong usage.
+Exit codes: 0 success, 1 failure, 2 usage error.
 ";
 
 // Writing to a String cannot fail.
 fn write_row(text: &mut String, row: &Row) {
     let mut name = format!("  --{} {}", row.name(), row.placeholder);
-    // A switch that is off says so by being a switch.
+    // A switch is off by default.
     let default = row.default.filter(|value| *value != "false").map(|value| format!("(default {value})"));
     let mut lines: Vec<String> = row.help.iter().map(|line| line.trim().to_owned()).collect();
     if let (Some(default), Some(last)) = (default, lines.last_mut()) {
-        match COLUMN + last.len() + 1 + default.len() <= WIDTH {
-            true => *last = format!("{last} {default}"),
-            false => lines.push(default),
+        if COLUMN + last.len() + 1 + default.len() <= WIDTH {
+            *last = format!("{last} {default}");
+        } else {
+            lines.push(default);
         }
     }
     for line in lines {

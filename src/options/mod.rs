@@ -1,14 +1,77 @@
-//! Command line and environment.
+//! Command line and environment, resolved into a plan.
 //!
-//! [`table`] is the single source: each option's flag, variable, default, help and type stand
-//! there once, and `--help`, the errors and README.md come from it.
+//! [`table`] is the single source: it has each option's flag, variable, default, help and type
+//! once, and `--help`, the errors and README.md come from it.
 
 mod combinations;
 mod help;
 mod parse;
-pub mod table;
-pub mod value;
+mod plan;
+pub(crate) mod row;
+mod sources;
+pub(crate) mod table;
+mod value;
 
-pub use help::help;
-pub use parse::{Request, UsageError, parse};
-pub use table::Options;
+use std::ffi::OsString;
+
+use thiserror::Error;
+
+use combinations::CombinationError;
+use parse::{CommandLine, ParseError};
+use plan::PasswordFileError;
+pub(crate) use plan::{Plan, Task};
+use sources::ValueError;
+use table::Options;
+use value::Mode;
+
+/// What the program is to do.
+pub(crate) enum Request {
+    /// Print this.
+    Print(String),
+    /// Follow this plan.
+    Do(Box<Plan>),
+}
+
+/// Reads the arguments, without the program's name, and the environment.
+///
+/// `variable` looks a variable up; an empty one counts as unset.
+pub(crate) fn read(
+    arguments: Vec<OsString>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Request, UsageError> {
+    let sources = match parse::parse(arguments, &variable)? {
+        CommandLine::Help => return Ok(Request::Print(help::help())),
+        CommandLine::Version => {
+            return Ok(Request::Print(
+                concat!("pod-svid-helper ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+            ));
+        }
+        CommandLine::Options(sources) => sources,
+    };
+    let mut options = Options::from_sources(&sources)?;
+    if options.mode == Mode::Init {
+        // A variable may be meant for another container of the pod, whose application runs already.
+        options.pid_file = options.pid_file.filter(|_| sources.is_flag(&table::row::pid_file));
+        options.signal_process =
+            options.signal_process.filter(|_| sources.is_flag(&table::row::signal_process));
+    }
+    combinations::check(&options, |row| sources.is_flag(row))?;
+    let plan = Plan::new(options)?;
+    if let Task::Follow(settings) = &plan.task {
+        settings.layout.check_names().map_err(CombinationError::from)?;
+    }
+    Ok(Request::Do(Box::new(plan)))
+}
+
+/// A command line that cannot be followed; one line says why.
+#[derive(Debug, Error)]
+pub(crate) enum UsageError {
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    #[error(transparent)]
+    Combination(#[from] CombinationError),
+    #[error(transparent)]
+    Password(#[from] PasswordFileError),
+}

@@ -1,136 +1,85 @@
-//! Reads the options: flag before variable before default.
+//! Reads the command line.
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 
 use lexopt::Arg;
 use thiserror::Error;
 
-use super::combinations::{self, BadCombination};
-use super::table::{Options, Row, TABLE};
-use super::value::Value;
+use super::sources::{Sources, ValueError, shown};
+use super::table::TABLE;
 
-/// What the command line asks for.
-#[derive(Debug, Clone)]
-pub enum Request {
-    /// Print the help.
+/// A parsed command line.
+pub(crate) enum CommandLine<'a> {
     Help,
-    /// Print the version.
     Version,
-    /// Do what the options say.
-    Run(Box<Options>),
+    /// Work, by these options.
+    Options(Sources<'a>),
 }
 
-/// Reads the arguments (without the program's name) and the environment.
-///
-/// `variable` looks a variable up; an empty one counts as unset.
-pub fn parse(
-    arguments: impl IntoIterator<Item = OsString>,
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<Request, UsageError> {
-    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+/// Reads the arguments, without the program's name.
+pub(crate) fn parse<'a>(
+    mut arguments: Vec<OsString>,
+    variable: &'a dyn Fn(&str) -> Option<OsString>,
+) -> Result<CommandLine<'a>, ParseError> {
     // lexopt would hand out a command's words one by one, as if they were ours.
     let command = match arguments.iter().position(|argument| argument == "--") {
         Some(position) => arguments.split_off(position).split_off(1),
         None => Vec::new(),
     };
-    let mut sources = Sources { flags: HashMap::new(), command, variable: &variable };
+    let mut sources = Sources::new(command, variable);
     let mut parser = lexopt::Parser::from_args(arguments);
-    while let Some(argument) = parser.next().map_err(UsageError::other)? {
+    while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Long("help") | Arg::Short('h') => return without_value(&mut parser, Request::Help),
-            Arg::Long("version") | Arg::Short('V') => return without_value(&mut parser, Request::Version),
+            Arg::Long("help") | Arg::Short('h') => return without_value(&mut parser, CommandLine::Help),
+            Arg::Long("version") | Arg::Short('V') => {
+                return without_value(&mut parser, CommandLine::Version);
+            }
             Arg::Long(name) => {
                 let row = TABLE.iter().find(|row| row.name() == name);
-                let row = row.ok_or_else(|| UsageError::unknown(&format!("--{name}")))?;
-                let value = match row.is_switch {
-                    true => parser.optional_value().unwrap_or_else(|| "true".into()),
-                    false => parser.value().map_err(|_| UsageError::MissingValue { row })?,
+                let row = row.ok_or_else(|| ParseError::unknown(&format!("--{name}")))?;
+                let value = if row.is_switch {
+                    parser.optional_value().unwrap_or_else(|| "true".into())
+                } else {
+                    parser.value().map_err(|_| ValueError::Missing { row })?
                 };
                 sources.add_flag(row, value);
             }
-            Arg::Short(letter) => return Err(UsageError::unknown(&format!("-{letter}"))),
-            Arg::Value(stray) => return Err(UsageError::Stray(stray)),
+            Arg::Short(letter) => return Err(ParseError::unknown(&format!("-{letter}"))),
+            Arg::Value(stray) => return Err(ParseError::Stray(stray)),
         }
     }
-    let options = Options::from_sources(&sources)?;
-    combinations::check(&options, |row| sources.flags.contains_key(&row.name()))?;
-    Ok(Request::Run(Box::new(options)))
+    Ok(CommandLine::Options(sources))
 }
 
-fn without_value(parser: &mut lexopt::Parser, request: Request) -> Result<Request, UsageError> {
+fn without_value<'a>(
+    parser: &mut lexopt::Parser,
+    asked: CommandLine<'a>,
+) -> Result<CommandLine<'a>, ParseError> {
     match parser.optional_value() {
-        None => Ok(request),
-        Some(value) => {
-            Err(UsageError::Other(format!("--help and --version take no value, not {:?}", lossy(&value))))
-        }
+        None => Ok(asked),
+        Some(value) => Err(ParseError::ValueForHelp(value)),
     }
 }
 
-/// Where values come from.
-pub(super) struct Sources<'a> {
-    flags: HashMap<String, OsString>,
-    pub(super) command: Vec<OsString>,
-    variable: &'a dyn Fn(&str) -> Option<OsString>,
-}
-
-impl Sources<'_> {
-    /// Of several values, the last one counts, or all of them, a line each.
-    fn add_flag(&mut self, row: &Row, value: OsString) {
-        let mut value = value;
-        if let Some(mut earlier) = self.flags.remove(&row.name()).filter(|_| row.repeats) {
-            earlier.push("\n");
-            earlier.push(value);
-            value = earlier;
-        }
-        self.flags.insert(row.name(), value);
-    }
-
-    /// The value of one option.
-    pub(super) fn value<T: Value>(&self, row: &'static Row) -> Result<T, UsageError> {
-        let flag = || self.flags.get(&row.name()).map(|value| (format!("--{}", row.name()), value.clone()));
-        let variable = |name: String| match (self.variable)(&name) {
-            Some(value) if !value.is_empty() => Some((name, value)),
-            _ => None,
-        };
-        let set = flag()
-            .or_else(|| variable(row.variable()))
-            .or_else(|| row.fallback_variable.and_then(|name| variable(name.to_owned())));
-        let (source, value) = match (set, row.default, T::unset()) {
-            (Some(set), _, _) => set,
-            (None, Some(default), _) => (format!("--{}", row.name()), default.into()),
-            (None, None, Some(unset)) => return Ok(unset),
-            (None, None, None) => return Err(UsageError::MissingValue { row }),
-        };
-        let bad =
-            |rule: String| UsageError::BadValue { place: source.clone(), value: value.clone(), row, rule };
-        let text = value.to_str().ok_or_else(|| bad("it is not valid UTF-8".to_owned()))?;
-        T::read(text).map_err(bad)
-    }
-}
-
-/// A command line that cannot be followed; one line says why.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
+/// A command line that cannot be read; one line says why.
 #[derive(Debug, Error)]
-pub enum UsageError {
-    #[error("there is no option {given:?}; {}", match .nearest {
+pub(crate) enum ParseError {
+    #[error("there is no option {:?}; {}", shown(OsStr::new(.given)), match .nearest {
         Some(nearest) => format!("did you mean {nearest}?"),
         None => "--help lists them".to_owned(),
     })]
     Unknown { given: String, nearest: Option<String> },
-    #[error("unexpected argument {:?}; every option is --name=value", lossy(.0))]
+    #[error("unexpected argument {:?}; every option is --name=value", shown(.0))]
     Stray(OsString),
-    #[error("--{} needs a value: {}", .row.name(), .row.allowed)]
-    MissingValue { row: &'static Row },
-    #[error("{place} takes {}, not {:?}{}{rule}", .row.allowed, lossy(.value), if .rule.is_empty() { "" } else { ": " })]
-    BadValue { place: String, value: OsString, row: &'static Row, rule: String },
-    #[error("{0}")]
-    Combination(#[from] BadCombination),
-    #[error("{0}")]
-    Other(String),
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    #[error("--help and --version take no value, not {:?}", shown(.0))]
+    ValueForHelp(OsString),
+    #[error(transparent)]
+    Syntax(#[from] lexopt::Error),
 }
 
-impl UsageError {
+impl ParseError {
     fn unknown(given: &str) -> Self {
         let near = |name: &String| strsim::damerau_levenshtein(given, name) <= given.len() / 3;
         let nearest = TABLE
@@ -141,12 +90,4 @@ impl UsageError {
             .min_by_key(|name| strsim::damerau_levenshtein(given, name));
         Self::Unknown { given: given.to_owned(), nearest }
     }
-
-    fn other(error: lexopt::Error) -> Self {
-        Self::Other(error.to_string())
-    }
-}
-
-fn lossy(text: &OsStr) -> std::borrow::Cow<'_, str> {
-    text.to_string_lossy()
 }

@@ -1,61 +1,32 @@
-//! The options. One entry each: help, name, type, placeholder, default, where its value may come
-//! from beside `--name` and `HELPER_NAME`, and in which modes it may be given.
+//! The options. One entry each: help, name, type, placeholder, default, a variable beside
+//! `HELPER_NAME`, and the modes in which it may be given.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::parse::{Sources, UsageError};
-use super::value::{
-    JwtSvidFile, Layouts, LogFormat, LogLevel, Mode, OnRevoked, OutputFormat, ProcessName, RenewSignal, Span,
-    Value,
-};
+use super::row::Row;
+use super::sources::{Sources, ValueError};
+use super::value::{Mode, Span, Value};
 use crate::identity::spiffe_id::SpiffeId;
-use crate::store::layout::{FileMode, FileName};
+use crate::layout::{JwtSvidFile, X509Layouts};
+use crate::logging::{LogFormat, LogLevel};
+use crate::mode::desired_set::OnRevoked;
+use crate::mode::inspect::OutputFormat;
+use crate::notify::{ProcessName, RenewSignal};
+use crate::store::file::{FileMode, FileName};
+use crate::store::owner::Owner;
+use crate::supervise::OnRenewal;
 use crate::workload_api::endpoint::Endpoint;
 
-/// What an entry of the table says of its option.
-#[derive(Debug)]
-pub struct Row {
-    /// The field's name: `svid_path` for `--svid-path` and `HELPER_SVID_PATH`.
-    field: &'static str,
-    /// The heading above it in the help.
-    pub group: &'static str,
-    /// What stands for the value in the help; nothing for a switch.
-    pub placeholder: &'static str,
-    /// `None`: the option may be left out, and `help` says what happens then.
-    pub default: Option<&'static str>,
-    /// A variable that counts when neither flag nor `HELPER_` variable is set.
-    pub fallback_variable: Option<&'static str>,
-    /// Lines that say what it is for.
-    pub help: &'static [&'static str],
-    /// What a value may be, as the error for a bad one says it.
-    pub allowed: &'static str,
-    /// Where the flag may be given. init and refresh have the same, so that they can share a
-    /// command line; a variable that does not count in a mode is passed over.
-    pub modes: &'static [Mode],
-    /// Whether the flag alone means `true`.
-    pub is_switch: bool,
-    /// Whether the flag may be given again, for one more value.
-    pub repeats: bool,
-}
-
-impl Row {
-    /// The flag's name, without its dashes.
-    pub fn name(&self) -> String {
-        self.field.replace('_', "-")
-    }
-
-    /// The environment variable.
-    pub fn variable(&self) -> String {
-        format!("HELPER_{}", self.field.to_uppercase())
-    }
-}
-
-const EVERY_MODE: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Check, Mode::Inspect];
-const FETCHING: &[Mode] = &[Mode::Init, Mode::Refresh];
-const ASKING: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Inspect];
-const FILES: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Check];
+const EVERY_MODE: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Check, Mode::Inspect];
+const FETCHING: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run];
+const ASKING: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Inspect];
+const IN_TIME: &[Mode] = &[Mode::Init, Mode::Inspect];
+const NOTIFYING: &[Mode] = &[Mode::Init, Mode::Refresh];
+const FOLLOWING: &[Mode] = &[Mode::Refresh, Mode::Run];
+const RUN: &[Mode] = &[Mode::Run];
+const FILES: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Check];
 const CHECK: &[Mode] = &[Mode::Check];
 const INSPECT: &[Mode] = &[Mode::Inspect];
 
@@ -69,10 +40,10 @@ macro_rules! options {
     )+})+) => {
         /// The value of every option.
         #[derive(Debug, Clone)]
-        pub struct Options {
-            $($( $(#[doc = $help])+ pub $field: $type, )+)+
-            /// What follows `--`: a program and its arguments, or nothing.
-            pub command: Vec<OsString>,
+        pub(crate) struct Options {
+            $($( $(#[doc = $help])+ pub(crate) $field: $type, )+)+
+            /// The words after `--`: a program and its arguments, or nothing.
+            pub(crate) command: Vec<OsString>,
         }
 
         /// Every option, in the order of the help.
@@ -81,7 +52,7 @@ macro_rules! options {
         #[allow(non_upper_case_globals, reason = "named as the fields are")]
         pub(super) mod row {
             use super::*;
-            $($(pub const $field: Row = Row {
+            $($(pub(crate) const $field: Row = Row {
                 field: stringify!($field),
                 group: $group,
                 placeholder: or(&[$($placeholder)?], ""),
@@ -97,7 +68,7 @@ macro_rules! options {
 
         impl Options {
             /// Takes each option's value from where it is set, or its default.
-            pub(super) fn from_sources(sources: &Sources) -> Result<Self, UsageError> {
+            pub(super) fn from_sources(sources: &Sources) -> Result<Self, ValueError> {
                 Ok(Self {
                     $($($field: sources.value(&row::$field)?,)+)+
                     command: sources.command.clone(),
@@ -131,20 +102,21 @@ const fn modes(own: &[&'static [Mode]], of_the_group: &'static [Mode]) -> &'stat
 options! {
     "What to do", in EVERY_MODE: {
         /// init: fetch once, write, end. refresh: follow every rotation.
-        /// check: are the files good? inspect: what does the agent offer?
+        /// run: refresh with the application as its child. check: verify
+        /// the files. inspect: show what the agent offers
         mode: Mode = "MODE", default "init";
 
-        /// how long init and inspect may try: a number with ms, s, m or h
-        init_timeout: Span = "DURATION", default "30s", in ASKING;
+        /// how long init and inspect try: a number with ms, s, m or h
+        init_timeout: Span = "DURATION", default "30s", in IN_TIME;
 
-        /// when the agent withdraws the identity, refresh keeps the files
-        /// (and logs an error) or removes them: keep or remove
-        on_revoked: OnRevoked = "ACTION", default "keep", in FETCHING;
+        /// what happens to the files when the agent withdraws the identity:
+        /// keep or remove
+        on_revoked: OnRevoked = "ACTION", default "keep", in FOLLOWING;
 
-        /// check fails when an SVID is not valid for so long any more
+        /// check fails if the SVID expires sooner than this
         min_ttl: Option<Span> = "DURATION", in CHECK;
 
-        /// what inspect prints: text or json
+        /// how inspect prints: text or json
         output: OutputFormat = "FORMAT", default "text", in INSPECT;
 
         /// off, error, warn, info, debug or trace
@@ -156,13 +128,13 @@ options! {
 
     "Which identity", in FETCHING: {
         /// the Workload API: /PATH, unix:PATH, unix:///PATH or
-        /// tcp://IP:PORT; else SPIFFE_ENDPOINT_SOCKET
+        /// tcp://IP:PORT; also read from SPIFFE_ENDPOINT_SOCKET
         workload_api_socket: Endpoint = "ADDRESS", default "/var/run/spire/agent.sock", else "SPIFFE_ENDPOINT_SOCKET", in ASKING;
 
-        /// the wanted SVID's; else the first one offered
+        /// SPIFFE ID of the SVID to use (default: the first the agent offers)
         pod_spiffe_id: Option<SpiffeId> = "ID", in FILES;
 
-        /// the wanted SVID's; with an ID, both must be right
+        /// use the SVID with this hint; with --pod-spiffe-id, both must match
         hint: Option<String> = "HINT";
     }
 
@@ -170,12 +142,12 @@ options! {
         /// directory for all files; created if its parent exists
         svid_path: PathBuf = "DIR", default "/tmp";
 
-        /// --x509=false: no X.509 files, JWT alone
+        /// write the X.509 files; --x509=false writes JWT files only
         x509: bool, default "true";
 
         /// pem: the next three files. spiffe: the credential folder of
-        /// SPIFFE's draft. pem,spiffe: both
-        layout: Layouts = "LAYOUT", default "pem";
+        /// the SPIFFE draft. pem,spiffe: both
+        layout: X509Layouts = "LAYOUT", default "pem";
 
         /// the certificate chain, leaf first
         svid_file_name: FileName = "NAME", default "svid.pem";
@@ -186,63 +158,74 @@ options! {
         /// the CA certificates of the trust domain
         bundle_file_name: FileName = "NAME", default "bundle.pem";
 
-        /// one more file: key and chain, in this order
+        /// one more file with the key and the chain, in this order
         combined_file_name: Option<FileName> = "NAME";
 
-        /// one more file, when the agent sends revocation lists
-        crl_file_name: Option<FileName> = "NAME";
+        /// one more file with the key and the chain: PKCS#12, for a JVM
+        keystore_file_name: Option<FileName> = "NAME";
 
-        /// permissions of what is public, whatever the umask
+        /// one more file with the CA certificates: PKCS#12, for a JVM
+        truststore_file_name: Option<FileName> = "NAME";
+
+        /// file with the password of both keystores (default: "changeit")
+        keystore_password_file: Option<PathBuf> = "PATH";
+
+        /// permissions of public files, whatever the umask
         cert_file_mode: FileMode = "OCTAL", default "0644";
 
-        /// permissions of what has the private key in it
+        /// owner of all files, as numbers; root alone can give files away
+        file_owner: Option<Owner> = "UID[:GID]", in FETCHING;
+
+        /// permissions of files that hold the private key
         key_file_mode: FileMode = "OCTAL", default "0400";
     }
 
     "Bundles", in FILES: {
-        /// a file TRUST-DOMAIN.bundle.pem for each federated trust domain:
-        /// a bundle is to verify its own trust domain's peers alone
+        /// one more file TRUST-DOMAIN.bundle.pem per federated trust domain;
+        /// use it only to verify peers of that trust domain
         include_federated_bundles: bool, default "false";
 
-        /// federated CAs go into the bundle too, where each of them can
-        /// then vouch for every trust domain
+        /// add the federated CAs to the bundle; each of them can then vouch
+        /// for any identity of any of these trust domains
         merge_federated_bundles: bool, default "false";
 
-        /// intermediates go into the bundle instead of the chain
+        /// write intermediates to the bundle, not to the chain
         add_intermediates_to_bundle: bool, default "false";
 
-        /// CA certificates that have expired are left out
+        /// leave out expired CA certificates
         omit_expired: bool, default "false";
     }
 
     "JWT", in FILES: {
         /// keep a JWT-SVID for this audience in a file; repeatable (in the
-        /// variable: one a line)
+        /// variable: one per line)
         jwt_svid: Vec<JwtSvidFile> = "FILE=AUDIENCE[,...]";
 
         /// permissions of JWT-SVIDs
         jwt_file_mode: FileMode = "OCTAL", default "0600";
 
-        /// the trust domain's JWT keys (JWKS); with federated bundles, also
-        /// TRUST-DOMAIN.NAME for each other trust domain
+        /// the trust domain's JWT keys (JWKS); --include-federated-bundles
+        /// adds TRUST-DOMAIN.NAME per federated trust domain
         jwt_bundle_file_name: Option<FileName> = "NAME";
     }
 
-    "Telling the application, after each publication", in FETCHING: {
-        /// signal the process whose number is in this file
-        pid_file: Option<PathBuf> = "PATH";
+    "Notifying the application, after each publication", in FETCHING: {
+        /// signal the process whose number this file holds
+        pid_file: Option<PathBuf> = "PATH", in NOTIFYING;
 
-        /// signal the oldest process of this name
-        signal_process: Option<ProcessName> = "NAME";
+        /// signal the oldest process of this name; in init, this option and
+        /// --pid-file count as flags only
+        signal_process: Option<ProcessName> = "NAME", in NOTIFYING;
 
-        /// by name or number; also for a COMMAND that still runs (SIGHUP)
+        /// the signal to send, by name or number (default: SIGHUP)
         renew_signal: Option<RenewSignal> = "SIGNAL";
 
-        /// init tells the application too, and waits for COMMAND
-        init_notify: bool, default "false";
+        /// what a rotation does to the application of --mode=run: signal,
+        /// restart (SIGTERM, wait, start) or nothing
+        on_renewal: OnRenewal = "ACTION", default "signal", in RUN;
 
-        /// serve the gRPC health protocol here: services readiness,
-        /// liveness, and "" for both
-        health_address: Option<SocketAddr> = "IP:PORT";
+        /// serve HTTP here: /live and /ready for probes, /metrics for
+        /// Prometheus
+        http_address: Option<SocketAddr> = "IP:PORT", in FOLLOWING;
     }
 }

@@ -1,26 +1,29 @@
-//! The types of option values: how each is read, and what it may be.
+//! The types of option values: how each is read, and which values are allowed.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use log::LevelFilter;
-use nix::sys::signal::Signal;
-use thiserror::Error;
-
 use crate::identity::spiffe_id::SpiffeId;
-use crate::store::layout::{FileMode, FileName, InvalidFileName};
+use crate::layout::{JwtSvidFile, X509Layouts};
+use crate::logging::{LogFormat, LogLevel};
+use crate::mode::desired_set::OnRevoked;
+use crate::mode::inspect::OutputFormat;
+use crate::notify::{ProcessName, RenewSignal};
+use crate::store::file::{FileMode, FileName};
+use crate::store::owner::Owner;
+use crate::supervise::OnRenewal;
+use crate::words::{WordError, words};
 use crate::workload_api::endpoint::Endpoint;
 
 /// A type of option.
-pub trait Value: Sized {
-    /// What a value may be; ends the sentence "--name takes ...".
+pub(crate) trait Value: Sized {
+    /// The allowed values; ends the sentence "--name takes ...".
     const ALLOWED: &'static str;
     /// Whether the option's name alone means `true`.
     const IS_SWITCH: bool = false;
-    /// Whether there may be several values; `read` then takes one a line.
+    /// Whether there may be several values; `read` then takes one per line.
     const REPEATS: bool = false;
 
     /// Reads a value. The error says which rule the text breaks, or nothing when `ALLOWED` says all.
@@ -94,6 +97,20 @@ impl Value for SocketAddr {
     }
 }
 
+impl Value for SpiffeId {
+    const ALLOWED: &'static str = "a SPIFFE ID such as spiffe://example.org/workload";
+
+    /// Refuses the ID of a trust domain, which has no path.
+    fn read(text: &str) -> Result<Self, String> {
+        let id: Self =
+            text.parse().map_err(|error: crate::identity::spiffe_id::SpiffeIdError| error.to_string())?;
+        if id.path().is_empty() {
+            return Err("the SPIFFE ID of a workload has a path".to_owned());
+        }
+        Ok(id)
+    }
+}
+
 macro_rules! values {
     ($($type:ty: $allowed:literal;)+) => {$(
         impl Value for $type {
@@ -107,53 +124,21 @@ macro_rules! values {
 }
 
 values! {
-    Mode: "init, refresh, check or inspect";
+    Mode: "init, refresh, run, check or inspect";
     Endpoint: "an absolute path, unix:PATH, unix:///PATH or tcp://IP:PORT";
-    SpiffeId: "a SPIFFE ID such as spiffe://example.org/workload";
     FileName: "a plain file name";
+    Owner: "numbers: UID or UID:GID";
     FileMode: "an octal file mode such as 0440";
-    Layouts: "pem, spiffe or pem,spiffe";
+    X509Layouts: "pem, spiffe or pem,spiffe";
     Span: "a number with ms, s, m or h, such as 30s";
     JwtSvidFile: "FILE=AUDIENCE[,AUDIENCE...]";
     ProcessName: "the name of a program, without a path";
     RenewSignal: "a signal's name or number, such as SIGHUP";
+    OnRenewal: "signal, restart or nothing";
     OnRevoked: "keep or remove";
     LogLevel: "off, error, warn, info, debug or trace";
     LogFormat: "text or json";
     OutputFormat: "text or json";
-}
-
-/// The text is none of the allowed values, and there is nothing more to say.
-#[derive(Debug, Error)]
-#[error("")]
-pub struct NotAllowed;
-
-/// An enumeration whose values are words, in any case.
-macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal,)+ })+) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $(#[doc = concat!("`", $word, "`")] $variant,)+ }
-
-        impl FromStr for $name {
-            type Err = NotAllowed;
-
-            fn from_str(text: &str) -> Result<Self, NotAllowed> {
-                match text.to_ascii_lowercase().as_str() {
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err(NotAllowed),
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self {
-                    $(Self::$variant => $word,)+
-                })
-            }
-        }
-    )+};
 }
 
 words! {
@@ -161,49 +146,20 @@ words! {
     Mode {
         Init = "init",
         Refresh = "refresh",
+        Run = "run",
         Check = "check",
         Inspect = "inspect",
     }
-
-    /// What becomes of the files when the agent withdraws the identity.
-    OnRevoked {
-        Keep = "keep",
-        Remove = "remove",
-    }
-
-    /// How a log line is written.
-    LogFormat {
-        Text = "text",
-        Json = "json",
-    }
-
-    /// How `inspect` prints what it finds.
-    OutputFormat {
-        Text = "text",
-        Json = "json",
-    }
 }
 
-/// The least important lines that are logged.
+/// A time span from a millisecond to less than a year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogLevel(pub LevelFilter);
-
-impl FromStr for LogLevel {
-    type Err = NotAllowed;
-
-    fn from_str(text: &str) -> Result<Self, NotAllowed> {
-        text.parse().map(Self).map_err(|_| NotAllowed)
-    }
-}
-
-/// A time span longer than nothing, and shorter than a year.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
+pub(crate) struct Span(pub(crate) Duration);
 
 impl FromStr for Span {
-    type Err = NotAllowed;
+    type Err = WordError;
 
-    fn from_str(text: &str) -> Result<Self, NotAllowed> {
+    fn from_str(text: &str) -> Result<Self, WordError> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let milliseconds_per_unit = match unit {
@@ -211,115 +167,13 @@ impl FromStr for Span {
             "s" => 1000,
             "m" => 60 * 1000,
             "h" => 60 * 60 * 1000,
-            _ => return Err(NotAllowed),
+            _ => return Err(WordError),
         };
         let year = 365 * 24 * 60 * 60 * 1000;
         match number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds_per_unit)) {
             Some(milliseconds @ 1..) if milliseconds < year => Ok(Self(Duration::from_millis(milliseconds))),
-            _ => Err(NotAllowed),
+            _ => Err(WordError),
         }
-    }
-}
-
-/// Which layouts the X.509 files have, one or both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layouts {
-    /// Three PEM files.
-    pub pem: bool,
-    /// A credential folder.
-    pub spiffe: bool,
-}
-
-impl FromStr for Layouts {
-    type Err = NotAllowed;
-
-    fn from_str(text: &str) -> Result<Self, NotAllowed> {
-        let mut layouts = Self { pem: false, spiffe: false };
-        for word in text.to_ascii_lowercase().split(',') {
-            match word {
-                "pem" if !layouts.pem => layouts.pem = true,
-                "spiffe" if !layouts.spiffe => layouts.spiffe = true,
-                _ => return Err(NotAllowed),
-            }
-        }
-        Ok(layouts)
-    }
-}
-
-/// A JWT-SVID that is wanted, and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JwtSvidFile {
-    /// The file's name.
-    pub name: FileName,
-    /// Whom the token is for, one or more.
-    pub audience: Vec<String>,
-}
-
-impl FromStr for JwtSvidFile {
-    type Err = InvalidJwtSvidFile;
-
-    fn from_str(text: &str) -> Result<Self, InvalidJwtSvidFile> {
-        let (name, audience) = text.split_once('=').ok_or(InvalidJwtSvidFile::NoAudience)?;
-        let name = name.parse().map_err(InvalidJwtSvidFile::Name)?;
-        let audience: Vec<_> = audience.split(',').map(|each| each.trim().to_owned()).collect();
-        match audience.iter().any(String::is_empty) {
-            true => Err(InvalidJwtSvidFile::NoAudience),
-            false => Ok(Self { name, audience }),
-        }
-    }
-}
-
-/// Why a text does not say which JWT-SVID goes where.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum InvalidJwtSvidFile {
-    #[error("an audience is missing")]
-    NoAudience,
-    #[error("{0}")]
-    Name(InvalidFileName),
-}
-
-/// The name of a program, as the kernel knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessName(String);
-
-impl ProcessName {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ProcessName {
-    type Err = NotAllowed;
-
-    fn from_str(text: &str) -> Result<Self, NotAllowed> {
-        (!text.is_empty() && !text.contains('/')).then(|| Self(text.to_owned())).ok_or(NotAllowed)
-    }
-}
-
-/// The signal that tells an application of new files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RenewSignal(pub Signal);
-
-impl Default for RenewSignal {
-    fn default() -> Self {
-        Self(Signal::SIGHUP)
-    }
-}
-
-impl FromStr for RenewSignal {
-    type Err = NotAllowed;
-
-    /// Accepts `SIGHUP`, `HUP` (in any case) and `1`.
-    fn from_str(text: &str) -> Result<Self, NotAllowed> {
-        let name = text.to_ascii_uppercase();
-        let signal = match name.parse::<i32>() {
-            Ok(number) => Signal::try_from(number),
-            Err(_) if name.starts_with("SIG") => name.parse(),
-            Err(_) => format!("SIG{name}").parse(),
-        };
-        signal.map(Self).map_err(|_| NotAllowed)
     }
 }
 
@@ -342,17 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_is_a_name_with_or_without_its_prefix_or_a_number() {
-        for text in ["SIGUSR1", "usr1", "USR1", "sigusr1", "10"] {
-            assert_eq!(RenewSignal::read(text), Ok(RenewSignal(Signal::SIGUSR1)), "{text}");
-        }
-        for text in ["", "SIG", "SIGNOTHING", "0", "-1", "65", "1.5"] {
-            assert!(RenewSignal::read(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn several_jwt_svids_stand_in_lines_of_their_own() {
+    fn several_jwt_svids_are_on_lines_of_their_own() {
         let files = Vec::<JwtSvidFile>::read("a.jwt=one,two\n\n  b.jwt=spiffe://example.org/x=y\n").unwrap();
         let read: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.audience.join("|"))).collect();
         assert_eq!(read, [("a.jwt", "one|two".to_owned()), ("b.jwt", "spiffe://example.org/x=y".to_owned())]);

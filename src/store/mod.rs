@@ -1,6 +1,181 @@
-//! Files: which there are, what is in them, and how they replace the ones before them. Knows
-//! nothing of X.509 and nothing of gRPC; what it stores are blobs.
+//! A directory into which sets of files are published, each set as one. Knows names and bytes, nothing
+//! of their contents.
+//!
+//! ```text
+//! publish ──► obstacles · adopt · names · leftovers ──► generation ──► directory ──► lock · create
+//! read ──► bytes                   snapshot: is it all still there?
+//! ```
+//!
+//! The steps of a publication are those of [`Store::publish`].
 
-pub mod layout;
-pub mod pem;
-pub mod publish;
+mod adopt;
+mod attributes;
+mod bytes;
+mod create;
+mod directory;
+mod error;
+pub(crate) mod file;
+mod generation;
+mod leftovers;
+mod lock;
+mod names;
+mod notices;
+mod obstacles;
+pub(crate) mod owner;
+mod publish;
+pub(crate) mod read;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use directory::{Absent, Directory, no_lock};
+pub(crate) use error::StoreError;
+use generation::Generation;
+use lock::{Claim, Claimed};
+use notices::{Notice, Notices};
+use owner::Owner;
+use snapshot::Snapshot;
+
+/// The file that is held as long as the process lives.
+const CLAIM: &str = "..names";
+
+/// A directory into which sets of files are published.
+pub(crate) struct Store {
+    path: PathBuf,
+    owner: Option<Owner>,
+    /// The names that we publish, one a line; nothing is claimed if there are none.
+    names: String,
+    notices: Notices,
+    claim: RefCell<Option<Claim>>,
+    snapshot: RefCell<Snapshot>,
+}
+
+/// The outcome of a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Publication {
+    /// The set replaced what was there.
+    Replaced,
+    /// The very same set was there already; nothing was written.
+    Unchanged,
+    /// The set is empty: all files were removed.
+    Removed,
+}
+
+impl Store {
+    /// Touches nothing yet.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            owner: None,
+            names: String::new(),
+            notices: Notices::default(),
+            claim: RefCell::default(),
+            snapshot: RefCell::default(),
+        }
+    }
+
+    /// Gives files and directories to an owner; without one, they stay ours.
+    pub(crate) fn owned_by(mut self, owner: Option<Owner>) -> Self {
+        self.owner = owner;
+        self
+    }
+
+    /// Keeps helpers that publish other names out of the directory. The names may be patterns: they are only
+    /// compared with another helper's, and shown.
+    pub(crate) fn claiming(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        let mut names: Vec<_> = names.into_iter().collect();
+        names.sort();
+        self.names = names.join("\n");
+        self
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Prepares the directory for the first publication:
+    ///
+    /// 1. make the directory, if it is not there;
+    /// 2. claim the names;
+    /// 3. try whether files can be given to the owner;
+    /// 4. repair what a crash left: names of the published set that are missing or earlier
+    ///    ones; hidden directories of ours that are not published; names that lead nowhere.
+    ///
+    /// # Errors
+    ///
+    /// An error that [`StoreError::forbids_start`] should end the program. A publication meets the others
+    /// again if they matter.
+    pub(crate) fn start(&self, now: SystemTime) -> Result<(), StoreError> {
+        let directory = match self.lock(Absent::Create) {
+            Err(StoreError::Busy { .. }) => return Ok(()),
+            locked => locked?,
+        };
+        let Some(directory) = directory else { return Ok(()) };
+        if directory.is_shared {
+            let path = self.path.display();
+            self.notices.warn_once(
+                Notice::SharedByAllUsers,
+                format_args!(
+                    "{path} is shared by all users: they can block names there, and the files are replaced one by one; use a subdirectory (--svid-path={path}/svid)"
+                ),
+            );
+        }
+        self.claim(&directory)?;
+        if self.owner.is_some() {
+            let probe = Generation::new(&directory, now)?;
+            let given = probe.finish();
+            probe.remove()?;
+            given?;
+        }
+        leftovers::repair_names(&directory, now)?;
+        leftovers::remove_leftovers(&directory)?;
+        if let Some(set) = directory.open_set(&directory.data()?)? {
+            let names = leftovers::file_names(&directory, &set)?;
+            self.remember(names.iter().map(String::as_str));
+        }
+        Ok(())
+    }
+
+    /// Whether the set that was last published or found is still there: each file by its name and through
+    /// `..data`, unchanged. Reads no file.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.snapshot.borrow().is_unchanged()
+    }
+
+    fn remember<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        self.snapshot.replace(Snapshot::take(&self.path, names));
+    }
+
+    fn lock(&self, absent: Absent) -> Result<Option<Directory<'_>>, StoreError> {
+        Directory::lock(&self.path, self.owner, absent, &self.notices)
+    }
+
+    fn claim(&self, directory: &Directory<'_>) -> Result<(), StoreError> {
+        let mut claim = self.claim.borrow_mut();
+        if self.names.is_empty() || claim.as_ref().is_some_and(|claim| claim.holds(&directory.fd, CLAIM)) {
+            return Ok(());
+        }
+        let claimed = Claim::take(&directory.fd, CLAIM, &self.names);
+        match claimed.map_err(|cause| no_lock(&directory.fd, &self.path, CLAIM, cause))? {
+            Claimed::Yes(new) => *claim = Some(new),
+            Claimed::Unsupported => {}
+            Claimed::Others(names) => return Err(StoreError::Held { path: self.path.clone(), names }),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Some(claim) = self.claim.take()
+            && let Ok(Some(directory)) = self.lock(Absent::Ignore)
+        {
+            claim.release(&directory.fd, CLAIM);
+        }
+    }
+}

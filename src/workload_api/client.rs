@@ -1,9 +1,8 @@
-//! Calls the Workload API: a connection, the metadata that every call carries, what comes back.
+//! Calls the Workload API: a connection, the metadata of every call, the messages of the response.
 
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use grpcio::{
@@ -11,55 +10,69 @@ use grpcio::{
     MetadataBuilder,
 };
 
+use super::call_error::CallError;
 use super::endpoint::Endpoint;
-use super::failure::Failure;
-use super::procedure::{Messages, Procedure};
-
-/// The largest response that is read.
-pub const MAX_MESSAGE_MIB: i32 = 64;
-
-/// How long a call with a single response may take: an agent whose server is away may never answer.
-const SINGLE_RESPONSE: Duration = Duration::from_secs(10);
+use super::limits::MAX_MESSAGE_MIB;
+use super::rpc::{Messages, Rpc};
+use crate::last_resort::{self, FAILURE};
+use crate::logging;
 
 /// The header that every call must carry (SPIFFE Workload Endpoint standard, section 3).
 const SECURITY_HEADER: (&str, &str) = ("workload.spiffe.io", "true");
 
-/// Starts gRPC, for all clients and servers of the process: one thread that completes calls,
-/// beside C-core's own.
-pub fn start_grpc() -> Arc<Environment> {
-    Arc::new(EnvBuilder::new().cq_count(1).build())
+/// The set of gRPC's compression algorithms that has `identity` alone (`GRPC_COMPRESS_NONE`, bit 0).
+const IDENTITY_ALONE: i32 = 1;
+
+/// Starts gRPC: one thread that completes calls, beside C-core's own.
+///
+/// C-core's two timer threads wake once a second each, for nothing. A long timer slack would stop that,
+/// and must not be set: under contention, C-core's locks sleep for microseconds, and a sleep may then
+/// last as long as the slack.
+///
+/// Where a thread cannot be started, the process ends with one line. What is started is never stopped:
+/// its threads, if they lack memory, would wait for each other.
+pub(crate) fn start_grpc() -> Arc<Environment> {
+    // The builder panics if it cannot start its thread.
+    std::panic::set_hook(Box::new(|_| {
+        log::error!(
+            "cannot start gRPC's threads (check the limits on processes and address space: ulimit -u, ulimit -v, pids.max)"
+        );
+        logging::finish();
+        last_resort::leave(FAILURE);
+    }));
+    let environment = Arc::new(EnvBuilder::new().cq_count(1).build());
+    drop(std::panic::take_hook());
+    std::mem::forget(environment.clone());
+    environment
 }
 
 /// A caller of one endpoint.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     endpoint: Endpoint,
     environment: Arc<Environment>,
 }
 
 impl Client {
     /// Connects to nothing yet.
-    pub fn new(endpoint: Endpoint, environment: Arc<Environment>) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, environment: Arc<Environment>) -> Self {
         Self { endpoint, environment }
     }
 
-    /// Whom it calls.
-    pub fn endpoint(&self) -> &Endpoint {
+    /// The address that it calls.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Calls a procedure on a connection of its own.
-    pub fn call<P: Procedure>(&self, procedure: &P, socket: OwnedFd) -> Result<OpenCall<P>, Failure> {
+    /// Calls an RPC on a connection of its own.
+    pub(crate) fn call<R: Rpc>(&self, rpc: &R, socket: OwnedFd) -> Result<OpenCall<R>, CallError> {
         let channel = self.channel(socket);
         let not_called =
-            |error: GrpcError| Failure::Grpc { endpoint: self.endpoint.clone(), cause: error.to_string() };
+            |error: GrpcError| CallError::Grpc { endpoint: self.endpoint.clone(), cause: error.to_string() };
         let mut metadata = MetadataBuilder::with_capacity(1);
         metadata.add_str(SECURITY_HEADER.0, SECURITY_HEADER.1).map_err(not_called)?;
-        let mut options = CallOption::default().headers(metadata.build());
-        if !P::STREAMS {
-            options = options.timeout(SINGLE_RESPONSE);
-        }
-        let messages = procedure.call(&GrpcClient::new(channel.clone()), options).map_err(not_called)?;
+        let options = CallOption::default().headers(metadata.build());
+        let messages = rpc.call(&GrpcClient::new(channel.clone()), options).map_err(not_called)?;
         Ok(OpenCall { messages, end: None, endpoint: self.endpoint.clone(), _channel: channel })
     }
 
@@ -67,6 +80,11 @@ impl Client {
         let builder = ChannelBuilder::new(self.environment.clone())
             .default_authority("localhost")
             .max_receive_message_len(MAX_MESSAGE_MIB << 20)
+            // A compressed message is counted before it is unpacked: 1 MiB can become 1 GiB. The first
+            // tells the agent to send none, and ends a call that uses it; without the second, C-core
+            // would unpack what comes all the same.
+            .raw_cfg_int(c"grpc.compression_enabled_algorithms_bitset".to_owned(), IDENTITY_ALONE)
+            .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0)
             // No pings of any kind: an agent may answer them with GOAWAY too_many_pings.
             .http2_bdp_probe(false);
         #[allow(unsafe_code, reason = "grpcio has no safe way to hand over a socket")]
@@ -79,42 +97,42 @@ impl Client {
 }
 
 /// What arrives on a call.
-pub enum Received<Offered> {
+pub(crate) enum Received<Raw> {
     /// A response, decoded but not yet checked.
-    Response(Offered),
-    /// Bytes that are not the procedure's response; the call goes on.
+    Response(Raw),
+    /// Bytes that are not the RPC's response; the call goes on.
     Undecodable(String),
     /// The end of the call.
-    End(Failure),
+    End(CallError),
 }
 
 /// An open call on a connection of its own. Dropping it cancels the call and closes the connection.
-pub struct OpenCall<P: Procedure> {
-    messages: Messages<P::Response>,
+pub(crate) struct OpenCall<R: Rpc> {
+    messages: Messages<R::Response>,
     /// How the call ended, while responses that came before the end are still to be handed out.
-    end: Option<Failure>,
+    end: Option<CallError>,
     endpoint: Endpoint,
     _channel: Channel,
 }
 
-impl<P: Procedure> OpenCall<P> {
+impl<R: Rpc> OpenCall<R> {
     /// What comes next.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Received<P::Offered>> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Received<R::Raw>> {
         loop {
             let endpoint = || self.endpoint.clone();
             return Poll::Ready(match ready!(self.messages.poll_next_unpin(context)) {
-                Some(Ok(response)) => Received::Response(P::offered(response)),
+                Some(Ok(response)) => Received::Response(R::raw(response)),
                 Some(Err(GrpcError::Codec(cause))) => Received::Undecodable(cause.to_string()),
-                // grpcio tells of the end before it hands out the last messages.
+                // grpcio reports the end before the last messages.
                 Some(Err(GrpcError::RpcFailure(status))) => {
                     let (code, message) = (status.code(), status.message().to_owned());
-                    self.end = Some(Failure::Refused { endpoint: endpoint(), code, message });
+                    self.end = Some(CallError::Refused { endpoint: endpoint(), code, message });
                     continue;
                 }
                 Some(Err(error)) => {
-                    Received::End(Failure::Grpc { endpoint: endpoint(), cause: error.to_string() })
+                    Received::End(CallError::Grpc { endpoint: endpoint(), cause: error.to_string() })
                 }
-                None => Received::End(self.end.take().unwrap_or(Failure::Ended { endpoint: endpoint() })),
+                None => Received::End(self.end.take().unwrap_or(CallError::Ended { endpoint: endpoint() })),
             });
         }
     }

@@ -1,13 +1,13 @@
 //! Opens the connection to an endpoint.
 //!
-//! By hand rather than by C-core: a failure then comes with its errno, no backoff of C-core's own
-//! stands between an agent's return and the next attempt, and nothing blocks.
+//! By hand rather than by C-core: a failure then has its errno, C-core's own backoff does not delay the
+//! next attempt, and nothing blocks.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,40 +17,38 @@ use nix::sys::socket::{
 };
 
 use super::endpoint::Endpoint;
+use crate::timing::TCP_CONNECT;
 use crate::wait::Waiter;
 
-/// How long a TCP connection may take. (A Unix socket's is there at once, or not at all.)
-const TCP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A connection on its way.
-pub struct Connecting<'a> {
-    /// Gone once the way has ended.
+/// A connection that is being made.
+pub(crate) struct Connecting<'a> {
+    /// `None` once the attempt has ended.
     socket: Option<OwnedFd>,
     waiter: &'a Waiter,
     give_up_at: Instant,
 }
 
 impl<'a> Connecting<'a> {
-    /// Sets out. `waiter` looks again when the connection is there.
-    pub fn to(endpoint: &Endpoint, waiter: &'a Waiter) -> Result<Self, Errno> {
+    /// Begins; `waiter` wakes when the attempt has ended.
+    pub(crate) fn to(endpoint: &Endpoint, waiter: &'a Waiter, now: Instant) -> Result<Self, Errno> {
         let socket = match endpoint {
             Endpoint::Unix(path) => open_unix(path)?,
             Endpoint::Tcp(address) => open_tcp(*address)?,
         };
         waiter.for_writable(&socket)?;
-        Ok(Self { socket: Some(socket), waiter, give_up_at: Instant::now() + TCP_CONNECT_TIMEOUT })
+        Ok(Self { socket: Some(socket), waiter, give_up_at: now + TCP_CONNECT })
     }
 
-    /// When it is of no use to wait any longer.
-    pub fn give_up_at(&self) -> Instant {
+    /// When the attempt counts as failed.
+    pub(crate) fn give_up_at(&self) -> Instant {
         self.give_up_at
     }
 
     /// The connected socket, non-blocking and closed on exec; or why there is none.
-    pub fn poll(&mut self) -> Poll<Result<OwnedFd, Errno>> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Poll<Result<OwnedFd, Errno>> {
         let Some(socket) = self.socket.take() else { return Poll::Pending };
         match is_writable(&socket) {
-            Ok(false) if Instant::now() < self.give_up_at => {
+            Ok(false) if now < self.give_up_at => {
                 self.socket = Some(socket);
                 return Poll::Pending;
             }
@@ -58,7 +56,7 @@ impl<'a> Connecting<'a> {
             Ok(true) => {}
             Err(errno) => return Poll::Ready(Err(errno)),
         }
-        // From here on, gRPC waits for it.
+        // From here on, gRPC waits on it.
         let connected = self.waiter.forget(&socket).and_then(|()| getsockopt(&socket, SocketError));
         Poll::Ready(match connected {
             Ok(0) => Ok(socket),
@@ -68,7 +66,7 @@ impl<'a> Connecting<'a> {
     }
 }
 
-/// A Unix socket that is not accepted from (a stopped agent with a full queue) says EAGAIN.
+/// EAGAIN: the agent does not accept connections, and its queue is full.
 fn open_unix(path: &Path) -> Result<OwnedFd, Errno> {
     let socket = new_socket(AddressFamily::Unix)?;
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
@@ -89,7 +87,7 @@ fn new_socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
     socket(family, SockType::Stream, flags, None)
 }
 
-/// A connection that has succeeded is writable, and one that has failed too.
+/// A connection attempt that has ended is writable, whether it has succeeded or failed.
 fn is_writable(socket: &OwnedFd) -> Result<bool, Errno> {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
     match poll(&mut fds, PollTimeout::ZERO) {

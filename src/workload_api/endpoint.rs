@@ -14,71 +14,71 @@ const MAX_UNIX_PATH: usize = 107;
 
 /// A valid address of a Workload API.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
+pub(crate) enum Endpoint {
     /// A Unix domain socket, by its absolute path.
     Unix(PathBuf),
-    /// A TCP address, for what cannot share a socket file.
+    /// A TCP address, for an agent that cannot share a socket file.
     Tcp(SocketAddr),
 }
 
 impl FromStr for Endpoint {
-    type Err = InvalidEndpoint;
+    type Err = EndpointError;
 
     /// Accepts `/path`, `unix:/path`, `unix:///path` and `tcp://IP:PORT`, nothing else.
-    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
         if text.starts_with('/') {
             return unix(text);
         }
-        let (scheme, rest) = text.split_once(':').ok_or(InvalidEndpoint::NotAbsolute)?;
+        let (scheme, rest) = text.split_once(':').ok_or(EndpointError::NotAbsolute)?;
         match scheme.to_ascii_lowercase().as_str() {
             "unix" => unix_uri(rest),
             "tcp" => tcp_uri(rest),
-            _ => Err(InvalidEndpoint::UnknownScheme),
+            _ => Err(EndpointError::UnknownScheme),
         }
     }
 }
 
-fn unix_uri(rest: &str) -> Result<Endpoint, InvalidEndpoint> {
+fn unix_uri(rest: &str) -> Result<Endpoint, EndpointError> {
     if rest.contains('?') || rest.contains('#') {
-        return Err(InvalidEndpoint::QueryOrFragment);
+        return Err(EndpointError::QueryOrFragment);
     }
     if rest.contains('%') {
-        return Err(InvalidEndpoint::PercentEncoded);
+        return Err(EndpointError::PercentEncoded);
     }
     let path = match rest.strip_prefix("//") {
-        Some(after) if !after.starts_with('/') => return Err(InvalidEndpoint::UnixAuthority),
+        Some(after) if !after.starts_with('/') => return Err(EndpointError::UnixAuthority),
         Some(after) => after,
         None => rest,
     };
     unix(path)
 }
 
-fn unix(path: &str) -> Result<Endpoint, InvalidEndpoint> {
+fn unix(path: &str) -> Result<Endpoint, EndpointError> {
     let path = Path::new(path);
     if !path.is_absolute() {
-        return Err(InvalidEndpoint::NotAbsolute);
+        return Err(EndpointError::NotAbsolute);
     }
     if path.file_name().is_none() {
-        return Err(InvalidEndpoint::NoFile);
+        return Err(EndpointError::NoFile);
     }
     match path.as_os_str().as_bytes() {
-        bytes if bytes.contains(&0) => Err(InvalidEndpoint::Nul),
-        bytes if bytes.len() > MAX_UNIX_PATH => Err(InvalidEndpoint::PathTooLong(bytes.len())),
+        bytes if bytes.contains(&0) => Err(EndpointError::Nul),
+        bytes if bytes.len() > MAX_UNIX_PATH => Err(EndpointError::PathTooLong(bytes.len())),
         _ => Ok(Endpoint::Unix(path.to_owned())),
     }
 }
 
-fn tcp_uri(rest: &str) -> Result<Endpoint, InvalidEndpoint> {
-    let authority = rest.strip_prefix("//").ok_or(InvalidEndpoint::TcpAuthority)?;
+fn tcp_uri(rest: &str) -> Result<Endpoint, EndpointError> {
+    let authority = rest.strip_prefix("//").ok_or(EndpointError::TcpAuthority)?;
     if authority.contains('?') || authority.contains('#') {
-        return Err(InvalidEndpoint::QueryOrFragment);
+        return Err(EndpointError::QueryOrFragment);
     }
     if authority.contains('/') {
-        return Err(InvalidEndpoint::TcpPath);
+        return Err(EndpointError::TcpPath);
     }
     match authority.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(Endpoint::Tcp(address)),
-        _ => Err(InvalidEndpoint::TcpAuthority),
+        _ => Err(EndpointError::TcpAuthority),
     }
 }
 
@@ -86,16 +86,19 @@ fn tcp_uri(rest: &str) -> Result<Endpoint, InvalidEndpoint> {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // In a URI, such a path would be read as another one.
+            Endpoint::Unix(path) if path.to_string_lossy().contains(['?', '#', '%']) => {
+                write!(f, "{}", path.display())
+            }
             Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
             Endpoint::Tcp(address) => write!(f, "tcp://{address}"),
         }
     }
 }
 
-/// Why a text is no address of a Workload API.
-#[allow(missing_docs, reason = "the messages say what the variants mean")]
+/// Why a text is not an address of a Workload API.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum InvalidEndpoint {
+pub(crate) enum EndpointError {
     #[error("the path must be absolute")]
     NotAbsolute,
     #[error("the scheme must be unix or tcp")]

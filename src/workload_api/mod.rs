@@ -1,14 +1,16 @@
 //! The SPIFFE Workload API, as a client sees it. Knows nothing of files.
 
-pub mod client;
-pub mod connect;
-pub mod endpoint;
-pub mod failure;
-pub mod procedure;
-pub mod watch;
+pub(crate) mod call_error;
+pub(crate) mod caller;
+pub(crate) mod client;
+pub(crate) mod connect;
+pub(crate) mod endpoint;
+pub(crate) mod limits;
+pub(crate) mod retry;
+pub(crate) mod rpc;
 
 /// The messages, generated from proto/workload.proto.
-pub mod proto {
-    #![allow(missing_docs, clippy::all)]
+pub(crate) mod proto {
+    #![allow(clippy::all, unreachable_pub)]
     include!(concat!(env!("OUT_DIR"), "/workload_api/mod.rs"));
 }

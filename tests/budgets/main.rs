@@ -1,256 +1,296 @@
 //! Measures the release binary against the test server, and prints each figure beside its budget.
 //!
-//! Times are of this machine, at this moment; nothing here fails.
+//! `make bench` prints for each row the median, the 99th percentile and the number of runs. With
+//! `JSON=FILE`, the rows are in that file too.
+//!
+//! `PEER='NAME=COMMAND'` adds a column for another program, measured in the same run, in turns (A B A B). The
+//! command is split at spaces; `{socket}` and `{directory}` stand for the agent's socket and for a directory
+//! that is there and empty, `{mode}` for `init`, `refresh` or `check`. Without `{mode}`, the program runs
+//! until it is told to end, and has no figures for init and check. `{options}` stands for the options of this
+//! program that a row needs (`--include-federated-bundles`, say); without it, those rows have no figures for
+//! the peer. An update is there when a file of the directory holds the new certificate as PEM. A second build
+//! of this program, for instance:
+//!
+//! ```text
+//! PEER='old=/tmp/old --mode={mode} --workload-api-socket={socket} --svid-path={directory} {options}'
+//! ```
+//!
+//! Figures are of this machine, at this moment; nothing here fails.
 
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use workload_api_server::authority::{Authority, Recipe};
-use workload_api_server::server::{Reply, WorkloadApiServer};
+mod away;
+mod pod;
+mod subject;
+mod table;
 
 #[path = "../workload_api_server/mod.rs"]
 mod workload_api_server;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_pod-svid-helper");
-const MIB: f64 = 1024.0 * 1024.0;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-const INITS: usize = 20;
-const IDLE: Duration = Duration::from_secs(30);
+use away::{Logs, recoveries};
+use pod::Pod;
+use subject::{Figures, Running, Subject};
+use table::{Row, Table, milliseconds};
+
+const KEYSTORES: [&str; 2] = ["--keystore-file-name=svid.p12", "--truststore-file-name=trust.p12"];
+const EVERYTHING: [&str; 6] = [
+    "--layout=pem,spiffe",
+    "--combined-file-name=combined.pem",
+    "--include-federated-bundles",
+    "--jwt-svid=token.jwt=audience",
+    "--jwt-bundle-file-name=jwks.json",
+    "--http-address=127.0.0.1:39461",
+];
+
+const STARTS: usize = 40;
 const UPDATES: usize = 200;
+const FEW_UPDATES: usize = 30;
+const STOPS: usize = 10;
+const MEMORIES: usize = 5;
+const NODE: usize = 20;
+const IDLE: Duration = Duration::from_secs(20);
 /// After a start, until the state that is measured.
 const SETTLING: Duration = Duration::from_secs(1);
-const AWAY: Duration = Duration::from_secs(10);
+/// Between two updates: more of them are a flood.
+const PAUSE: Duration = Duration::from_millis(5);
 
 fn main() {
-    println!("{:<44} {:>12} {:>12}", "", "measured", "budget");
-    report("binary, MiB", std::fs::metadata(BINARY).expect("the binary").len() as f64 / MIB, Some(5.0));
-    let pod = Pod::new();
-    let agent = pod.agent();
-    report(
-        "init, start to exit, ms (median of 20)",
-        median((0..INITS).map(|_| pod.init()).collect()),
-        Some(5.0),
-    );
-    report(
-        "check, start to exit, ms (median of 20)",
-        median((0..INITS).map(|_| pod.check()).collect()),
-        Some(10.0),
-    );
-    let refresh = pod.refresh();
-    let resident = idle(&refresh);
-    updates("update sent to set published, ms (p99)", 2.0, &pod, &agent, || pod.response());
-    drop(refresh);
-    let refresh = pod.refresh_with(&["--include-federated-bundles"]);
-    agent.reply(pod.many());
-    std::thread::sleep(SETTLING);
-    report("10 SVIDs, 100 bundles of 3: MiB more", refresh.resident() - resident, Some(2.0));
-    updates("the same: sent to published, ms (p99)", 10.0, &pod, &agent, || pod.many());
-    drop(refresh);
-    agent.reply(pod.response());
-    let refresh = pod.refresh();
-    std::thread::sleep(SETTLING);
-    report("SIGTERM to exit, in a stream, ms", refresh.stop(), Some(100.0));
-    let refresh = pod.refresh();
-    std::thread::sleep(SETTLING);
-    std::fs::remove_dir_all(pod.volume()).expect("the volume");
-    report("SIGTERM to exit, directory gone, ms", refresh.stop(), Some(100.0));
-    drop(agent);
-    let refresh = pod.refresh();
-    report("agent back after 10 s to new files, ms", recovery(&pod), Some(1000.0));
-    drop(refresh);
-    let refresh = pod.refresh();
-    std::thread::sleep(SETTLING);
-    report("SIGTERM to exit, in backoff, ms", refresh.stop(), Some(100.0));
-    let _silent = UnixListener::bind(pod.socket()).expect("a socket");
-    let refresh = pod.refresh();
-    std::thread::sleep(SETTLING);
-    report("SIGTERM to exit, in connection set-up, ms", refresh.stop(), Some(100.0));
+    let subjects = Subject::all();
+    let mut table = Table::new(subjects.iter().map(|subject| subject.name.clone()));
+    let memory = Path::new("/dev/shm");
+    let memory = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let logs = Logs::begin(&subjects, &memory);
+    size(&mut table, &subjects);
+    starts(&mut table, &subjects, &memory);
+    idle(&mut table, &subjects, &memory);
+    node(&mut table, &subjects, &memory);
+    updates(&mut table, &subjects, &memory);
+    more_memory(&mut table, &subjects, &memory);
+    recoveries(&mut table, &subjects, &memory);
+    logs.end(&mut table);
+    limits(&mut table, &subjects[0], &memory);
+    ends(&mut table, &subjects[0], &memory);
+    table.write_json();
 }
 
-fn report(what: &str, measured: f64, budget: Option<f64>) {
-    let (budget, verdict) = match budget {
-        None => (String::new(), ""),
-        Some(budget) => (format!("<= {budget}"), if measured <= budget { "met" } else { "not met" }),
-    };
-    println!("{what:<44} {measured:>12.2} {budget:>12}  {verdict}");
+fn size(table: &mut Table, subjects: &[Subject]) {
+    let mut row = Row::new("binary, MiB").within(5.0);
+    subjects.iter().for_each(|subject| row.add(&subject.name, subject.size()));
+    table.print(row);
 }
 
-/// Returns the resident memory, MiB.
-fn idle(refresh: &Refresh) -> f64 {
-    std::thread::sleep(SETTLING);
-    let before = refresh.context_switches();
-    std::thread::sleep(IDLE);
-    let per_second = (refresh.context_switches() - before) as f64 / IDLE.as_secs_f64();
-    let resident = refresh.resident();
-    report("refresh, idle: resident memory, MiB", resident, Some(5.0));
-    report("refresh, idle: threads", refresh.status("Threads:") as f64, None);
-    report("refresh, idle: context switches a second", per_second, Some(3.0));
-    resident
-}
-
-fn updates(what: &str, budget: f64, pod: &Pod, agent: &WorkloadApiServer, response: impl Fn() -> Reply) {
-    let mut times: Vec<f64> = (0..UPDATES)
-        .map(|_| {
-            let (svid, old) = (response(), pod.data());
-            let start = Instant::now();
-            agent.reply(svid);
-            while pod.data() == old {
-                std::thread::sleep(Duration::from_micros(50));
+/// Processes that end by themselves, and the time until a refresh has written.
+fn starts(table: &mut Table, subjects: &[Subject], memory: &Path) {
+    let pod = Pod::in_directory(memory);
+    let _agent = pod.agent();
+    let mut init = Row::new("init, start to exit, ms").within(5.0);
+    let mut check = Row::new("check, start to exit, ms").within(10.0);
+    let mut first = Row::new("refresh, start to files, ms");
+    for _ in 0..STARTS {
+        for subject in subjects {
+            pod.clear();
+            if subject.has_modes() {
+                init.add(&subject.name, subject.time(&pod, "init", &[]));
+                check.add(&subject.name, subject.time(&pod, "check", &[]));
             }
-            milliseconds(start)
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    report(what, times[UPDATES * 99 / 100], Some(budget));
-}
-
-fn recovery(pod: &Pod) -> f64 {
-    std::thread::sleep(AWAY);
-    let old = pod.data();
-    let response = pod.response();
-    let start = Instant::now();
-    let _agent = WorkloadApiServer::on_socket(&pod.socket(), response);
-    while pod.data() == old {
-        std::thread::sleep(Duration::from_micros(100));
-    }
-    milliseconds(start)
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
-}
-
-/// A socket and a volume in memory.
-struct Pod {
-    directory: tempfile::TempDir,
-    authority: Authority,
-}
-
-impl Pod {
-    fn new() -> Self {
-        let memory = Path::new("/dev/shm");
-        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let directory = tempfile::tempdir_in(parent).expect("a directory");
-        Self { directory, authority: Authority::new("example.org") }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("agent.sock")
-    }
-
-    fn volume(&self) -> PathBuf {
-        self.directory.path().join("svids")
-    }
-
-    fn response(&self) -> Reply {
-        Reply::offer(&self.authority.response([&Recipe::for_id("spiffe://example.org/workload")]))
-    }
-
-    /// Ten SVIDs, and the bundles of a hundred federated trust domains with three CAs each.
-    fn many(&self) -> Reply {
-        let ids = (0..10).map(|number| Recipe::for_id(&format!("spiffe://example.org/workload/{number}")));
-        let mut response = self.authority.response(&ids.collect::<Vec<_>>());
-        for number in 0..100 {
-            let key = format!("spiffe://{number}.example.org");
-            response.federated_bundles.insert(key, self.authority.bundle().repeat(3));
+            pod.clear();
+            let start = Instant::now();
+            let running = subject.refresh(&pod, &[]);
+            pod.wait_for_files();
+            first.add(&subject.name, milliseconds(start));
+            drop(running);
         }
-        Reply::offer(&response)
     }
-
-    fn agent(&self) -> WorkloadApiServer {
-        WorkloadApiServer::on_socket(&self.socket(), self.response())
+    table.print(init);
+    for (what, options) in [("both keystores", &KEYSTORES[..]), ("everything on", &everything()[1..])] {
+        let mut row = Row::new(&format!("init with {what}, ms"));
+        for _ in 0..STARTS {
+            for subject in subjects.iter().filter(|subject| subject.has_modes() && subject.has_options()) {
+                pod.clear();
+                row.add(&subject.name, subject.time(&pod, "init", options));
+            }
+        }
+        table.print(row);
     }
+    table.print(check);
+    table.print(first);
+}
 
-    /// What is published: the directory behind `..data`.
-    fn data(&self) -> Option<PathBuf> {
-        std::fs::read_link(self.volume().join("..data")).ok()
+/// All that can be on; the HTTP address comes first, since init does not take it.
+fn everything() -> Vec<&'static str> {
+    let [rest @ .., http] = EVERYTHING;
+    [&[http], &rest[..], &KEYSTORES[..]].concat()
+}
+
+fn idle(table: &mut Table, subjects: &[Subject], memory: &Path) {
+    let pods: Vec<_> = subjects.iter().map(|_| Pod::in_directory(memory)).collect();
+    let _agents: Vec<_> = pods.iter().map(Pod::agent).collect();
+    let mut rows = idle_rows("three files");
+    for _ in 0..2 {
+        for (subject, pod) in subjects.iter().zip(&pods) {
+            measure_idle(&mut rows, &subject.name, &subject.refresh(pod, &[]));
+        }
     }
-
-    fn helper(&self, mode: &str) -> Command {
-        let mut command = Command::new(BINARY);
-        command
-            .env_clear()
-            .arg(format!("--mode={mode}"))
-            .arg(format!("--workload-api-socket={}", self.socket().display()))
-            .arg(format!("--svid-path={}", self.volume().display()))
-            .stderr(Stdio::null());
-        command
+    rows.into_iter().for_each(|row| table.print(row));
+    let mut rows = idle_rows("everything on");
+    for (subject, pod) in subjects.iter().zip(&pods).filter(|(subject, _)| subject.has_options()) {
+        measure_idle(&mut rows, &subject.name, &subject.refresh(pod, &everything()));
     }
+    rows.into_iter().for_each(|row| table.print(row));
+}
 
-    fn init(&self) -> f64 {
-        let start = Instant::now();
-        assert!(self.helper("init").status().expect("the helper runs").success());
-        milliseconds(start)
+fn idle_rows(what: &str) -> [Row; 6] {
+    let row = |figure: &str| Row::new(&format!("idle, {what}: {figure}"));
+    [
+        row("resident memory, MiB").within(5.0),
+        row("proportional share, MiB"),
+        row("anonymous memory, MiB"),
+        row("threads"),
+        row("context switches a second").within(0.1),
+        row("CPU an hour, ms").within(10.0),
+    ]
+}
+
+fn measure_idle(rows: &mut [Row; 6], name: &str, running: &Running) {
+    sleep(SETTLING);
+    let before = Figures::of(running);
+    sleep(IDLE);
+    let after = Figures::of(running);
+    let seconds = IDLE.as_secs_f64();
+    let figures = [
+        after.resident,
+        after.proportional,
+        after.anonymous,
+        after.threads,
+        (after.switches - before.switches) / seconds,
+        (after.cpu - before.cpu) * 3600.0 / seconds,
+    ];
+    rows.iter_mut().zip(figures).for_each(|(row, figure)| row.add(name, figure));
+}
+
+/// What one of many sidecars on a node costs.
+fn node(table: &mut Table, subjects: &[Subject], memory: &Path) {
+    let mut row = Row::new("one more sidecar of 20: proportional share, MiB").within(0.6);
+    for subject in subjects {
+        let pods: Vec<_> = (0..NODE).map(|_| Pod::in_directory(memory)).collect();
+        let _agents: Vec<_> = pods.iter().map(Pod::agent).collect();
+        let all: Vec<_> = pods.iter().map(|pod| subject.refresh(pod, &[])).collect();
+        sleep(2 * SETTLING);
+        let sum: f64 = all.iter().map(|running| Figures::of(running).proportional).sum();
+        row.add(&subject.name, sum / NODE as f64);
     }
+    table.print(row);
+}
 
-    fn check(&self) -> f64 {
-        let mut command = Command::new(BINARY);
-        command.env_clear().arg("--mode=check").arg(format!("--svid-path={}", self.volume().display()));
-        let start = Instant::now();
-        assert!(command.stdout(Stdio::null()).status().expect("the helper runs").success());
-        milliseconds(start)
+/// From an update that is sent to files that are there.
+fn updates(table: &mut Table, subjects: &[Subject], memory: &Path) {
+    let disk = std::env::current_dir().expect("a directory");
+    for (place, directory, count, budget) in
+        [("in memory", memory, UPDATES, Some(2.0)), ("on disk", &disk, FEW_UPDATES, None)]
+    {
+        let mut row = Row::new(&format!("update sent to published, {place}, ms")).all_within(budget);
+        measure_updates(&mut row, subjects, directory, count, 1, 0);
+        table.print(row);
     }
-
-    fn refresh(&self) -> Refresh {
-        self.refresh_with(&[])
-    }
-
-    fn refresh_with(&self, arguments: &[&str]) -> Refresh {
-        Refresh(self.helper("refresh").args(arguments).spawn().expect("the helper starts"))
+    for (svids, bundles, budget) in
+        [(10, 0, None), (100, 0, None), (1, 10, None), (1, 100, None), (1, 1000, None), (10, 100, Some(10.0))]
+    {
+        let what = format!("the same: {svids} SVIDs, {bundles} bundles of 3, ms");
+        let mut row = Row::new(&what).all_within(budget);
+        measure_updates(&mut row, subjects, memory, FEW_UPDATES, svids, bundles);
+        table.print(row);
     }
 }
 
-struct Refresh(Child);
-
-impl Refresh {
-    /// A figure of `/proc/PID/status`.
-    fn status(&self, name: &str) -> u64 {
-        figure(Path::new(&format!("/proc/{}/status", self.0.id())), name)
+fn measure_updates(
+    row: &mut Row,
+    subjects: &[Subject],
+    directory: &Path,
+    count: usize,
+    svids: usize,
+    bundles: usize,
+) {
+    let options: &[&str] = if bundles > 0 { &["--include-federated-bundles"] } else { &[] };
+    let can = |subject: &&Subject| options.is_empty() || subject.has_options();
+    let subjects: Vec<_> = subjects.iter().filter(can).collect();
+    let pods: Vec<_> = subjects.iter().map(|_| Pod::in_directory(directory)).collect();
+    let agents: Vec<_> = pods.iter().map(Pod::agent).collect();
+    let all: Vec<_> =
+        subjects.iter().zip(&pods).map(|(subject, pod)| subject.refresh(pod, options)).collect();
+    pods.iter().for_each(Pod::wait_for_files);
+    sleep(SETTLING);
+    for _ in 0..count {
+        for ((subject, pod), agent) in subjects.iter().zip(&pods).zip(&agents) {
+            let (reply, certificate) = pod.update(svids, bundles);
+            sleep(PAUSE);
+            let start = Instant::now();
+            agent.reply(reply);
+            pod.wait_for(&certificate);
+            row.add(&subject.name, milliseconds(start));
+        }
     }
+    drop(all);
+}
 
-    /// MiB.
-    fn resident(&self) -> f64 {
-        self.status("VmRSS:") as f64 / 1024.0
+/// What ten SVIDs and a hundred bundles add to the memory of an idle refresh.
+fn more_memory(table: &mut Table, subjects: &[Subject], memory: &Path) {
+    let mut row = Row::new("10 SVIDs, 100 bundles of 3: MiB more").within(2.0);
+    for _ in 0..MEMORIES {
+        for subject in subjects.iter().filter(|subject| subject.has_options()) {
+            let pod = Pod::in_directory(memory);
+            let agent = pod.agent();
+            let running = subject.refresh(&pod, &["--include-federated-bundles"]);
+            pod.wait_for_files();
+            sleep(SETTLING);
+            let before = Figures::of(&running).resident;
+            let (reply, certificate) = pod.update(10, 100);
+            agent.reply(reply);
+            pod.wait_for(&certificate);
+            sleep(SETTLING);
+            row.add(&subject.name, Figures::of(&running).resident - before);
+        }
     }
+    table.print(row);
+}
 
-    /// Of all threads, voluntary or not.
-    fn context_switches(&self) -> u64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("a running helper");
-        let of_task = |task: PathBuf| {
-            let status = task.join("status");
-            figure(&status, "voluntary_ctxt_switches:") + figure(&status, "nonvoluntary_ctxt_switches:")
+fn limits(table: &mut Table, ours: &Subject, memory: &Path) {
+    let pod = Pod::in_directory(memory);
+    let agent = pod.agent();
+    let running = ours.refresh(&pod, &everything());
+    pod.wait_for_files();
+    let (reply, certificate) = pod.largest();
+    agent.reply(reply);
+    pod.wait_for(&certificate);
+    sleep(SETTLING);
+    let mut row = Row::new("8 MiB response, everything on: peak, MiB").within(32.0);
+    row.add(&ours.name, Figures::of(&running).peak);
+    table.print(row);
+}
+
+/// From SIGTERM to the exit, in each state.
+fn ends(table: &mut Table, ours: &Subject, memory: &Path) {
+    let mut rows = ["in a stream", "directory gone", "in backoff", "in connection set-up"]
+        .map(|what| Row::new(&format!("SIGTERM to exit, {what}, ms")).within(100.0));
+    for _ in 0..STOPS {
+        let [stream, gone, backoff, set_up] = &mut rows;
+        let pod = Pod::in_directory(memory);
+        let agent = pod.agent();
+        let start = || {
+            let running = ours.refresh(&pod, &[]);
+            sleep(SETTLING / 4);
+            running
         };
-        tasks.map(|task| of_task(task.expect("a thread").path())).sum()
+        stream.add(&ours.name, start().stop());
+        let running = start();
+        pod.remove_volume();
+        gone.add(&ours.name, running.stop());
+        drop(agent);
+        backoff.add(&ours.name, start().stop());
+        let _silent = UnixListener::bind(pod.socket()).expect("a socket");
+        set_up.add(&ours.name, start().stop());
     }
-
-    fn stop(mut self) -> f64 {
-        let start = Instant::now();
-        kill(Pid::from_raw(self.0.id().try_into().expect("a PID")), Signal::SIGTERM)
-            .expect("a running helper");
-        assert!(self.0.wait().expect("a child").success());
-        milliseconds(start)
-    }
-}
-
-impl Drop for Refresh {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn figure(status: &Path, name: &str) -> u64 {
-    let text = std::fs::read_to_string(status).expect("a running helper");
-    let line = text.lines().find(|line| line.starts_with(name)).expect("a known figure");
-    line.split_whitespace().nth(1).and_then(|figure| figure.parse().ok()).expect("a number")
+    rows.into_iter().for_each(|row| table.print(row));
 }

@@ -1,11 +1,13 @@
 """Prints a pod's manifest in the form that `podman play kube` can run on this machine.
 
-usage: for_podman.py MANIFEST SOCKET_DIRECTORY
+usage: for_podman.py MANIFEST SOCKET_DIRECTORY SVID_DIRECTORY
 
-The images are the local ones; the agent's socket is on a hostPath, as the manifest's comment has it.
-One group for all containers stands in for fsGroup, which podman does not have. A native sidecar
-becomes an ordinary container, which begins too late for its startupProbe: two init containers stand
-in for them, one that fetches and one that runs the probe's command.
+The images are the local ones. The agent's socket is on a hostPath, as the manifest's comment has it.
+The volume for the files is a hostPath too, made as the kubelet makes an in-memory emptyDir: podman's
+own is not sticky. A supplementary group stands in for fsGroup, which podman does not have. A native
+sidecar becomes an ordinary container, which begins too late for its startupProbe: two init containers
+stand in for it, one that fetches and one that runs the probe's command. No container is restarted:
+podman restarts init containers too, for ever, when they have succeeded.
 """
 
 import copy
@@ -16,10 +18,11 @@ import yaml
 IMAGES = {
     "pod-svid-helper:latest": "localhost/pod-svid-helper:latest",
     "nginxinc/nginx-unprivileged:stable": "localhost/nginx-for-e2e:latest",
+    "nginx-run:latest": "localhost/nginx-run-for-e2e:latest",
 }
 
 
-def main(manifest, socket_directory):
+def main(manifest, socket_directory, svid_directory):
     with open(manifest) as file:
         documents = list(yaml.safe_load_all(file))
     kept = [document for document in documents if document["kind"] in ("ConfigMap", "Deployment")]
@@ -29,11 +32,13 @@ def main(manifest, socket_directory):
             # By default podman removes an init container when it has ended, and fails when that was
             # sooner than it looked.
             document["metadata"]["annotations"] = {"io.podman.annotations.init.container.type": "always"}
-            adapt(template["spec"], socket_directory)
+            adapt(template["spec"], {"spire-agent-socket": socket_directory, "svid-dir": svid_directory})
     print(yaml.dump_all(kept))
 
 
-def adapt(pod, socket_directory):
+def adapt(pod, directories):
+    pod["restartPolicy"] = "Never"
+    pod.setdefault("initContainers", [])
     for sidecar in [container for container in pod["initContainers"] if "restartPolicy" in container]:
         del sidecar["restartPolicy"]
         pod["initContainers"].remove(sidecar)
@@ -42,16 +47,21 @@ def adapt(pod, socket_directory):
         fetching = ["--mode=init" if argument == "--mode=refresh" else argument for argument in sidecar["args"]]
         for name, arguments in ("first-fetch", fetching), ("startup-probe", probe[1:]):
             pod["initContainers"].append(dict(copy.deepcopy(sidecar), name=name, args=arguments))
-    group = pod["securityContext"]["fsGroup"]
+    if "fsGroup" in pod["securityContext"]:
+        pod["securityContext"]["supplementalGroups"] = [pod["securityContext"]["fsGroup"]]
     for container in pod["initContainers"] + pod["containers"]:
         container["image"] = IMAGES[container["image"]]
         container["imagePullPolicy"] = "Never"
         # The pod shares the machine's network, and the client connects to its loopback interface.
         container.pop("ports", None)
-        container["securityContext"] = dict(container["securityContext"], runAsGroup=group)
+        # podman has no HTTP probes; `run.sh` looks at the paths.
+        container.pop("livenessProbe", None)
+        container.pop("readinessProbe", None)
     for volume in pod["volumes"]:
-        if volume.pop("csi", None):
-            volume["hostPath"] = {"path": socket_directory, "type": "Directory"}
+        if volume["name"] in directories:
+            name = volume["name"]
+            volume.clear()
+            volume.update(name=name, hostPath={"path": directories[name], "type": "Directory"})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 restricted=(--read-only --read-only-tmpfs=false --cap-drop=all --security-opt=no-new-privileges
     --user 65532:65532 --network=none --pull=never -v "$work/agent:/var/run/spire:ro")
 helper=(localhost/pod-svid-helper:latest --workload-api-socket=/var/run/spire/spire-agent.sock
-    --svid-path=/var/run/secret)
+    --svid-path=/var/run/secret/svid)
 
 one_file() {
     mkdir "$work/saved"
@@ -31,18 +31,36 @@ check "the image runs as nobody in particular, and has labels" described
 new_volume init
 init_writes() {
     podman run --rm "${restricted[@]}" -v "$work/init:/var/run/secret" "${helper[@]}" --mode=init
-    [ "$(stat -L -c '%a %u' "$work/init/svid.pem" "$work/init/svid-key.pem" "$work/init/bundle.pem" | xargs)" = \
+    [ "$(stat -L -c '%a %u' "$work/init/svid/svid.pem" "$work/init/svid/svid-key.pem" "$work/init/svid/bundle.pem" | xargs)" = \
         "644 65532 400 65532 644 65532" ]
-    openssl verify -CAfile "$work/init/bundle.pem" "$work/init/svid.pem"
-    [ "$(openssl x509 -noout -pubkey -in "$work/init/svid.pem")" = "$(openssl pkey -pubout -in "$work/init/svid-key.pem")" ]
+    openssl verify -CAfile "$work/init/svid/bundle.pem" "$work/init/svid/svid.pem"
+    [ "$(openssl x509 -noout -pubkey -in "$work/init/svid/svid.pem")" = "$(openssl pkey -pubout -in "$work/init/svid/svid-key.pem")" ]
 }
 check "init writes the right files, in a read-only container without capabilities and network" init_writes
 
+runs_from_an_image_volume() {
+    podman run --rm --pull=never --mount type=image,source=localhost/pod-svid-helper:latest,destination=/helper \
+        --entrypoint /helper/pod-svid-helper localhost/nginx-for-e2e:latest --version
+}
+check "another image runs the helper from an image volume" runs_from_an_image_volume
+
+# In the volume itself, which is root's and sticky, no other user may follow a link of the helper's.
+new_volume sticky
+another_user_reads_a_sticky_volume() {
+    local name
+    podman run --rm "${restricted[@]}" -v "$work/sticky:/var/run/secret" "${helper[@]}" \
+        --svid-path=/var/run/secret --key-file-mode=0440 --mode=init
+    for name in svid.pem svid-key.pem bundle.pem; do
+        setpriv --reuid=101 --regid=101 --groups=65532 cmp "$work/sticky/$name" "$work/sticky/..data/$name"
+    done
+}
+check "another user reads the files where the volume itself is the directory" another_user_reads_a_sticky_volume
+
 looks_at_the_files() {
     podman run --rm "${restricted[@]}" -v "$work/init:/var/run/secret:ro" localhost/pod-svid-helper:latest \
-        --mode=check --svid-path=/var/run/secret >"$work/said"
+        --mode=check --svid-path=/var/run/secret/svid >"$work/said"
     cat "$work/said"
-    grep '^ok: spiffe://example.org/workload/nginx .* left) in /var/run/secret$' "$work/said"
+    grep '^ok: spiffe://example.org/workload/nginx .* left) in /var/run/secret/svid$' "$work/said"
 }
 check "check, as the exec probe of the image, says that the files are good" looks_at_the_files
 
@@ -57,12 +75,12 @@ check "inspect shows what the agent offers to the container" shows_what_is_offer
 new_volume refresh
 refresh_as_process_one() {
     podman run -d --name e2e-refresh "${restricted[@]}" -v "$work/refresh:/var/run/secret" "${helper[@]}" --mode=refresh
-    wait_until "the first SVID is there" test -e "$work/refresh/svid.pem"
+    wait_until "the first SVID is there" test -e "$work/refresh/svid/svid.pem"
     pid=$(podman inspect --format '{{.State.Pid}}' e2e-refresh)
     grep -P '^NSpid:.*\t1$' "/proc/$pid/status"
-    before=$(serial_in "$work/refresh")
+    before=$(serial_in "$work/refresh/svid")
     tell_agent rotate
-    wait_until "the rotation is there" has_new_serial "$work/refresh" "$before"
+    wait_until "the rotation is there" has_new_serial "$work/refresh/svid" "$before"
 }
 check "refresh, as process 1, follows a rotation" refresh_as_process_one
 

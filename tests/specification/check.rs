@@ -68,7 +68,7 @@ fn check_fails_without_a_directory() {
 
 #[test]
 fn check_fails_when_any_of_the_files_is_missing() {
-    let optional = ["crl.pem", "other.org.bundle.pem", "other.org.jwks.json"];
+    let optional = ["other.org.bundle.pem", "other.org.jwks.json"];
     let names = crate::pod::names(&pod_with(&EVERYTHING).volume().join("..data"));
     let mandatory = names.iter().filter(|name| !optional.contains(&name.as_str()));
     for name in mandatory.filter(|name| !name.starts_with("other.org.")) {
@@ -92,14 +92,17 @@ fn check_fails_when_any_of_the_files_cannot_be_read_as_what_it_should_be() {
 fn check_fails_when_the_key_is_another_certificates() {
     let (pod, other) = (pod_with(&[]), pod_with(&[]));
     overwrite(&pod, "svid-key.pem", &other.read("svid-key.pem"));
-    check(&pod, &[]).failed_with(&["svid-key.pem: it is not the key of the leaf certificate"]);
+    check(&pod, &[]).failed_with(&["svid-key.pem: not the key of the leaf certificate"]);
 }
 
 #[test]
 fn check_fails_when_two_files_hold_different_svids() {
     let combined = ["--combined-file-name=combined.pem"];
-    let (pod, other) = (pod_with(&combined), pod_with(&combined));
-    overwrite(&pod, "combined.pem", &other.read("combined.pem"));
+    let pod = pod_with(&combined);
+    let first = pod.read("combined.pem");
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.init(&combined).succeeded();
+    overwrite(&pod, "combined.pem", &first);
     check(&pod, &combined).failed_with(&["svid.pem and combined.pem hold different certificates"]);
 }
 
@@ -128,12 +131,7 @@ fn check_fails_when_the_svid_has_expired() {
 fn check_fails_when_less_than_the_least_time_is_left() {
     let pod = pod_with(&[]);
     check(&pod, &["--min-ttl=30m"]).succeeded();
-    check(&pod, &["--min-ttl=2h"]).failed_with(&[
-        ID,
-        "59 minutes",
-        "left",
-        "--min-ttl asks for more than 2 hours",
-    ]);
+    check(&pod, &["--min-ttl=2h"]).failed_with(&[ID, "sooner than in 2 hours (--min-ttl)"]);
 }
 
 #[test]
@@ -165,9 +163,14 @@ fn check_reads_files_that_the_helper_did_not_write() {
 #[test]
 fn check_never_fails_while_one_set_follows_another() {
     let pod = Pod::new();
+    check_while_it_rotates(&pod, pod.helper(&["--mode=refresh", "--log-level=info"]));
+}
+
+/// Checks without pause while the helper publishes two hundred sets.
+pub fn check_while_it_rotates(pod: &Pod, refresh: Helper) {
     let svids: Vec<_> = (0..200).map(|_| pod.mint()).collect();
     let agent = pod.agent(offer([svids[0].clone()]));
-    let refresh = pod.refresh(&["--log-level=info"]);
+    let refresh = refresh.start();
     pod.wait_for(&svids[0]);
     let path = format!("--svid-path={}", pod.volume().display());
     let done = AtomicBool::new(false);
@@ -206,6 +209,16 @@ fn check_fails_when_a_jwt_svid_has_expired() {
     drop(agent);
     crate::pod::wait_until("the token has expired", || check(&pod, &JWT_ALONE).status.code() == Some(1));
     check(&pod, &JWT_ALONE).failed_with(&[ID, "expired at"]);
+}
+
+#[test]
+fn check_fails_when_a_jwt_svid_is_not_valid_yet() {
+    let pod = pod_with(&JWT_ALONE);
+    let claims = serde_json::json!({
+        "sub": ID, "aud": ["one", "two"], "nbf": 9_999_999_998u64, "exp": 9_999_999_999u64
+    });
+    overwrite(&pod, "token.jwt", &pod.authority.sign_jwt(ID, &claims).svid);
+    check(&pod, &JWT_ALONE).failed_with(&["JWT-SVID", ID, "not valid until 2286-11-20T17:46:38Z"]);
 }
 
 #[test]

@@ -63,13 +63,23 @@ fn every_form_of_a_unix_address_reaches_the_agent() {
 }
 
 #[test]
+fn a_path_that_no_uri_can_hold_is_used_and_shown_as_it_is() {
+    let pod = Pod::new();
+    let path = pod.path().join("a?b#c%20.sock");
+    let _agent = pod.agent(offer([pod.mint()]));
+    std::os::unix::fs::symlink(pod.socket(), &path).expect("a link");
+    let finished = pod.init(&[&format!("--workload-api-socket={}", path.display())]).succeeded();
+    assert!(finished.log.contains(&format!("init from {} to", path.display())), "{}", finished.log);
+}
+
+#[test]
 fn a_tcp_address_reaches_the_agent() {
     let pod = Pod::new();
     let agent = WorkloadApiServer::on_loopback(offer([pod.mint()]));
     pod.init(&[&format!("--workload-api-socket=tcp://127.0.0.1:{}", agent.port())]).succeeded();
 }
 
-/// An init that must give up soon, for nothing can come of it.
+/// An init that cannot succeed, with a short time limit.
 fn hopeless_init(pod: &Pod, arguments: &[&str]) -> Finished {
     pod.helper(&["--init-timeout=300ms"]).arguments(arguments).finish()
 }
@@ -137,14 +147,14 @@ fn a_peer_that_speaks_http1_is_no_agent() {
         }
     });
     let mut init = pod.helper(&["--init-timeout=1h"]).start();
-    init.wait_for_log(&["answered Unavailable", "no Workload API"]);
+    init.wait_for_log(&["answered Unavailable", "not a Workload API"]);
 }
 
 #[test]
 fn a_peer_that_accepts_and_says_nothing_is_named_as_that() {
     let pod = Pod::new();
     let _listener = UnixListener::bind(pod.socket()).expect("a socket");
-    hopeless_init(&pod, &[]).failed_with(&["said nothing", "stopped or overloaded"]);
+    hopeless_init(&pod, &[]).failed_with(&["sent nothing", "stopped or overloaded"]);
 }
 
 #[test]

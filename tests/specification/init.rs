@@ -87,7 +87,7 @@ fn intermediates_follow_the_leaf_and_stay_out_of_the_bundle() {
 }
 
 #[test]
-fn without_a_wanted_id_the_first_svid_is_written() {
+fn without_pod_spiffe_id_the_first_svid_is_written() {
     let pod = Pod::new();
     let (first, second) = (pod.authority.mint(&Recipe::for_id("spiffe://example.org/first")), pod.mint());
     let _agent = pod.agent(offer([first.clone(), second]));
@@ -96,7 +96,7 @@ fn without_a_wanted_id_the_first_svid_is_written() {
 }
 
 #[test]
-fn the_wanted_id_is_picked_among_several() {
+fn the_svid_of_pod_spiffe_id_is_picked_among_several() {
     let pod = Pod::new();
     let (first, second) = (pod.authority.mint(&Recipe::for_id("spiffe://example.org/first")), pod.mint());
     let _agent = pod.agent(offer([first, second.clone()]));
@@ -104,7 +104,7 @@ fn the_wanted_id_is_picked_among_several() {
     pod.wait_for(&second);
 }
 
-/// An init that cannot succeed says why; it is stopped then, for the timeout is another matter.
+/// An init that cannot succeed logs the reason; then it is stopped.
 pub fn says_why(reply: Reply, arguments: &[&str], parts: &[&str]) {
     let pod = Pod::new();
     let _agent = pod.agent(reply);
@@ -116,7 +116,7 @@ pub fn says_why(reply: Reply, arguments: &[&str], parts: &[&str]) {
 }
 
 #[test]
-fn a_wanted_id_that_is_not_offered_is_told_with_the_ids_that_are() {
+fn an_id_that_is_not_offered_is_an_error_with_the_offered_ids() {
     let authority = Authority::new("example.org");
     let others = ["spiffe://example.org/one", "spiffe://example.org/two"];
     let reply = offer(others.map(|id| authority.mint(&Recipe::for_id(id))));
@@ -125,7 +125,7 @@ fn a_wanted_id_that_is_not_offered_is_told_with_the_ids_that_are() {
 }
 
 #[test]
-fn init_waits_for_the_wanted_id_to_be_offered() {
+fn init_waits_for_its_id_to_be_offered() {
     let pod = Pod::new();
     let svid = pod.mint();
     let agent = pod.agent(offer([pod.authority.mint(&Recipe::for_id("spiffe://example.org/other"))]));
@@ -183,13 +183,13 @@ fn init_tries_again_after_permission_denied() {
 }
 
 #[test]
-fn permission_denied_for_ever_is_told_with_what_to_check() {
+fn permission_denied_for_ever_is_an_error_that_says_what_to_check() {
     let reply = Reply::Refuse(RpcStatusCode::PERMISSION_DENIED, "no identity issued".to_owned());
     says_why(reply, &[], &["PermissionDenied \"no identity issued\"", "selectors", "retrying"]);
 }
 
 #[test]
-fn unavailable_for_ever_is_told() {
+fn unavailable_for_ever_is_an_error() {
     says_why(Reply::refuse(RpcStatusCode::UNAVAILABLE), &[], &["Unavailable", "retrying"]);
 }
 

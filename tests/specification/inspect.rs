@@ -1,9 +1,9 @@
 //! `inspect`: what the agent offers, for people and for programs.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use grpcio::RpcStatusCode;
-use pod_svid_helper::workload_api::proto::workload::X509SVIDResponse;
+use pod_svid_helper::for_tests::workload::X509SVIDResponse;
 
 use crate::pod::{Finished, Helper, ID, Pod, names, offer, serial};
 use crate::workload_api_server::authority::{Authority, KeyType, Recipe};
@@ -89,6 +89,30 @@ fn inspect_prints_json_for_programs() {
 }
 
 #[test]
+fn inspect_says_from_when_on_an_svid_is_valid() {
+    let pod = Pod::new();
+    let mut recipe = Recipe::for_id(ID);
+    recipe.not_before = SystemTime::now() + Duration::from_secs(3600);
+    recipe.not_after = recipe.not_before + Duration::from_secs(3600);
+    let _agent = pod.agent(offer([pod.authority.mint(&recipe)]));
+    let text = inspect(&pod, &[]).succeeded().stdout;
+    assert!(text.contains("(not valid until 2") && !text.contains("left"), "{text}");
+}
+
+#[test]
+fn inspect_shows_the_first_date_of_1970_for_those_before_and_the_last_one_of_all() {
+    let pod = Pod::new();
+    let mut recipe = Recipe::for_id(ID);
+    recipe.not_before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+    recipe.not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    let _agent = pod.agent(offer([pod.authority.mint(&recipe)]));
+    let json = inspect(&pod, &["--output=json"]).succeeded().stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["svids"][0]["not_before"], "1970-01-01T00:00:00Z");
+    assert_eq!(json["svids"][0]["not_after"], "9999-12-31T23:59:59Z");
+}
+
+#[test]
 fn inspect_never_shows_a_key_and_writes_nothing() {
     let pod = Pod::new();
     let svid = pod.mint();
@@ -104,7 +128,7 @@ fn inspect_never_shows_a_key_and_writes_nothing() {
 }
 
 #[test]
-fn inspect_asks_once_and_says_why_there_is_nothing() {
+fn inspect_calls_once_and_reports_a_refusal() {
     let pod = Pod::new();
     let agent = pod.agent(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
     inspect(&pod, &[]).failed_with(&["PermissionDenied", "selectors"]);
@@ -112,22 +136,50 @@ fn inspect_asks_once_and_says_why_there_is_nothing() {
 }
 
 #[test]
-fn inspect_without_an_agent_says_what_to_look_at() {
+fn inspect_without_an_agent_says_what_to_check() {
     inspect(&Pod::new(), &[]).failed_with(&["cannot connect", "is the agent running"]);
 }
 
 #[test]
-fn inspect_does_not_wait_for_a_silent_agent_for_longer_than_told() {
+fn inspect_waits_for_a_silent_agent_until_init_timeout() {
     let pod = Pod::new();
     let _agent = pod.agent(Reply::Silence);
-    inspect(&pod, &["--init-timeout=300ms"]).failed_with(&["said nothing", "within 300ms"]);
+    inspect(&pod, &["--init-timeout=300ms"]).failed_with(&["sent nothing", "within 300ms"]);
 }
 
 #[test]
-fn inspect_names_the_field_that_is_not_good() {
+fn inspect_shows_bad_svids_beside_good_ones() {
+    let pod = Pod::new();
+    let (good, mut bad) = (pod.mint(), pod.authority.mint(&Recipe::for_id(EXPIRED_ID).hint("\u{1b}[2J")));
+    bad.bundle.pop();
+    let mut response = X509SVIDResponse { svids: vec![bad, good], ..Default::default() };
+    response.federated_bundles.insert(pod.federated.id(), vec![0x5a; 64]);
+    let _agent = pod.agent(Reply::offer(&response));
+    let text = inspect(&pod, &[]).succeeded().stdout;
+    for line in [
+        &format!("  SPIFFE ID   {EXPIRED_ID}"),
+        "  hint        \\u{1b}[2J",
+        "  not good    bundle: certificate 0 is not a DER certificate",
+        &format!("  SPIFFE ID   {ID}"),
+        "  key         P-256",
+        "  not good    federated_bundles[\"spiffe://other.org\"]: certificate 0",
+    ] {
+        assert!(text.lines().any(|found| found.starts_with(line)), "{line:?}: {text}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&inspect(&pod, &["--output=json"]).succeeded().stdout).expect("JSON");
+    let error = |value: &serde_json::Value| value["error"].as_str().map(str::to_owned);
+    assert!(error(&json["svids"][0]).is_some_and(|error| error.starts_with("bundle: ")), "{json}");
+    assert_eq!(json["svids"][1]["spiffe_id"], ID);
+    let federated = &json["federated_trust_domains"]["spiffe://other.org"];
+    assert!(error(federated).is_some_and(|error| error.starts_with("certificate 0")), "{json}");
+}
+
+#[test]
+fn inspect_fails_when_a_mandatory_field_is_empty() {
     let pod = Pod::new();
     let mut svid = pod.mint();
-    svid.bundle.pop();
+    svid.bundle.clear();
     let _agent = pod.agent(offer([svid]));
-    inspect(&pod, &[]).failed_with(&["not good", "svids[0]", "bundle"]);
+    inspect(&pod, &[]).failed_with(&["not good", "svids[0]", "bundle: the mandatory field is empty"]);
 }

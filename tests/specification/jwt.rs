@@ -2,13 +2,13 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grpcio::RpcStatusCode;
-use pod_svid_helper::workload_api::proto::workload::JWTSVID;
+use pod_svid_helper::for_tests::workload::JWTSVID;
 
-use crate::pod::{ID, Pod, claims, jwt_bundles, mode_of, names, offer, wait_until};
-use crate::workload_api_server::authority::{Authority, jwt_response};
+use crate::pod::{Helper, ID, PATIENCE, Pod, claims, jwt_bundles, mode_of, names, offer, wait_until};
+use crate::workload_api_server::authority::{Authority, Recipe, jwt_response};
 use crate::workload_api_server::server::Reply;
 
 const LONG: Duration = Duration::from_secs(300);
@@ -31,7 +31,7 @@ fn init_writes_a_token_for_the_audience_beside_the_pem_files() {
 }
 
 #[test]
-fn a_token_is_its_owners_alone_or_has_the_mode_that_is_wanted() {
+fn only_the_owner_reads_a_token_unless_its_mode_is_set() {
     let pod = Pod::new();
     let _agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
     pod.init(&[TOKEN]).succeeded();
@@ -57,7 +57,7 @@ fn several_tokens_are_named_by_several_flags_or_by_lines_of_the_variable() {
 }
 
 #[test]
-fn the_token_is_the_wanted_ids() {
+fn the_token_has_the_id_of_pod_spiffe_id() {
     let pod = Pod::new();
     let wanted = "spiffe://example.org/wanted";
     let _agent = pod.agent_with_jwt(Reply::refuse(RpcStatusCode::UNAVAILABLE), LONG);
@@ -72,7 +72,7 @@ fn token(pod: &Pod, id: &str, hint: &str) -> JWTSVID {
 }
 
 #[test]
-fn the_token_is_the_wanted_hints() {
+fn the_token_has_the_hint_that_was_asked_for() {
     let pod = Pod::new();
     let agent = pod.agent(offer([pod.mint()]));
     let tokens = [token(&pod, "spiffe://example.org/other", "external"), token(&pod, ID, "internal")];
@@ -170,13 +170,13 @@ fn an_x509_fault_does_not_hold_up_jwt() {
 }
 
 #[test]
-fn init_publishes_what_came_and_fails_with_what_did_not() {
+fn init_publishes_the_parts_that_arrive_and_fails_for_the_others() {
     let pod = Pod::new();
     let svid = pod.mint();
     let agent = pod.agent(offer([svid.clone()]));
     agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::UNIMPLEMENTED));
     let finished = pod.init(&[TOKEN, "--init-timeout=1h"]);
-    finished.failed_with(&["not everything came", "JWT-SVID token.jwt", "Unimplemented"]);
+    finished.failed_with(&["not everything arrived", "JWT-SVID token.jwt", "Unimplemented"]);
     pod.wait_for(&svid);
 }
 
@@ -191,18 +191,6 @@ fn init_does_not_hold_up_x509_for_a_token_that_does_not_come() {
     pod.issue_jwt(&agent, LONG);
     pod.wait_for_file("token.jwt", |_| true);
     init.finish(0);
-}
-
-#[test]
-fn a_call_that_hangs_ends_by_its_own_deadline_and_is_made_again() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
-    agent.issue_jwt(|_| Reply::Silence);
-    let mut refresh = pod.refresh(&[JWT_ALONE, TOKEN]);
-    refresh.wait_for_log(&["WARN", "JWT-SVID token.jwt", "DeadlineExceeded", "retrying in"]);
-    pod.issue_jwt(&agent, LONG);
-    pod.wait_for_file("token.jwt", |_| true);
-    refresh.stop();
 }
 
 /// A token that is not good is discarded with a reason; the one before it stays, and the next good
@@ -248,6 +236,42 @@ fn a_token_that_has_expired_is_discarded() {
 }
 
 #[test]
+fn a_token_that_is_not_valid_yet_is_published_when_its_time_comes() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let begins = SystemTime::now() + Duration::from_secs(6);
+    let seconds = begins.duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let claims =
+        serde_json::json!({ "sub": ID, "aud": ["one", "two"], "nbf": seconds, "exp": 9_999_999_999u64 });
+    let early = pod.authority.sign_jwt(ID, &claims);
+    agent.issue_jwt(move |_| Reply::offer(&jwt_response([early.clone()])));
+    let mut refresh = pod.refresh(&[JWT_ALONE, TOKEN]);
+    refresh.wait_for_log(&["ERROR", "JWT-SVID", ID, "is not valid until", "clock", "retrying in"]);
+    pod.wait_for_file("token.jwt", |_| true);
+    assert!(SystemTime::now() >= begins, "it was published before its time");
+    assert_eq!(agent.jwt_calls(), 2);
+    refresh.stop();
+}
+
+#[test]
+fn a_token_with_dates_before_1970_and_after_9999_is_published() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let claims = serde_json::json!({
+        "sub": ID, "aud": ["one", "two"], "iat": -1, "nbf": -1e18, "exp": 1e18
+    });
+    let token = pod.authority.sign_jwt(ID, &claims);
+    let text = token.svid.clone();
+    agent.issue_jwt(move |_| Reply::offer(&jwt_response([token.clone()])));
+    let refresh = pod.refresh(&[JWT_ALONE, TOKEN]);
+    assert_eq!(pod.wait_for_file("token.jwt", |_| true), text);
+    let path = format!("--svid-path={}", pod.volume().display());
+    let check = Helper::new().arguments(&["--mode=check", JWT_ALONE, TOKEN, &path]).finish().succeeded();
+    assert!(check.stdout.contains("9999-12-31"), "{}", check.stdout);
+    refresh.stop();
+}
+
+#[test]
 fn a_response_without_tokens_is_discarded() {
     let pod = Pod::new();
     let agent = pod.agent(offer([pod.mint()]));
@@ -284,7 +308,7 @@ fn an_old_token_that_the_agent_keeps_handing_out_is_not_asked_for_in_a_loop() {
     assert_eq!(agent.jwt_calls(), 2);
 }
 
-/// An agent that has just started knows nobody for some seconds.
+/// A restarted agent knows no workload for some seconds.
 #[test]
 fn a_refused_renewal_withdraws_no_token() {
     let pod = Pod::new();
@@ -302,7 +326,7 @@ fn a_refused_renewal_withdraws_no_token() {
 }
 
 #[test]
-fn a_withdrawn_identity_keeps_its_token_unless_told_otherwise() {
+fn a_withdrawn_identity_keeps_its_token_by_default() {
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
     let mut refresh = pod.refresh(&[TOKEN]);
@@ -361,7 +385,7 @@ fn refresh_keeps_the_pem_files_of_init_while_the_agent_has_none() {
 #[test]
 fn a_token_of_init_that_another_user_owns_does_not_hold_up_x509() {
     if !crate::pod::is_root() {
-        eprintln!("not root: no other user to become");
+        crate::pod::skip("not root: no other user to become");
         return;
     }
     let pod = Pod::new();
@@ -379,7 +403,7 @@ fn a_token_of_init_that_another_user_owns_does_not_hold_up_x509() {
 }
 
 #[test]
-fn a_token_that_is_no_longer_wanted_disappears() {
+fn a_token_that_is_no_longer_asked_for_disappears() {
     let pod = Pod::new();
     let _agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
     pod.init(&[TOKEN]).succeeded();
@@ -423,9 +447,9 @@ fn new_keys_are_published() {
     refresh.stop();
 }
 
-/// Which trust domain is the own one is told by an SVID, or by the wanted ID.
+/// An SVID or --pod-spiffe-id names our own trust domain.
 #[test]
-fn keys_wait_for_whatever_tells_the_own_trust_domain() {
+fn keys_wait_for_our_own_trust_domain_to_be_known() {
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(Reply::refuse(RpcStatusCode::UNAVAILABLE), LONG);
     let mut refresh = pod.refresh(&[BUNDLE]);
@@ -455,14 +479,14 @@ fn bundles_are_discarded(reply: impl FnOnce(&Pod) -> Reply, parts: &[&str]) {
 }
 
 fn one_bundle(key: &str, document: &[u8]) -> Reply {
-    let mut response = pod_svid_helper::workload_api::proto::workload::JWTBundlesResponse::new();
+    let mut response = pod_svid_helper::for_tests::workload::JWTBundlesResponse::new();
     response.bundles.insert(key.to_owned(), document.to_vec());
     Reply::offer(&response)
 }
 
 #[test]
 fn keys_without_the_own_trust_domains_are_discarded() {
-    bundles_are_discarded(|pod| jwt_bundles([&pod.federated]), &["there is none of example.org"]);
+    bundles_are_discarded(|pod| jwt_bundles([&pod.federated]), &["no bundle of example.org"]);
 }
 
 #[test]
@@ -474,10 +498,105 @@ fn keys_that_are_no_jwks_document_are_discarded() {
 
 #[test]
 fn keys_of_something_that_is_no_trust_domain_are_discarded() {
-    bundles_are_discarded(|pod| one_bundle(ID, &pod.authority.jwks()), &["not a trust domain's"]);
+    bundles_are_discarded(|pod| one_bundle(ID, &pod.authority.jwks()), &["no bundle of example.org"]);
 }
 
 #[test]
 fn no_keys_at_all_are_discarded() {
     bundles_are_discarded(|_| jwt_bundles([]), &["the mandatory field is empty"]);
+}
+
+#[test]
+fn without_id_and_hint_a_token_is_that_of_the_x509_svids_identity() {
+    let pod = Pod::new();
+    let svid = pod.authority.mint(&Recipe::for_id("spiffe://example.org/x509"));
+    let agent = pod.agent(offer([svid.clone()]));
+    // An agent whose first token is another identity's.
+    let authority = pod.authority.clone();
+    agent.issue_jwt(move |request| {
+        let others = ["spiffe://example.org/other", "spiffe://example.org/x509"];
+        let fits = |id: &&str| request.spiffe_id.is_empty() || request.spiffe_id == *id;
+        let tokens = others.into_iter().filter(fits);
+        Reply::offer(&jwt_response(tokens.map(|id| authority.mint_jwt(id, &request.audience, LONG))))
+    });
+    pod.init(&[TOKEN]).succeeded();
+    assert_eq!(claims(&pod.read("token.jwt"))["sub"], "spiffe://example.org/x509");
+}
+
+#[test]
+fn the_own_trust_domains_keys_follow_the_svid() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.federated.mint(&Recipe::for_id("spiffe://other.org/workload")));
+    let agent = pod.agent_with_jwt(offer([first.clone()]), LONG);
+    let refresh = pod.refresh(&["--jwt-bundle-file-name=jwks.json"]);
+    pod.wait_for(&first);
+    let own = String::from_utf8(pod.authority.jwks()).expect("UTF-8");
+    pod.wait_for_file("jwks.json", |text| text == own);
+    agent.reply(offer([second.clone()]));
+    pod.wait_for(&second);
+    let other = String::from_utf8(pod.federated.jwks()).expect("UTF-8");
+    pod.wait_for_file("jwks.json", |text| text == other);
+    refresh.stop();
+}
+
+#[test]
+fn a_token_whose_key_has_left_the_trust_domains_keys_is_fetched_anew_at_once() {
+    a_revoked_token_is_replaced(&[TOKEN], &["token.jwt"]);
+}
+
+#[test]
+fn a_token_whose_key_has_left_the_published_keys_is_fetched_anew_at_once() {
+    a_revoked_token_is_replaced(&[TOKEN, "--jwt-bundle-file-name=jwks.json"], &["token.jwt", "jwks.json"]);
+}
+
+fn a_revoked_token_is_replaced(options: &[&str], files: &[&str]) {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent_with_jwt(offer([svid.clone()]), LONG);
+    let refresh = pod.refresh(options);
+    files.iter().for_each(|name| drop(pod.wait_for_file(name, |_| true)));
+    let first = pod.wait_for_file("token.jwt", |_| true);
+    // The authority is revoked, and its key with it. The token has minutes to live.
+    let other = Arc::new(Authority::with_jwt_key_id("example.org", "2"));
+    let issuer = other.clone();
+    agent.issue_jwt(move |request| {
+        Reply::offer(&jwt_response([issuer.mint_jwt(ID, &request.audience, LONG)]))
+    });
+    agent.reply_with_jwt_bundles(jwt_bundles([&other]));
+    pod.wait_for_file("token.jwt", |token| token != first);
+    refresh.stop();
+}
+
+#[test]
+fn keys_that_the_agent_keeps_to_itself_are_no_trouble_if_no_file_holds_them() {
+    for code in [RpcStatusCode::UNIMPLEMENTED, RpcStatusCode::PERMISSION_DENIED, RpcStatusCode::UNAVAILABLE] {
+        let pod = Pod::new();
+        let agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+        agent.reply_with_jwt_bundles(Reply::refuse(code));
+        let mut refresh = pod.refresh(&[TOKEN, "--on-revoked=remove"]);
+        refresh.wait_for_log(&["DEBUG", "JWT bundles: ", "answered"]);
+        pod.wait_for_file("token.jwt", |_| true);
+        let log = refresh.stop();
+        let is_loud = |line: &&String| line.contains(" WARN ") || line.contains(" ERROR ");
+        assert_eq!(log.iter().filter(is_loud).count(), 0, "{log:#?}");
+    }
+}
+
+#[test]
+fn when_the_agent_lets_one_call_in_again_the_others_follow_at_once() {
+    let denied = || Reply::refuse(RpcStatusCode::PERMISSION_DENIED);
+    let pod = Pod::new();
+    let agent = pod.agent(denied());
+    agent.issue_jwt(move |_| denied());
+    let refresh = pod.refresh(&[TOKEN]);
+    // By then, each waits for seconds.
+    agent.wait_for_calls(6, PATIENCE);
+    let svid = pod.mint();
+    pod.issue_jwt(&agent, LONG);
+    agent.reply(offer([svid.clone()]));
+    pod.wait_for(&svid);
+    let start = Instant::now();
+    pod.wait_for_file("token.jwt", |_| true);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    refresh.stop();
 }

@@ -1,6 +1,6 @@
 //! One file for key and chain, and the credential folder of SPIFFE's draft.
 
-use pod_svid_helper::workload_api::proto::workload::X509SVID;
+use pod_svid_helper::for_tests::workload::X509SVID;
 
 use crate::pod::{ID, Pod, ders, mode_of, names, offer};
 use crate::workload_api_server::authority::{Authority, Recipe};
@@ -32,7 +32,7 @@ fn the_combined_file_holds_the_key_and_then_the_chain() {
 }
 
 #[test]
-fn whatever_has_the_key_in_it_has_the_mode_of_the_key() {
+fn every_file_with_the_key_has_the_mode_of_the_key() {
     for (argument, mode) in [(&[][..], 0o400), (&["--key-file-mode=0440"], 0o440)] {
         let pod = Pod::new();
         let _agent = pod.agent(offer([pod.mint()]));
@@ -91,7 +91,7 @@ fn both_layouts_are_one_set_that_is_replaced_at_once() {
 fn a_trust_domain_that_is_federated_with_itself_is_written_once() {
     let pod = Pod::new();
     let svid = pod.mint();
-    let mut response = pod_svid_helper::workload_api::proto::workload::X509SVIDResponse::new();
+    let mut response = pod_svid_helper::for_tests::workload::X509SVIDResponse::new();
     response.svids.push(svid.clone());
     response.federated_bundles.insert(pod.authority.id(), pod.federated.bundle());
     let _agent = pod.agent(crate::workload_api_server::server::Reply::offer(&response));
@@ -102,7 +102,7 @@ fn a_trust_domain_that_is_federated_with_itself_is_written_once() {
 }
 
 #[test]
-fn a_layout_that_is_no_longer_wanted_disappears() {
+fn a_layout_that_is_no_longer_asked_for_disappears() {
     let pod = Pod::new();
     let svid = pod.mint();
     let _agent = pod.agent(offer([svid.clone()]));

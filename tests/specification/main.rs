@@ -4,24 +4,41 @@
 //! volume for the files. Tests wait for events, never for a time; [`pod::PATIENCE`] only bounds
 //! how long a broken program can hold them up.
 
+mod after_a_minute;
+mod application;
+mod application_signals;
 mod bundles;
 mod check;
+mod check_trust;
 mod endpoints;
-mod health;
+mod filesystems;
+mod hook;
+mod hostile_agent;
+mod house;
+mod http;
 mod init;
+mod init_hook;
 mod inspect;
 mod jwt;
+mod keystores;
 mod layouts;
+mod limits;
 mod logs;
+mod metrics;
 mod migration;
+mod mounts;
+mod neighbours;
 mod notification;
 mod options;
 mod pod;
+mod process;
+mod process_name;
 mod publication;
 mod refresh;
 mod responses;
 mod selection;
 mod signals;
+mod volumes;
 
 #[path = "../workload_api_server/mod.rs"]
 mod workload_api_server;

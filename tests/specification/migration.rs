@@ -1,15 +1,14 @@
-//! Coming from spiffe-helper: each of its configuration keys and flags, and what does the same here.
-//! README.md has them in a table; here is a test for every row.
+//! Coming from spiffe-helper: each of its configuration keys and flags, and the equivalent here.
+//! manifests/recipes/from-spiffe-helper.md has them in a table; here is a test for every row.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use grpcio_health::proto::ServingStatus;
 use serde_json::json;
 
-use crate::health::{LIVENESS, Probe, READINESS, listening_sockets};
-use crate::pod::{App, Helper, ID, Pod, claims, ders, mode_of, names, offer, wait_until};
+use crate::http::{Probe, listening_sockets};
+use crate::pod::{App, Helper, ID, Pod, claims, ders, mode_of, names, offer};
 use crate::workload_api_server::authority::{Authority, Recipe};
 
 /// A JWT-SVID's life, none of which these tests see the end of.
@@ -51,18 +50,15 @@ tests_of_keys! {
         let pod = Pod::new();
         let agent = pod.agent(offer([pod.mint()]));
         let text = r#"
-            trap 'echo HUP >>"$0/runs"; exit' HUP
+            trap 'echo HUP >>"$0/runs"' HUP
             echo started >>"$0/runs"
             while kill -0 $PPID; do sleep 0.05; done
         "#;
-        let mut refresh = pod.helper(&["--mode=refresh"]).command(&pod.script(text)).start();
+        let run = pod.helper(&["--mode=run"]).command(&pod.script(text)).start();
         pod.wait_for_runs("started\n");
         agent.reply(offer([pod.mint()]));
         pod.wait_for_runs("started\nHUP\n");
-        refresh.wait_for_log(&["ended with code 0"]);
-        agent.reply(offer([pod.mint()]));
-        pod.wait_for_runs("started\nHUP\nstarted\n");
-        refresh.stop();
+        drop(run);
     }
 
     "cmd_args": cmd_args_are_words_of_their_own {
@@ -87,7 +83,7 @@ tests_of_keys! {
         app.wait_for_signals(&["HUP", "HUP"]);
         refresh.stop();
         std::fs::remove_dir_all(pod.volume()).expect("the volume");
-        pod.init(&["--init-notify", &option]).succeeded();
+        pod.init(&[&option]).succeeded();
         app.wait_for_signals(&["HUP", "HUP", "HUP"]);
     }
 
@@ -272,19 +268,19 @@ tests_of_keys! {
         assert_eq!(mode_of(&pod.volume().join("token.jwt")), 0o640);
     }
 
-    "health_checks": health_checks_are_a_health_address_or_mode_check {
+    "health_checks": health_checks_are_an_http_address_or_mode_check {
         let pod = Pod::new();
         let _agent = pod.agent(offer([pod.mint()]));
         let check = || Helper::new().argument("--mode=check").argument("--svid-path").argument(pod.volume());
         check().finish().failed_with(&["svid"]);
-        let mut refresh = pod.refresh(&["--health-address=127.0.0.1:0"]);
-        Probe::of(&mut refresh).wait_for(true, true);
+        let mut refresh = pod.refresh(&["--http-address=127.0.0.1:0"]);
+        Probe::of(&mut refresh).wait_until_ready_is(200);
         check().finish().succeeded();
         refresh.stop();
     }
 
-    "listener_enabled": listener_enabled_is_there_being_a_health_address {
-        for (options, listeners) in [(&[][..], 0), (&["--health-address=127.0.0.1:0"], 1)] {
+    "listener_enabled": listener_enabled_is_there_being_an_http_address {
+        for (options, listeners) in [(&[][..], 0), (&["--http-address=127.0.0.1:0"], 1)] {
             let pod = Pod::new();
             let svid = pod.mint();
             let _agent = pod.agent(offer([svid.clone()]));
@@ -296,32 +292,33 @@ tests_of_keys! {
         }
     }
 
-    "bind_port": bind_port_is_in_the_health_address {
+    "bind_port": bind_port_is_in_the_http_address {
         let pod = Pod::new();
         let _agent = pod.agent(offer([pod.mint()]));
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("a port")
             .port();
-        let refresh = pod.refresh(&[&format!("--health-address=127.0.0.1:{port}")]);
-        Probe::on(port).wait_for(true, true);
+        let mut refresh = pod.refresh(&[&format!("--http-address=127.0.0.1:{port}")]);
+        Probe::of(&mut refresh);
+        Probe::on(port).wait_until_ready_is(200);
         refresh.stop();
     }
 
-    "liveness_path": liveness_path_is_the_service_liveness {
+    "liveness_path": liveness_path_is_live {
         let pod = Pod::new();
-        let mut refresh = pod.refresh(&["--health-address=127.0.0.1:0"]);
-        assert_eq!(Probe::of(&mut refresh).ask(LIVENESS), Ok(ServingStatus::Serving));
+        let mut refresh = pod.refresh(&["--http-address=127.0.0.1:0"]);
+        assert_eq!(Probe::of(&mut refresh).get("/live").0, 200);
         refresh.stop();
     }
 
-    "readiness_path": readiness_path_is_the_service_readiness {
+    "readiness_path": readiness_path_is_ready {
         let pod = Pod::new();
-        let mut refresh = pod.refresh(&["--health-address=127.0.0.1:0"]);
+        let mut refresh = pod.refresh(&["--http-address=127.0.0.1:0"]);
         let probe = Probe::of(&mut refresh);
-        assert_eq!(probe.ask(READINESS), Ok(ServingStatus::NotServing));
+        assert_eq!(probe.get("/ready").0, 503);
         let _agent = pod.agent(offer([pod.mint()]));
-        wait_until("it is ready", || probe.ask(READINESS) == Ok(ServingStatus::Serving));
+        probe.wait_until_ready_is(200);
         refresh.stop();
     }
 
@@ -355,20 +352,16 @@ tests_of_keys! {
     }
 }
 
-/// Part of README.md, from this heading to the next.
-fn section(heading: &str) -> String {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(readme).expect("README.md");
-    let lines = readme.lines().skip_while(|line| *line != heading).skip(1);
-    let section: Vec<_> = lines.take_while(|line| !line.starts_with("## ")).collect();
-    assert!(!section.is_empty(), "README.md has no {heading:?}");
-    section.join("\n")
+/// The table for users of another tool.
+fn table(name: &str) -> String {
+    let path = format!("{}/manifests/recipes/{name}.md", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 #[test]
 fn every_row_of_the_table_has_a_test_and_every_test_a_row() {
-    let section = section("## Coming from spiffe-helper");
-    let keys = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let table = table("from-spiffe-helper");
+    let keys = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     assert_eq!(keys.collect::<BTreeSet<_>>(), TESTED.iter().copied().collect::<BTreeSet<_>>());
 }
 
@@ -377,11 +370,11 @@ fn every_option_that_the_tables_name_is_in_the_help() {
     let help = Helper::new().argument("--help").finish().succeeded().stdout;
     let words = help.split_whitespace().map(|word| word.trim_end_matches(','));
     let known: BTreeSet<_> = words.filter(|word| word.starts_with("--")).collect();
-    for heading in ["## Coming from spiffe-helper", "## Coming from spire-agent api fetch"] {
-        let section = section(heading);
+    for name in ["from-spiffe-helper", "from-spire-agent"] {
+        let table = table(name);
         let is_of_a_name =
             |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-        let words = section.split(|letter| !is_of_a_name(letter));
+        let words = table.split(|letter| !is_of_a_name(letter));
         let options: BTreeSet<_> =
             words.filter(|word| word.starts_with("--") && word.contains(char::is_alphabetic)).collect();
         assert!(options.len() > 3, "{options:?}");

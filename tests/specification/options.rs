@@ -1,6 +1,6 @@
 //! Command line and environment.
 
-use crate::pod::{Helper, Pod, offer};
+use crate::pod::{Helper, ID, Pod, offer};
 
 fn refused(arguments: &[&str], parts: &[&str]) {
     Helper::new().arguments(arguments).finish().refused_with(parts);
@@ -20,10 +20,10 @@ refuses! {
     a_mistyped_option_is_refused_with_the_nearest_name: ["--svid-pth=/x"] => ["\"--svid-pth\"", "did you mean --svid-path?"];
     a_short_option_is_refused: ["-m", "init"] => ["\"-m\""];
     a_stray_argument_is_refused: ["refresh"] => ["unexpected argument", "\"refresh\""];
-    a_missing_value_is_refused: ["--mode"] => ["--mode needs a value", "init, refresh, check or inspect"];
+    a_missing_value_is_refused: ["--mode"] => ["--mode needs a value", "init, refresh, run, check or inspect"];
     a_value_for_help_is_refused: ["--help=all"] => ["help"];
-    a_mode_that_does_not_exist_is_refused: ["--mode=once"] => ["--mode takes init, refresh, check or inspect", "\"once\""];
-    an_empty_mode_is_refused: ["--mode="] => ["--mode takes init, refresh, check or inspect", "\"\""];
+    a_mode_that_does_not_exist_is_refused: ["--mode=once"] => ["--mode takes init, refresh, run, check or inspect", "\"once\""];
+    an_empty_mode_is_refused: ["--mode="] => ["--mode takes init, refresh, run, check or inspect", "\"\""];
     a_spiffe_id_with_another_scheme_is_refused: ["--pod-spiffe-id=https://example.org/a"] => ["--pod-spiffe-id takes", "\"https://example.org/a\"", "spiffe://"];
     a_spiffe_id_with_an_upper_case_trust_domain_is_refused: ["--pod-spiffe-id=spiffe://Example.org/a"] => ["--pod-spiffe-id takes", "trust domain"];
     a_spiffe_id_with_a_closing_slash_is_refused: ["--pod-spiffe-id=spiffe://example.org/a/"] => ["--pod-spiffe-id takes", "slash"];
@@ -51,27 +51,26 @@ refuses! {
     a_jwt_svid_with_a_path_is_refused: ["--jwt-svid=a/b=one"] => ["--jwt-svid takes", "slash"];
     a_signal_that_does_not_exist_is_refused: ["--renew-signal=SIGNOTHING", "--pid-file=/x"] => ["--renew-signal takes a signal's name or number"];
     a_process_name_with_a_path_is_refused: ["--signal-process=/usr/bin/nginx"] => ["--signal-process takes"];
-    a_health_address_without_a_port_is_refused: ["--health-address=127.0.0.1"] => ["--health-address takes an IP address and a port"];
+    an_http_address_without_a_port_is_refused: ["--http-address=127.0.0.1"] => ["--http-address takes an IP address and a port"];
     an_output_that_does_not_exist_is_refused: ["--mode=inspect", "--output=xml"] => ["--output takes text or json"];
     // Options that make no sense together.
-    check_with_a_socket_is_refused: ["--mode=check", "--workload-api-socket=/x"] => ["--workload-api-socket has no meaning in --mode=check", "init, refresh and inspect"];
+    check_with_a_socket_is_refused: ["--mode=check", "--workload-api-socket=/x"] => ["--workload-api-socket has no meaning in --mode=check", "init, refresh, run and inspect"];
     check_with_a_timeout_is_refused: ["--mode=check", "--init-timeout=1s"] => ["--init-timeout has no meaning in --mode=check"];
     check_with_a_signal_is_refused: ["--mode=check", "--pid-file=/x"] => ["--pid-file has no meaning in --mode=check"];
     inspect_with_a_directory_is_refused: ["--mode=inspect", "--svid-path=/x"] => ["--svid-path has no meaning in --mode=inspect"];
-    a_least_time_to_live_without_check_is_refused: ["--min-ttl=1h"] => ["--min-ttl has no meaning in --mode=init", "it is for check"];
-    an_output_format_without_inspect_is_refused: ["--output=json"] => ["--output has no meaning in --mode=init", "it is for inspect"];
+    a_least_time_to_live_without_check_is_refused: ["--min-ttl=1h"] => ["--min-ttl has no meaning in --mode=init", "it works in check"];
+    an_output_format_without_inspect_is_refused: ["--output=json"] => ["--output has no meaning in --mode=init", "it works in inspect"];
     a_command_in_check_is_refused: ["--mode=check", "--", "true"] => ["--mode=check runs no command"];
     a_signal_without_a_target_is_refused: ["--renew-signal=HUP"] => ["--renew-signal has no meaning without a target", "--pid-file"];
-    a_notification_of_init_without_a_target_is_refused: ["--init-notify"] => ["--init-notify has no meaning without a target"];
     a_combined_file_with_the_name_of_another_is_refused: ["--combined-file-name=svid-key.pem"] => ["--svid-key-file-name", "--combined-file-name", "\"svid-key.pem\""];
     a_jwt_file_with_the_name_of_a_pem_file_is_refused: ["--jwt-svid=bundle.pem=one"] => ["--bundle-file-name", "--jwt-svid", "\"bundle.pem\""];
     two_jwt_files_with_one_name_are_refused: ["--jwt-svid=a=one", "--jwt-svid=a=two"] => ["--jwt-svid and --jwt-svid both name", "\"a\""];
     a_file_with_the_name_of_the_credential_bundle_is_refused: ["--layout=spiffe", "--combined-file-name=credential-bundle.private-key.x509.pem"] => ["--layout", "--combined-file-name"];
-    a_file_with_the_name_of_a_federated_bundle_is_refused: ["--include-federated-bundles", "--crl-file-name=other.org.bundle.pem"] => ["--crl-file-name", "\".bundle.pem\"", "belong to trust domains"];
+    a_file_with_the_name_of_a_federated_bundle_is_refused: ["--include-federated-bundles", "--combined-file-name=other.org.bundle.pem"] => ["--combined-file-name", "\".bundle.pem\"", "belong to trust domains"];
     a_file_with_the_name_of_a_federated_jwt_bundle_is_refused: ["--include-federated-bundles", "--jwt-bundle-file-name=jwks.json", "--jwt-svid=a.jwks.json=one"] => ["--jwt-svid", "--jwt-bundle-file-name", "\".jwks.json\""];
     two_kinds_of_federated_bundles_with_one_name_are_refused: ["--include-federated-bundles", "--bundle-file-name=ca.pem", "--jwt-bundle-file-name=bundle.pem"] => ["--include-federated-bundles", "--jwt-bundle-file-name", "can name the same file"];
     an_empty_jwt_svid_is_refused: ["--jwt-svid="] => ["--jwt-svid takes FILE=AUDIENCE"];
-    a_file_with_the_name_of_a_trust_bundle_is_refused: ["--layout=spiffe", "--crl-file-name=a.spiffe-trust-bundle.x509.pem"] => ["--crl-file-name", "belong to trust domains"];
+    a_file_with_the_name_of_a_trust_bundle_is_refused: ["--layout=spiffe", "--combined-file-name=a.spiffe-trust-bundle.x509.pem"] => ["--combined-file-name", "belong to trust domains"];
     jwt_alone_without_any_is_refused: ["--x509=false"] => ["--x509=false leaves nothing to do", "--jwt-svid"];
     jwt_alone_with_a_pem_file_is_refused: ["--x509=false", "--jwt-svid=a=b", "--svid-file-name=c"] => ["--svid-file-name has no meaning without X.509 files"];
     jwt_bundles_alone_without_an_id_are_refused: ["--x509=false", "--jwt-bundle-file-name=jwks.json"] => ["--jwt-bundle-file-name has no meaning without --pod-spiffe-id"];
@@ -94,13 +93,23 @@ fn a_bad_variable_is_refused_by_its_own_name() {
     Helper::new()
         .variable("HELPER_MODE", "once")
         .finish()
-        .refused_with(&["HELPER_MODE takes init, refresh, check or inspect", "\"once\""]);
+        .refused_with(&["HELPER_MODE takes init, refresh, run, check or inspect", "\"once\""]);
 }
 
 #[test]
 fn a_bad_endpoint_variable_is_refused_by_its_own_name() {
     let helper = Helper::new().variable("SPIFFE_ENDPOINT_SOCKET", "http://localhost");
     helper.finish().refused_with(&["SPIFFE_ENDPOINT_SOCKET takes", "\"http://localhost\""]);
+}
+
+#[test]
+fn a_long_value_is_refused_in_a_short_message() {
+    for argument in ["--mode=", "--", "stray"] {
+        let argument = argument.to_owned() + &"x\u{1}".repeat(50_000);
+        let finished = Helper::new().argument(&argument).finish();
+        let finished = finished.refused_with(&[" ... (1000", " bytes)"]);
+        assert!(finished.log.len() < 4096, "{} bytes", finished.log.len());
+    }
 }
 
 #[test]
@@ -117,7 +126,7 @@ fn the_last_of_two_flags_wins() {
 #[test]
 fn every_option_is_read_from_its_variable() {
     use std::os::unix::ffi::OsStrExt;
-    for row in pod_svid_helper::options::table::TABLE {
+    for row in pod_svid_helper::for_tests::TABLE {
         let helper = Helper::new().variable(&row.variable(), std::ffi::OsStr::from_bytes(b"\xff"));
         helper.finish().refused_with(&[&row.variable(), "UTF-8"]);
     }
@@ -173,7 +182,7 @@ fn version_prints_name_and_version() {
 #[test]
 fn help_names_every_option_and_its_default_under_a_heading_of_its_group() {
     let help = Helper::new().argument("--help").finish().succeeded().stdout;
-    for row in pod_svid_helper::options::table::TABLE {
+    for row in pod_svid_helper::for_tests::TABLE {
         let (name, group) =
             (row.name(), help.split_once(&format!("\n{}:\n", row.group)).expect("a heading").1);
         let entry = group.split_once(&format!("  --{name} {}", row.placeholder)).expect("an entry").1;
@@ -187,12 +196,8 @@ fn help_names_every_option_and_its_default_under_a_heading_of_its_group() {
 #[test]
 fn help_says_how_variables_are_named() {
     let help = Helper::new().argument("--help").finish().succeeded().stdout;
-    let row =
-        pod_svid_helper::options::table::TABLE.iter().find(|row| row.name() == "svid-path").expect("it");
-    assert!(
-        help.contains(&format!("{} for --svid-path, and so\nfor every option", row.variable())),
-        "{help}"
-    );
+    let row = pod_svid_helper::for_tests::TABLE.iter().find(|row| row.name() == "svid-path").expect("it");
+    assert!(help.contains(&format!("set by a variable: --svid-path by {}.", row.variable())), "{help}");
     assert!(help.contains("SPIFFE_ENDPOINT_SOCKET"));
 }
 
@@ -204,12 +209,12 @@ fn help_fits_two_screens() {
 }
 
 #[test]
-fn a_variable_that_has_no_meaning_in_a_mode_is_passed_over() {
+fn a_variable_that_has_no_meaning_in_a_mode_is_ignored() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
     let helper = pod.helper(&[]).variable("HELPER_MIN_TTL", "1h").variable("HELPER_OUTPUT", "json");
     helper.variable("HELPER_RENEW_SIGNAL", "USR1").finish().succeeded();
-    let mut refresh = pod.helper(&["--mode=refresh"]).variable("HELPER_INIT_NOTIFY", "true").start();
+    let mut refresh = pod.helper(&["--mode=refresh"]).variable("HELPER_ON_RENEWAL", "restart").start();
     refresh.wait_for_log(&["nothing written"]);
     refresh.stop();
     let path = format!("--svid-path={}", pod.volume().display());
@@ -226,4 +231,75 @@ fn the_readme_quotes_the_help() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
     assert!(readme.contains(&format!("```text\n{help}```\n")), "copy the output of --help into README.md");
+}
+
+#[test]
+fn a_result_that_cannot_be_printed_is_a_failure() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.init(&[]).succeeded();
+    let volume = format!("--svid-path={}", pod.volume().display());
+    let socket = format!("--workload-api-socket={}", pod.socket().display());
+    for arguments in [["--mode=check", &volume], ["--mode=inspect", &socket]] {
+        let finished = Helper::new().arguments(&arguments).into_full_device(true).finish();
+        assert_eq!(finished.status.code(), Some(1), "{}", finished.log);
+        assert!(finished.log.contains("No space left on device"), "{}", finished.log);
+    }
+    assert_eq!(Helper::new().argument("--help").into_full_device(true).finish().status.code(), Some(1));
+}
+
+#[test]
+fn a_usage_error_has_its_exit_code_even_if_nobody_can_read_why() {
+    let finished = Helper::new().argument("--nonsense").into_full_device(false).finish();
+    assert_eq!(finished.status.code(), Some(2));
+}
+
+#[test]
+fn a_spiffe_id_without_a_path_is_refused_at_the_start() {
+    refused(
+        &["--pod-spiffe-id=spiffe://example.org"],
+        &["--pod-spiffe-id", "spiffe://example.org", "a path"],
+    );
+}
+
+#[test]
+fn white_space_around_a_value_does_not_count() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let socket = format!("{}\n", pod.socket().display());
+    let volume = format!("--svid-path={}", pod.volume().display());
+    for name in ["HELPER_WORKLOAD_API_SOCKET", "SPIFFE_ENDPOINT_SOCKET"] {
+        let socket = if name.starts_with("SPIFFE") { format!("unix://{socket}") } else { socket.clone() };
+        let helper = Helper::new().argument(&volume).variable(name, &socket);
+        helper
+            .variable("HELPER_MODE", " init\n")
+            .variable("HELPER_POD_SPIFFE_ID", format!("{ID}\n"))
+            .finish()
+            .succeeded();
+    }
+}
+
+#[test]
+fn a_token_that_every_user_can_read_is_written_with_a_warning() {
+    let pod = Pod::new();
+    let _agent = pod.agent_with_jwt(offer([pod.mint()]), std::time::Duration::from_secs(300));
+    let finished = pod.init(&["--jwt-svid=token.jwt=one", "--jwt-file-mode=0644"]).succeeded();
+    let warning = "WARN  --jwt-file-mode=0644 lets every user read the JWT-SVIDs";
+    assert!(finished.log.contains(warning), "{}", finished.log);
+}
+
+#[test]
+fn a_flag_that_would_do_nothing_in_the_mode_is_refused() {
+    for (mode, flag) in [
+        ("init", "--http-address=127.0.0.1:0"),
+        ("init", "--on-revoked=remove"),
+        ("refresh", "--init-timeout=5s"),
+        ("refresh", "--on-renewal=restart"),
+        ("refresh", "--min-ttl=5s"),
+        ("check", "--workload-api-socket=/nowhere"),
+        ("inspect", "--svid-path=/tmp"),
+    ] {
+        let option = flag.split('=').next().expect("a name");
+        refused(&[&format!("--mode={mode}"), flag], &[option, "has no meaning", mode]);
+    }
 }

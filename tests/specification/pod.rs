@@ -10,28 +10,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use der::{Decode, Reader};
+use der::{Decode, Encode, Reader};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pod_svid_helper::workload_api::proto::workload::{JWTBundlesResponse, X509SVID, X509SVIDResponse};
+use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, X509SVID, X509SVIDResponse};
 use tempfile::TempDir;
 use x509_cert::Certificate;
 
 use crate::workload_api_server::authority::{Authority, Recipe, jwt_response};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
-/// How long a test waits before it gives up on what must happen: some things take three minutes.
-pub const PATIENCE: Duration = Duration::from_secs(400);
+/// How long a test waits before it gives up on what must happen.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long a helper may take to end: longer than a slow machine needs, and shorter than the waits
 /// that a signal has to cut short.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How fast a signal ends a helper that runs nothing.
+pub const STOP: Duration = Duration::from_millis(100);
+
 /// All that the helper can write, in one set.
-pub const EVERYTHING: [&str; 6] = [
+pub const EVERYTHING: [&str; 5] = [
     "--layout=pem,spiffe",
     "--combined-file-name=combined.pem",
-    "--crl-file-name=crl.pem",
     "--include-federated-bundles",
     "--jwt-svid=token.jwt=one,two",
     "--jwt-bundle-file-name=jwks.json",
@@ -111,7 +113,7 @@ impl Pod {
     /// Asserts that the volume holds one set, and nothing that earlier ones left: a name for each
     /// file, `..data`, and one hidden directory.
     pub fn holds_one_set(&self) {
-        let (volume, set) = (names(&self.volume()), names(&self.volume().join("..data")));
+        let (volume, set) = (names(&self.volume()), names(&self.volume().join("..data/.")));
         assert_eq!(volume.len(), set.len() + 2, "{volume:?} {set:?}");
     }
 
@@ -174,11 +176,17 @@ impl Pod {
         wait_until(&format!("{} is published", serial(svid)), || {
             Published::by_name(&self.volume()).is_ok_and(|set| {
                 set.chain() == svid.x509_svid
-                    && set.key() == svid.x509_svid_key
+                    && set.key() == version_1(&svid.x509_svid_key)
                     && set.bundle() == svid.bundle
             })
         });
     }
+}
+
+/// A PKCS#8 key as the helper writes it: version 1.
+pub fn version_1(key: &[u8]) -> Vec<u8> {
+    let key = pkcs8::PrivateKeyInfoRef::try_from(key).expect("PKCS#8");
+    pkcs8::PrivateKeyInfoRef::new(key.algorithm, key.private_key).to_der().expect("DER")
 }
 
 /// Minted SVIDs as a response.
@@ -272,11 +280,12 @@ pub fn claims(token: &str) -> serde_json::Value {
     serde_json::from_slice(&Base64UrlUnpadded::decode_vec(payload).expect("base64url")).expect("JSON")
 }
 
-/// Names in a directory, sorted.
+/// Names in a directory, sorted, without the one that a running helper holds.
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).expect("a directory");
     let mut names: Vec<_> =
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    names.retain(|name| name != "..names");
     names.sort();
     names
 }
@@ -301,6 +310,24 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} until {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Removes what is in a directory. A helper may still be at work there.
+pub fn clear(directory: &Path) {
+    wait_until("the directory is empty", || {
+        let entries = || std::fs::read_dir(directory).expect("the directory");
+        for path in entries().map(|entry| entry.expect("an entry").path()) {
+            // The helper may have been faster.
+            let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
+        }
+        entries().next().is_none()
+    });
+}
+
+/// Removes a directory. A helper may still be at work there.
+pub fn remove(directory: &Path) {
+    clear(directory);
+    std::fs::remove_dir(directory).expect("an empty directory");
 }
 
 /// A command line of the helper.
@@ -345,9 +372,24 @@ impl Helper {
         Self { command: outer }
     }
 
-    /// As a user who is not root.
-    pub fn run_by_nobody(mut self) -> Self {
-        self.command.uid(NOBODY).gid(NOBODY);
+    /// With its stdout or its stderr at a device that is always full.
+    pub fn into_full_device(mut self, stdout: bool) -> Self {
+        let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        if stdout {
+            self.command.stdout(full())
+        } else {
+            self.command.stderr(full())
+        };
+        self
+    }
+
+    /// As a user other than root.
+    pub fn run_by_nobody(self) -> Self {
+        self.run_by(NOBODY, NOBODY)
+    }
+
+    pub fn run_by(mut self, uid: u32, gid: u32) -> Self {
+        self.command.uid(uid).gid(gid);
         self
     }
 
@@ -358,6 +400,11 @@ impl Helper {
             stdout: String::from_utf8(output.stdout).expect("UTF-8"),
             log: String::from_utf8(output.stderr).expect("UTF-8"),
         }
+    }
+
+    /// With this stderr, which is the test's to read.
+    pub fn start_with_stderr(mut self, stderr: impl Into<Stdio>) -> Child {
+        self.command.stderr(stderr).spawn().expect("the helper starts")
     }
 
     pub fn start(mut self) -> Running {
@@ -377,6 +424,13 @@ pub const NOBODY: u32 = 65534;
 /// Whether the tests run as root: some need it to become another user, or to mount.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// Says aloud, past the test harness, that the running test is skipped, and why.
+pub fn skip(why: &str) {
+    use std::io::Write;
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
 /// A run of the helper that has ended.
@@ -459,6 +513,13 @@ impl Running {
 
     /// Asserts that it ends with this exit code; returns all it has logged.
     pub fn finish(&mut self, code: i32) -> Vec<String> {
+        let (found, log) = self.end();
+        assert_eq!(found, Some(code), "{}", log.join("\n"));
+        log
+    }
+
+    /// Asserts that it ends; returns its exit code, if it was not killed, and all it has logged.
+    pub fn end(&mut self) -> (Option<i32>, Vec<String>) {
         let deadline = Instant::now() + STOP_PATIENCE;
         let status = loop {
             match self.child.try_wait().expect("a child") {
@@ -468,8 +529,7 @@ impl Running {
             std::thread::sleep(Duration::from_millis(2));
         };
         self.log.extend(self.lines.iter());
-        assert_eq!(status.code(), Some(code), "{}", self.log.join("\n"));
-        std::mem::take(&mut self.log)
+        (status.code(), std::mem::take(&mut self.log))
     }
 }
 
@@ -486,12 +546,12 @@ pub struct App {
     signals: PathBuf,
 }
 
-/// Says that it is ready by its empty list of signals. It ends with whoever started it, so that a
+/// Says that it is ready by its empty list of signals. It ends with its parent, so that a
 /// test that fails leaves nothing behind.
 const APP: &str = r#"
-    for signal in HUP USR1 USR2; do trap "echo $signal >>\"$0/signals-$$\"" $signal; done
+    for signal in HUP USR1 USR2 37; do trap "echo $signal >>\"$0/signals-$$\"" $signal; done
     : >"$0/signals-$$"
-    while kill -0 $PPID; do sleep 0.05; done
+    while [ -d /proc/$PPID ]; do sleep 0.05; done
 "#;
 
 impl App {
@@ -500,8 +560,18 @@ impl App {
         Self::start_as(pod, name, name)
     }
 
+    /// The same, as another user. Needs root.
+    pub fn start_by_nobody(pod: &Pod, name: &str) -> Self {
+        std::fs::set_permissions(pod.path(), PermissionsExt::from_mode(0o777)).expect("its permissions");
+        Self::spawn(pod, name, name, |command| command.uid(NOBODY).gid(NOBODY))
+    }
+
     /// A process that is told another name for itself than that of what it runs.
     pub fn start_as(pod: &Pod, name: &str, told: &str) -> Self {
+        Self::spawn(pod, name, told, |command| command)
+    }
+
+    fn spawn(pod: &Pod, name: &str, told: &str, set_up: fn(&mut Command) -> &mut Command) -> Self {
         let program = pod.path().join(name);
         match std::os::unix::fs::symlink("/bin/sh", &program) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => panic!("{error}"),
@@ -509,7 +579,7 @@ impl App {
         }
         let mut command = Command::new(program);
         command.arg0(told).args(["-c", APP]).arg(pod.path()).stdin(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("a shell");
+        let child = set_up(&mut command).spawn().expect("a shell");
         let signals = pod.path().join(format!("signals-{}", child.id()));
         wait_until("the application is ready", || signals.exists());
         Self { child, signals }

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
-use pod_svid_helper::workload_api::proto::workload::X509SVID;
+use pod_svid_helper::for_tests::workload::X509SVID;
 
+use crate::mounts::Tmpfs;
 use crate::pod::{
     EVERYTHING, NOBODY, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root, mode_of, names, offer,
+    remove,
 };
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
@@ -32,8 +33,7 @@ fn the_names_lead_through_data_to_one_hidden_directory() {
     }
 }
 
-/// Reads the set as one, again and again, while something else happens; fails on a key beside
-/// another key's certificate.
+/// Reads the set as one, again and again, meanwhile; fails on a key beside another key's certificate.
 fn while_reading(pod: &Pod, svids: &[X509SVID], meanwhile: impl FnOnce()) {
     let keys: HashMap<_, _> = svids.iter().map(|svid| (&svid.x509_svid, &svid.x509_svid_key)).collect();
     let done = AtomicBool::new(false);
@@ -57,7 +57,7 @@ fn while_reading(pod: &Pod, svids: &[X509SVID], meanwhile: impl FnOnce()) {
     });
 }
 
-/// What a set is made of, for the tests that the set must pass whatever is in it.
+/// The contents of a set, for tests that must pass with any contents.
 #[derive(Clone, Copy)]
 enum Set {
     ThreeFiles,
@@ -185,7 +185,7 @@ fn a_directory_without_a_parent_is_refused_by_name() {
     let _agent = pod.agent(offer([pod.mint()]));
     let path = pod.volume().join("a/b");
     let finished = pod.init(&[&format!("--svid-path={}", path.display())]);
-    finished.failed_with(&["not published", "create the directory", path.to_str().unwrap(), "parent"]);
+    finished.failed_with(&["create the directory", path.to_str().unwrap(), "parent"]);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_directory_in_place_of_a_file_is_refused_before_anything_is_written() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
     std::fs::create_dir(pod.volume().join("svid-key.pem")).expect("a directory");
-    pod.init(&[]).failed_with(&["svid-key.pem", "Is a directory"]);
+    pod.init(&[]).failed_with(&["svid-key.pem", "it is a directory"]);
     assert_eq!(names(&pod.volume()), ["svid-key.pem"]);
 }
 
@@ -277,7 +277,7 @@ fn names_that_are_no_longer_in_the_set_disappear() {
 }
 
 #[test]
-fn what_a_crash_left_is_cleaned_at_the_start() {
+fn leftovers_of_a_crash_are_removed_at_the_start() {
     let pod = Pod::new();
     let svid = pod.mint();
     let _agent = pod.agent(offer([svid.clone()]));
@@ -296,7 +296,7 @@ fn what_a_crash_left_is_cleaned_at_the_start() {
 #[test]
 fn files_inherit_the_group_of_a_setgid_volume() {
     if !is_root() {
-        eprintln!("not root: no other group to give the volume to");
+        crate::pod::skip("no other group to give the volume to");
         return;
     }
     let pod = Pod::new();
@@ -308,18 +308,30 @@ fn files_inherit_the_group_of_a_setgid_volume() {
 }
 
 #[test]
-fn a_second_helper_waits_for_the_lock() {
+fn a_helper_waits_for_another_one_that_publishes() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent(offer([svid.clone()]));
+    let file = std::fs::File::create(pod.volume().join("..lock")).expect("a file");
+    let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("the lock");
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["another process holds the lock", "retrying"]);
+    assert_eq!(names(&pod.volume()), ["..lock"]);
+    drop(lock);
+    pod.wait_for(&svid);
+    refresh.stop();
+}
+
+#[test]
+fn a_readers_lock_on_the_directory_stops_nothing() {
     let pod = Pod::new();
     let svid = pod.mint();
     let _agent = pod.agent(offer([svid.clone()]));
     let directory = std::fs::File::open(pod.volume()).expect("a directory");
-    let lock = Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("the lock");
-    let mut refresh = pod.refresh(&[]);
-    refresh.wait_for_log(&["another process holds the lock", "retrying"]);
-    assert_eq!(names(&pod.volume()), [""; 0]);
+    let lock = Flock::lock(directory, FlockArg::LockShared).map_err(|(_, errno)| errno).expect("the lock");
+    pod.init(&[]).succeeded();
     drop(lock);
     pod.wait_for(&svid);
-    refresh.stop();
 }
 
 #[test]
@@ -329,14 +341,14 @@ fn a_directory_that_is_removed_while_refresh_runs_is_made_again() {
     let agent = pod.agent(offer([first.clone()]));
     let refresh = pod.refresh(&[]);
     pod.wait_for(&first);
-    std::fs::remove_dir_all(pod.volume()).expect("the volume");
+    remove(&pod.volume());
     agent.reply(offer([second.clone()]));
     pod.wait_for(&second);
     refresh.stop();
 }
 
 #[test]
-fn a_failed_publication_is_tried_again_without_a_new_response() {
+fn a_failed_publication_is_retried_without_a_new_response() {
     let pod = Pod::new();
     let svid = pod.mint();
     let _agent = pod.agent(offer([svid.clone()]));
@@ -349,32 +361,10 @@ fn a_failed_publication_is_tried_again_without_a_new_response() {
     refresh.stop();
 }
 
-/// A tmpfs on the pod's volume, unmounted when dropped. Only root may mount.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(volume: &Path, options: &str) -> Self {
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(volume).status();
-        assert!(status.expect("mount runs").success());
-        Self(volume.to_owned())
-    }
-
-    fn remount(&self, options: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status();
-        assert!(status.expect("mount runs").success());
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// Publishes, breaks the volume, rotates, and asserts that the old set stands until it is mended.
-fn stands_until_mended(break_it: impl Fn(&Tmpfs), mend_it: impl Fn(&Tmpfs), complaint: &[&str]) {
+/// Publishes, breaks the volume, rotates, and asserts that the old set stays until it is repaired.
+fn stays_until_repaired(break_it: impl Fn(&Tmpfs), repair: impl Fn(&Tmpfs), complaint: &[&str]) {
     if !is_root() {
-        eprintln!("not root: nothing can be mounted");
+        crate::pod::skip("nothing can be mounted");
         return;
     }
     let pod = Pod::new();
@@ -382,7 +372,7 @@ fn stands_until_mended(break_it: impl Fn(&Tmpfs), mend_it: impl Fn(&Tmpfs), comp
     let (first, second) = (pod.mint(), pod.mint());
     let agent = pod.agent(offer([first.clone()]));
     let mut refresh: Running = pod.refresh(&[]);
-    pod.wait_for(&first);
+    refresh.wait_for_log(&["published"]);
     let before = names(&pod.volume());
     break_it(&tmpfs);
     agent.reply(offer([second.clone()]));
@@ -392,26 +382,26 @@ fn stands_until_mended(break_it: impl Fn(&Tmpfs), mend_it: impl Fn(&Tmpfs), comp
     pod.wait_for(&first);
     let complaints = names(&pod.volume());
     assert!(before.iter().all(|name| complaints.contains(name)), "{complaints:?}");
-    mend_it(&tmpfs);
+    repair(&tmpfs);
     pod.wait_for(&second);
     refresh.stop();
     pod.holds_one_set();
 }
 
 #[test]
-fn on_a_full_volume_the_old_set_stands_until_there_is_room() {
+fn on_a_full_volume_the_old_set_stays_until_there_is_room() {
     let filler = |tmpfs: &Tmpfs| tmpfs.0.join("filler");
     let fill = |tmpfs: &Tmpfs| {
         let mut file = std::fs::File::create(filler(tmpfs)).expect("a file");
         while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
     };
     let empty = |tmpfs: &Tmpfs| std::fs::remove_file(filler(tmpfs)).expect("the filler");
-    stands_until_mended(fill, empty, &["No space left on device", "sizeLimit"]);
+    stays_until_repaired(fill, empty, &["No space left on device", "sizeLimit"]);
 }
 
 #[test]
-fn on_a_read_only_volume_the_old_set_stands_until_it_is_writable() {
-    stands_until_mended(
+fn on_a_read_only_volume_the_old_set_stays_until_it_is_writable() {
+    stays_until_repaired(
         |tmpfs| tmpfs.remount("ro"),
         |tmpfs| tmpfs.remount("rw"),
         &["Read-only file system", "readOnly"],
@@ -421,7 +411,7 @@ fn on_a_read_only_volume_the_old_set_stands_until_it_is_writable() {
 #[test]
 fn a_volume_that_the_user_cannot_write_is_refused_with_what_to_set() {
     if !is_root() {
-        eprintln!("not root: no other user to become");
+        crate::pod::skip("no other user to become");
         return;
     }
     let pod = Pod::new();
@@ -434,7 +424,7 @@ fn a_volume_that_the_user_cannot_write_is_refused_with_what_to_set() {
 #[test]
 fn in_another_users_sticky_directory_a_foreign_file_is_refused_before_anything_is_written() {
     if !is_root() {
-        eprintln!("not root: no other user to become");
+        crate::pod::skip("no other user to become");
         return;
     }
     let pod = Pod::new();
@@ -442,14 +432,14 @@ fn in_another_users_sticky_directory_a_foreign_file_is_refused_before_anything_i
     std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
     std::fs::write(pod.volume().join("bundle.pem"), "root's").expect("a file");
     let finished = pod.helper(&[]).run_by_nobody().finish();
-    finished.failed_with(&["bundle.pem", "Operation not permitted"]);
+    finished.failed_with(&["bundle.pem", "belongs to user"]);
     assert_eq!(names(&pod.volume()), ["bundle.pem"]);
 }
 
 #[test]
 fn in_a_shared_sticky_directory_the_log_warns_and_others_names_do_no_harm() {
     if !is_root() {
-        eprintln!("not root: no other user to become");
+        crate::pod::skip("no other user to become");
         return;
     }
     let pod = Pod::new();

@@ -1,4 +1,4 @@
-//! Which SVID is written when there are several: `--pod-spiffe-id` and `--hint`.
+//! The choice among several SVIDs: `--pod-spiffe-id` and `--hint`.
 
 use crate::init::says_why;
 use crate::pod::{ID, Pod, offer};
@@ -20,27 +20,27 @@ fn picks(arguments: &[&str], offered: &[(&str, &str)], expected: usize) {
 }
 
 #[test]
-fn the_svid_with_the_wanted_hint_is_written() {
+fn the_svid_with_the_hint_is_written() {
     picks(&["--hint=internal"], &[(OTHER_ID, "external"), (ID, "internal")], 1);
 }
 
 #[test]
-fn of_two_svids_with_the_wanted_hint_the_first_is_written() {
+fn of_two_svids_with_the_hint_the_first_is_written() {
     picks(&["--hint=internal"], &[(OTHER_ID, ""), (ID, "internal"), (OTHER_ID, "internal")], 1);
 }
 
 #[test]
-fn of_two_svids_with_the_wanted_id_the_one_with_the_wanted_hint_is_written() {
+fn of_two_svids_with_the_id_the_one_with_the_hint_is_written() {
     let id = format!("--pod-spiffe-id={ID}");
     picks(&[&id, "--hint=b"], &[(ID, "a"), (OTHER_ID, "b"), (ID, "b")], 2);
 }
 
 #[test]
-fn without_a_wanted_hint_hints_do_not_matter() {
+fn without_the_option_hints_do_not_matter() {
     picks(&[], &[(ID, "a"), (OTHER_ID, "")], 0);
 }
 
-/// Offers one SVID with a hint and one without, neither of them wanted.
+/// Offers one SVID with a hint and one without; neither matches.
 fn is_not_offered(arguments: &[&str], parts: &[&str]) {
     let authority = Authority::new("example.org");
     let svids = [(ID, "external"), (OTHER_ID, "")].map(|(id, hint)| authority.mint(&recipe(id, hint)));
@@ -48,7 +48,7 @@ fn is_not_offered(arguments: &[&str], parts: &[&str]) {
 }
 
 #[test]
-fn a_hint_that_is_not_offered_is_told_with_id_and_hint_of_each_that_is() {
+fn a_hint_that_is_not_offered_is_an_error_with_each_offered_id_and_hint() {
     let wanted = "does not offer an SVID with the hint \"internal\"";
     let first = format!("{ID} (hint \"external\")");
     let second = format!("{OTHER_ID} (no hint)");

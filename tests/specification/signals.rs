@@ -1,18 +1,20 @@
-//! SIGTERM and SIGINT end refresh at any moment, with success.
+//! SIGTERM, SIGINT and SIGQUIT end refresh at any moment, with success. Other signals do not end it.
 
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use grpcio::RpcStatusCode;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
-use crate::pod::{EVERYTHING, Pod, is_root, offer, wait_until};
+use crate::pod::{EVERYTHING, Pod, offer, remove, wait_until};
+use crate::process::start_as_process_one;
 use crate::workload_api_server::server::Reply;
 
+const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+
 #[test]
-fn both_signals_end_refresh_while_it_waits_in_a_stream() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+fn each_ends_refresh_while_it_waits_in_a_stream() {
+    for signal in ENDING {
         let pod = Pod::new();
         let svid = pod.mint();
         let _agent = pod.agent(offer([svid.clone()]));
@@ -26,13 +28,13 @@ fn both_signals_end_refresh_while_it_waits_in_a_stream() {
 }
 
 #[test]
-fn both_signals_end_refresh_of_everything_while_it_waits_in_all_its_calls() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+fn each_ends_refresh_of_everything_while_it_waits_in_all_its_calls() {
+    for signal in ENDING {
         let pod = Pod::new();
         let svid = pod.mint();
         let _agent = pod.agent_with_jwt(pod.offer_everything(&svid), Duration::from_secs(300));
         let mut refresh =
-            pod.helper(&["--mode=refresh", "--health-address=127.0.0.1:0"]).arguments(&EVERYTHING).start();
+            pod.helper(&["--mode=refresh", "--http-address=127.0.0.1:0"]).arguments(&EVERYTHING).start();
         pod.wait_for(&svid);
         pod.wait_for_file("token.jwt", |_| true);
         pod.wait_for_file("jwks.json", |_| true);
@@ -108,7 +110,7 @@ fn a_signal_ends_refresh_when_its_directory_is_gone() {
     std::fs::create_dir(&volume).expect("a directory");
     let mut refresh = pod.refresh(&[&format!("--svid-path={}", volume.display())]);
     refresh.wait_for_log(&["published"]);
-    std::fs::remove_dir_all(pod.volume()).expect("the volume");
+    remove(&pod.volume());
     agent.reply(offer([pod.mint()]));
     refresh.wait_for_log(&["ERROR", "deeper", "retrying"]);
     refresh.stop();
@@ -116,24 +118,44 @@ fn a_signal_ends_refresh_when_its_directory_is_gone() {
 
 #[test]
 fn a_signal_ends_refresh_as_process_one() {
-    let pod = Pod::new();
-    let svid = pod.mint();
-    let _agent = pod.agent(offer([svid.clone()]));
-    let mut namespace = vec!["--pid", "--fork", "--kill-child"];
-    if !is_root() {
-        namespace.push("--map-root-user");
+    for signal in ENDING {
+        let pod = Pod::new();
+        let svid = pod.mint();
+        let _agent = pod.agent(offer([svid.clone()]));
+        let (mut unshare, helper) = start_as_process_one(pod.helper(&["--mode=refresh"]));
+        pod.wait_for(&svid);
+        kill(helper, signal).expect("a running helper");
+        let log = unshare.finish(0);
+        assert!(log.last().is_some_and(|line| line.contains(&format!("stopped by {signal}"))), "{log:?}");
     }
-    let mut unshare = pod.helper(&["--mode=refresh"]).through("unshare", &namespace).start();
-    pod.wait_for(&svid);
-    let children = format!("/proc/{0}/task/{0}/children", unshare.pid());
-    let mut helper = None;
-    wait_until("the helper is a child of unshare", || {
-        helper = std::fs::read_to_string(&children).ok().and_then(|pids| pids.trim().parse().ok());
-        helper.is_some()
-    });
-    kill(Pid::from_raw(helper.expect("a PID")), Signal::SIGTERM).expect("a running helper");
-    let log = unshare.finish(0);
-    assert!(log.last().is_some_and(|line| line.contains("stopped by SIGTERM")), "{log:?}");
+}
+
+#[test]
+fn other_signals_do_not_end_refresh() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = pod.refresh(&[]);
+    refresh.wait_for_log(&["published"]);
+    for signal in [
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGALRM,
+        Signal::SIGWINCH,
+        Signal::SIGIO,
+        Signal::SIGXFSZ,
+    ] {
+        refresh.signal(signal);
+        refresh.wait_for_log(&["DEBUG", &format!("ignored {signal}")]);
+    }
+    // A real-time signal, which nix has no name for.
+    let command = ["-c".to_owned(), format!("kill -37 {}", refresh.pid())];
+    assert!(std::process::Command::new("/bin/sh").args(command).status().expect("a shell").success());
+    refresh.wait_for_log(&["DEBUG", "ignored SIGRTMIN+3"]);
+    let next = pod.mint();
+    agent.reply(offer([next.clone()]));
+    pod.wait_for(&next);
+    refresh.stop();
 }
 
 #[test]

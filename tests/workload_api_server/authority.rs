@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use der::asn1::UintRef;
 use der::{Decode, Sequence};
-use pod_svid_helper::workload_api::proto::workload::{JWTSVID, JWTSVIDResponse, X509SVID, X509SVIDResponse};
+use pod_svid_helper::for_tests::workload::{JWTSVID, JWTSVIDResponse, X509SVID, X509SVIDResponse};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
@@ -47,6 +47,7 @@ pub struct Authority {
     root: CertifiedIssuer<'static, KeyPair>,
     intermediate: Option<CertifiedIssuer<'static, KeyPair>>,
     jwt_key: KeyPair,
+    jwt_key_id: String,
 }
 
 impl Authority {
@@ -57,7 +58,13 @@ impl Authority {
             root: root.expect("a root"),
             intermediate: None,
             jwt_key: KeyType::P256.generate(),
+            jwt_key_id: "1".to_owned(),
         }
+    }
+
+    /// With this name for the key of its tokens.
+    pub fn with_jwt_key_id(trust_domain: &str, key_id: &str) -> Self {
+        Self { jwt_key_id: key_id.to_owned(), ..Self::new(trust_domain) }
     }
 
     /// Another CA of the trust domain, whose validity is over.
@@ -68,8 +75,14 @@ impl Authority {
         root.expect("a root").der().to_vec()
     }
 
-    pub fn with_intermediate(mut self) -> Self {
-        let params = ca_params(&self.trust_domain, "intermediate");
+    pub fn with_intermediate(self) -> Self {
+        self.with_intermediate_until(SystemTime::now() + Duration::from_secs(3600))
+    }
+
+    /// With an intermediate whose validity ends at this time.
+    pub fn with_intermediate_until(mut self, end: SystemTime) -> Self {
+        let mut params = ca_params(&self.trust_domain, "intermediate");
+        params.not_after = end.into();
         let issuer = CertifiedIssuer::signed_by(params, KeyType::P256.generate(), &self.root);
         self.intermediate = Some(issuer.expect("an intermediate"));
         self
@@ -105,8 +118,7 @@ impl Authority {
         let point = self.jwt_key.public_key_raw();
         let coordinate = |bytes| Base64UrlUnpadded::encode_string(bytes);
         let (x, y) = (coordinate(&point[1..33]), coordinate(&point[33..]));
-        let key =
-            serde_json::json!({ "kty": "EC", "use": "jwt-svid", "kid": "1", "crv": "P-256", "x": x, "y": y });
+        let key = serde_json::json!({ "kty": "EC", "use": "jwt-svid", "kid": self.jwt_key_id, "crv": "P-256", "x": x, "y": y });
         serde_json::json!({ "keys": [key] }).to_string().into_bytes()
     }
 
@@ -120,7 +132,7 @@ impl Authority {
     /// Signs claims, whatever they say, as the token of an ID (ES256).
     pub fn sign_jwt(&self, id: &str, claims: &serde_json::Value) -> JWTSVID {
         let part = |json: &serde_json::Value| Base64UrlUnpadded::encode_string(json.to_string().as_bytes());
-        let header = serde_json::json!({ "alg": "ES256", "kid": "1", "typ": "JWT" });
+        let header = serde_json::json!({ "alg": "ES256", "kid": self.jwt_key_id, "typ": "JWT" });
         let signed = format!("{}.{}", part(&header), part(claims));
         let signature = rcgen::SigningKey::sign(&self.jwt_key, signed.as_bytes()).expect("a signature");
         let signature = EcdsaSignature::from_der(&signature).expect("DER");

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use der::Encode;
 use grpcio::RpcStatusCode;
-use pod_svid_helper::identity::bundle::MAX_BUNDLE;
-use pod_svid_helper::identity::x509_svid::MAX_CHAIN;
-use pod_svid_helper::workload_api::client::MAX_MESSAGE_MIB;
-use pod_svid_helper::workload_api::proto::workload::X509SVIDResponse;
+use pod_svid_helper::for_tests::MAX_MESSAGE_MIB;
+use pod_svid_helper::for_tests::workload::{X509SVID, X509SVIDResponse};
+use pod_svid_helper::for_tests::{MAX_BUNDLE, MAX_CHAIN, MAX_SVIDS};
 use rcgen::KeyUsagePurpose;
 
 use super::authority::{Authority, KeyType, Recipe};
@@ -37,6 +37,15 @@ fn spoilt(authority: &Authority, recipe: &Recipe, spoil: impl FnOnce(&mut X509SV
     Reply::offer(&response)
 }
 
+/// A good response with a second SVID, which is spoilt.
+fn beside(authority: &Authority, recipe: &Recipe, spoil: impl FnOnce(&mut X509SVID)) -> Reply {
+    spoilt(authority, recipe, |response| {
+        let mut second = authority.mint(&Recipe::for_id("spiffe://example.org/second"));
+        spoil(&mut second);
+        response.svids.push(second);
+    })
+}
+
 /// A response of a spoilt recipe.
 fn minted(authority: &Authority, recipe: &Recipe, spoil: impl FnOnce(&mut Recipe)) -> Reply {
     let mut recipe = recipe.clone();
@@ -50,6 +59,22 @@ const RANDOM: [u8; 64] = [0x5a; 64];
 fn unwrapped(key: &[u8]) -> Vec<u8> {
     let info = pkcs8::PrivateKeyInfoRef::try_from(key).expect("PKCS#8");
     info.private_key.as_bytes().to_vec()
+}
+
+/// An RSA key with n and e of `key`, and all other numbers of `other`.
+fn with_numbers_of(key: &[u8], other: &[u8]) -> Vec<u8> {
+    let (key, other) = (unwrapped(key), unwrapped(other));
+    let [key, other] =
+        [&key, &other].map(|der| pkcs1::RsaPrivateKeyRef::try_from(der.as_slice()).expect("RSA"));
+    let (modulus, public_exponent) = (key.modulus, key.public_exponent);
+    let mixed = pkcs1::RsaPrivateKey { modulus, public_exponent, ..other }.to_der().expect("DER");
+    let algorithm = pkcs8::AlgorithmIdentifierRef {
+        oid: pkcs1::ALGORITHM_OID,
+        parameters: Some(der::asn1::AnyRef::NULL),
+    };
+    let mixed =
+        pkcs8::PrivateKeyInfoRef::new(algorithm, der::asn1::OctetStringRef::new(&mixed).expect("DER"));
+    mixed.to_der().expect("DER")
 }
 
 macro_rules! faults {
@@ -99,6 +124,7 @@ faults! {
     "other-key-rsa" => |a, r| { let r = r.clone().key_type(KeyType::Rsa2048); spoilt(a, &r, |m| m.svids[0].x509_svid_key = a.mint(&r).x509_svid_key) };
     "other-key-ed25519" => |a, r| { let r = r.clone().key_type(KeyType::Ed25519); spoilt(a, &r, |m| m.svids[0].x509_svid_key = a.mint(&r).x509_svid_key) };
     "other-key-type" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid_key = a.mint(&r.clone().key_type(KeyType::P384)).x509_svid_key);
+    "rsa-key-of-two-keys" => |a, r| { let r = r.clone().key_type(KeyType::Rsa2048); spoilt(a, &r, |m| m.svids[0].x509_svid_key = with_numbers_of(&m.svids[0].x509_svid_key, &a.mint(&r).x509_svid_key)) };
     "key-not-pkcs8" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid_key = unwrapped(&m.svids[0].x509_svid_key));
     "random-key" => |a, r| spoilt(a, r, |m| m.svids[0].x509_svid_key = RANDOM.to_vec());
     // bundle and federated_bundles.
@@ -107,6 +133,12 @@ faults! {
     "random-bundle" => |a, r| spoilt(a, r, |m| m.svids[0].bundle = RANDOM.to_vec());
     "huge-bundle" => |a, r| spoilt(a, r, |m| m.svids[0].bundle = m.svids[0].bundle.repeat(MAX_BUNDLE + 1));
     "second-svid-bad" => |a, r| spoilt(a, r, |m| { let mut second = a.mint(r); second.bundle.clear(); m.svids.push(second) });
+    "second-chain-broken" => |a, r| beside(a, r, |svid| svid.x509_svid = RANDOM.to_vec());
+    "second-key-broken" => |a, r| beside(a, r, |svid| svid.x509_svid_key = RANDOM.to_vec());
+    "second-bundle-broken" => |a, r| beside(a, r, |svid| { svid.bundle.pop(); });
+    "second-id-malformed" => |a, r| beside(a, r, |svid| svid.spiffe_id = "spiffe://Example.org/a b".to_owned());
+    "too-many-svids" => |a, r| spoilt(a, r, |m| m.svids = vec![m.svids[0].clone(); MAX_SVIDS + 1]);
+    "federated-bundle-upper-case" => |a, r| spoilt(a, r, |m| { m.federated_bundles.insert("spiffe://Other.org".to_owned(), a.bundle()); });
     "federated-bundle-broken" => |a, r| spoilt(a, r, |m| { m.federated_bundles.insert("spiffe://other.org".to_owned(), RANDOM.to_vec()); });
     "broken-crl" => |a, r| spoilt(a, r, |m| m.crl.push(RANDOM.to_vec()));
     "federated-bundle-of-workload" => |a, r| spoilt(a, r, |m| { m.federated_bundles.insert("spiffe://other.org/workload".to_owned(), a.bundle()); });

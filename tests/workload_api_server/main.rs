@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 mod workload_api_server;
 
 use grpcio::RpcStatusCode;
-use pod_svid_helper::workload_api::proto::workload::{JWTBundlesResponse, JWTSVID, X509SVIDResponse};
+use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVID, X509SVIDResponse};
 use workload_api_server::authority::{Authority, KeyType, Recipe, jwt_response};
 use workload_api_server::fault::{FAULTS, Fault};
 use workload_api_server::server::{Reply, WorkloadApiServer};

@@ -7,4 +7,5 @@
 
 pub mod authority;
 pub mod fault;
+pub mod raw;
 pub mod server;

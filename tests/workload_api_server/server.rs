@@ -1,18 +1,21 @@
 //! A Workload API server that says what it is told to.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
-use futures_util::SinkExt;
+use futures_util::{Sink, SinkExt};
 use grpcio::{
-    ChannelBuilder, EnvBuilder, Environment, Marshaller, Method, MethodType, RpcContext, RpcStatus,
-    RpcStatusCode, Server, ServerBuilder, ServerCredentials, ServerStreamingSink, ServiceBuilder, UnarySink,
-    WriteFlags,
+    ChannelBuilder, CompressionAlgorithms, EnvBuilder, Environment, Marshaller, Method, MethodType,
+    RpcContext, RpcStatus, RpcStatusCode, Server, ServerBuilder, ServerCredentials, ServerStreamingSink,
+    ServiceBuilder, UnarySink, WriteFlags,
 };
-use pod_svid_helper::workload_api::proto::workload::{
+use pod_svid_helper::for_tests::workload::{
     JWTBundlesRequest, JWTSVIDRequest, X509SVIDRequest, X509SVIDResponse,
 };
 use protobuf::Message;
@@ -63,7 +66,8 @@ struct JwtSvids {
 /// What is said on one procedure's streams.
 struct Stream {
     state: Mutex<State>,
-    changed: Condvar,
+    /// There was one more call.
+    called: Condvar,
 }
 
 struct State {
@@ -73,12 +77,30 @@ struct State {
     next: VecDeque<Reply>,
     calls: u64,
     stopped: bool,
+    /// The open streams that wait for a reply.
+    waiting: Vec<Waker>,
+}
+
+impl State {
+    /// Takes a change to the streams that are open.
+    fn wake_streams(&mut self) {
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
 }
 
 impl WorkloadApiServer {
     /// Serves on a Unix socket, in place of any socket that is there.
     pub fn on_socket(path: &Path, reply: Reply) -> Self {
-        let server = Self::start(&format!("unix:{}", path.display()), reply);
+        Self::on_socket_with(path, reply, CompressionAlgorithms::GRPC_COMPRESS_NONE)
+    }
+
+    /// The same, and compresses its messages, whether the client accepts that or not.
+    pub fn compressing(path: &Path, reply: Reply) -> Self {
+        Self::on_socket_with(path, reply, CompressionAlgorithms::GRPC_COMPRESS_GZIP)
+    }
+
+    fn on_socket_with(path: &Path, reply: Reply, compression: CompressionAlgorithms) -> Self {
+        let server = Self::start(&format!("unix:{}", path.display()), reply, compression);
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(path, everybody).expect("the socket's permissions");
         server
@@ -86,10 +108,10 @@ impl WorkloadApiServer {
 
     /// Serves on a free port of the loopback interface.
     pub fn on_loopback(reply: Reply) -> Self {
-        Self::start("127.0.0.1:0", reply)
+        Self::start("127.0.0.1:0", reply, CompressionAlgorithms::GRPC_COMPRESS_NONE)
     }
 
-    fn start(address: &str, reply: Reply) -> Self {
+    fn start(address: &str, reply: Reply, compression: CompressionAlgorithms) -> Self {
         let x509 = Arc::new(Stream::new(reply));
         let jwt_bundles = Arc::new(Stream::new(Reply::refuse(RpcStatusCode::UNIMPLEMENTED)));
         let issue: Arc<Issue> = Arc::new(|_| Reply::refuse(RpcStatusCode::UNIMPLEMENTED));
@@ -102,8 +124,11 @@ impl WorkloadApiServer {
                     jwt_svids.calls += 1;
                     jwt_svids.issue.clone()
                 };
-                let reply = if has_security_header(&context) { issue(&request) } else { untrusted() };
-                std::thread::spawn(move || answer(reply, sink));
+                let is_trusted = has_security_header(&context);
+                // It may take its time.
+                std::thread::spawn(move || {
+                    answer(if is_trusted { issue(&request) } else { untrusted() }, sink)
+                });
             }
         };
         let service = ServiceBuilder::new()
@@ -123,9 +148,12 @@ impl WorkloadApiServer {
                 issuer,
             )
             .build();
-        let unlimited = ChannelBuilder::new(environment()).max_send_message_len(-1).build_args();
+        let arguments = ChannelBuilder::new(environment())
+            .max_send_message_len(-1)
+            .default_compression_algorithm(compression)
+            .build_args();
         let mut grpc = ServerBuilder::new(environment())
-            .channel_args(unlimited)
+            .channel_args(arguments)
             .register_service(service)
             .build()
             .expect("a server");
@@ -167,7 +195,7 @@ impl WorkloadApiServer {
         while state.calls < calls {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "waited {patience:?} for {calls} calls, and there were {}", state.calls);
-            state = self.x509.changed.wait_timeout(state, left).expect("no panic in a stream").0;
+            state = self.x509.called.wait_timeout(state, left).expect("no panic in a stream").0;
         }
     }
 
@@ -190,8 +218,9 @@ impl WorkloadApiServer {
 impl Drop for WorkloadApiServer {
     fn drop(&mut self) {
         for stream in [&self.x509, &self.jwt_bundles] {
-            stream.lock().stopped = true;
-            stream.changed.notify_all();
+            let mut state = stream.lock();
+            state.stopped = true;
+            state.wake_streams();
         }
         let stopped = self.grpc.shutdown();
         self.grpc.cancel_all_calls();
@@ -236,8 +265,14 @@ fn answer(reply: Reply, sink: UnarySink<Vec<u8>>) {
 
 impl Stream {
     fn new(reply: Reply) -> Self {
-        let state = State { replies: vec![reply], next: VecDeque::new(), calls: 0, stopped: false };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        let state = State {
+            replies: vec![reply],
+            next: VecDeque::new(),
+            calls: 0,
+            stopped: false,
+            waiting: Vec::new(),
+        };
+        Self { state: Mutex::new(state), called: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -245,8 +280,9 @@ impl Stream {
     }
 
     fn reply(&self, reply: Reply) {
-        self.lock().replies.push(reply);
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.replies.push(reply);
+        state.wake_streams();
     }
 
     fn handler<Request>(
@@ -263,7 +299,7 @@ impl Stream {
         let (mut once, mut said) = {
             let mut state = self.lock();
             state.calls += 1;
-            self.changed.notify_all();
+            self.called.notify_all();
             (state.next.pop_front(), state.replies.len() - 1)
         };
         if !trusted {
@@ -272,8 +308,11 @@ impl Stream {
         loop {
             let reply = match once.take() {
                 Some(reply) => reply,
-                None => match self.wait_for_news(&mut said) {
-                    Some(reply) => reply,
+                None => match block_on(poll_fn(|context| self.poll_news(said, &mut sink, context))) {
+                    Some(reply) => {
+                        said += 1;
+                        reply
+                    }
                     None => return,
                 },
             };
@@ -296,15 +335,27 @@ impl Stream {
         }
     }
 
-    /// Waits for a reply that this stream has not said; `None` when the server stops.
-    fn wait_for_news(&self, said: &mut usize) -> Option<Reply> {
-        let mut state = self.lock();
-        while state.replies.len() == *said && !state.stopped {
-            state = self.changed.wait(state).expect("no panic in a stream");
+    /// The reply with this number; `None` when the server stops, or the caller is gone.
+    fn poll_news(
+        &self,
+        number: usize,
+        sink: &mut ServerStreamingSink<Vec<u8>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Reply>> {
+        if let Poll::Ready(Err(_)) = Pin::new(sink).poll_ready(context) {
+            return Poll::Ready(None);
         }
-        let news = state.replies.get(*said).filter(|_| !state.stopped).cloned();
-        *said += 1;
-        news
+        let mut state = self.lock();
+        if state.stopped {
+            return Poll::Ready(None);
+        }
+        if let Some(reply) = state.replies.get(number) {
+            return Poll::Ready(Some(reply.clone()));
+        }
+        if !state.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            state.waiting.push(context.waker().clone());
+        }
+        Poll::Pending
     }
 }
 

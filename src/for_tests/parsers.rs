@@ -1,0 +1,141 @@
+//! All that comes from outside, parsed: bytes in, what was understood out, or the error's text. These are what
+//! `tests/fuzz` calls.
+
+use std::ffi::OsString;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use protobuf::Message;
+use zeroize::Zeroizing;
+
+use crate::http::{self, Readiness};
+use crate::identity::bundle::X509Bundle;
+use crate::identity::context::X509Context;
+use crate::identity::jwks::check_jwks;
+use crate::identity::jwt_bundle::JwtBundles;
+use crate::identity::jwt_svid::JwtSvid;
+use crate::identity::private_key::PrivateKey;
+use crate::identity::selection::Selection;
+use crate::identity::spiffe_id::SpiffeId;
+use crate::layout::{encode, pem, pkcs12};
+use crate::mode::follow;
+use crate::notify::parse_pid;
+use crate::options::{self, Request, Task};
+use crate::process::facts::{Stat, is_expected};
+use crate::workload_api::endpoint::Endpoint;
+use crate::workload_api::rpc::{FetchJwtBundles, FetchX509Svid, Rpc};
+
+/// What was understood, or why not.
+pub type Parsed<T> = Result<T, String>;
+
+/// What the files hold that a response comes to: name and bytes of each.
+pub fn x509_response(bytes: &[u8]) -> Parsed<Vec<(String, Vec<u8>)>> {
+    let response = Message::parse_from_bytes(bytes).map_err(text)?;
+    let context = X509Context::parse(FetchX509Svid::raw(response), &Selection::default()).map_err(text)?;
+    let layout = everything()?.layout;
+    let layout = layout.x509.as_ref().ok_or("no X.509 files")?;
+    let (files, _) = encode::x509(layout, context, now()).map_err(text)?;
+    let bytes_of = |file: &crate::store::file::File| {
+        let mut bytes = Vec::new();
+        file.contents.write_to(&mut bytes).map(|()| (file.name.as_str().to_owned(), bytes))
+    };
+    files.iter().map(|file| bytes_of(file).map_err(text)).collect()
+}
+
+/// The settings of a command line that asks for many files.
+fn everything() -> Parsed<follow::Settings> {
+    let options = ["--layout=pem,spiffe", "--include-federated-bundles", "--combined-file-name=combined.pem"];
+    match options::read(options.map(OsString::from).into(), |_| None) {
+        Ok(Request::Do(plan)) => match plan.task {
+            Task::Follow(settings) => Ok(settings),
+            Task::Check(_) | Task::Inspect(_) => Err("another mode".to_owned()),
+        },
+        Ok(Request::Print(text)) => Err(text),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The certificates of a bundle, one behind the other.
+pub fn x509_bundle(bytes: &[u8]) -> Parsed<Vec<u8>> {
+    let bundle = X509Bundle::parse(bytes.to_vec()).map_err(text)?;
+    Ok(bundle.authorities().flat_map(|authority| authority.der.to_vec()).collect())
+}
+
+/// A private key that belongs to a SubjectPublicKeyInfo, as it is written.
+pub fn private_key(der: &[u8], public: &[u8]) -> Parsed<Vec<u8>> {
+    PrivateKey::parse(Zeroizing::new(der.to_vec()), public).map(|key| key.der().to_vec()).map_err(text)
+}
+
+/// The SPIFFE ID of a token.
+pub fn jwt_svid(token: &str) -> Parsed<String> {
+    let svid = JwtSvid::read(Zeroizing::new(token.to_owned()), &[], now()).map_err(text)?;
+    Ok(svid.info().id.to_string())
+}
+
+/// The documents of a response.
+pub fn jwt_bundles(bytes: &[u8]) -> Parsed<Vec<Vec<u8>>> {
+    let response = Message::parse_from_bytes(bytes).map_err(text)?;
+    let bundles = JwtBundles::parse(FetchJwtBundles::raw(response)).map_err(text)?;
+    Ok(bundles.good().map(|(_, document)| document.to_vec()).collect())
+}
+
+/// A JWKS document.
+pub fn jwks(document: &[u8]) -> Parsed<()> {
+    check_jwks(document).map_err(text)
+}
+
+/// The blocks of a PEM file, written again.
+pub fn pem(bytes: &[u8]) -> Parsed<Vec<u8>> {
+    let blocks = pem::decode(bytes).map_err(text)?;
+    let mut written = Vec::new();
+    pem::write(blocks.iter().map(|(label, der)| (*label, &der[..])), &mut written).map_err(text)?;
+    Ok(written)
+}
+
+/// The number of certificates in a keystore with the default password.
+pub fn pkcs12(bytes: &[u8]) -> Parsed<usize> {
+    pkcs12::read(bytes, &pkcs12::Password::default()).map(|found| found.certificates.len()).map_err(text)
+}
+
+/// A SPIFFE ID.
+pub fn spiffe_id(id: &str) -> Parsed<String> {
+    id.parse::<SpiffeId>().map(|id| id.to_string()).map_err(text)
+}
+
+/// The address of a Workload API.
+pub fn endpoint(address: &str) -> Parsed<String> {
+    address.parse::<Endpoint>().map(|endpoint| endpoint.to_string()).map_err(text)
+}
+
+/// A command line.
+pub fn options(arguments: Vec<OsString>, variable: impl Fn(&str) -> Option<OsString>) -> Parsed<()> {
+    options::read(arguments, variable).map(drop).map_err(text)
+}
+
+/// The answer to a request, once its head is complete.
+pub fn http_head(bytes: &[u8]) -> Option<Vec<u8>> {
+    http::answer(bytes, &mut Readiness::default(), &mut |_| Ok(String::new()))
+}
+
+/// The number in a PID file.
+pub fn pid_file(bytes: &[u8]) -> Parsed<i32> {
+    parse_pid(bytes).map(|pid| pid.as_raw())
+}
+
+/// Name and start of a process, from `/proc/PID/stat`.
+pub fn process_stat(stat: &str) -> Option<(String, u64)> {
+    Stat::parse(stat).map(|stat| (stat.name, stat.start_ticks))
+}
+
+/// Whether a process expects SIGHUP, from `/proc/PID/status`.
+pub fn expects_hangup(status: &str) -> bool {
+    is_expected(status, nix::sys::signal::Signal::SIGHUP.into())
+}
+
+/// A day in 2027.
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

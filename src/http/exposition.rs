@@ -1,0 +1,86 @@
+//! Prometheus's text format (version 0.0.4).
+
+use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The type of a metric.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Type {
+    Counter,
+    Gauge,
+}
+
+/// One value of a metric.
+pub(super) struct Sample {
+    labels: Vec<(&'static str, String)>,
+    value: String,
+}
+
+impl Sample {
+    /// Without labels.
+    pub(super) fn of(value: impl ToString) -> Self {
+        Self { labels: vec![], value: value.to_string() }
+    }
+
+    pub(super) fn label(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.labels.push((name, value.to_string()));
+        self
+    }
+}
+
+/// The text so far.
+#[derive(Default)]
+pub(super) struct Text(String);
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
+    }
+}
+
+impl Text {
+    /// One metric with all its samples; nothing if there are none.
+    pub(super) fn family(
+        &mut self,
+        name: &str,
+        kind: Type,
+        help: &str,
+        samples: impl IntoIterator<Item = Sample>,
+    ) {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return;
+        }
+        let kind = match kind {
+            Type::Counter => "counter",
+            Type::Gauge => "gauge",
+        };
+        self.line(format_args!("# HELP pod_svid_helper_{name} {help}"));
+        self.line(format_args!("# TYPE pod_svid_helper_{name} {kind}"));
+        for Sample { labels, value } in samples {
+            let labels: Vec<_> =
+                labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            self.line(format_args!("pod_svid_helper_{name}{labels} {value}"));
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+/// A label's value: any text, in the format's three escapes.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Seconds since 1970, to the millisecond.
+pub(super) fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    match since.subsec_millis() {
+        0 => since.as_secs().to_string(),
+        milliseconds => format!("{}.{milliseconds:03}", since.as_secs()),
+    }
+}

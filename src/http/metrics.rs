@@ -1,0 +1,244 @@
+//! The metrics: counts and facts about the published files.
+//!
+//! Each count is kept where its event happens, and handed in.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use super::exposition::{Sample, Text, Type, timestamp};
+use crate::identity::bundle::BundleInfo;
+use crate::identity::svid_info::SvidInfo;
+use crate::logging::dropped_lines;
+use crate::notify::Outcomes;
+use crate::source::CallCounts;
+
+/// The data of a scrape.
+pub(crate) struct Scrape<'a> {
+    pub(crate) svids: Vec<PublishedSvid<'a>>,
+    pub(crate) bundles: Vec<&'a BundleInfo>,
+    pub(crate) publications: Publications,
+    /// One for each source; sources of the same RPC are added up.
+    pub(crate) calls: Vec<&'a CallCounts>,
+    pub(crate) signals: Outcomes,
+    pub(crate) hook_runs: Outcomes,
+}
+
+/// How often a set was written. (An unchanged set is not written.)
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Publications {
+    pub(crate) count: u64,
+    /// The time of the last one.
+    pub(crate) last: Option<SystemTime>,
+}
+
+/// An SVID on disk.
+pub(crate) struct PublishedSvid<'a> {
+    /// The name of its file; of the certificate's, for an X.509-SVID.
+    pub(crate) file: &'a str,
+    pub(crate) info: &'a SvidInfo,
+}
+
+/// The text of a scrape (Prometheus exposition format, version 0.0.4).
+pub(crate) fn render(scrape: &Scrape<'_>) -> String {
+    let mut text = Text::default();
+    text.family(
+        "build_info",
+        Type::Gauge,
+        "The version of pod-svid-helper.",
+        [Sample::of(1).label("version", env!("CARGO_PKG_VERSION"))],
+    );
+    calls(&mut text, &scrape.calls);
+    svids(&mut text, &scrape.svids);
+    text.family(
+        "bundle_earliest_expiry_timestamp_seconds",
+        Type::Gauge,
+        "The end of the validity of the CA certificate in a published trust bundle that expires first.",
+        scrape.bundles.iter().map(|bundle| {
+            Sample::of(timestamp(bundle.earliest_expiry)).label("trust_domain", &bundle.trust_domain)
+        }),
+    );
+    text.family(
+        "publications_total",
+        Type::Counter,
+        "Sets of files written.",
+        [Sample::of(scrape.publications.count)],
+    );
+    text.family(
+        "last_publication_timestamp_seconds",
+        Type::Gauge,
+        "When this process wrote a set of files last.",
+        scrape.publications.last.map(|time| Sample::of(timestamp(time))),
+    );
+    text.family(
+        "notifications_total",
+        Type::Counter,
+        "Signals to the application after a publication.",
+        outcomes(scrape.signals),
+    );
+    text.family(
+        "hook_runs_total",
+        Type::Counter,
+        "Runs of the hook after a publication that have ended.",
+        outcomes(scrape.hook_runs),
+    );
+    text.family(
+        "dropped_log_lines_total",
+        Type::Counter,
+        "Log lines dropped because nobody read stderr fast enough.",
+        [Sample::of(dropped_lines())],
+    );
+    text.into()
+}
+
+fn outcomes(outcomes: Outcomes) -> [Sample; 2] {
+    [("success", outcomes.succeeded), ("failure", outcomes.failed)]
+        .map(|(outcome, count)| Sample::of(count).label("outcome", outcome))
+}
+
+fn calls(text: &mut Text, calls: &[&CallCounts]) {
+    text.family(
+        "agent_connected",
+        Type::Gauge,
+        "Whether the agent has answered the last call of a procedure, and has not hung up since.",
+        [Sample::of(u8::from(calls.iter().any(|calls| calls.is_connected)))],
+    );
+    let (mut rejected, mut failed) = (BTreeMap::new(), BTreeMap::new());
+    for calls in calls {
+        *rejected.entry(calls.rpc).or_insert(0) += calls.rejected;
+        for (code, count) in &calls.failed {
+            *failed.entry((calls.rpc, *code)).or_insert(0) += count;
+        }
+    }
+    // From zero on: increase() misses the first event of a series that begins with it.
+    text.family(
+        "rejected_responses_total",
+        Type::Counter,
+        "Responses of the agent that were discarded because they were not good.",
+        rejected.into_iter().map(|(rpc, count)| Sample::of(count).label("procedure", rpc)),
+    );
+    text.family(
+        "failed_calls_total",
+        Type::Counter,
+        "Calls of the Workload API that failed, by gRPC code (Unreachable: no connection).",
+        failed
+            .into_iter()
+            .map(|((rpc, code), count)| Sample::of(count).label("procedure", rpc).label("code", code)),
+    );
+}
+
+fn svids(text: &mut Text, svids: &[PublishedSvid<'_>]) {
+    let sample = |svid: &PublishedSvid<'_>, value: String| {
+        Sample::of(value).label("file", svid.file).label("spiffe_id", &svid.info.id)
+    };
+    text.family(
+        "svid_not_after_timestamp_seconds",
+        Type::Gauge,
+        "The end of the validity of a published SVID.",
+        svids.iter().map(|svid| sample(svid, timestamp(svid.info.not_after))),
+    );
+    text.family(
+        "svid_not_before_timestamp_seconds",
+        Type::Gauge,
+        "The beginning of the validity of a published SVID.",
+        svids.iter().map(|svid| sample(svid, timestamp(svid.info.not_before))),
+    );
+    text.family(
+        "svid_serial_info",
+        Type::Gauge,
+        "The serial number of a published X.509-SVID, in hexadecimal.",
+        svids.iter().filter_map(|svid| {
+            let serial = svid.info.serial()?;
+            Some(sample(svid, "1".to_owned()).label("serial", serial))
+        }),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::identity::svid_info::Kind;
+
+    fn at(milliseconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(milliseconds)
+    }
+
+    fn everything() -> String {
+        let id = "spiffe://example.org/workload".parse().unwrap();
+        let x509 = SvidInfo {
+            id,
+            kind: Kind::X509 { serial: "c0ffee".into() },
+            issued_at: at(1_000),
+            not_before: at(1_000),
+            not_after: at(3_601_000),
+        };
+        let jwt = SvidInfo { kind: Kind::Jwt, ..x509.clone() };
+        let (mut stream, mut tokens) = (CallCounts::new("FetchX509SVID"), CallCounts::new("FetchJWTSVID"));
+        stream.responded();
+        stream.rejected();
+        tokens.failed("Unavailable");
+        let bundle = BundleInfo {
+            trust_domain: x509.id.trust_domain(),
+            earliest_expiry: at(86_400_000),
+            authorities: Default::default(),
+        };
+        render(&Scrape {
+            svids: vec![
+                PublishedSvid { file: "svid.pem", info: &x509 },
+                PublishedSvid { file: "a \"token\"\\\n", info: &jwt },
+            ],
+            bundles: vec![&bundle],
+            publications: Publications { count: 1, last: Some(at(1_500)) },
+            calls: vec![&stream, &tokens, &tokens],
+            signals: Outcomes { succeeded: 1, failed: 0 },
+            hook_runs: Outcomes { succeeded: 0, failed: 1 },
+        })
+    }
+
+    #[test]
+    fn each_metric_has_the_recorded_value() {
+        let text = everything();
+        for line in [
+            concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "agent_connected 1",
+            "svid_not_after_timestamp_seconds{file=\"svid.pem\",spiffe_id=\"spiffe://example.org/workload\"} 3601",
+            "svid_not_before_timestamp_seconds{file=\"svid.pem\",spiffe_id=\"spiffe://example.org/workload\"} 1",
+            "svid_serial_info{file=\"svid.pem\",spiffe_id=\"spiffe://example.org/workload\",serial=\"c0ffee\"} 1",
+            "bundle_earliest_expiry_timestamp_seconds{trust_domain=\"example.org\"} 86400",
+            "publications_total 1",
+            "last_publication_timestamp_seconds 1.500",
+            "rejected_responses_total{procedure=\"FetchX509SVID\"} 1",
+            "rejected_responses_total{procedure=\"FetchJWTSVID\"} 0",
+            "failed_calls_total{procedure=\"FetchJWTSVID\",code=\"Unavailable\"} 2",
+            "notifications_total{outcome=\"success\"} 1",
+            "notifications_total{outcome=\"failure\"} 0",
+            "hook_runs_total{outcome=\"failure\"} 1",
+            "dropped_log_lines_total 0",
+        ] {
+            let line = format!("\npod_svid_helper_{line}\n");
+            assert!(text.contains(&line), "{line:?} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        assert!(everything().contains("{file=\"a \\\"token\\\"\\\\\\n\","));
+    }
+
+    #[test]
+    fn there_is_no_series_about_files_that_are_not_published() {
+        let text = render(&Scrape {
+            svids: Vec::new(),
+            bundles: Vec::new(),
+            publications: Publications::default(),
+            calls: Vec::new(),
+            signals: Outcomes::default(),
+            hook_runs: Outcomes::default(),
+        });
+        assert!(text.contains("\npod_svid_helper_agent_connected 0\n"));
+        for name in ["svid_", "bundle_", "last_publication", "failed_calls"] {
+            assert!(!text.contains(&format!("pod_svid_helper_{name}")), "{text}");
+        }
+    }
+}

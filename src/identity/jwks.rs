@@ -1,0 +1,185 @@
+//! JWKS documents, read as a stream: a document has no second copy in memory, however it is made.
+
+use std::fmt;
+
+use serde_core::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use thiserror::Error;
+
+use super::limits::MAX_BUNDLE;
+
+/// Checks that a document is a JWK set: an object whose `keys` is a list of objects (RFC 7517,
+/// section 5; SPIFFE Trust Domain and Bundle standard, section 4).
+pub(crate) fn check_jwks(document: &[u8]) -> Result<(), JwksError> {
+    find(document, None).map(|_| ())
+}
+
+/// Whether a document has a key with this `kid`.
+pub(super) fn has_key(document: &[u8], kid: &str) -> bool {
+    find(document, Some(kid)).unwrap_or(false)
+}
+
+/// Reads a whole document; `Ok(true)` if one of its keys has the `kid`.
+fn find(document: &[u8], kid: Option<&str>) -> Result<bool, JwksError> {
+    // JSON is UTF-8 (RFC 8259, section 8.1), also where the reader skips it.
+    let document = std::str::from_utf8(document).map_err(|cause| JwksError::NotJson(cause.to_string()))?;
+    let mut reader = serde_json::Deserializer::from_str(document);
+    let found = Document { kid }.deserialize(&mut reader);
+    let found = found.and_then(|found| reader.end().map(|()| found));
+    found.map_err(|cause| {
+        let refused = if cause.is_data() { JwksError::NotJwks } else { JwksError::NotJson };
+        refused(cause.to_string())
+    })
+}
+
+/// The document itself, the list in it, and one key: each is whether the key is found.
+#[derive(Clone, Copy)]
+struct Document<'a> {
+    kid: Option<&'a str>,
+}
+#[derive(Clone, Copy)]
+struct Keys<'a> {
+    kid: Option<&'a str>,
+}
+#[derive(Clone, Copy)]
+struct Key<'a> {
+    kid: Option<&'a str>,
+}
+
+impl<'de> DeserializeSeed<'de> for Document<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
+        reader.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Document<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<bool, M::Error> {
+        let mut found = None;
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "keys" {
+                found = Some(map.next_value_seed(Keys { kid: self.kid })?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        found.ok_or_else(|| Error::custom("there is no list \"keys\""))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Keys<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
+        reader.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Keys<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list \"keys\"")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<bool, S::Error> {
+        let (mut found, mut number) = (false, 0);
+        while let Some(is_it) = list.next_element_seed(Key { kid: self.kid })? {
+            found |= is_it;
+            number += 1;
+            if number > MAX_BUNDLE {
+                return Err(Error::custom(format_args!("holds more than {MAX_BUNDLE} keys")));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
+        reader.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key, which is a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<bool, M::Error> {
+        let mut found = false;
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "kid" {
+                found |= self.kid == Some(map.next_value::<String>()?.as_str());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Why a document is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum JwksError {
+    #[error("not JSON: {0}")]
+    NotJson(String),
+    #[error("not a JWKS document: {0}")]
+    NotJwks(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_by_their_kid() {
+        let document =
+            br#"{"spiffe_sequence":1,"keys":[{"kty":"EC","kid":"a"},{},{"x":{"kid":"c"},"kid":"b"}]}"#;
+        assert_eq!(check_jwks(document), Ok(()));
+        for (kid, is_there) in [("a", true), ("b", true), ("c", false), ("", false)] {
+            assert_eq!(has_key(document, kid), is_there, "{kid}");
+        }
+    }
+
+    #[test]
+    fn a_document_without_keys_is_good_and_has_none() {
+        assert_eq!(check_jwks(br#"{"keys":[]}"#), Ok(()));
+        assert!(!has_key(br#"{"keys":[]}"#, "a"));
+    }
+
+    #[test]
+    fn a_document_that_is_not_utf8_is_refused_wherever_that_shows() {
+        let error = check_jwks(b"{\"keys\":[{\"x\":\"\xee\"}]}").unwrap_err().to_string();
+        assert!(error.contains("not JSON: invalid utf-8"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_jwks_document_is_refused_with_the_reason() {
+        let many = format!(r#"{{"keys":[{}{{}}]}}"#, "{},".repeat(MAX_BUNDLE));
+        for (document, reason) in [
+            ("what", "not JSON: "),
+            ("", "not JSON: "),
+            (r#"{"keys":[]}x"#, "not JSON: trailing characters"),
+            ("[]", "a JSON object"),
+            ("{}", "there is no list \"keys\""),
+            (r#"{"keys":{}}"#, "a list \"keys\""),
+            (r#"{"keys":[1]}"#, "a key, which is a JSON object"),
+            (r#"{"keys":[{"kid":1}]}"#, "expected a string"),
+            (many.as_str(), "holds more than 4096 keys"),
+        ] {
+            let error = check_jwks(document.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(reason), "{document:.40}: {error}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The fields of an agent's responses, before any check.
+
+use zeroize::Zeroizing;
+
+use crate::logging;
+
+/// One `X509SVIDResponse`.
+pub(crate) struct RawX509Context {
+    /// In the agent's order; the first is the default identity.
+    pub(crate) svids: Vec<RawX509Svid>,
+    /// Certificate revocation lists, each DER.
+    pub(crate) crls: Vec<Vec<u8>>,
+    /// For each foreign trust domain, its SPIFFE ID and its bundle (concatenated DER).
+    pub(crate) federated_bundles: Vec<(String, Vec<u8>)>,
+}
+
+/// One SVID of an `X509SVIDResponse`.
+pub(crate) struct RawX509Svid {
+    /// The identity, as text.
+    pub(crate) spiffe_id: String,
+    /// The operator's hint at the use of the identity; may be empty.
+    pub(crate) hint: String,
+    /// Concatenated DER, leaf first.
+    pub(crate) chain: Vec<u8>,
+    /// PKCS#8 DER.
+    pub(crate) key: Zeroizing<Vec<u8>>,
+    /// Concatenated DER.
+    pub(crate) bundle: Vec<u8>,
+}
+
+/// One SVID of a `JWTSVIDResponse`.
+pub(crate) struct RawJwtSvid {
+    /// The identity, as text.
+    pub(crate) spiffe_id: String,
+    /// The operator's hint at the use of the identity; may be empty.
+    pub(crate) hint: String,
+    /// JWS compact serialization.
+    pub(crate) token: Zeroizing<String>,
+}
+
+/// A `JWTBundlesResponse`: for each trust domain, its SPIFFE ID and its JWKS document.
+pub(crate) type RawJwtBundles = Vec<(String, Vec<u8>)>;
+
+/// Cuts a text of a response for an error message, which must not become as long as the response. Only
+/// the longest SPIFFE IDs are valid and cut.
+pub(super) fn shortened(text: &str) -> String {
+    const SHOWN: usize = 300;
+    logging::shortened(text, SHOWN)
+}

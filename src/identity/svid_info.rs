@@ -1,0 +1,141 @@
+//! The identity and the dates of an SVID.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use super::spiffe_id::SpiffeId;
+
+/// The public facts of an SVID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SvidInfo {
+    /// The identity; it has a path.
+    pub(crate) id: SpiffeId,
+    /// Its form.
+    pub(crate) kind: Kind,
+    /// The moment its life is counted from: a leaf's notBefore, a token's `iat`. Never after
+    /// `not_after`.
+    pub(crate) issued_at: SystemTime,
+    /// The first moment of its validity: a leaf's notBefore, a token's `nbf`.
+    pub(crate) not_before: SystemTime,
+    /// The last moment of its validity: a leaf's notAfter, a token's `exp`.
+    pub(crate) not_after: SystemTime,
+}
+
+/// The form of an SVID, and what only this form has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    X509 {
+        /// The leaf's serial number in lowercase hexadecimal.
+        serial: Box<str>,
+    },
+    Jwt,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::X509 { .. } => "X.509-SVID",
+            Self::Jwt => "JWT-SVID",
+        })
+    }
+}
+
+/// An SVID's validity at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Validity {
+    /// Its first moment is still to come; or a clock is wrong.
+    NotYet,
+    Valid,
+    Expired,
+}
+
+impl SvidInfo {
+    /// The serial number in lowercase hexadecimal; `None` for a JWT-SVID.
+    pub(crate) fn serial(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::X509 { serial } => Some(serial),
+            Kind::Jwt => None,
+        }
+    }
+
+    /// Its validity at a moment. Both ends of its time belong to it. One that ends before it begins
+    /// is expired.
+    pub(crate) fn validity(&self, now: SystemTime) -> Validity {
+        if now > self.not_after {
+            Validity::Expired
+        } else if now < self.not_before {
+            Validity::NotYet
+        } else {
+            Validity::Valid
+        }
+    }
+
+    /// Whether its last moment is over.
+    pub(crate) fn is_expired(&self, now: SystemTime) -> bool {
+        self.validity(now) == Validity::Expired
+    }
+
+    /// When 55 % of its life are over: time to fetch a token anew. An agent's own cache renews at
+    /// half, more or less, and would hand out the old token at half.
+    pub(crate) fn renew_at(&self) -> SystemTime {
+        self.issued_at + self.life() * 11 / 20
+    }
+
+    /// When two thirds of its life are over: an agent renews well before.
+    pub(crate) fn overdue_at(&self) -> SystemTime {
+        self.issued_at + self.life() * 2 / 3
+    }
+
+    /// Whether two thirds of its life are over.
+    pub(crate) fn is_overdue(&self, now: SystemTime) -> bool {
+        now >= self.overdue_at()
+    }
+
+    fn life(&self) -> Duration {
+        self.not_after.duration_since(self.issued_at).unwrap_or(Duration::ZERO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn info(issued_at: u64, not_before: u64, not_after: u64) -> SvidInfo {
+        SvidInfo {
+            id: "spiffe://example.org/a".parse().unwrap(),
+            kind: Kind::Jwt,
+            issued_at: at(issued_at),
+            not_before: at(not_before),
+            not_after: at(not_after),
+        }
+    }
+
+    #[test]
+    fn an_svid_is_valid_from_its_first_to_its_last_moment() {
+        use Validity::*;
+        let info = info(100, 100, 200);
+        for (seconds, validity) in [(99, NotYet), (100, Valid), (200, Valid), (201, Expired)] {
+            assert_eq!(info.validity(at(seconds)), validity, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_renewed_at_55_percent_and_overdue_at_two_thirds_of_its_life() {
+        let info = info(100, 130, 400);
+        assert_eq!(info.renew_at(), at(265));
+        assert_eq!(info.overdue_at(), at(300));
+        assert!(!info.is_overdue(at(299)) && info.is_overdue(at(300)));
+    }
+
+    #[test]
+    fn an_svid_that_was_issued_after_its_end_is_renewed_without_a_panic() {
+        let info = info(400, 0, 100);
+        assert_eq!(info.renew_at(), at(400));
+        assert_eq!(info.validity(at(100)), Validity::Valid);
+    }
+}

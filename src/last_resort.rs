@@ -1,0 +1,86 @@
+//! Ends the process where gRPC would not let it end.
+//!
+//! Without memory or threads, C-core aborts, waits for ever for a thread that could not be started, or
+//! never returns from its destructors. So nothing of it is taken apart at the end; an abort becomes a
+//! clear line and a failure; and `init` has an alarm that needs no thread.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::libc::{self, c_int, c_void, siginfo_t};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::{alarm, write};
+
+use crate::timing::{ALARM_GRACE, FINAL_FLUSH};
+
+/// The exit code of a failure.
+pub(crate) const FAILURE: u8 = 1;
+
+const ABORTED: &str = "pod-svid-helper: aborted: out of memory or threads (check the limits on memory, address space and processes), or a defect of the program\n";
+const OVERDUE: &str = "pod-svid-helper: gave up long after the deadline: gRPC or a file system does not return (check the limits on memory, address space and processes)\n";
+
+/// Ends the process at once, without destructors, those of C and C++ among them.
+pub(crate) fn leave(code: u8) -> ! {
+    #[allow(unsafe_code, reason = "neither std nor nix has it")]
+    // SAFETY: it does not return, and may be called at any time, in a signal handler too.
+    unsafe {
+        libc::_exit(code.into())
+    }
+}
+
+/// From now on, an abort is a line on stderr and a failure.
+pub(crate) fn explain_aborts() {
+    handle(Signal::SIGABRT, SigHandler::Handler(aborted));
+}
+
+/// From now on, the process ends by a failure when this time and a grace have passed, whatever it does.
+pub(crate) fn end_within(time: Duration) {
+    handle(Signal::SIGALRM, SigHandler::SigAction(overdue));
+    let alarm_only: SigSet = [Signal::SIGALRM].into_iter().collect();
+    let seconds = u32::try_from((time + ALARM_GRACE).as_secs() + 1).unwrap_or(u32::MAX);
+    if alarm_only.thread_unblock().is_ok() {
+        alarm::set(seconds);
+    }
+}
+
+/// Takes [`end_within`] back.
+pub(crate) fn end_at_will() {
+    alarm::cancel();
+}
+
+fn handle(signal: Signal, handler: SigHandler) {
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::all());
+    #[allow(unsafe_code, reason = "signal handlers are unsafe")]
+    // SAFETY: both handlers call only what may be called in one: poll, write and _exit.
+    let installed = unsafe { sigaction(signal, &action) };
+    if let Err(cause) = installed {
+        log::debug!("cannot handle {signal}: {}", cause.desc());
+    }
+}
+
+extern "C" fn aborted(_: c_int) {
+    say(ABORTED);
+    leave(FAILURE);
+}
+
+extern "C" fn overdue(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
+    #[allow(unsafe_code, reason = "the kernel hands over a pointer")]
+    // SAFETY: with SA_SIGINFO, which nix sets, the pointer is good for as long as the handler runs.
+    let code = unsafe { (*info).si_code };
+    // Somebody else's SIGALRM means nothing.
+    if code == libc::SI_KERNEL {
+        say(OVERDUE);
+        leave(FAILURE);
+    }
+}
+
+/// Writes a line if there is room for it, or soon will be.
+fn say(line: &str) {
+    let stderr = io::stderr();
+    let patience = PollTimeout::try_from(FINAL_FLUSH).unwrap_or(PollTimeout::ZERO);
+    if poll(&mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)], patience).is_ok_and(|ready| ready > 0) {
+        let _ = write(&stderr, line.as_bytes());
+    }
+}

@@ -1,0 +1,210 @@
+use der::asn1::AnyRef;
+use der::oid::ObjectIdentifier;
+use der::{Decode, Encode, Tag};
+
+use super::asn1::{self, ContentInfo, Pfx};
+use super::protection::{self, Salts};
+use super::read::{MAX_SIZE, data};
+use super::*;
+
+const KEY: &[u8] = b"a private key, in PKCS#8";
+
+fn password(text: &str) -> Password {
+    text.parse().unwrap()
+}
+
+fn default() -> Password {
+    Password::default()
+}
+
+fn key_store_of(key: &[u8], chain: &[&[u8]]) -> Vec<u8> {
+    key_store(key, chain, &default()).unwrap().to_vec()
+}
+
+fn trust_store_of(authorities: &[&[u8]]) -> Vec<u8> {
+    trust_store(authorities.iter().copied(), &default()).unwrap().to_vec()
+}
+
+/// The file, with something changed in its outer structure.
+fn changed(file: &[u8], change: impl FnOnce(&mut Pfx<'_>)) -> Vec<u8> {
+    let mut pfx = Pfx::from_der(file).unwrap();
+    change(&mut pfx);
+    pfx.to_der().unwrap()
+}
+
+#[test]
+fn a_key_store_holds_the_key_and_the_chain_in_order() {
+    for chain in [&[&b"leaf"[..]][..], &[b"leaf", b"intermediate", b"another"]] {
+        // All lengths of the padding.
+        for length in 0..40 {
+            let key = vec![7; length];
+            let contents = read(&key_store_of(&key, chain), &default()).unwrap();
+            assert_eq!(contents.key.as_deref(), Some(&key));
+            assert_eq!(contents.certificates, chain);
+        }
+    }
+}
+
+#[test]
+fn a_trust_store_holds_the_authorities_in_order() {
+    for count in [1, 100, 4096] {
+        let authorities: Vec<_> =
+            (0..count).map(|number| format!("authority {number}").into_bytes()).collect();
+        let file = trust_store(authorities.iter().map(Vec::as_slice), &default()).unwrap();
+        let contents = read(&file, &default()).unwrap();
+        assert!(contents.key.is_none());
+        assert!(contents.certificates == authorities, "{count}");
+    }
+}
+
+#[test]
+fn a_store_without_a_certificate_is_refused() {
+    assert_eq!(key_store(KEY, &[], &default()).err(), Some(Pkcs12Error::NoCertificate));
+    assert_eq!(trust_store([].into_iter(), &default()).err(), Some(Pkcs12Error::NoCertificate));
+}
+
+#[test]
+fn no_file_is_longer_than_the_room_that_was_made_for_it() {
+    for count in [1, 4096] {
+        let certificates = vec![&b"certificate"[..]; count];
+        let room = super::write::room_for(certificates.iter().copied());
+        assert!(trust_store_of(&certificates).len() <= room);
+        assert!(key_store_of(&[7; 2400], &certificates).len() <= room + 2400 + 512);
+    }
+}
+
+#[test]
+fn the_same_contents_are_the_same_bytes() {
+    assert_eq!(key_store_of(KEY, &[b"leaf", b"ca"]), key_store_of(KEY, &[b"leaf", b"ca"]));
+    assert_eq!(trust_store_of(&[b"ca"]), trust_store_of(&[b"ca"]));
+}
+
+#[test]
+fn salts_and_initialization_vectors_are_never_used_twice() {
+    let purposes = ["key: salt", "key: iv", "certificates: salt", "certificates: iv", "mac: salt"];
+    let contents: [(&[u8], &[&[u8]]); 5] = [
+        (KEY, &[b"leaf"]),
+        (b"another key", &[b"leaf"]),
+        (KEY, &[b"leaf", b"ca"]),
+        (b"", &[b"leaf"]),
+        (b"", &[b"ca"]),
+    ];
+    let salts = contents.map(|(key, chain)| Salts::new(key, chain.iter().copied()));
+    let all: std::collections::HashSet<_> =
+        salts.iter().flat_map(|salts| purposes.map(|purpose| salts.salt(purpose))).collect();
+    assert_eq!(all.len(), contents.len() * purposes.len());
+}
+
+#[test]
+fn the_key_is_not_in_the_file() {
+    let key = [0x5a; 256];
+    let file = key_store_of(&key, &[b"leaf"]);
+    assert!(!file.windows(16).any(|window| window == &key[..16]));
+}
+
+#[test]
+fn another_password_is_refused() {
+    let file = key_store(KEY, &[b"leaf"], &password("correct")).unwrap();
+    assert!(read(&file, &password("correct")).is_ok());
+    assert_eq!(read(&file, &password("Correct")).err(), Some(Pkcs12Error::Password));
+}
+
+#[test]
+fn a_truncated_file_is_refused() {
+    for file in [key_store_of(KEY, &[b"leaf"]), trust_store_of(&[b"ca"])] {
+        for length in 0..file.len() {
+            assert!(read(&file[..length], &default()).is_err(), "{length}");
+        }
+        assert!(read(&[&file[..], b"\0"].concat(), &default()).is_err());
+    }
+}
+
+#[test]
+fn a_file_with_any_bit_flipped_is_refused() {
+    for file in [key_store_of(KEY, &[b"leaf"]), trust_store_of(&[b"ca"])] {
+        for bit in 0..8 * file.len() {
+            let mut damaged = file.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(read(&damaged, &default()).is_err(), "bit {bit}");
+        }
+    }
+}
+
+/// With the password, anything can have a good MAC.
+#[test]
+fn a_file_that_is_damaged_under_a_good_mac_does_not_panic() {
+    for file in [key_store_of(KEY, &[b"leaf"]), trust_store_of(&[b"ca"])] {
+        let auth_safe = data(&Pfx::from_der(&file).unwrap().auth_safe).unwrap();
+        for index in 0..auth_safe.len() {
+            let mut damaged = auth_safe.to_vec();
+            damaged[index] ^= 1 << (index % 8);
+            match read(&with_good_mac(&damaged), &default()) {
+                // Attributes, versions: a reader does not need them.
+                Ok(contents) => assert!(contents.certificates.len() <= 1),
+                Err(error) => assert_ne!(error.to_string(), ""),
+            }
+        }
+    }
+}
+
+fn with_good_mac(auth_safe: &[u8]) -> Vec<u8> {
+    let salt = [1; 16];
+    let mac = protection::mac(auth_safe, &default(), &salt);
+    let mac_data = protection::mac_data(&mac, &salt).unwrap();
+    let content = AnyRef::new(Tag::OctetString, auth_safe).unwrap();
+    Pfx { version: 3, auth_safe: ContentInfo { content_type: asn1::DATA, content }, mac_data }
+        .to_der()
+        .unwrap()
+}
+
+#[test]
+fn more_iterations_than_the_limit_are_refused_before_they_are_done() {
+    let file = changed(&trust_store_of(&[b"ca"]), |pfx| pfx.mac_data.iterations = u32::MAX);
+    let refused = Pkcs12Error::Iterations { iterations: u32::MAX, limit: 100_000 };
+    assert_eq!(read(&file, &default()).err(), Some(refused));
+    let file = changed(&trust_store_of(&[b"ca"]), |pfx| pfx.mac_data.iterations = 0);
+    assert_eq!(
+        read(&file, &default()).err(),
+        Some(Pkcs12Error::Iterations { iterations: 0, limit: 100_000 })
+    );
+}
+
+#[test]
+fn a_file_of_another_kind_is_refused() {
+    let file = trust_store_of(&[b"ca"]);
+    let version = changed(&file, |pfx| pfx.version = 4);
+    assert_eq!(read(&version, &default()).err(), Some(Pkcs12Error::Content));
+    let signed = changed(&file, |pfx| pfx.auth_safe.content_type = asn1::ENCRYPTED_DATA);
+    assert_eq!(read(&signed, &default()).err(), Some(Pkcs12Error::Content));
+    let sha512 = changed(&file, |pfx| {
+        pfx.mac_data.mac.algorithm.oid = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
+    });
+    assert_eq!(read(&sha512, &default()).err(), Some(Pkcs12Error::Mac));
+    let huge = vec![0; MAX_SIZE + 1];
+    assert_eq!(read(&huge, &default()).err(), Some(Pkcs12Error::Size { limit: MAX_SIZE }));
+    for text in [&b""[..], b"\0", b"-----BEGIN CERTIFICATE-----", &[0x30; 64], &[0xff; 64]] {
+        assert!(matches!(read(text, &default()), Err(Pkcs12Error::Der(_))));
+    }
+}
+
+#[test]
+fn a_password_is_printable_ascii_and_may_end_with_a_newline() {
+    for text in ["changeit", "changeit\n", "changeit\r\n"] {
+        let file = key_store(KEY, &[b"leaf"], &password(text)).unwrap();
+        assert!(read(&file, &default()).is_ok(), "{text:?}");
+    }
+    for (text, error) in [
+        ("", PasswordError::Empty),
+        ("\n", PasswordError::Empty),
+        ("two\nlines", PasswordError::Character { index: 3 }),
+        ("tab\t", PasswordError::Character { index: 3 }),
+        ("Schlüssel", PasswordError::Character { index: 4 }),
+    ] {
+        assert_eq!(text.parse::<Password>().err(), Some(error), "{text:?}");
+    }
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    assert!(!format!("{:?}", password("secret")).contains("secret"));
+}

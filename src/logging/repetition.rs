@@ -1,0 +1,279 @@
+//! Throttles log lines about a lasting state.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use super::line::shortened;
+use crate::timestamp::in_words;
+use crate::timing::REMINDER;
+
+/// How many different messages of one trouble are logged in full; an agent may never say the same
+/// twice.
+const REMEMBERED: usize = 8;
+
+/// The length to which messages are cut, and compared.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// Chooses the level of messages about a trouble that may last. Each message is logged once, and again
+/// when it has become more severe; beyond that, one message a minute is a reminder. The rest (single
+/// attempts) is for trace. Messages that differ every time are throttled too.
+#[derive(Debug, Default)]
+pub(crate) struct Repetition {
+    trouble: Option<Trouble>,
+    share: Share,
+}
+
+/// How many troubles there are at the moment. Troubles that share it take turns: together they log one
+/// reminder a minute, however many they are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Share(Rc<Cell<u32>>);
+
+impl Share {
+    fn add(&self, change: i32) {
+        self.0.set(self.0.get().saturating_add_signed(change));
+    }
+
+    /// The time between two reminders of one trouble.
+    fn interval(&self) -> Duration {
+        REMINDER * self.0.get()
+    }
+}
+
+#[derive(Debug)]
+struct Trouble {
+    began: Instant,
+    logged_at: Instant,
+    /// How many messages there were.
+    times: u32,
+    logged: Vec<(String, Level)>,
+}
+
+/// How a message is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    InFull,
+    Reminder { lasted: Duration, times: u32 },
+    Trace,
+}
+
+impl Repetition {
+    /// A trouble among others.
+    pub(crate) fn sharing(share: Share) -> Self {
+        Self { trouble: None, share }
+    }
+
+    /// Logs `message`, and what happens `next`, which may differ from time to time.
+    pub(crate) fn log(&mut self, level: Level, message: &str, next: &str, now: Instant) {
+        let message = shortened(message, LONGEST_MESSAGE);
+        match self.decide(now, level, &message) {
+            Decision::InFull => log::log!(level, "{message}{next}"),
+            Decision::Reminder { lasted, times } => {
+                log::log!(level, "{message}{next} (for {} now, {times} times)", in_words(lasted));
+            }
+            Decision::Trace => log::trace!("{message}{next}"),
+        }
+    }
+
+    /// Logs a state that is looked at again and again, rather than an attempt.
+    pub(crate) fn log_state(&mut self, level: Level, message: &str, now: Instant) {
+        match self.decide(now, level, message) {
+            Decision::InFull => log::log!(level, "{message}"),
+            Decision::Reminder { lasted, .. } => log::log!(level, "{message} (for {} now)", in_words(lasted)),
+            Decision::Trace => {}
+        }
+    }
+
+    /// The trouble is over; returns how long it lasted, if there was one.
+    pub(crate) fn end(&mut self, now: Instant) -> Option<Duration> {
+        let trouble = self.trouble.take()?;
+        self.share.add(-1);
+        Some(now.saturating_duration_since(trouble.began))
+    }
+
+    fn decide(&mut self, now: Instant, level: Level, message: &str) -> Decision {
+        let trouble = self.trouble.get_or_insert_with(|| {
+            self.share.add(1);
+            Trouble { began: now, logged_at: now, times: 0, logged: Vec::new() }
+        });
+        trouble.times += 1;
+        let decision = trouble.choose(now, level, message, self.share.interval());
+        if decision != Decision::Trace {
+            trouble.logged_at = now;
+        }
+        decision
+    }
+}
+
+impl Trouble {
+    fn choose(&mut self, now: Instant, level: Level, message: &str, interval: Duration) -> Decision {
+        match self.logged.iter().position(|(logged, _)| logged == message) {
+            // `Level` counts downwards: an error is less than a warning.
+            Some(index) if level < self.logged[index].1 => {
+                self.logged[index].1 = level;
+                return Decision::InFull;
+            }
+            None if self.logged.len() < REMEMBERED => {
+                self.logged.push((message.to_owned(), level));
+                return Decision::InFull;
+            }
+            _ => {}
+        }
+        if now.saturating_duration_since(self.logged_at) < interval {
+            return Decision::Trace;
+        }
+        Decision::Reminder { lasted: now.saturating_duration_since(self.began), times: self.times }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+    use crate::timing::{AWAIT_ENDPOINT, HOOK_AGAIN};
+    use crate::workload_api::call_error::CallError;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A trouble on a clock of the test's own.
+    struct Clock {
+        now: Instant,
+        repetition: Repetition,
+    }
+
+    impl Clock {
+        fn new() -> Self {
+            Self { now: Instant::now(), repetition: Repetition::default() }
+        }
+
+        fn decide(&mut self, level: Level, message: &str) -> Decision {
+            self.repetition.decide(self.now, level, message)
+        }
+
+        fn is_logged(&mut self, message: &str) -> bool {
+            self.decide(Level::Warn, message) != Decision::Trace
+        }
+    }
+
+    #[test]
+    fn each_message_of_a_trouble_is_logged_once() {
+        let mut clock = Clock::new();
+        let logged = ["a", "a", "b", "a", "b"].map(|message| clock.is_logged(message));
+        assert_eq!(logged, [true, false, true, false, false]);
+    }
+
+    #[test]
+    fn a_trouble_that_lasts_is_logged_again_each_minute() {
+        let mut clock = Clock::new();
+        let mut logged = Vec::new();
+        for second in 0..=150 {
+            if clock.is_logged("a") {
+                logged.push(second);
+            }
+            clock.now += SECOND;
+        }
+        assert_eq!(logged, [0, 60, 120]);
+    }
+
+    #[test]
+    fn a_reminder_says_how_long_and_how_often() {
+        let mut clock = Clock::new();
+        clock.is_logged("a");
+        clock.now += 90 * SECOND;
+        assert_eq!(clock.decide(Level::Warn, "a"), Decision::Reminder { lasted: 90 * SECOND, times: 2 });
+    }
+
+    #[test]
+    fn a_message_that_becomes_more_severe_is_logged_again_and_once() {
+        let mut clock = Clock::new();
+        let levels = [Level::Warn, Level::Error, Level::Warn, Level::Error];
+        let logged = levels.map(|level| clock.decide(level, "a") == Decision::InFull);
+        assert_eq!(logged, [true, true, false, false]);
+    }
+
+    #[test]
+    fn messages_that_differ_every_time_are_logged_once_a_minute() {
+        let mut clock = Clock::new();
+        let logged = (0..600).filter(|second| {
+            clock.now += SECOND;
+            clock.is_logged(&second.to_string())
+        });
+        assert_eq!(logged.count(), REMEMBERED + 9);
+    }
+
+    #[test]
+    fn a_trouble_that_ended_is_logged_in_full_again() {
+        let mut clock = Clock::new();
+        clock.is_logged("a");
+        clock.now += 5 * SECOND;
+        assert_eq!(clock.repetition.end(clock.now), Some(5 * SECOND));
+        assert_eq!(clock.repetition.end(clock.now), None);
+        assert_eq!(clock.decide(Level::Warn, "a"), Decision::InFull);
+    }
+
+    /// Everything on at the default level, each trouble with its own cause: five sources that fail, six
+    /// SVIDs that have expired, and a hook that fails.
+    #[test]
+    fn a_day_without_an_agent_is_less_than_a_mebibyte() {
+        let endpoint = "/run/spire/agent-sockets/spire-agent.sock".parse().unwrap();
+        let unreachable = CallError::unreachable(&endpoint, Errno::ENOENT).to_string();
+        let id = format!("spiffe://example.org/ns/{}/sa/{}", "n".repeat(40), "s".repeat(40));
+        let expired = format!(
+            "the X.509-SVID of {id} expired at 2026-11-23T16:40:05Z, and the agent has sent no newer one"
+        );
+        // What a line has beside its message, at the longest.
+        let rest = "2026-11-23T16:40:05.123Z ERROR ; retrying in 800ms (for 23 hours 59 minutes now, 100000 times)\n";
+        let start = Instant::now();
+        let end = start + Duration::from_secs(24 * 60 * 60);
+        let (mut bytes, mut attempts) = (0, 0);
+        let share = Share::default();
+        for (message, count) in [(unreachable, 5), (expired, 6)] {
+            let mut troubles: Vec<_> = (0..count).map(|_| Repetition::sharing(share.clone())).collect();
+            let (mut now, mut backoff) = (start, AWAIT_ENDPOINT);
+            while now < end {
+                for (number, trouble) in troubles.iter_mut().enumerate() {
+                    attempts += 1;
+                    let message = format!("JWT-SVID token-{number}.jwt: {message}");
+                    if trouble.decide(now, Level::Warn, &message) != Decision::Trace {
+                        bytes += message.len() + rest.len();
+                    }
+                }
+                now += backoff.advance();
+            }
+        }
+        let hook = "/usr/local/bin/reload-the-application-with-its-new-files (process 4194304)";
+        let run = format!(
+            "2026-11-23T16:40:05.123Z INFO  running {hook}\n2026-11-23T16:40:05.123Z ERROR {hook} ended with exit code 255; retrying in 1m 0s\n"
+        );
+        let (mut now, mut backoff) = (start, HOOK_AGAIN);
+        while now < end {
+            bytes += run.len();
+            now += backoff.advance();
+        }
+        assert!(attempts > 1_000_000, "{attempts}");
+        assert!(bytes < 1 << 20, "{bytes}");
+    }
+
+    #[test]
+    fn troubles_that_share_their_reminders_take_turns() {
+        let share = Share::default();
+        let mut troubles = [(); 3].map(|()| Repetition::sharing(share.clone()));
+        let (start, mut logged) = (Instant::now(), [0; 3]);
+        for second in 0..=600 {
+            for (trouble, logged) in troubles.iter_mut().zip(&mut logged) {
+                *logged +=
+                    u32::from(trouble.decide(start + second * SECOND, Level::Warn, "a") != Decision::Trace);
+            }
+        }
+        assert_eq!(logged, [4, 4, 4], "once at first, then every third minute");
+        let now = start + 600 * SECOND;
+        troubles[1..].iter_mut().for_each(|trouble| assert!(trouble.end(now).is_some()));
+        assert_eq!(
+            troubles[0].decide(now + 60 * SECOND, Level::Warn, "a"),
+            Decision::Reminder { lasted: 660 * SECOND, times: 602 }
+        );
+    }
+}

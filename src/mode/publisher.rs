@@ -1,0 +1,116 @@
+//! Publishes the set when that is due, and again after a failure.
+
+use std::path::Path;
+use std::time::{Instant, SystemTime};
+
+use log::Level;
+
+use super::schedule::Schedule;
+use crate::clock::Now;
+use crate::http::metrics::Publications;
+use crate::logging::{Repetition, Share, retrying_in};
+use crate::store::file::{File, FileMode};
+use crate::store::{Publication, Store, StoreError};
+use crate::timing::LOOK_AT_FILES;
+
+/// The directory, and how the publications into it go.
+pub(super) struct Publisher {
+    store: Store,
+    pub(super) schedule: Schedule,
+    trouble: Repetition,
+    error: Option<StoreError>,
+    publications: Publications,
+    /// When the published files are looked at again.
+    look_at: Option<Instant>,
+}
+
+impl Publisher {
+    pub(super) fn new(store: Store, share: Share) -> Self {
+        Self {
+            store,
+            schedule: Schedule::new(),
+            trouble: Repetition::sharing(share),
+            error: None,
+            publications: Publications::default(),
+            look_at: None,
+        }
+    }
+
+    /// Looks at the directory, and repairs what a crash left. Most failures are only a warning: a
+    /// publication meets them again if they matter.
+    ///
+    /// # Errors
+    ///
+    /// The options do not fit the directory.
+    pub(super) fn prepare(&self, now: SystemTime) -> Result<(), StoreError> {
+        match self.store.start(now) {
+            Err(error) if error.forbids_start() => return Err(error),
+            Err(error) => log::warn!("{error}"),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether other programs have removed or changed the published files. Looks once a minute, and
+    /// before a publication that keeps some of them.
+    pub(super) fn is_damaged(&mut self, keeps_some: bool, now: Instant) -> bool {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let is_publishing = keeps_some && is_due(self.schedule.next_deadline());
+        if !is_publishing && self.look_at.is_some_and(|at| at > now) {
+            return false;
+        }
+        self.look_at = Some(now + LOOK_AT_FILES);
+        let is_damaged = !self.store.is_intact();
+        if is_damaged {
+            log::warn!("files in {} were removed or changed; fetching them again", self.path().display());
+        }
+        is_damaged
+    }
+
+    /// Publishes `files`, all at one moment. A failure is logged, and the next attempt is scheduled.
+    pub(super) fn publish(
+        &mut self,
+        files: &[&File],
+        keeps: impl Fn(&str) -> Option<FileMode>,
+        now: Now,
+    ) -> Option<Publication> {
+        match self.store.publish(files, keeps, now.time) {
+            Ok(publication) => {
+                self.trouble.end(now.instant);
+                self.error = None;
+                if publication != Publication::Unchanged {
+                    self.publications.count += 1;
+                    self.publications.last = Some(now.time);
+                }
+                Some(publication)
+            }
+            Err(error) => {
+                let is_locked = matches!(error, StoreError::Busy { .. });
+                let next = retrying_in(self.schedule.failed(is_locked, now.instant));
+                let is_end = matches!(error, StoreError::ToldToEnd { .. });
+                let level = if is_end { Level::Debug } else { Level::Error };
+                self.trouble.log(level, &error.to_string(), &next, now.instant);
+                self.error = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Why the last attempt failed, if it did.
+    pub(super) fn error(&self) -> Option<&StoreError> {
+        self.error.as_ref()
+    }
+
+    pub(super) fn publications(&self) -> Publications {
+        self.publications
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        self.store.path()
+    }
+}

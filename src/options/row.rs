@@ -1,0 +1,41 @@
+//! One entry of the table of options.
+
+use super::value::Mode;
+
+/// One entry of the table.
+#[derive(Debug)]
+pub struct Row {
+    /// The field's name: `svid_path` for `--svid-path` and `HELPER_SVID_PATH`.
+    pub(crate) field: &'static str,
+    /// The heading above it in the help.
+    pub group: &'static str,
+    /// The name of the value in the help; empty for a switch.
+    pub placeholder: &'static str,
+    /// `None`: the option may be left out, and `help` says what happens then.
+    pub default: Option<&'static str>,
+    /// A variable that counts when neither flag nor `HELPER_` variable is set.
+    pub(crate) fallback_variable: Option<&'static str>,
+    /// The lines of its description.
+    pub(crate) help: &'static [&'static str],
+    /// The allowed values, as an error names them.
+    pub(crate) allowed: &'static str,
+    /// The modes that accept the flag. Another mode refuses it, and ignores the variable: the
+    /// containers of a pod can share their variables.
+    pub(crate) modes: &'static [Mode],
+    /// Whether the flag alone means `true`.
+    pub(crate) is_switch: bool,
+    /// Whether the flag may be given again, for one more value.
+    pub(crate) repeats: bool,
+}
+
+impl Row {
+    /// The flag's name, without its dashes.
+    pub fn name(&self) -> String {
+        self.field.replace('_', "-")
+    }
+
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("HELPER_{}", self.field.to_uppercase())
+    }
+}

@@ -1,0 +1,6 @@
+//! Processes, by POSIX and `/proc`: signals by number, children, facts about other processes. Knows
+//! nothing of files or SVIDs.
+
+pub(crate) mod child;
+pub(crate) mod facts;
+pub(crate) mod signal;

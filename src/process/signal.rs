@@ -1,0 +1,123 @@
+//! A signal by its number, real-time signals included: `nix` has an enum of the standard ones alone.
+
+use std::fmt;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// SIGRTMIN as glibc has it and `kill -l` prints it. (musl's is 35.)
+const FIRST_REAL_TIME: i32 = 34;
+/// SIGRTMAX, the kernel's highest.
+const LAST_REAL_TIME: i32 = 64;
+
+/// A signal that exists: a standard one, or a real-time one that no C library keeps for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SignalNumber(i32);
+
+impl SignalNumber {
+    /// The signal of this number, if there is one.
+    pub(crate) fn new(number: i32) -> Option<Self> {
+        let exists = Signal::try_from(number).is_ok() || (FIRST_REAL_TIME..=LAST_REAL_TIME).contains(&number);
+        exists.then_some(Self(number))
+    }
+
+    /// The signal of this name: `SIGHUP`, `SIGRTMIN+3`, `SIGRTMAX-1`, each also without `SIG`, in any
+    /// case.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let name = name.to_ascii_uppercase();
+        let name = name.strip_prefix("SIG").unwrap_or(&name);
+        let real_time = [("RTMIN", '+', 1, FIRST_REAL_TIME), ("RTMAX", '-', -1, LAST_REAL_TIME)];
+        for (prefix, sign, direction, base) in real_time {
+            let Some(rest) = name.strip_prefix(prefix) else { continue };
+            let distance = match rest.strip_prefix(sign) {
+                Some(digits) => digits.parse::<u8>().ok()?,
+                None if rest.is_empty() => 0,
+                None => return None,
+            };
+            let number = base + direction * i32::from(distance);
+            return Some(Self(number)).filter(|_| (FIRST_REAL_TIME..=LAST_REAL_TIME).contains(&number));
+        }
+        format!("SIG{name}").parse::<Signal>().ok().map(Self::from)
+    }
+
+    /// The number.
+    pub(crate) fn number(self) -> i32 {
+        self.0
+    }
+
+    /// The standard signal; `None` for a real-time one.
+    pub(crate) fn standard(self) -> Option<Signal> {
+        Signal::try_from(self.0).ok()
+    }
+
+    /// Its bit in the masks of `/proc/PID/status`.
+    pub(crate) fn bit(self) -> u64 {
+        1 << (self.0 - 1)
+    }
+
+    /// Whether a process ends by it that neither catches, ignores nor blocks it.
+    pub(crate) fn ends_by_default(self) -> bool {
+        use Signal::*;
+        let stops_or_nothing =
+            [SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU].map(Self::from);
+        !stops_or_nothing.contains(&self)
+    }
+
+    /// Whether it asks a program to end: SIGTERM, SIGINT or SIGQUIT (the stop signal of some images).
+    pub(crate) fn asks_to_end(self) -> bool {
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].map(Self::from).contains(&self)
+    }
+
+    /// Sends it to a process.
+    pub(crate) fn send(self, pid: Pid) -> nix::Result<()> {
+        if let Some(signal) = self.standard() {
+            return kill(pid, signal);
+        }
+        #[allow(unsafe_code, reason = "nix cannot send real-time signals")]
+        // SAFETY: `kill` takes two numbers and touches no memory of ours.
+        let sent = unsafe { libc::kill(pid.as_raw(), self.0) };
+        Errno::result(sent).map(drop)
+    }
+}
+
+impl From<Signal> for SignalNumber {
+    fn from(signal: Signal) -> Self {
+        Self(signal as i32)
+    }
+}
+
+impl fmt::Display for SignalNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.standard(), self.0 - FIRST_REAL_TIME) {
+            (Some(signal), _) => f.write_str(signal.as_str()),
+            (None, 0) => f.write_str("SIGRTMIN"),
+            (None, distance) => write!(f, "SIGRTMIN+{distance}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_real_time_signal_is_named_from_either_end() {
+        let names = ["SIGRTMIN", "rtmin+3", "RTMAX-1", "SIGRTMAX"];
+        let numbers = names.map(|name| SignalNumber::named(name).map(SignalNumber::number));
+        assert_eq!(numbers, [Some(34), Some(37), Some(63), Some(64)]);
+        assert_eq!(SignalNumber(37).to_string(), "SIGRTMIN+3");
+    }
+
+    #[test]
+    fn a_real_time_signal_outside_of_the_range_does_not_exist() {
+        for name in ["RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMAX+1", "RTMIN+", "RTMINX", "RTMIN+-1"] {
+            assert_eq!(SignalNumber::named(name), None, "{name}");
+        }
+        // 32 and 33 belong to the C library's threads.
+        for number in [-1, 0, 32, 33, 65] {
+            assert_eq!(SignalNumber::new(number), None, "{number}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The program: options in, one mode, an exit code out.
+
+use std::io::{self, ErrorKind, Write};
+
+use crate::clock::Now;
+use crate::last_resort::{self, FAILURE};
+use crate::logging::Stamp;
+use crate::mode::follow::Ended;
+use crate::mode::{check, follow, inspect};
+use crate::options::{self, Plan, Request, Task};
+use crate::wait::Waiter;
+use crate::{core_dumps, logging};
+
+const SUCCESS: u8 = 0;
+const USAGE_ERROR: u8 = 2;
+
+/// Does what the command line and the environment say, and ends the process.
+pub fn run() -> ! {
+    let arguments = std::env::args_os().skip(1).collect();
+    let code = match options::read(arguments, |name| std::env::var_os(name)) {
+        Ok(Request::Print(text)) => print(&text),
+        Ok(Request::Do(plan)) => {
+            let code = follow_plan(&plan);
+            logging::finish();
+            code
+        }
+        Err(error) => {
+            // Without a stderr, the exit code is the message.
+            let _ = writeln!(io::stderr(), "pod-svid-helper: {error}");
+            USAGE_ERROR
+        }
+    };
+    last_resort::leave(code)
+}
+
+fn follow_plan(plan: &Plan) -> u8 {
+    // First of all: a signal that comes before it is lost to process 1, and deadly to any other.
+    let waiter = Waiter::new();
+    let stamp = match plan.task {
+        Task::Follow(_) => Stamp::Time,
+        Task::Check(_) | Task::Inspect(_) => Stamp::Nothing,
+    };
+    logging::start(plan.log_level, plan.log_format, stamp);
+    let waiter = match waiter {
+        Ok(waiter) => waiter,
+        Err(error) => return failed(&format!("cannot wait for signals: {error}")),
+    };
+    last_resort::explain_aborts();
+    core_dumps::forbid(matches!(&plan.task, Task::Follow(settings) if settings.has_children()));
+    plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    match &plan.task {
+        Task::Follow(settings) => follow(settings, &waiter),
+        Task::Check(settings) => match check::run(settings, Now::look()) {
+            Ok(line) => print(&(line + "\n")),
+            Err(error) => failed(&error),
+        },
+        Task::Inspect(settings) => match inspect::run(settings, &waiter) {
+            Ok(text) => print(&text),
+            Err(error) => failed(&error),
+        },
+    }
+}
+
+fn follow(settings: &follow::Settings, waiter: &Waiter) -> u8 {
+    log::info!(
+        "pod-svid-helper {}: {} from {} to {}",
+        env!("CARGO_PKG_VERSION"),
+        settings.end,
+        settings.endpoint,
+        settings.svid_path.display()
+    );
+    match follow::run(settings, waiter) {
+        Ok(Ended::Published) => SUCCESS,
+        Ok(Ended::Stopped(signal)) => {
+            log::info!("stopped by {signal}");
+            SUCCESS
+        }
+        Ok(Ended::Application(code)) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> u8 {
+    log::error!("{error}");
+    FAILURE
+}
+
+/// Prints to stdout. A reader that closes the pipe early has seen enough; a full disk is a failure.
+fn print(text: &str) -> u8 {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "pod-svid-helper: cannot write to stdout: {error}");
+            FAILURE
+        }
+        _ => SUCCESS,
+    }
+}

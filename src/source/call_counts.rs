@@ -1,0 +1,36 @@
+//! Counts of a source's calls, for the metrics.
+
+use std::collections::BTreeMap;
+
+/// Counts since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CallCounts {
+    /// The RPC's name.
+    pub(crate) rpc: &'static str,
+    /// Whether the last call has delivered a response, and has not failed since.
+    pub(crate) is_connected: bool,
+    /// Responses that were discarded: they cannot be decoded, break the standard, or lack the
+    /// selected SVID.
+    pub(crate) rejected: u64,
+    /// Failed calls by gRPC's name of the status, or `Unreachable` without a connection.
+    pub(crate) failed: BTreeMap<&'static str, u64>,
+}
+
+impl CallCounts {
+    pub(crate) fn new(rpc: &'static str) -> Self {
+        Self { rpc, is_connected: false, rejected: 0, failed: BTreeMap::new() }
+    }
+
+    pub(crate) fn responded(&mut self) {
+        self.is_connected = true;
+    }
+
+    pub(crate) fn rejected(&mut self) {
+        self.rejected += 1;
+    }
+
+    pub(crate) fn failed(&mut self, code: &'static str) {
+        self.is_connected = false;
+        *self.failed.entry(code).or_default() += 1;
+    }
+}

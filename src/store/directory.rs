@@ -1,0 +1,293 @@
+//! The directory that files are published into: opened once, locked, and inspected. Every name is
+//! relative to it, so that a path that is moved meanwhile cannot lead elsewhere.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+
+use super::attributes::obstacle;
+use super::create::{DIRECTORY, finish, give, make, set_mode, sync};
+use super::error::{Obstacle, StoreError};
+use super::file::FileMode;
+use super::lock::{Locked, lock};
+use super::notices::{Notice, Notices};
+use super::owner::Owner;
+use crate::wait::is_told_to_end;
+
+/// The name that leads to the published set; its replacement is the moment of publication.
+pub(super) const DATA: &str = "..data";
+/// The file that is locked during a publication.
+const LOCK: &str = "..lock";
+
+/// What to do if the directory is missing.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Absent {
+    Create,
+    Ignore,
+}
+
+/// The directory, while we hold its lock.
+pub(super) struct Directory<'a> {
+    pub(super) fd: OwnedFd,
+    pub(super) path: &'a Path,
+    /// The owner to give published files to.
+    pub(super) owner: Option<Owner>,
+    pub(super) notices: &'a Notices,
+    /// The owner of what we make here: a network's file system may map ours to another.
+    uid: u32,
+    /// The group of what we make here.
+    gid: u32,
+    /// Whether links of ours here are not followed for other users: a sticky directory that anybody
+    /// may write to and that belongs to another user (Linux: `fs.protected_symlinks`).
+    pub(super) is_shared: bool,
+    /// None where there are no locks.
+    _lock: Option<File>,
+}
+
+/// What `..data` is.
+#[derive(PartialEq)]
+pub(super) enum Data {
+    Absent,
+    /// A link to a hidden directory whose name has the form of ours.
+    Link(String),
+    /// The set itself, where there are no symbolic links.
+    Directory,
+}
+
+impl<'a> Directory<'a> {
+    /// Opens a directory and takes its lock; `None` if it is not there and is not to be made.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`] when another process holds the lock.
+    pub(super) fn lock(
+        path: &'a Path,
+        owner: Option<Owner>,
+        absent: Absent,
+        notices: &'a Notices,
+    ) -> Result<Option<Self>, StoreError> {
+        let fail = |action| move |cause| StoreError::write(action, path, cause);
+        let open = || nix::fcntl::open(path, DIRECTORY, Mode::empty());
+        let fd = match (open(), absent) {
+            (Err(Errno::ENOENT), Absent::Ignore) => return Ok(None),
+            (Err(Errno::ENOENT), Absent::Create) => {
+                make(path)?;
+                open()
+            }
+            (opened, _) => opened,
+        };
+        let fd = fd.map_err(fail("open the directory"))?;
+        finish(&fd, path, owner, notices)?;
+        let (locked, stat) = lock(&fd, LOCK).map_err(|cause| no_lock(&fd, path, LOCK, cause))?;
+        let lock = match locked {
+            Locked::Yes(lock) => Some(lock),
+            Locked::Busy => return Err(StoreError::Busy { path: path.to_owned() }),
+            Locked::Unsupported => {
+                notices.warn_once(
+                    Notice::NoLocks,
+                    format_args!(
+                        "the file system of {} has no locks: publishing without a lock; run no second helper there",
+                        path.display()
+                    ),
+                );
+                None
+            }
+        };
+        let (uid, gid) = (stat.st_uid, stat.st_gid);
+        let mut directory = Self { fd, path, owner, notices, uid, gid, is_shared: false, _lock: lock };
+        let own = fstat(&directory.fd).map_err(fail("look at"))?;
+        let shared = (Mode::S_ISVTX | Mode::S_IWOTH).bits();
+        directory.is_shared = own.st_mode & shared == shared && own.st_uid != directory.target_uid();
+        Ok(Some(directory))
+    }
+
+    /// Whether we have made it, or have given it to the owner that the options name.
+    pub(super) fn owns(&self, stat: &FileStat) -> bool {
+        [self.uid, self.target_uid()].contains(&stat.st_uid)
+    }
+
+    /// Whether it is a regular file, with the permissions, the owner and the group that a new file
+    /// of this mode would have.
+    pub(super) fn is_as_new(&self, stat: &FileStat, mode: FileMode) -> bool {
+        let gid = self.owner.and_then(Owner::gid).map_or(self.gid, |gid| gid.as_raw());
+        stat.st_mode == SFlag::S_IFREG.bits() | mode.bits()
+            && stat.st_uid == self.target_uid()
+            && stat.st_gid == gid
+    }
+
+    fn target_uid(&self) -> u32 {
+        self.owner.map_or(self.uid, |owner| owner.uid().as_raw())
+    }
+
+    /// What `..data` is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::OthersData`] if it is nothing that we have made.
+    pub(super) fn data(&self) -> Result<Data, StoreError> {
+        let path = || self.path.join(DATA);
+        match readlinkat(&self.fd, DATA).map(|target| target.into_string().unwrap_or_default()) {
+            Ok(target) if is_generation_name(&target) => Ok(Data::Link(target)),
+            Err(Errno::ENOENT) => Ok(Data::Absent),
+            Err(Errno::EINVAL) if self.open_ours(DATA)?.is_some() => Ok(Data::Directory),
+            Ok(_) | Err(Errno::EINVAL) => Err(StoreError::OthersData { path: path() }),
+            Err(cause) => Err(StoreError::write("look at", &path(), cause)),
+        }
+    }
+
+    /// Opens the published set, if it is ours.
+    pub(super) fn open_set(&self, data: &Data) -> Result<Option<OwnedFd>, StoreError> {
+        match data {
+            Data::Absent => Ok(None),
+            Data::Link(name) => self.open_ours(name),
+            Data::Directory => self.open_ours(DATA),
+        }
+    }
+
+    /// Opens a directory that we own and that nobody else may write to; `None` if it is none.
+    ///
+    /// # Errors
+    ///
+    /// Whether it is one cannot be known now: what it holds must not be taken for nobody's.
+    pub(super) fn open_ours(&self, name: &str) -> Result<Option<OwnedFd>, StoreError> {
+        let others = (Mode::S_IWGRP | Mode::S_IWOTH).bits();
+        let fd = match self.open_directory(name) {
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES) => return Ok(None),
+            opened => opened.map_err(|cause| self.error("open", name, cause))?,
+        };
+        let stat = fstat(&fd).map_err(|cause| self.error("look at", name, cause))?;
+        Ok((self.owns(&stat) && stat.st_mode & others == 0).then_some(fd))
+    }
+
+    pub(super) fn open_directory(&self, name: &str) -> nix::Result<OwnedFd> {
+        openat(&self.fd, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
+    }
+
+    /// The file under a name, links not followed.
+    pub(super) fn look_at(&self, name: &str) -> Result<Option<FileStat>, StoreError> {
+        self.look_in(&self.fd, name)
+    }
+
+    /// The same in a directory of this one.
+    pub(super) fn look_in(&self, set: &OwnedFd, name: &str) -> Result<Option<FileStat>, StoreError> {
+        match fstatat(set, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(cause) => Err(self.error("look at", name, cause)),
+        }
+    }
+
+    /// Whether a name is our link through `..data`. Another user's link with the same text is not.
+    pub(super) fn is_our_link(&self, name: &str) -> Result<bool, StoreError> {
+        match readlinkat(&self.fd, name) {
+            Err(Errno::ENOENT | Errno::EINVAL) => Ok(false),
+            Err(cause) => Err(self.error("look at", name, cause)),
+            Ok(target) if target != *through_data(name) => Ok(false),
+            Ok(_) => Ok(self.look_at(name)?.is_some_and(|stat| self.owns(&stat))),
+        }
+    }
+
+    pub(super) fn leads_nowhere(&self, name: &str) -> bool {
+        matches!(
+            fstatat(&self.fd, name, AtFlags::empty()),
+            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR)
+        )
+    }
+
+    pub(super) fn unlink(&self, name: &str) -> Result<(), StoreError> {
+        match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Err(cause) if cause != Errno::ENOENT => Err(self.error("remove", name, cause)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails if the program is told to end: thousands of files, each of them synced, take seconds.
+    pub(super) fn go_on(&self) -> Result<(), StoreError> {
+        if is_told_to_end() { Err(StoreError::ToldToEnd { path: self.path.to_owned() }) } else { Ok(()) }
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        sync(&self.fd).map_err(|cause| StoreError::write("sync", self.path, cause))
+    }
+
+    /// Gives a file or directory that we have made its permissions.
+    pub(super) fn set_mode(&self, fd: impl AsFd, name: &str, mode: u32) -> Result<(), StoreError> {
+        set_mode(fd, &self.path.join(name), mode, self.notices)
+    }
+
+    /// Gives what we have made to the owner that the options name.
+    pub(super) fn give(&self, fd: impl AsFd) -> Result<(), StoreError> {
+        give(fd, self.path, self.owner)
+    }
+
+    pub(super) fn error(&self, action: &'static str, name: &str, cause: Errno) -> StoreError {
+        in_the_way(&self.fd, self.path, name, cause)
+            .unwrap_or_else(|| StoreError::write(action, &self.path.join(name), cause))
+    }
+}
+
+impl Drop for Directory<'_> {
+    fn drop(&mut self) {
+        // While it is still locked: the next writer makes a new one.
+        unlinkat(&self.fd, LOCK, UnlinkatFlags::NoRemoveDir).ok();
+    }
+}
+
+/// The obstacle that made a step fail, if it is one of the name or of the directory itself.
+fn in_the_way(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) -> Option<StoreError> {
+    if !matches!(cause, Errno::EPERM | Errno::EBUSY) {
+        return None;
+    }
+    let of_name = obstacle(fd, name).map(|obstacle| (path.join(name), obstacle));
+    let found = of_name.or_else(|| Some((path.to_owned(), obstacle(fd, "")?)));
+    found.map(|(path, obstacle)| StoreError::Obstacle { path, obstacle })
+}
+
+/// Why a lock file could not be made: something else may have its name.
+pub(super) fn no_lock(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) -> StoreError {
+    let found = fstatat(fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+    let obstacle = found.ok().and_then(|stat| match cause {
+        Errno::EISDIR => Some(Obstacle::Directory),
+        Errno::EPERM if stat.st_uid != geteuid().as_raw() => Some(Obstacle::OtherUsers(stat.st_uid)),
+        _ => None,
+    });
+    match obstacle {
+        Some(obstacle) => StoreError::Obstacle { path: path.join(name), obstacle },
+        None => in_the_way(fd, path, name, cause)
+            .unwrap_or_else(|| StoreError::write("create a lock file in", path, cause)),
+    }
+}
+
+/// The target of the link under a published name.
+pub(super) fn through_data(name: &str) -> String {
+    format!("{DATA}/{name}")
+}
+
+/// Whether `name` has exactly the form of a generation's: other names are not ours.
+pub(super) fn is_generation_name(name: &str) -> bool {
+    let form = "..dddd-dd-ddTdd-dd-dd.dddddddddZ";
+    name.len() == form.len()
+        && name.bytes().zip(form.bytes()).all(|(byte, form)| match form {
+            b'd' => byte.is_ascii_digit(),
+            literal => byte == literal,
+        })
+}
+
+/// Names in a directory, without `.` and `..`. Names that are not UTF-8 are not ours.
+pub(super) fn entries(directory: impl AsFd) -> nix::Result<Vec<String>> {
+    let mut listing = Dir::openat(directory, ".", DIRECTORY, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in listing.iter() {
+        match entry?.file_name().to_str() {
+            Ok("." | "..") | Err(_) => {}
+            Ok(name) => names.push(name.to_owned()),
+        }
+    }
+    Ok(names)
+}

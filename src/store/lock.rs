@@ -1,0 +1,161 @@
+//! The two lock files of a directory. Both are ours and have mode 0600, so that a reader of the directory
+//! cannot lock them. A helper holds `..lock` during a publication, and `..names` as long as it runs.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, ftruncate, geteuid, unlinkat};
+
+use super::bytes::errno;
+use super::file::kind;
+
+/// How often to open a file again that others remove meanwhile.
+const ATTEMPTS: u32 = 100;
+/// The longest list of names that is read.
+const LONGEST_LIST: u64 = 1 << 20;
+
+/// An attempt to lock a file.
+pub(super) enum Locked {
+    /// It is locked, until this is dropped.
+    Yes(File),
+    /// Another process has it locked.
+    Busy,
+    /// The file system has no locks.
+    Unsupported,
+}
+
+/// Opens or makes the file that is locked during a publication, and locks it. Returns its metadata too:
+/// any new file in this directory has the same owner and group.
+pub(super) fn lock(directory: impl AsFd, name: &str) -> nix::Result<(Locked, FileStat)> {
+    for _ in 0..ATTEMPTS {
+        let (fd, stat) = open_private(&directory, name)?;
+        match try_lock(fd.into(), File::try_lock)? {
+            // The holder before us has removed it.
+            Locked::Yes(_) if !is_still(&directory, name, &stat) => {}
+            locked => return Ok((locked, stat)),
+        }
+    }
+    Ok((Locked::Busy, fstat(&directory)?))
+}
+
+/// The lock ends with the last descriptor: to unlock by a call of its own may fail on a network's file system.
+fn try_lock(file: File, how: fn(&File) -> Result<(), TryLockError>) -> nix::Result<Locked> {
+    match how(&file) {
+        Ok(()) => Ok(Locked::Yes(file)),
+        Err(TryLockError::WouldBlock) => Ok(Locked::Busy),
+        Err(TryLockError::Error(error)) => match errno(&error) {
+            Errno::ENOLCK | Errno::ENOSYS | Errno::EOPNOTSUPP => Ok(Locked::Unsupported),
+            cause => Err(cause),
+        },
+    }
+}
+
+/// The claim of live helpers to the names that they publish; helpers with the same names share it. Only
+/// used while the directory is locked.
+pub(super) struct Claim {
+    file: File,
+    stat: FileStat,
+}
+
+/// An attempt to claim names.
+pub(super) enum Claimed {
+    Yes(Claim),
+    /// A live helper has claimed these.
+    Others(String),
+    /// The file system has no locks.
+    Unsupported,
+}
+
+impl Claim {
+    /// Claims names, one a line.
+    pub(super) fn take(directory: impl AsFd, name: &str, names: &str) -> nix::Result<Claimed> {
+        let (fd, stat) = open_private(&directory, name)?;
+        let mut file = File::from(fd.try_clone().map_err(|error| errno(&error))?);
+        match try_lock(fd.into(), File::try_lock)? {
+            Locked::Unsupported => {
+                unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir).ok();
+                return Ok(Claimed::Unsupported);
+            }
+            Locked::Busy => {
+                let mut found = String::new();
+                let read = (&file).take(LONGEST_LIST).read_to_string(&mut found);
+                read.map_err(|error| errno(&error))?;
+                if found != names {
+                    return Ok(Claimed::Others(found.lines().collect::<Vec<_>>().join(", ")));
+                }
+            }
+            // No live helper holds it.
+            Locked::Yes(_) => {
+                ftruncate(&file, 0)?;
+                file.rewind()
+                    .and_then(|()| file.write_all(names.as_bytes()))
+                    .map_err(|error| errno(&error))?;
+            }
+        }
+        drop(file);
+        // A file that is open for writing would keep an operator from making the volume read-only.
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let reader = openat(&directory, name, flags, Mode::empty())?;
+        match try_lock(reader.into(), File::try_lock_shared)? {
+            Locked::Yes(file) => Ok(Claimed::Yes(Self { file, stat })),
+            Locked::Busy => Err(Errno::EWOULDBLOCK),
+            Locked::Unsupported => Ok(Claimed::Unsupported),
+        }
+    }
+
+    /// Whether the name still leads to it.
+    pub(super) fn holds(&self, directory: impl AsFd, name: &str) -> bool {
+        is_still(directory, name, &self.stat)
+    }
+
+    /// Gives the names up; the last one removes the file.
+    pub(super) fn release(self, directory: impl AsFd, name: &str) {
+        let is_there = self.holds(&directory, name);
+        drop(self.file);
+        if is_there
+            && let Ok((fd, _)) = open_private(&directory, name)
+            && let Ok(Locked::Yes(_)) = try_lock(fd.into(), File::try_lock)
+        {
+            unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir).ok();
+        }
+    }
+}
+
+fn is_still(directory: impl AsFd, name: &str, stat: &FileStat) -> bool {
+    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .is_ok_and(|found| (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino))
+}
+
+/// Opens a regular file of ours. Removes anything else under its name.
+fn open_private(directory: impl AsFd, name: &str) -> nix::Result<(OwnedFd, FileStat)> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    for _ in 0..ATTEMPTS {
+        match openat(&directory, name, flags, Mode::empty()) {
+            Ok(fd) => {
+                let stat = fstat(&fd)?;
+                if kind(&stat) == SFlag::S_IFREG && stat.st_uid == geteuid().as_raw() {
+                    return Ok((fd, stat));
+                }
+            }
+            Err(Errno::ENOENT) => {
+                let create = flags | OFlag::O_CREAT | OFlag::O_EXCL;
+                match openat(&directory, name, create, Mode::S_IRUSR | Mode::S_IWUSR) {
+                    Err(Errno::EEXIST) => continue,
+                    opened => return opened.and_then(|fd| fstat(&fd).map(|stat| (fd, stat))),
+                }
+            }
+            // A link, another user's file, a directory, a device.
+            Err(Errno::ELOOP | Errno::EACCES | Errno::EISDIR | Errno::ENXIO | Errno::ENODEV) => {}
+            Err(cause) => return Err(cause),
+        }
+        match unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Err(Errno::EBUSY)
+}

@@ -1,0 +1,71 @@
+//! The user and the group that published files are given to.
+
+use std::fmt;
+use std::str::FromStr;
+
+use nix::unistd::{Gid, Uid};
+use thiserror::Error;
+
+/// `UID` or `UID:GID`, both numbers: an image from scratch has no `/etc/passwd` to look names up in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    uid: u32,
+    gid: Option<u32>,
+}
+
+impl Owner {
+    /// The user.
+    pub(super) fn uid(self) -> Uid {
+        Uid::from_raw(self.uid)
+    }
+
+    /// The group; without one, a file has the group that any new file has there.
+    pub(super) fn gid(self) -> Option<Gid> {
+        self.gid.map(Gid::from_raw)
+    }
+}
+
+impl FromStr for Owner {
+    type Err = OwnerError;
+
+    fn from_str(text: &str) -> Result<Self, OwnerError> {
+        let number = |text: &str| {
+            let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+            // The last number means "unchanged" to chown.
+            text.parse().ok().filter(|number| is_plain && *number != u32::MAX).ok_or(OwnerError)
+        };
+        match text.split_once(':') {
+            None => Ok(Self { uid: number(text)?, gid: None }),
+            Some((uid, gid)) => Ok(Self { uid: number(uid)?, gid: Some(number(gid)?) }),
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.gid {
+            None => write!(f, "{}", self.uid),
+            Some(gid) => write!(f, "{}:{gid}", self.uid),
+        }
+    }
+}
+
+/// Not an owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("an owner is UID or UID:GID, both numbers below 4294967295")]
+pub(crate) struct OwnerError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_one_number_or_two() {
+        for good in ["0", "999", "999:0", "65532:65532"] {
+            assert_eq!(good.parse::<Owner>().map(|owner| owner.to_string()), Ok(good.to_owned()));
+        }
+        for bad in ["", ":", "999:", ":999", "-1", "+1", "postgres", "1:2:3", "4294967295", "4294967296"] {
+            assert_eq!(bad.parse::<Owner>(), Err(OwnerError), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Reads the published set as one, by the names that an application opens.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat, stat};
+use zeroize::Zeroizing;
+
+use super::Store;
+use super::bytes::read_regular;
+use super::create::DIRECTORY;
+use super::directory::{DATA, entries};
+use super::error::StoreError;
+use super::file::FileName;
+
+/// The published set's directory: with the dot, the link is not the last part of the path, and is
+/// followed for every user even in a directory that all share.
+const SET: &str = "..data/.";
+
+impl Store {
+    /// Opens the published set for reading, or else the directory itself, with files that are not
+    /// the helper's own.
+    pub(crate) fn published(&self) -> Result<PublishedSet<'_>, StoreError> {
+        let path = self.path();
+        let open = |path: &Path| nix::fcntl::open(path, DIRECTORY, Mode::empty());
+        let opened = match open(&path.join(SET)) {
+            Err(Errno::ENOENT) => open(path).map(|fd| (fd, false)),
+            opened => opened.map(|fd| (fd, true)),
+        };
+        let (fd, is_behind_data) =
+            opened.map_err(|cause| StoreError::write("open the directory", path, cause))?;
+        Ok(PublishedSet { fd, path, is_behind_data })
+    }
+}
+
+/// A published set, held open: its files belong together, whatever is published meanwhile.
+pub(crate) struct PublishedSet<'a> {
+    fd: OwnedFd,
+    path: &'a Path,
+    is_behind_data: bool,
+}
+
+impl PublishedSet<'_> {
+    /// The bytes that an application gets by this name, wiped from memory when dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Read`] if the name cannot be opened and read; [`StoreError::NotOfTheSet`] if it
+    /// leads elsewhere than into this set. Both happen to a good set that is replaced meanwhile: see
+    /// [`is_current`](Self::is_current).
+    pub(crate) fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let path = self.path.join(name);
+        let by_name = read_regular(AT_FDCWD, &path, OFlag::empty(), |_| true);
+        let (stat, contents) = by_name.map_err(|cause| StoreError::read(path.clone(), cause))?;
+        if !self.is_behind_data {
+            return Ok(contents);
+        }
+        let of_set = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .map_err(|cause| StoreError::read(self.path.join(DATA).join(name), cause))?;
+        let is_copy = || {
+            let found = read_regular(&self.fd, name, OFlag::O_NOFOLLOW, |_| true);
+            found.is_ok_and(|(_, found)| *found == *contents)
+        };
+        if identity(&stat) != identity(&of_set) && !is_copy() {
+            return Err(StoreError::NotOfTheSet { path, name: name.to_owned() });
+        }
+        Ok(contents)
+    }
+
+    /// Whether no other set has been published meanwhile. The files of an earlier set are removed.
+    pub(crate) fn is_current(&self) -> bool {
+        match (fstat(&self.fd), stat(&self.path.join(SET))) {
+            (Ok(own), Ok(current)) => identity(&own) == identity(&current),
+            _ => true,
+        }
+    }
+
+    /// The names of all files.
+    pub(crate) fn names(&self) -> Result<Vec<String>, StoreError> {
+        let mut names = entries(&self.fd).map_err(|cause| StoreError::read(self.path.to_owned(), cause))?;
+        names.retain(|name| name.parse::<FileName>().is_ok());
+        Ok(names)
+    }
+}
+
+fn identity(stat: &FileStat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}

@@ -1,0 +1,187 @@
+//! Behaviour that cannot be seen from outside, on real directories.
+
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::unistd::{Uid, geteuid, setfsuid};
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::file::{Contents, File, FileMode};
+
+const ANOTHER: u32 = 65532;
+
+fn volume() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn mode(text: &str) -> FileMode {
+    text.parse().expect("a mode")
+}
+
+fn file(name: &str, contents: &str) -> File {
+    File { name: name.parse().expect("a name"), mode: mode("0400"), contents: Contents::of(contents.into()) }
+}
+
+fn publish(store: &Store, contents: &str, now: SystemTime) -> Result<Publication, StoreError> {
+    store.publish(&[&file("key", contents), &file("chain", contents)], |_| None, now)
+}
+
+fn root_or_skipped() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: only root can give files away");
+    }
+    is_root
+}
+
+/// The owner and group of all that is in a directory, one level down.
+fn owners(directory: &Path) -> Vec<(u32, u32)> {
+    let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry"));
+    let owners = entries.flat_map(|entry| {
+        let own = entry.path().symlink_metadata().expect("an entry");
+        let within = if own.is_dir() { owners(&entry.path()) } else { Vec::new() };
+        [vec![(own.uid(), own.gid())], within].concat()
+    });
+    owners.collect()
+}
+
+#[test]
+fn no_two_sets_have_the_same_name_whatever_the_clock_says() {
+    let moments = [
+        UNIX_EPOCH - Duration::from_secs(1),
+        UNIX_EPOCH + Duration::from_secs(5),
+        UNIX_EPOCH + Duration::from_secs(1 << 40),
+        UNIX_EPOCH + Duration::from_secs(5),
+    ];
+    let volume = volume();
+    let store = Store::new(volume.path().to_owned());
+    let mut seen: Vec<PathBuf> = Vec::new();
+    for (number, now) in moments.into_iter().flat_map(|moment| [moment; 3]).enumerate() {
+        assert_eq!(publish(&store, &number.to_string(), now), Ok(Publication::Replaced));
+        let target = std::fs::read_link(volume.path().join("..data")).expect("a link");
+        assert!(!seen.contains(&target), "{target:?} in {seen:?}");
+        seen.push(target);
+        assert_eq!(std::fs::read_dir(volume.path()).expect("a directory").count(), 4);
+    }
+}
+
+#[test]
+fn a_set_is_intact_until_something_of_it_is_changed_by_name_or_behind_it() {
+    let changes: [fn(&Path); 7] = [
+        |path| std::fs::remove_file(path.join("key")).expect("a name"),
+        |path| std::fs::remove_file(path.join("..data/key")).expect("a file"),
+        |path| std::fs::remove_file(path.join("..data")).expect("a link"),
+        |path| std::fs::remove_dir_all(path).expect("a directory"),
+        |path| std::fs::set_permissions(path.join("key"), PermissionsExt::from_mode(0o444)).expect("a mode"),
+        |path| {
+            std::fs::remove_file(path.join("key")).expect("a name");
+            std::fs::write(path.join("key"), "1").expect("a file");
+        },
+        |path| {
+            let key = path.join("..data/key");
+            std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).expect("a mode");
+            std::fs::write(&key, "2").expect("a file");
+            std::fs::set_permissions(&key, PermissionsExt::from_mode(0o400)).expect("a mode");
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let volume = volume();
+        let path = volume.path().join("svids");
+        let store = Store::new(path.clone());
+        assert!(store.is_intact(), "nothing is expected yet");
+        publish(&store, "1", SystemTime::now()).expect("a publication");
+        assert!(store.is_intact());
+        let next = Store::new(path.clone());
+        next.start(SystemTime::now()).expect("a good directory");
+        change(&path);
+        assert!(!store.is_intact(), "change {number}");
+        assert!(!next.is_intact(), "change {number}, found at the start");
+        assert_eq!(publish(&store, "1", SystemTime::now()), Ok(Publication::Replaced), "change {number}");
+        assert!(store.is_intact());
+        assert_eq!(store.publish(&[], |_| None, SystemTime::now()), Ok(Publication::Removed));
+        assert!(store.is_intact(), "nothing is expected any more");
+    }
+}
+
+#[test]
+fn a_file_is_read_only_if_its_name_leads_into_the_set() {
+    let volume = volume();
+    let store = Store::new(volume.path().to_owned());
+    publish(&store, "1", SystemTime::now()).expect("a publication");
+    let read = || store.published().expect("a set").read("key");
+    assert_eq!(read().expect("a file").as_slice(), b"1");
+    let key = volume.path().join("key");
+    std::fs::remove_file(&key).expect("a name");
+    assert!(matches!(read(), Err(StoreError::Read { .. })));
+    std::fs::write(&key, "other").expect("a file");
+    assert_eq!(read(), Err(StoreError::NotOfTheSet { path: key.clone(), name: "key".to_owned() }));
+    std::fs::remove_file(&key).expect("a name");
+    std::os::unix::fs::symlink("/dev/zero", &key).expect("a link");
+    assert!(matches!(read(), Err(StoreError::Read { .. })));
+}
+
+#[test]
+fn all_that_is_published_belongs_to_the_owner_and_is_kept_by_him() {
+    if !root_or_skipped() {
+        return;
+    }
+    let volume = volume();
+    let path = volume.path().join("svids");
+    let store = || Store::new(path.clone()).owned_by("65532:65533".parse().ok());
+    store().start(SystemTime::now()).expect("root may");
+    publish(&store(), "1", SystemTime::now()).expect("a publication");
+    assert_eq!(owners(volume.path()), vec![(ANOTHER, 65533); 1 + 1 + 1 + 2 + 2]);
+    let keeps = |name: &str| (name == "chain").then(|| mode("0440"));
+    store().publish(&[&file("key", "2")], keeps, SystemTime::now()).expect("a publication");
+    assert_eq!(owners(volume.path()), vec![(ANOTHER, 65533); 1 + 1 + 1 + 2 + 2]);
+    let chain = std::fs::metadata(path.join("chain")).expect("a file");
+    assert_eq!(chain.mode() & 0o7777, 0o440);
+    // A file that a helper without an owner has left is given away when it is kept.
+    let other = Store::new(path.clone());
+    publish(&other, "3", SystemTime::now()).expect("a publication");
+    store().publish(&[&file("key", "4")], keeps, SystemTime::now()).expect("a publication");
+    for name in ["key", "chain"] {
+        let file = std::fs::metadata(path.join(name)).expect("a file");
+        assert_eq!((file.uid(), file.gid()), (ANOTHER, 65533), "{name}");
+    }
+}
+
+/// Runs as root, but for the owner and the privileges of what it does in file systems.
+fn as_another<T>(act: impl FnOnce() -> T) -> T {
+    let root = setfsuid(Uid::from_raw(ANOTHER));
+    let result = act();
+    setfsuid(root);
+    result
+}
+
+#[test]
+fn without_the_privilege_an_owner_is_refused_at_the_start() {
+    if !root_or_skipped() {
+        return;
+    }
+    let volume = volume();
+    std::os::unix::fs::chown(volume.path(), Some(ANOTHER), None).expect("its owner");
+    let store = Store::new(volume.path().to_owned()).owned_by("0".parse().ok());
+    let error = as_another(|| store.start(SystemTime::now())).expect_err("a refusal");
+    assert!(matches!(error, StoreError::NotGiven { .. }) && error.forbids_start(), "{error}");
+    assert_eq!(std::fs::read_dir(volume.path()).expect("a directory").count(), 0);
+}
+
+#[test]
+fn a_mode_that_stays_wider_than_asked_for_is_an_error() {
+    if !root_or_skipped() {
+        return;
+    }
+    let volume = volume();
+    let path = volume.path().join("key");
+    let file = std::fs::File::create(&path).expect("a file");
+    file.set_permissions(PermissionsExt::from_mode(0o644)).expect("a mode");
+    let notices = Notices::default();
+    let error = as_another(|| create::set_mode(&file, &path, 0o400, &notices)).expect_err("a refusal");
+    assert_eq!(error, StoreError::WiderMode { path: path.clone(), found: 0o644, mode: 0o400 });
+    assert!(!error.to_string().contains("fsGroup"), "{error}");
+    as_another(|| create::set_mode(&file, &path, 0o664, &notices)).expect("a narrower one will do");
+}

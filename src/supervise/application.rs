@@ -1,0 +1,173 @@
+//! The application's process: starts it, signals it, reports its end.
+
+use std::time::Instant;
+
+use log::Level;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use thiserror::Error;
+
+use super::lifecycle::{Due, Lifecycle, Next};
+use super::on_renewal::OnRenewal;
+use crate::logging::retrying_in;
+use crate::notify::{Outcomes, RenewSignal};
+use crate::process::child::{ExitStatus, Program, Stdin};
+use crate::process::facts::would_end;
+use crate::process::signal::SignalNumber;
+use crate::wait::ReceivedSignal;
+
+/// What to start, and what a rotation does to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) program: Program,
+    pub(crate) on_renewal: OnRenewal,
+    pub(crate) signal: RenewSignal,
+}
+
+/// The application, and the state that it is in.
+pub(crate) struct Application {
+    program: Program,
+    signal: RenewSignal,
+    lifecycle: Lifecycle,
+    renewals: Outcomes,
+}
+
+impl Application {
+    /// Does not run before [`start`](Self::start).
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            program: settings.program.clone(),
+            signal: settings.signal,
+            lifecycle: Lifecycle::new(settings.on_renewal),
+            renewals: Outcomes::default(),
+        }
+    }
+
+    /// Every file is published and valid: starts the application, unless it was started before.
+    pub(crate) fn start(&mut self) {
+        if self.lifecycle.is_not_started() {
+            self.spawn();
+        }
+    }
+
+    /// The files are new: the application will be notified, if it runs.
+    pub(crate) fn renewed(&mut self, now: Instant) {
+        self.lifecycle.renewed(now);
+    }
+
+    /// When there is something to do.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.lifecycle.next_deadline()
+    }
+
+    /// Does what is due.
+    pub(crate) fn run_due(&mut self, now: Instant) {
+        let result = match self.lifecycle.take_due(now) {
+            None => return,
+            Some(Due::Restart(pid)) => self.restart(pid),
+            Some(Due::Signal(pid, next)) => match (self.send_renewal(pid), next) {
+                (Err(error @ RenewalError::WouldEnd { .. }), Some((attempt, delay))) => {
+                    log::debug!("{error}{}", retrying_in(delay));
+                    return self.lifecycle.postpone(attempt);
+                }
+                (result, _) => result,
+            },
+        };
+        self.renewals.count(result.is_ok());
+        if let Err(error) = result {
+            log::error!("could not notify the application: {error}");
+        }
+    }
+
+    fn send_renewal(&self, pid: Pid) -> Result<(), RenewalError> {
+        let (program, signal) = (&self.program, self.signal.number());
+        if would_end(pid, signal) {
+            return Err(RenewalError::WouldEnd { program: program.to_string(), pid, signal });
+        }
+        self.send(pid, signal)?;
+        log::info!("sent {signal} to {program} (process {pid})");
+        Ok(())
+    }
+
+    fn restart(&self, pid: Pid) -> Result<(), RenewalError> {
+        self.send(pid, Signal::SIGTERM.into())?;
+        log::info!("sent SIGTERM to {} (process {pid}) to restart it with the new files", self.program);
+        Ok(())
+    }
+
+    fn send(&self, pid: Pid, signal: SignalNumber) -> Result<(), RenewalError> {
+        let failed = |cause: nix::Error| {
+            let (program, cause) = (self.program.to_string(), cause.desc());
+            RenewalError::Kill { program, pid, signal, cause }
+        };
+        signal.send(pid).map_err(failed)
+    }
+
+    fn spawn(&mut self) {
+        match self.program.spawn(Stdin::Inherited, &Vec::new()) {
+            Ok(pid) => {
+                log::info!("started {} (process {pid})", self.program);
+                self.lifecycle.started(pid);
+            }
+            Err(error) => {
+                log::error!("{error}");
+                self.lifecycle.failed_to_start(error.exit_code());
+            }
+        }
+    }
+
+    /// Passes a signal that was sent to us on to the application. Before the application was started, a
+    /// signal that asks to end ends us.
+    pub(crate) fn signalled(&mut self, received: ReceivedSignal) {
+        let signal = received.signal;
+        let Some(pid) = self.lifecycle.signalled(signal) else {
+            return match self.lifecycle.exit_code() {
+                Some(_) => log::info!("received {signal} before {} was started", self.program),
+                None => log::debug!("ignored {signal}: {} does not run yet", self.program),
+            };
+        };
+        if !received.is_for_child {
+            return log::debug!("{signal} is not passed on to {}: the kernel has sent it", self.program);
+        }
+        match self.send(pid, signal) {
+            Ok(()) => log::info!("passed {signal} on to {} (process {pid})", self.program),
+            Err(error) => log::error!("{error}"),
+        }
+    }
+
+    /// Takes the end of a child; returns whether it was the application, which is restarted or ends us.
+    pub(crate) fn child_ended(&mut self, pid: Pid, status: ExitStatus) -> bool {
+        let is_stopping = self.lifecycle.is_stopping();
+        let next = self.lifecycle.child_ended(pid, status.exit_code());
+        let is_well = status.is_success() || is_stopping || next == Some(Next::Start);
+        let level = if is_well { Level::Info } else { Level::Error };
+        if next.is_some() {
+            log::log!(level, "{} (process {pid}) {status}", self.program);
+        }
+        if next == Some(Next::Start) {
+            self.spawn();
+        }
+        next.is_some()
+    }
+
+    /// Our exit code, once the application has ended: its own, or 128+n for signal n; 127 or 126 if it
+    /// could not be started; 128+n for a signal that came before its start.
+    pub(crate) fn exit_code(&self) -> Option<u8> {
+        self.lifecycle.exit_code()
+    }
+
+    /// How many notifications of rotations succeeded and failed: signals and restarts.
+    pub(crate) fn renewals(&self) -> Outcomes {
+        self.renewals
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+enum RenewalError {
+    #[error(
+        "{program} (process {pid}) neither catches nor ignores {signal}, which would end it; choose --on-renewal=restart, or --on-renewal=nothing if it watches the files"
+    )]
+    WouldEnd { program: String, pid: Pid, signal: SignalNumber },
+    #[error("cannot send {signal} to {program} (process {pid}): {cause}")]
+    Kill { program: String, pid: Pid, signal: SignalNumber, cause: &'static str },
+}

@@ -1,0 +1,11 @@
+//! The application as our child: started when every file is published and valid, notified of rotations,
+//! stopped. Its exit code becomes ours.
+//!
+//! The caller hands in the time, the signals and the ends of children.
+
+mod application;
+mod lifecycle;
+mod on_renewal;
+
+pub(crate) use application::{Application, Settings};
+pub(crate) use on_renewal::OnRenewal;

@@ -1,0 +1,179 @@
+//! Notifies systemd (sd_notify(3)): ready, a status line, the watchdog, stopping.
+//!
+//! Without NOTIFY_SOCKET in the environment, it sends nothing.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendto, socket};
+
+use crate::logging::Printable;
+
+/// The connection to systemd, if it wants one.
+pub(crate) struct Systemd {
+    notify: Option<(OwnedFd, UnixAddr)>,
+    watchdog: Option<Watchdog>,
+    /// The state that was sent last.
+    sent: Option<Result<(), String>>,
+    is_ready: bool,
+}
+
+struct Watchdog {
+    /// Half of the time after which systemd takes the loop for dead, as sd_watchdog_enabled(3)
+    /// advises.
+    interval: Duration,
+    due_at: Instant,
+}
+
+impl Systemd {
+    /// By the environment; `variable` looks a variable up.
+    pub(crate) fn new(variable: impl Fn(&str) -> Option<OsString>, now: Instant) -> Self {
+        let address = variable("NOTIFY_SOCKET").filter(|address| !address.is_empty());
+        let notify = address.and_then(|name| match open(&name) {
+            Ok(notify) => Some(notify),
+            Err(cause) => {
+                log::warn!(
+                    "cannot notify systemd at NOTIFY_SOCKET={}: {}",
+                    Printable(name.display()),
+                    cause.desc()
+                );
+                None
+            }
+        });
+        let is_for_us = variable("WATCHDOG_PID").is_none_or(|pid| pid == *std::process::id().to_string());
+        let interval = variable("WATCHDOG_USEC")
+            .filter(|_| notify.is_some() && is_for_us)
+            .and_then(|text| text.to_str()?.parse().ok())
+            .filter(|microseconds| *microseconds > 0)
+            .map(|microseconds: u64| Duration::from_micros(microseconds) / 2);
+        let watchdog = interval.map(|interval| Watchdog { interval, due_at: now });
+        Self { notify, watchdog, sent: None, is_ready: false }
+    }
+
+    /// Sends READY=1 when everything is published for the first time, and STATUS at each change.
+    /// `ready` fails with the reason why something is missing; `published` describes a whole set.
+    pub(crate) fn state(&mut self, ready: Result<(), String>, published: impl FnOnce() -> String) {
+        if self.notify.is_none() || self.sent.as_ref() == Some(&ready) {
+            return;
+        }
+        let status = match &ready {
+            Ok(()) => published(),
+            Err(reason) => reason.clone(),
+        };
+        // A line feed would begin another assignment.
+        let mut message = format!("STATUS={}", Printable(status));
+        if ready.is_ok() && !self.is_ready {
+            self.is_ready = true;
+            message.insert_str(0, "READY=1\n");
+        }
+        self.sent = Some(ready);
+        self.send(&message);
+    }
+
+    /// Sends WATCHDOG=1 when that is due: the loop turns.
+    pub(crate) fn run_due(&mut self, now: Instant) {
+        let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.due_at <= now) else { return };
+        watchdog.due_at = now + watchdog.interval;
+        self.send("WATCHDOG=1");
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.watchdog.as_ref().map(|watchdog| watchdog.due_at)
+    }
+
+    /// Sends STOPPING=1.
+    pub(crate) fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    /// Never waits: a message that systemd has no room for is lost.
+    fn send(&self, message: &str) {
+        let Some((socket, address)) = &self.notify else { return };
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        if let Err(cause) = sendto(socket.as_raw_fd(), message.as_bytes(), address, flags) {
+            log::debug!("cannot notify systemd: {}", cause.desc());
+        }
+    }
+}
+
+/// A path, or with a leading `@` a name in the abstract namespace.
+fn open(name: &OsStr) -> nix::Result<(OwnedFd, UnixAddr)> {
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => UnixAddr::new_abstract(name)?,
+        path => UnixAddr::new(path)?,
+    };
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    Ok((socket, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    use super::*;
+
+    /// systemd's socket, in the abstract namespace, and the environment that it sets.
+    fn systemd(name: &str) -> (UnixDatagram, impl Fn(&str) -> Option<OsString>) {
+        let name = format!("pod-svid-helper-test-{}-{name}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let variable = move |variable: &str| match variable {
+            "NOTIFY_SOCKET" => Some(format!("@{name}").into()),
+            "WATCHDOG_USEC" => Some("20000000".into()),
+            _ => None,
+        };
+        (socket, variable)
+    }
+
+    fn received(socket: &UnixDatagram) -> Option<String> {
+        let mut buffer = [0; 1000];
+        let length = socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
+    }
+
+    #[test]
+    fn ready_is_sent_once_and_the_status_at_each_change() {
+        let (socket, variable) = systemd("ready");
+        let mut systemd = Systemd::new(variable, Instant::now());
+        let published = || "published".to_owned();
+        for (state, message) in [
+            (Err("not\nyet"), Some("STATUS=not\\nyet")),
+            (Err("not\nyet"), None),
+            (Ok(()), Some("READY=1\nSTATUS=published")),
+            (Err("expired"), Some("STATUS=expired")),
+            (Ok(()), Some("STATUS=published")),
+        ] {
+            systemd.state(state.map_err(str::to_owned), published);
+            assert_eq!(received(&socket).as_deref(), message);
+        }
+        systemd.stopping();
+        assert_eq!(received(&socket).as_deref(), Some("STOPPING=1"));
+    }
+
+    #[test]
+    fn the_watchdog_is_notified_at_half_of_its_interval() {
+        let (socket, variable) = systemd("watchdog");
+        let now = Instant::now();
+        let mut systemd = Systemd::new(variable, now);
+        let seconds = (0..=25).filter(|second| {
+            systemd.run_due(now + Duration::from_secs(*second));
+            received(&socket).is_some_and(|message| message == "WATCHDOG=1")
+        });
+        assert_eq!(seconds.collect::<Vec<_>>(), [0, 10, 20]);
+        assert_eq!(systemd.next_deadline(), Some(now + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn without_a_socket_nothing_is_sent_and_nothing_is_due() {
+        let mut systemd =
+            Systemd::new(|name| (name == "WATCHDOG_USEC").then(|| "1000".into()), Instant::now());
+        systemd.state(Ok(()), || unreachable!("nobody listens"));
+        systemd.run_due(Instant::now());
+        systemd.stopping();
+        assert_eq!(systemd.next_deadline(), None);
+    }
+}

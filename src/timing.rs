@@ -1,0 +1,120 @@
+//! Every delay and time limit of the program, each with its reason.
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+
+const fn milliseconds(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+const fn seconds(number: u64) -> Duration {
+    Duration::from_secs(number)
+}
+
+// Calls of the Workload API.
+
+/// Between attempts to connect while nothing listens. A local connection costs nothing; the longest
+/// delay leaves time for the call itself, so that new files are there within a second of the
+/// agent's return.
+pub(crate) const AWAIT_ENDPOINT: Backoff = Backoff::new(milliseconds(100), milliseconds(800));
+/// Between calls while the agent answers with an error, with jitter.
+pub(crate) const CALL_AGAIN: Backoff = Backoff::new(milliseconds(100), seconds(5));
+/// Before the next call after InvalidArgument or Unimplemented: the standard says not to retry. A
+/// sidecar lives for months, and still retries, rarely.
+pub(crate) const CALL_RARELY: Duration = seconds(60);
+/// From the start of a stream that delivered to the start of the next: an agent that hangs up after
+/// each message must not be called in a tight loop.
+pub(crate) const BETWEEN_STREAMS: Duration = seconds(1);
+/// How long a TCP connection may take. (A Unix socket connects at once, or not at all.)
+pub(crate) const TCP_CONNECT: Duration = seconds(5);
+/// How long a call with a single response may take. An agent whose server is away answers from its
+/// cache after 30 s.
+pub(crate) const SINGLE_RESPONSE: Duration = seconds(45);
+
+// Sources.
+
+/// For how long every call must be answered PermissionDenied before the identity counts as
+/// withdrawn. A restarted agent says so for about 5 s.
+pub(crate) const DENIED_FOR_GOOD: Duration = seconds(30);
+/// How long a stream may stay silent after the call before it is replaced: the agent may hang.
+pub(crate) const SILENT_STREAM: Duration = seconds(60);
+/// How long a stream of JWT bundles may stay silent after a message. Keys change once in days, so
+/// silence alone does not show that an agent hangs.
+pub(crate) const QUIET_BUNDLES: Duration = seconds(60 * 60);
+/// How long a new stream may bring nothing new while the SVID is overdue, and how long to wait
+/// between calls for a token that the agent cannot renew.
+pub(crate) const OVERDUE: Backoff = Backoff::new(seconds(5), seconds(60));
+/// From one token to the call for the next, however short its life.
+pub(crate) const BETWEEN_TOKENS: Duration = seconds(1);
+
+// Publication.
+
+/// How long the first publication waits for sources that have brought nothing, so that all parts are one
+/// publication and the application is notified once. And how long a token waits for the X.509-SVID
+/// that decides its identity.
+pub(crate) const FIRST_SET: Duration = milliseconds(500);
+/// From one attempt to publish to the next while updates flood in: what comes between is superseded.
+pub(crate) const FLOOD_PACE: Duration = milliseconds(200);
+/// A flood is over after so long without an update.
+pub(crate) const FLOOD_OVER: Duration = milliseconds(100);
+/// One update in this time, on average, is no flood: nothing that is renewed for a reason comes faster.
+pub(crate) const UPDATE_COST: Duration = milliseconds(5);
+/// What updates may cost in advance: ten of them at one moment are no flood yet.
+pub(crate) const UPDATE_CREDIT: Duration = milliseconds(50);
+/// Between attempts to write.
+pub(crate) const WRITE_AGAIN: Backoff = Backoff::new(milliseconds(250), seconds(10));
+/// Between looks at the published files, which others may remove or change.
+pub(crate) const LOOK_AT_FILES: Duration = seconds(60);
+/// Between attempts to lock the directory: another helper writes for a few milliseconds.
+pub(crate) const LOCK_AGAIN: Duration = milliseconds(100);
+
+// Notification.
+
+/// How long a notification waits for more publications, so that one notification covers them. A
+/// process that has just started cannot take a signal yet.
+pub(crate) const DEBOUNCE: Duration = milliseconds(200);
+/// Between attempts to find and signal a process, of which there are [`SIGNAL_ATTEMPTS`]: its PID
+/// file may be about to be written.
+pub(crate) const SIGNAL_AGAIN: Backoff = Backoff::new(milliseconds(100), seconds(1));
+/// How often a signal is attempted.
+pub(crate) const SIGNAL_ATTEMPTS: u32 = 5;
+/// How much later than its PID file a process may seem to have started. The kernel's start times are up to
+/// a second early, and the clock may have been corrected since.
+pub(crate) const PID_FILE_SLACK: Duration = seconds(2);
+/// Between runs of a hook that fails: often enough for a server that is just starting, and a line a minute
+/// in the log of one that stays away.
+pub(crate) const HOOK_AGAIN: Backoff = Backoff::new(seconds(1), seconds(60));
+/// How long init waits, after its time is over, for a hook that it has asked to end.
+pub(crate) const STOP_GRACE: Duration = seconds(1);
+
+// HTTP.
+
+/// How long a connection may take, from the first byte to the last: a probe gives up sooner.
+pub(crate) const CONNECTION: Duration = seconds(5);
+/// The pause after a connection could not be accepted (no descriptor is left, say). Open connections
+/// are closed: the store and the Workload API need the descriptors.
+pub(crate) const ACCEPT_AGAIN: Duration = seconds(1);
+/// Between attempts to listen, while the port is taken.
+pub(crate) const LISTEN_AGAIN: Backoff = Backoff::new(seconds(1), seconds(60));
+
+// The loop and the log.
+
+/// The longest sleep: if the clock is set meanwhile, dates come nearer.
+pub(crate) const LONGEST_SLEEP: Duration = seconds(60);
+/// The pause after epoll has failed (out of memory, say).
+pub(crate) const EPOLL_ERROR_PAUSE: Duration = milliseconds(10);
+/// How often a lasting state is logged again.
+pub(crate) const REMINDER: Duration = seconds(60);
+/// Between looks for room on stderr after lines were dropped.
+pub(crate) const REPORT_DROPPED: Duration = seconds(1);
+/// The last moment for a slow reader of stderr, at the program's end, which must take less than 100 ms.
+pub(crate) const FINAL_FLUSH: Duration = milliseconds(20);
+/// How long after its deadline init is ended by an alarm, when it has not ended by itself: it may be
+/// writing.
+pub(crate) const ALARM_GRACE: Duration = seconds(1);
+/// Between looks at names that lead elsewhere: in a directory that all users share, they follow `..data`
+/// one by one.
+pub(crate) const LOOK_AT_NAMES: Duration = milliseconds(5);
+/// How many such looks there are.
+pub(crate) const LOOKS_AT_NAMES: u32 = 40;

@@ -1,0 +1,38 @@
+"""What a pod with the helper needs of a real kubelet (seen with Kubernetes 1.36), beside the schema."""
+
+# The helper waits for an agent as long as it takes: no probe may restart it meanwhile.
+LONGEST_OUTAGE = 1200  # seconds
+
+
+def complaints(spec):
+    """Lists what is missing in a pod's spec, in plain words; an empty list if nothing is."""
+    containers = spec.get("initContainers", []) + spec["containers"]
+    found = [f"{container['name']}: {flaw}" for container in containers for flaw in of_container(container, spec)]
+    if not any(is_helper(container) for container in containers):
+        found.append("no container runs the helper")
+    return found
+
+
+def is_helper(container):
+    return any(argument.startswith("--mode=") for argument in container.get("args", []))
+
+
+def of_container(container, spec):
+    lasts = container in spec["containers"]
+    if lasts and not is_helper(container) and "readinessProbe" not in container:
+        yield "without a readinessProbe, a dying application counts as rolled out"
+    if not is_helper(container):
+        return
+    if container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+        yield "kubectl describe does not show why it has ended"
+    effective = spec.get("securityContext", {}) | container.get("securityContext", {})
+    if not effective.get("runAsUser") or not effective.get("runAsGroup"):
+        yield "the kubelet drops the group of the image's user"
+    live = container.get("livenessProbe")
+    if live and live.get("httpGet", {}).get("path") != "/live":
+        yield "the livenessProbe asks for more than /live"
+    startup = container.get("startupProbe")
+    if startup and startup["failureThreshold"] * startup.get("periodSeconds", 10) < LONGEST_OUTAGE:
+        yield "the startupProbe ends a helper that rightly waits"
+    if "--mode=init" in container["args"] and "--init-timeout=10m" not in container["args"]:
+        yield "after an outage, the kubelet's back-off holds the pod up"

@@ -1,0 +1,94 @@
+# `--mode=run` with real applications: one that loads the files on a signal, and drains; one that knows no
+# signal and is restarted. Sourced by `run`.
+
+drains() {
+    local helper begun code=0
+    set_up run-drains root nginx.conf 18461
+    background "$work/run-drains/server.log" "$release/pod-svid-helper" --mode=run --log-level=info \
+        --svid-path="$work/run-drains/svid" -- nginx -c "$work/run-drains/nginx.conf"
+    helper=$!
+    wait_until "nginx serves" connect_with_https 127.0.0.1:18461
+    # A request whose second half comes three seconds later.
+    {
+        printf 'GET /hello HTTP/1.1\r\nHost: localhost\r\n'
+        sleep 3
+        printf 'Connection: close\r\n\r\n'
+    } | openssl s_client -connect 127.0.0.1:18461 -ign_eof -CAfile "$work/client/bundle.pem" \
+        -cert "$work/client/svid.pem" -key "$work/client/svid-key.pem" >"$work/run-drains/answer" 2>&1 &
+    wait_until "the request has begun" grep -q 'Verify return code: 0' "$work/run-drains/answer"
+    begun=$SECONDS
+    kill -QUIT $helper
+    wait $helper || code=$?
+    cat "$work/run-drains/server.log"
+    [ $code = 0 ]
+    wait_until "the request is answered" grep -q '^hello' "$work/run-drains/answer"
+    echo >&3 "ended after $((SECONDS - begun)) s"
+}
+check "SIGQUIT goes through to nginx, which drains an open request of 3 s" drains
+
+# SIGTERM tells nginx to end at once, and PostgreSQL to wait for its sessions.
+drains_on_sigterm() {
+    local helper code=0 directory=$work/run-postgresql programs
+    programs=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
+    set_up run-postgresql postgres postgresql.conf 18466
+    $(as postgres) "$programs/initdb" --no-sync -D "$directory/data" >/dev/null
+    cat "$directory/postgresql.conf" >>"$directory/data/postgresql.conf"
+    echo "hostssl all all 127.0.0.1/32 trust clientcert=verify-ca" >"$directory/data/pg_hba.conf"
+    background "$directory/helper.log" $(as postgres) "$release/pod-svid-helper" --mode=run --log-level=info \
+        --svid-path="$directory/svid" -- "$programs/postgres" -D "$directory/data"
+    helper=$!
+    wait_until "PostgreSQL answers" ask_postgresql 'select 1'
+    ask_postgresql "select pg_sleep(3), 'drained'" >"$directory/answer" 2>&1 &
+    wait_until "the query has begun" has_query "select pg_sleep"
+    kill -TERM $helper
+    wait $helper || code=$?
+    cat "$directory/helper.log"
+    [ $code = 0 ]
+    wait_until "the query is answered" grep -q drained "$directory/answer"
+}
+ask_postgresql() {
+    psql "host=127.0.0.1 port=18466 user=postgres sslmode=verify-ca sslrootcert=$work/client/bundle.pem \
+        sslcert=$work/client/svid.pem sslkey=$work/client/svid-key.pem" -Atc "$1"
+}
+has_query() { [ "$(ask_postgresql "select count(*) from pg_stat_activity where query like '$1%'")" = 1 ]; } # PREFIX
+check "SIGTERM goes through to PostgreSQL, which drains an open query of 3 s" drains_on_sigterm
+
+restarts() {
+    local before step directory=$work/run-restarts
+    mkdir "$directory"
+    background "$directory/server.log" "$release/pod-svid-helper" --mode=run --on-renewal=restart --log-level=info \
+        --svid-path="$directory/svid" -- openssl s_server -accept 127.0.0.1:18463 -www -Verify 10 \
+        -cert "$directory/svid/svid.pem" -key "$directory/svid/svid-key.pem" -CAfile "$directory/svid/bundle.pem"
+    connect_without_pause connect 127.0.0.1:18463 '' ''
+    for step in {1..20}; do
+        wait_until "the newest SVID is served" last_seen "$(serial_in "$directory/svid")"
+        before=$(serial_in "$directory/svid")
+        tell_agent rotate
+        wait_until "there is a new SVID" has_new_serial "$directory/svid" "$before"
+    done
+    wait_until "the newest SVID is served" last_seen "$(serial_in "$directory/svid")"
+    stop_connecting
+    cat "$directory/server.log"
+    echo >&3 "$(count_connections), between the end of one process and the start of the next"
+}
+check "an application that knows no signal is restarted at each of 20 rotations" restarts
+
+# The status of an answer over HTTP, as a probe sees it.
+status_of() { # PORT PATH
+    exec 4<>"/dev/tcp/127.0.0.1/$1" && printf 'GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n' "$2" >&4 &&
+        head -n 1 <&4 | cut -d ' ' -f 2
+    exec 4>&-
+}
+has_status() { [ "$(status_of "$1" "$2" 2>/dev/null)" = "$3" ]; } # PORT PATH STATUS
+
+probes_answer() {
+    background "$work/probes-1.log" "$release/pod-svid-helper" --mode=refresh --http-address=127.0.0.1:18464 \
+        --workload-api-socket="$work/nowhere.sock" --svid-path="$work/probes-1"
+    wait_until "the helper without an agent is live" has_status 18464 /live 200
+    has_status 18464 /ready 503
+    background "$work/probes-2.log" "$release/pod-svid-helper" --mode=refresh --http-address=127.0.0.1:18465 \
+        --svid-path="$work/probes-2"
+    wait_until "the helper with an agent is ready" has_status 18465 /ready 200
+    has_status 18465 /live 200
+}
+check "the probes of the manifests tell a helper without an agent from one that is ready" probes_answer

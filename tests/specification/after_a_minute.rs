@@ -1,0 +1,75 @@
+//! What takes up to a minute by the helper's own clock. (First in the alphabet, so that it runs beside
+//! all other tests.)
+
+use std::time::{Duration, Instant};
+
+use grpcio::RpcStatusCode;
+
+use crate::pod::{ID, Pod, clear, names, offer, wait_until};
+use crate::workload_api_server::authority::jwt_response;
+use crate::workload_api_server::server::Reply;
+
+#[test]
+fn a_call_that_hangs_ends_by_its_own_deadline_and_is_made_again() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    agent.issue_jwt(|_| Reply::Silence);
+    let mut refresh = pod.refresh(&["--x509=false", "--jwt-svid=token.jwt=one"]);
+    refresh.wait_for_log(&["WARN", "JWT-SVID token.jwt", "did not answer within 45s", "retrying in"]);
+    pod.issue_jwt(&agent, Duration::from_secs(300));
+    pod.wait_for_file("token.jwt", |_| true);
+    refresh.stop();
+}
+
+#[test]
+fn files_that_others_remove_come_back_within_a_minute() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let _agent = pod.agent_with_jwt(offer([svid.clone()]), Duration::from_secs(300));
+    let options = ["--jwt-svid=token.jwt=one", "--jwt-bundle-file-name=jwks.json", "--log-level=trace"];
+    let mut refresh = pod.refresh(&options);
+    pod.wait_for(&svid);
+    pod.wait_for_file("token.jwt", |_| true);
+    pod.wait_for_file("jwks.json", |_| true);
+    clear(&pod.volume());
+    refresh.wait_for_log(&["WARN", "removed or changed", "fetching them again"]);
+    pod.wait_for(&svid);
+    pod.wait_for_file("token.jwt", |_| true);
+    pod.wait_for_file("jwks.json", |_| true);
+    refresh.stop();
+}
+
+/// An agent whose server is away answers from its cache then.
+#[test]
+fn a_token_that_comes_after_half_a_minute_is_in_time_for_init() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let authority = pod.authority.clone();
+    agent.issue_jwt(move |request| {
+        std::thread::sleep(Duration::from_secs(31));
+        Reply::offer(&jwt_response([authority.mint_jwt(ID, &request.audience, Duration::from_secs(300))]))
+    });
+    pod.init(&["--jwt-svid=token.jwt=one", "--init-timeout=60s"]).succeeded();
+    pod.read("token.jwt");
+    assert_eq!(agent.jwt_calls(), 1);
+}
+
+/// The agent was replaced by one that does not know the workload.
+#[test]
+fn half_a_minute_of_denials_alone_is_a_withdrawal() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    let mut refresh = pod.refresh(&["--on-revoked=remove"]);
+    pod.wait_for(&svid);
+    drop(agent);
+    let start = Instant::now();
+    let agent = pod.agent(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files"]);
+    assert!(start.elapsed() >= Duration::from_secs(29), "{:?}", start.elapsed());
+    wait_until("nothing is left", || names(&pod.volume()).is_empty());
+    agent.reply(offer([svid.clone()]));
+    pod.wait_for(&svid);
+    let log = refresh.stop();
+    assert_eq!(log.iter().filter(|line| line.contains("withdrawn the identity")).count(), 1, "{log:#?}");
+}

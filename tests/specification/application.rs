@@ -1,0 +1,254 @@
+//! `run`: the application is the helper's child.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::pod::{Pod, Running, offer};
+use crate::process::{children, has_in_mask, position, process_in, signals_in_mask, start_as_process_one};
+use crate::workload_api_server::server::Reply;
+
+fn run(pod: &Pod, options: &[&str], application: &[impl AsRef<OsStr>]) -> Running {
+    pod.helper(&["--mode=run"]).arguments(options).command(application).start()
+}
+
+/// Writes down its start, its process, each signal, and its end, which comes when it gets SIGTERM and the
+/// file `end` is there.
+const APPLICATION: &str = r#"
+    for signal in HUP INT QUIT USR1 USR2 ALRM WINCH 37; do
+        trap "echo $signal >>\"\$0/runs\"" $signal
+    done
+    trap 'echo TERM >>"$0/runs"; until [ -e "$0/end" ]; do sleep 0.02; done; exit 7' TERM
+    echo start >>"$0/runs"
+    while :; do sleep 0.02; done
+"#;
+
+/// Ends scripts that wait for it.
+fn let_end(pod: &Pod) {
+    std::fs::write(pod.path().join("end"), "").expect("a file");
+}
+
+#[test]
+fn the_application_starts_when_everything_is_published() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    agent.issue_jwt(|_| Reply::refuse(grpcio::RpcStatusCode::UNAVAILABLE));
+    let text =
+        r#"cat "$0/svids/svid.pem" "$0/svids/svid-key.pem" "$0/svids/token.jwt" && echo all >>"$0/runs""#;
+    let mut run = run(&pod, &["--jwt-svid=token.jwt=one"], &pod.script(text));
+    run.wait_for_log(&["published"]);
+    pod.issue_jwt(&agent, Duration::from_secs(300));
+    pod.wait_for_runs("all\n");
+    let log = run.finish(0);
+    assert!(position(&log, &["published the JWT-SVID"]) < position(&log, &["started /bin/sh"]), "{log:?}");
+}
+
+#[test]
+fn the_application_starts_with_files_that_are_still_good_while_no_agent_is_there() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    pod.init(&[]).succeeded();
+    drop(agent);
+    run(&pod, &[], &pod.script(r#"echo start >>"$0/runs""#)).finish(0);
+    assert_eq!(pod.runs(), "start\n");
+}
+
+#[test]
+fn the_application_has_our_stdin_and_stdout() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let application = pod.script(r#"read line && echo "[$line]""#);
+    let helper = pod.helper(&["--mode=run"]).command(&application);
+    let finished = helper.through("sh", &["-c", r#"echo hello | "$0" "$@""#]).finish().succeeded();
+    assert_eq!(finished.stdout, "[hello]\n");
+}
+
+#[test]
+fn the_application_has_no_signal_blocked_or_ignored() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let mut run = run(&pod, &[], &["/bin/sleep", "60"]);
+    let process = process_in(&run.wait_for_log(&["started /bin/sleep"]));
+    assert_eq!(signals_in_mask(process, "SigBlk:"), 0);
+    assert_eq!(signals_in_mask(process, "SigIgn:"), 0);
+    kill(process, Signal::SIGKILL).expect("a running application");
+    run.finish(137);
+}
+
+#[test]
+fn the_exit_code_of_the_application_is_ours() {
+    for (end, code) in
+        [("exit 0", 0), ("exit 3", 3), ("kill -KILL $$", 137), ("kill -HUP $$", 129), ("exec /no/such", 127)]
+    {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let log = run(&pod, &[], &pod.script(end)).finish(code);
+        let level = if code == 0 { "INFO" } else { "ERROR" };
+        assert!(position(&log, &[level, "/bin/sh", "ended"]).is_some(), "{log:?}");
+    }
+}
+
+#[test]
+fn an_application_that_cannot_be_started_ends_us_with_the_code_of_a_shell() {
+    for (application, code, cause) in [
+        ("no-such-program", 127, "is it in this image, and in PATH?"),
+        ("/etc/passwd", 126, "Permission denied"),
+    ] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let log = run(&pod, &[], &[application]).finish(code);
+        assert!(position(&log, &["ERROR", "cannot run", application, cause]).is_some(), "{log:?}");
+    }
+}
+
+#[test]
+fn at_a_rotation_the_application_gets_the_renewal_signal() {
+    for (option, got) in
+        [("--on-renewal=signal", "HUP"), ("--renew-signal=USR1", "USR1"), ("--renew-signal=RTMIN+3", "37")]
+    {
+        let pod = Pod::new();
+        let agent = pod.agent(offer([pod.mint()]));
+        let mut run = run(&pod, &[option], &pod.script(APPLICATION));
+        let process = process_in(&run.wait_for_log(&["started /bin/sh"]));
+        pod.wait_for_runs("start\n");
+        for times in 1..=2 {
+            agent.reply(offer([pod.mint()]));
+            assert_eq!(process_in(&run.wait_for_log(&["INFO", "sent SIG"])), process);
+            pod.wait_for_runs(&("start\n".to_owned() + &format!("{got}\n").repeat(times)));
+        }
+        let_end(&pod);
+        run.signal(Signal::SIGTERM);
+        run.finish(7);
+    }
+}
+
+/// A handler that ends the application is its own affair: `trap 'exit 129' HUP`, or a JVM's shutdown hook.
+#[test]
+fn an_application_that_the_renewal_signal_ends_is_our_end() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let text = r#"trap "exit 129" HUP; echo start >>"$0/runs"; while :; do sleep 0.02; done"#;
+    let mut run = run(&pod, &[], &pod.script(text));
+    pod.wait_for_runs("start\n");
+    agent.reply(offer([pod.mint()]));
+    run.finish(129);
+}
+
+#[test]
+fn a_signal_that_would_end_the_application_is_not_sent() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut run = run(&pod, &[], &["/bin/sleep", "1000"]);
+    let process = process_in(&run.wait_for_log(&["started /bin/sleep"]));
+    agent.reply(offer([pod.mint()]));
+    run.wait_for_log(&["DEBUG", "neither catches nor ignores SIGHUP", "retrying in"]);
+    let says =
+        ["ERROR", "neither catches nor ignores SIGHUP", "--on-renewal=restart", "--on-renewal=nothing"];
+    run.wait_for_log(&says);
+    assert_eq!(children(run.pid()), [process]);
+    run.signal(Signal::SIGTERM);
+    run.finish(143);
+}
+
+#[test]
+fn at_a_rotation_the_application_is_restarted() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut run = run(&pod, &["--on-renewal=restart"], &pod.script(APPLICATION));
+    let first = process_in(&run.wait_for_log(&["started /bin/sh"]));
+    pod.wait_for_runs("start\n");
+    agent.reply(offer([pod.mint()]));
+    // It takes as long as it needs.
+    pod.wait_for_runs("start\nTERM\n");
+    assert_eq!(children(run.pid()), [first]);
+    let_end(&pod);
+    run.wait_for_log(&["INFO", "/bin/sh", "ended with code 7"]);
+    let second = process_in(&run.wait_for_log(&["started /bin/sh"]));
+    assert_ne!(first, second);
+    pod.wait_for_runs("start\nTERM\nstart\n");
+    run.signal(Signal::SIGTERM);
+    run.finish(7);
+}
+
+#[test]
+fn an_application_that_watches_the_files_is_left_alone() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut run = run(&pod, &["--on-renewal=nothing"], &pod.script(APPLICATION));
+    pod.wait_for_runs("start\n");
+    let next = pod.mint();
+    agent.reply(offer([next.clone()]));
+    pod.wait_for(&next);
+    // What would come at all comes before the end.
+    let_end(&pod);
+    run.signal(Signal::SIGTERM);
+    let log = run.finish(7);
+    assert_eq!(pod.runs(), "start\nTERM\n");
+    assert_eq!(position(&log, &["sent SIG"]), None, "{log:?}");
+}
+
+#[test]
+fn orphans_of_the_application_leave_no_zombie() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let text = "(sleep 0.1 &); while :; do sleep 0.02; done";
+    let (mut unshare, helper) = start_as_process_one(pod.helper(&["--mode=run"]).command(&pod.script(text)));
+    unshare.wait_for_log(&["started /bin/sh"]);
+    unshare.wait_for_log(&["reaped orphan process"]);
+    assert_eq!(children(helper).len(), 1);
+}
+
+#[test]
+fn without_an_application_run_is_refused() {
+    let run = Pod::new().helper(&["--mode=run"]).finish();
+    run.refused_with(&["--mode=run needs an application after --"]);
+}
+
+#[test]
+fn options_that_do_nothing_in_run_or_elsewhere_are_refused() {
+    for (options, parts) in [
+        (
+            ["--mode=refresh", "--on-renewal=restart"],
+            ["--on-renewal has no meaning in --mode=refresh", "run"],
+        ),
+        (["--mode=init", "--on-renewal=nothing"], ["--on-renewal has no meaning in --mode=init", "run"]),
+        (["--mode=run", "--pid-file=/x"], ["--pid-file has no meaning in --mode=run", "init and refresh"]),
+        (["--mode=run", "--on-renewal=never"], ["--on-renewal takes", "signal, restart or nothing"]),
+    ] {
+        Pod::new().helper(&options).command(&["true"]).finish().refused_with(&parts);
+    }
+    for action in ["restart", "nothing"] {
+        let action = format!("--on-renewal={action}");
+        let run = Pod::new().helper(&["--mode=run", "--renew-signal=HUP", &action]).command(&["true"]);
+        run.finish().refused_with(&["--renew-signal has no meaning with", &action]);
+    }
+}
+
+#[test]
+fn an_application_is_not_started_before_its_files_are_there() {
+    let pod = Pod::new();
+    let _agent = pod.agent(Reply::refuse(grpcio::RpcStatusCode::PERMISSION_DENIED));
+    let mut run = run(&pod, &[], &pod.script(r#"echo start >>"$0/runs""#));
+    run.wait_for_log(&["retrying"]);
+    run.signal(Signal::SIGTERM);
+    // A job that was stopped before its work has not succeeded.
+    let log = run.finish(143);
+    assert_eq!(pod.runs(), "");
+    assert!(position(&log, &["received SIGTERM before /bin/sh was started"]).is_some(), "{log:?}");
+}
+
+/// Scripts inherit what a shell ignores.
+#[test]
+fn a_signal_that_the_helper_was_started_with_ignored_is_not_ignored_in_the_application() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let helper = pod.helper(&["--mode=run"]).command(&["/bin/sleep", "60"]);
+    let mut run = helper.through("sh", &["-c", r#"trap '' USR1 PIPE; exec "$0" "$@""#]).start();
+    let process = process_in(&run.wait_for_log(&["started /bin/sleep"]));
+    for signal in [Signal::SIGUSR1, Signal::SIGPIPE] {
+        assert!(!has_in_mask(process, "SigIgn:", signal), "{signal}");
+    }
+    run.signal(Signal::SIGTERM);
+    run.finish(143);
+}

@@ -1,0 +1,140 @@
+//! `run`: signals to the helper are the application's, and its end is ours.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::pod::{Pod, Running, offer};
+use crate::process::{position, start_as_process_one};
+
+/// Writes down its start and each signal; at SIGTERM and SIGQUIT, it waits for the file `end`, and ends.
+const APPLICATION: &str = r#"
+    for signal in HUP INT USR1 USR2 ALRM WINCH 37; do
+        trap "echo $signal >>\"\$0/runs\"" $signal
+    done
+    drain() { echo $1 >>"$0/runs"; until [ -e "$0/end" ]; do sleep 0.02; done; exit 7; }
+    trap 'drain TERM' TERM
+    trap 'drain QUIT' QUIT
+    echo start >>"$0/runs"
+    while :; do sleep 0.02; done
+"#;
+
+fn run(pod: &Pod, options: &[&str]) -> Running {
+    let run = pod.helper(&["--mode=run"]).arguments(options).command(&pod.script(APPLICATION)).start();
+    pod.wait_for_runs("start\n");
+    run
+}
+
+/// Lets scripts end that wait for it.
+fn let_end(pod: &Pod) {
+    std::fs::write(pod.path().join("end"), "").expect("a file");
+}
+
+#[test]
+fn signals_that_do_not_end_it_go_through_to_the_application() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let mut run = run(&pod, &[]);
+    let mut runs = "start\n".to_owned();
+    for (signal, name) in
+        [(1, "HUP"), (10, "USR1"), (12, "USR2"), (28, "WINCH"), (14, "ALRM"), (2, "INT"), (37, "37")]
+    {
+        let pid = run.pid().to_string();
+        let sent =
+            std::process::Command::new("/bin/sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
+        assert!(sent.expect("a shell").success());
+        runs += &format!("{name}\n");
+        pod.wait_for_runs(&runs);
+    }
+    let_end(&pod);
+    run.signal(Signal::SIGTERM);
+    let log = run.finish(7);
+    assert!(position(&log, &["INFO", "passed SIGHUP on to /bin/sh"]).is_some(), "{log:?}");
+}
+
+/// As in a container, where the kubelet or podman tells process 1 to end: with SIGTERM, or with the
+/// image's STOPSIGNAL.
+#[test]
+fn as_process_one_the_application_drains_and_its_code_is_ours() {
+    for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGQUIT, "QUIT")] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let helper = pod.helper(&["--mode=run"]).command(&pod.script(APPLICATION));
+        let (mut unshare, helper) = start_as_process_one(helper);
+        pod.wait_for_runs("start\n");
+        kill(helper, signal).expect("a running helper");
+        pod.wait_for_runs(&format!("start\n{name}\n"));
+        kill(helper, None).expect("the helper waits");
+        let_end(&pod);
+        unshare.finish(7);
+    }
+}
+
+#[test]
+fn a_crash_of_the_application_is_the_end_of_process_one() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let helper = pod.helper(&["--mode=run"]).command(&pod.script("kill -SEGV $$"));
+    start_as_process_one(helper).0.finish(128 + Signal::SIGSEGV as i32);
+}
+
+#[test]
+fn files_stay_fresh_while_the_application_drains_and_it_is_not_signalled_for_them() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut run = run(&pod, &[]);
+    run.signal(Signal::SIGTERM);
+    pod.wait_for_runs("start\nTERM\n");
+    let next = pod.mint();
+    agent.reply(offer([next.clone()]));
+    pod.wait_for(&next);
+    let_end(&pod);
+    let log = run.finish(7);
+    assert_eq!(position(&log, &["sent SIGHUP"]), None, "{log:?}");
+    assert_eq!(pod.runs(), "start\nTERM\n");
+}
+
+#[test]
+fn a_signal_to_stop_during_a_restart_is_the_end() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        let pod = Pod::new();
+        let agent = pod.agent(offer([pod.mint()]));
+        let mut run = run(&pod, &["--on-renewal=restart"]);
+        agent.reply(offer([pod.mint()]));
+        run.wait_for_log(&["sent SIGTERM to /bin/sh", "to restart it"]);
+        pod.wait_for_runs("start\nTERM\n");
+        run.signal(signal);
+        run.wait_for_log(&["passed", "on to /bin/sh"]);
+        let_end(&pod);
+        run.finish(7);
+        assert_eq!(pod.runs().matches("start").count(), 1);
+    }
+}
+
+/// Ctrl-C reaches the whole process group: twice would make many programs end without care.
+#[test]
+fn a_signal_of_the_terminal_reaches_the_application_once() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    std::fs::write(pod.path().join("app.sh"), APPLICATION).expect("a script");
+    let helper = pod.helper(&["--mode=run"]).command(&pod.script(r#"echo $$ >"$0/pid"; . "$0/app.sh""#));
+    // `script` runs a command in a terminal of its own, and types there what it reads.
+    let line = r#"
+        { until [ -e "$DIRECTORY/type" ]; do sleep 0.02; done
+          printf '\003'
+          until [ -e "$DIRECTORY/end" ]; do sleep 0.02; done
+        } | script --quiet --return --command "exec $(printf "'%s' " "$0" "$@")" /dev/null
+    "#;
+    let line = line.replace("$DIRECTORY", pod.path().to_str().expect("UTF-8"));
+    let mut terminal = helper.through("sh", &["-c", &line]).start();
+    pod.wait_for_runs("start\n");
+    std::fs::write(pod.path().join("type"), "").expect("a file");
+    pod.wait_for_runs("start\nINT\n");
+    // A second one would be there before the next signal.
+    let application = std::fs::read_to_string(pod.path().join("pid")).expect("a PID");
+    let application = Pid::from_raw(application.trim().parse().expect("a PID"));
+    kill(application, Signal::SIGUSR1).expect("a running application");
+    pod.wait_for_runs("start\nINT\nUSR1\n");
+    let_end(&pod);
+    kill(application, Signal::SIGTERM).expect("a running application");
+    terminal.finish(7);
+}

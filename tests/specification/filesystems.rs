@@ -1,0 +1,176 @@
+//! File systems that lack something, and power that fails: made with strace, which lets system calls
+//! fail and shows their order.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::pod::{Finished, Helper, NOBODY, Pod, is_root, mode_of, names, offer};
+
+/// Whether strace is here and may trace; says aloud if not.
+fn can_trace() -> bool {
+    let run = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
+    let can = run.is_ok_and(|output| output.status.success());
+    if !can {
+        crate::pod::skip("strace is missing or may not trace");
+    }
+    can
+}
+
+/// `init` under strace, with a system call that goes wrong in this way.
+fn init_with(pod: &Pod, inject: &str, arguments: &[&str]) -> Helper {
+    let inject = format!("inject={inject}");
+    pod.helper(&["--mode=init"])
+        .arguments(arguments)
+        .through("strace", &["-f", "-qq", "-o", "/dev/null", "-e", "signal=none", "-e", &inject])
+}
+
+/// Publishes twice, and asserts one warning each time and a whole set.
+fn succeeds_twice(inject: &str, arguments: &[&str], warning: Option<&str>) {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    for svid in [&first, &second] {
+        agent.reply(offer([svid.clone()]));
+        let Finished { log, .. } = init_with(&pod, inject, arguments).finish().succeeded();
+        let warnings = log.lines().filter(|line| warning.is_some_and(|warning| line.contains(warning)));
+        assert_eq!(warnings.count(), usize::from(warning.is_some()), "{log}");
+        pod.wait_for(svid);
+        let found = names(&pod.volume());
+        let hidden = found.iter().filter(|name| name.starts_with("..")).count();
+        assert!(hidden <= 2 && found.len() - hidden == 3, "{found:?}");
+    }
+    // And back on a good file system.
+    let third = pod.mint();
+    agent.reply(offer([third.clone()]));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&third);
+    pod.holds_one_set();
+}
+
+#[test]
+fn without_locks_the_set_is_published_all_the_same() {
+    if can_trace() {
+        for error in ["ENOLCK", "ENOSYS", "EOPNOTSUPP"] {
+            succeeds_twice(&format!("flock:error={error}"), &[], Some("has no locks"));
+        }
+    }
+}
+
+#[test]
+fn without_chmod_a_mode_that_is_no_wider_than_asked_for_is_accepted() {
+    if can_trace() {
+        let narrower = Some("does not allow chmod");
+        succeeds_twice("fchmod:error=EPERM", &[], None);
+        succeeds_twice("fchmod:error=EPERM", &["--key-file-mode=0440"], narrower);
+    }
+}
+
+#[test]
+fn without_symbolic_links_the_files_are_replaced_one_by_one() {
+    if can_trace() {
+        for error in ["EPERM", "EOPNOTSUPP", "ENOSYS"] {
+            succeeds_twice(&format!("symlinkat:error={error}"), &[], Some("has no symbolic links"));
+            succeeds_twice(&format!("symlinkat,linkat:error={error}"), &[], Some("has no symbolic links"));
+        }
+    }
+}
+
+#[test]
+fn without_hard_links_names_in_a_shared_directory_are_copies() {
+    if !can_trace() {
+        return;
+    }
+    if !is_root() {
+        return crate::pod::skip("only root can become another user");
+    }
+    let pod = Pod::new();
+    std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    for svid in [first, second] {
+        agent.reply(offer([svid.clone()]));
+        let finished = init_with(&pod, "linkat:error=EPERM", &[]).run_by(NOBODY, NOBODY).finish().succeeded();
+        let warnings = finished.log.lines().filter(|line| line.contains("cannot make hard links")).count();
+        assert_eq!(warnings, 1, "{}", finished.log);
+        pod.wait_for(&svid);
+        pod.holds_one_set();
+    }
+}
+
+#[test]
+fn a_new_directory_has_its_mode_although_the_first_helper_was_killed_while_it_made_it() {
+    if !can_trace() {
+        return;
+    }
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    std::fs::remove_dir(pod.volume()).expect("an empty volume");
+    let killed = pod.helper(&["--mode=init"]).through(
+        "/bin/sh",
+        &[
+            "-c",
+            "umask 077; exec strace -f -qq -o /dev/null -e inject=fchmod:signal=KILL:when=1 \"$0\" \"$@\"",
+        ],
+    );
+    assert!(!killed.finish().status.success());
+    assert_ne!(mode_of(&pod.volume()), 0o755);
+    pod.init(&[]).succeeded();
+    assert_eq!(mode_of(&pod.volume()), 0o755);
+    pod.holds_one_set();
+}
+
+#[test]
+fn a_failed_publication_leaves_nothing_on_the_volume() {
+    if !can_trace() {
+        return;
+    }
+    for inject in ["fsync:error=EIO", "renameat:error=EIO", "fchmod:error=EIO", "mkdirat:error=ENOSPC"] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let options = ["--key-file-mode=0440", "--init-timeout=2s"];
+        init_with(&pod, inject, &options).finish().failed_with(&["could not publish the SVID"]);
+        assert_eq!(names(&pod.volume()), [""; 0], "{inject}");
+    }
+}
+
+/// The steps of a publication, in order: what is synced, and what is renamed to which name.
+fn steps(pod: &Pod) -> Vec<String> {
+    let trace = pod.path().join("trace");
+    let trace = trace.to_str().expect("UTF-8");
+    let filter = ["-f", "-qq", "-y", "-o", trace, "-e", "trace=fsync,renameat"];
+    pod.helper(&["--mode=init"]).through("strace", &filter).finish().succeeded();
+    let text = std::fs::read_to_string(trace).expect("a trace");
+    let quoted = |line: &str| line.rsplit('"').nth(1).unwrap_or_default().to_owned();
+    let volume = format!("{}>", pod.volume().display());
+    let step = |line: &str| match line.contains("fsync(") {
+        true if line.contains(&volume) => "sync".to_owned(),
+        true => "sync within".to_owned(),
+        false => quoted(line),
+    };
+    text.lines().map(step).collect()
+}
+
+#[test]
+fn the_target_of_a_name_is_on_disk_before_the_name() {
+    if !can_trace() {
+        return;
+    }
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let files = ["sync within"; 4];
+    // The names first, which lead nowhere for a moment; then all appear as one.
+    let first = [&files[..], &["svid.pem", "svid-key.pem", "bundle.pem", "sync", "..data", "sync"]].concat();
+    let found = steps(&pod);
+    assert_eq!(found[..first.len()], first[..], "{found:?}");
+    for name in ["svid.pem", "svid-key.pem", "bundle.pem"] {
+        let path = pod.volume().join(name);
+        let contents = std::fs::read(&path).expect("a file");
+        std::fs::remove_file(&path).expect("a name");
+        std::fs::write(&path, contents).expect("a file");
+    }
+    // Plain files are put behind ..data first.
+    let adopted = ["sync within", "sync", "..data", "sync", "svid.pem", "svid-key.pem", "bundle.pem", "sync"];
+    let over_plain = [&files[..], &adopted, &["sync", "..data", "sync"]].concat();
+    let found = steps(&pod);
+    assert_eq!(found[..over_plain.len()], over_plain[..], "{found:?}");
+}

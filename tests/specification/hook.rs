@@ -1,0 +1,366 @@
+//! The hook of refresh: a command that is run to completion after each publication.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::pod::{App, ID, Pod, Running, is_root, offer, skip};
+use crate::process::{children, position, process_in, signals_in_mask, start_as_process_one};
+use crate::workload_api_server::authority::Recipe;
+use crate::workload_api_server::server::Reply;
+
+fn refresh(pod: &Pod, hook: &[impl AsRef<OsStr>]) -> Running {
+    pod.helper(&["--mode=refresh"]).command(hook).start()
+}
+
+/// Writes down its start and its end, and runs until the file `end` is there. It would write down a
+/// SIGHUP too.
+const LASTING: &str = r#"
+    trap 'echo HUP >>"$0/runs"' HUP
+    echo start >>"$0/runs"
+    until [ -e "$0/end" ]; do sleep 0.05; done
+    echo end >>"$0/runs"
+"#;
+
+/// Lets scripts end that wait for it.
+fn let_end(pod: &Pod) {
+    std::fs::write(pod.path().join("end"), "").expect("a file");
+}
+
+#[test]
+fn a_hook_learns_the_directory_the_id_and_the_end_of_the_svid() {
+    let pod = Pod::new();
+    let not_after = UNIX_EPOCH + Duration::from_secs(4_102_444_800);
+    let svid = pod.authority.mint(&Recipe { not_after, ..Recipe::for_id(ID) });
+    let _agent = pod.agent(offer([svid]));
+    let text = r#"echo "$SVID_PATH $SVID_SPIFFE_ID $SVID_NOT_AFTER" >>"$0/runs""#;
+    let refresh = refresh(&pod, &pod.script(text));
+    pod.wait_for_runs(&format!("{} {ID} 2100-01-01T00:00:00Z\n", pod.volume().display()));
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_learns_no_svid_where_none_is_published() {
+    let pod = Pod::new();
+    let _agent = pod.agent_with_jwt(Reply::Silence, Duration::from_secs(300));
+    let wanted = format!("--pod-spiffe-id={ID}");
+    let keys_alone = ["--mode=refresh", "--x509=false", "--jwt-bundle-file-name=jwks.json", &wanted];
+    let text = r#"echo "${SVID_SPIFFE_ID-none} ${SVID_NOT_AFTER-none}" >>"$0/runs""#;
+    let helper = pod.helper(&keys_alone).command(&pod.script(text));
+    let refresh = helper.variable("SVID_SPIFFE_ID", "stale").variable("SVID_NOT_AFTER", "stale").start();
+    pod.wait_for_runs("none none\n");
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_has_the_helpers_own_environment_too() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let text = r#"echo "$GREETING" >>"$0/runs""#;
+    let helper = pod.helper(&["--mode=refresh"]).command(&pod.script(text));
+    let refresh = helper.variable("GREETING", "good morning").start();
+    pod.wait_for_runs("good morning\n");
+    refresh.stop();
+}
+
+#[test]
+fn a_hooks_arguments_reach_it_as_they_are() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let arguments = ["two words", "$HOME", "*", "", "\"quoted\"", "a;b", "--mode=init", "--"];
+    let text = r#"for argument; do echo "[$argument]" >>"$0/runs"; done"#;
+    let hook = [pod.script(text), arguments.map(str::to_owned).to_vec()].concat();
+    let refresh = refresh(&pod, &hook);
+    pod.wait_for_runs(&arguments.map(|argument| format!("[{argument}]\n")).concat());
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_is_found_in_the_path() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    std::os::unix::fs::symlink("/bin/sh", pod.path().join("reload")).expect("a link");
+    let command = ["reload", "-c", r#"echo run >>"$0/runs""#, pod.path().to_str().expect("UTF-8")];
+    let helper = pod.helper(&["--mode=refresh"]).command(&command);
+    let refresh = helper.variable("PATH", pod.path()).start();
+    pod.wait_for_runs("run\n");
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_that_has_ended_is_run_again_after_the_next_publication() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = refresh(&pod, &pod.script(r#"echo run >>"$0/runs""#));
+    for times in 1..=3 {
+        refresh.wait_for_log(&["INFO", "running /bin/sh"]);
+        refresh.wait_for_log(&["INFO", "/bin/sh", "ended with code 0"]);
+        assert_eq!(pod.runs(), "run\n".repeat(times));
+        agent.reply(offer([pod.mint()]));
+    }
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_that_still_runs_is_left_alone_and_runs_once_more_for_all_later_publications() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = refresh(&pod, &pod.script(LASTING));
+    pod.wait_for_runs("start\n");
+    for _ in 0..2 {
+        agent.reply(offer([pod.mint()]));
+        refresh.wait_for_log(&[
+            "INFO",
+            "/bin/sh",
+            "still runs",
+            "will run again when it has ended",
+            "--mode=run",
+        ]);
+    }
+    let_end(&pod);
+    for _ in 0..2 {
+        refresh.wait_for_log(&["ended with code 0"]);
+    }
+    assert_eq!(pod.runs(), "start\nend\n".repeat(2));
+    // The next run is the next publication's.
+    agent.reply(offer([pod.mint()]));
+    refresh.wait_for_log(&["ended with code 0"]);
+    assert_eq!(pod.runs(), "start\nend\n".repeat(3));
+    refresh.stop();
+}
+
+#[test]
+fn the_run_after_a_long_one_sees_the_newest_files() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let text = r#"
+        until [ -e "$0/end" ]; do sleep 0.05; done
+        cksum <"$SVID_PATH/svid.pem" >>"$0/runs"
+        cksum <"$SVID_PATH/svid.pem" >"$0/last"
+    "#;
+    let mut refresh = refresh(&pod, &pod.script(text));
+    refresh.wait_for_log(&["running /bin/sh"]);
+    let newest = pod.mint();
+    agent.reply(offer([newest.clone()]));
+    pod.wait_for(&newest);
+    refresh.wait_for_log(&["still runs"]);
+    let_end(&pod);
+    for _ in 0..2 {
+        refresh.wait_for_log(&["ended with code 0"]);
+    }
+    let file = std::fs::File::open(pod.volume().join("svid.pem")).expect("a file");
+    let sum = std::process::Command::new("cksum").stdin(file).output().expect("cksum").stdout;
+    assert_eq!(std::fs::read(pod.path().join("last")).expect("a sum"), sum);
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_that_fails_is_run_again_until_it_succeeds() {
+    for (end, says) in [("exit 3", "ended with code 3"), ("kill -KILL $$", "was ended by SIGKILL")] {
+        let pod = Pod::new();
+        let agent = pod.agent(offer([pod.mint()]));
+        let text = format!(r#"echo run >>"$0/runs"; [ -e "$0/end" ] || {end}"#);
+        let mut refresh = refresh(&pod, &pod.script(&text));
+        let process = process_in(&refresh.wait_for_log(&["running /bin/sh"]));
+        let line = refresh.wait_for_log(&["ERROR", "/bin/sh", says, "retrying in 1s"]);
+        assert_eq!(process_in(&line), process);
+        let_end(&pod);
+        refresh.wait_for_log(&["INFO", "ended with code 0"]);
+        assert_eq!(pod.runs(), "run\n".repeat(2));
+        agent.reply(offer([pod.mint()]));
+        refresh.wait_for_log(&["INFO", "ended with code 0"]);
+        assert_eq!(pod.runs(), "run\n".repeat(3));
+        refresh.stop();
+    }
+}
+
+#[test]
+fn a_hook_that_cannot_be_run_is_an_error_and_refresh_goes_on() {
+    for (command, reason) in [
+        ("no-such-program", "is it in this image, and in PATH?"),
+        ("/no/such/program", "is it in this image, and in PATH?"),
+        ("/etc/passwd", "Permission denied"),
+    ] {
+        let pod = Pod::new();
+        let agent = pod.agent(offer([pod.mint()]));
+        let mut refresh = refresh(&pod, &[command]);
+        for _ in 0..2 {
+            refresh.wait_for_log(&["ERROR", "cannot run", command, reason, "retrying in"]);
+            let next = pod.mint();
+            agent.reply(offer([next.clone()]));
+            pod.wait_for(&next);
+        }
+        refresh.stop();
+    }
+}
+
+#[test]
+fn a_hook_is_run_at_the_start_when_the_set_stands_already_and_no_process_is_signalled() {
+    let pod = Pod::new();
+    let app = App::start(&pod, "app");
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    pod.init(&[]).succeeded();
+    let helper = pod.helper(&["--mode=refresh", &pod.pid_file(app.pid())]);
+    let mut refresh = helper.command(&pod.script(r#"echo run >>"$0/runs""#)).start();
+    refresh.wait_for_log(&["nothing written"]);
+    refresh.wait_for_log(&["ended with code 0"]);
+    app.has_got(&[]);
+    // It has been run by now.
+    agent.reply(offer([svid]));
+    refresh.wait_for_log(&["nothing written"]);
+    agent.reply(offer([pod.mint()]));
+    refresh.wait_for_log(&["ended with code 0"]);
+    assert_eq!(pod.runs(), "run\nrun\n");
+    refresh.stop();
+}
+
+#[test]
+fn publications_at_nearly_the_same_time_cause_one_run() {
+    let pod = Pod::new();
+    // The helper is there first, so that everything has failed once, and comes back by itself.
+    let helper = pod.helper(&["--mode=refresh", "--jwt-svid=a.jwt=one", "--jwt-svid=b.jwt=one"]);
+    let helper = helper.argument("--jwt-bundle-file-name=jwks.json");
+    let mut refresh = helper.command(&pod.script(r#"echo run >>"$0/runs""#)).start();
+    refresh.wait_for_log(&["cannot connect"]);
+    let _agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+    for name in ["svid.pem", "a.jwt", "b.jwt", "jwks.json"] {
+        pod.wait_for_file(name, |_| true);
+    }
+    refresh.wait_for_log(&["ended with code 0"]);
+    assert_eq!(pod.runs(), "run\n");
+    refresh.stop();
+}
+
+#[test]
+fn a_removal_causes_no_run_though_something_stays() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+    let helper = pod.helper(&["--mode=refresh", "--on-revoked=remove", "--jwt-bundle-file-name=jwks.json"]);
+    let mut refresh = helper.command(&pod.script(r#"echo run >>"$0/runs""#)).start();
+    refresh.wait_for_log(&["ended with code 0"]);
+    pod.wait_for_file("jwks.json", |_| true);
+    agent.reply(Reply::refuse(grpcio::RpcStatusCode::PERMISSION_DENIED));
+    refresh.wait_for_log(&["removed the X.509-SVID from"]);
+    let log = refresh.stop();
+    assert_eq!(log.iter().filter(|line| line.contains("running /bin/sh")).count(), 1, "{log:?}");
+    assert_eq!(position(&log, &["was not run"]), None, "{log:?}");
+}
+
+#[test]
+fn a_hook_that_runs_is_told_to_end_with_the_helper_and_waited_for() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let text = r#"
+            trap 'echo TERM >>"$0/runs"; until [ -e "$0/end" ]; do sleep 0.05; done; exit 1' TERM
+            echo start >>"$0/runs"
+            while :; do sleep 0.05; done
+        "#;
+        let mut refresh = refresh(&pod, &pod.script(text));
+        let process = process_in(&refresh.wait_for_log(&["running"]));
+        pod.wait_for_runs("start\n");
+        refresh.signal(signal);
+        refresh.wait_for_log(&["INFO", "sent SIGTERM to /bin/sh", "waiting for it to end"]);
+        pod.wait_for_runs("start\nTERM\n");
+        assert_eq!(children(refresh.pid()), [process]);
+        let_end(&pod);
+        let log = refresh.finish(0);
+        let ended = position(&log, &["INFO", "/bin/sh", "ended with code 1"]);
+        assert!(ended.is_some() && ended < position(&log, &["stopped by"]), "{log:?}");
+    }
+}
+
+/// The next start runs it.
+#[test]
+fn a_hook_that_fails_is_not_run_again_when_the_helper_ends() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = refresh(&pod, &["/bin/false"]);
+    refresh.wait_for_log(&["/bin/false", "retrying in"]);
+    let log = refresh.stop();
+    assert!(position(&log, &["WARN", "/bin/false was not run for the newest files"]).is_some(), "{log:?}");
+}
+
+#[test]
+fn a_hook_needs_no_dev_null_and_reads_nothing() {
+    if !is_root() {
+        return skip("it needs root");
+    }
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let text = r#"{ [ -e /dev/null ] && echo null; read line || echo nothing; } >>"$0/runs""#;
+    let without_dev = r#"mount -t tmpfs none /dev && exec "$0" "$@""#;
+    let helper = pod.helper(&["--mode=refresh"]).command(&pod.script(text));
+    let refresh = helper.through("unshare", &["--mount", "sh", "-c", without_dev]).start();
+    pod.wait_for_runs("nothing\n");
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_has_no_signal_blocked_or_ignored() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = refresh(&pod, &["/bin/sleep", "60"]);
+    let process = process_in(&refresh.wait_for_log(&["running /bin/sleep"]));
+    assert_eq!(signals_in_mask(process, "SigBlk:"), 0);
+    assert_eq!(signals_in_mask(process, "SigIgn:"), 0);
+    refresh.stop();
+}
+
+/// The sockets that a process has open.
+fn sockets(process: Pid) -> BTreeSet<PathBuf> {
+    let links = std::fs::read_dir(format!("/proc/{process}/fd")).expect("its descriptors");
+    let links = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).collect()
+}
+
+/// The connection to the agent, above all, is the helper's alone.
+#[test]
+fn a_hook_inherits_none_of_the_helpers_sockets() {
+    let pod = Pod::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let option = format!("--http-address={}", taken.local_addr().expect("an address"));
+    let helper = pod.helper(&["--mode=refresh", &option]).command(&["/bin/sleep", "60"]);
+    let mut refresh = helper.start();
+    // Sockets inherited from the caller of the tests do not count: the helper did not open them.
+    refresh.wait_for_log(&["cannot serve HTTP"]);
+    let inherited = sockets(refresh.pid());
+    drop(taken);
+    refresh.wait_for_log(&["serving /live, /ready and /metrics on"]);
+    let _agent = pod.agent(offer([pod.mint()]));
+    let process = process_in(&refresh.wait_for_log(&["running /bin/sleep"]));
+    let own = &sockets(refresh.pid()) - &inherited;
+    assert!(own.len() >= 2, "{own:?}");
+    assert_eq!(&own & &sockets(process), BTreeSet::new());
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_that_has_ended_leaves_no_zombie() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = refresh(&pod, &pod.script(LASTING));
+    let process = process_in(&refresh.wait_for_log(&["running"]));
+    assert_eq!(children(refresh.pid()), [process]);
+    let_end(&pod);
+    refresh.wait_for_log(&["ended with code 0"]);
+    assert_eq!(children(refresh.pid()), []);
+    refresh.stop();
+}
+
+#[test]
+fn orphans_of_a_hook_leave_no_zombie() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let hook = pod.script("sleep 0.1 & exit 0");
+    let (mut unshare, helper) = start_as_process_one(pod.helper(&["--mode=refresh"]).command(&hook));
+    unshare.wait_for_log(&["/bin/sh", "ended with code 0"]);
+    unshare.wait_for_log(&["reaped orphan process"]);
+    assert_eq!(children(helper), []);
+}

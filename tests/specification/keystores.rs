@@ -1,0 +1,127 @@
+//! Keystores: PKCS#12 for a JVM, as part of the one set.
+
+use std::process::Command;
+
+use crate::pod::{Helper, ID, Pod, mode_of, offer, skip};
+use crate::workload_api_server::authority::{Authority, Recipe};
+
+const STORES: [&str; 2] = ["--keystore-file-name=svid.p12", "--truststore-file-name=trust.p12"];
+
+/// What OpenSSL finds in a keystore; `None` if it is not installed.
+fn openssl(pod: &Pod, name: &str, password: &str) -> Option<String> {
+    let path = pod.volume().join(name);
+    let arguments = ["pkcs12", "-nodes", "-passin", &format!("pass:{password}"), "-in"];
+    match Command::new("openssl").args(arguments).arg(path).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8(output.stdout).expect("text"))
+        }
+        Err(_) => {
+            skip("openssl is not installed");
+            None
+        }
+    }
+}
+
+/// The lines of each PEM block in a text, without the text between the blocks.
+fn blocks(text: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut block = None;
+    for line in text.lines() {
+        if line.starts_with("-----BEGIN ") {
+            block = Some(String::new());
+        }
+        if let Some(block) = &mut block {
+            block.push_str(line);
+        }
+        if line.starts_with("-----END ") {
+            blocks.extend(block.take());
+        }
+    }
+    blocks.sort();
+    blocks
+}
+
+#[test]
+fn the_keystore_has_key_and_chain_and_the_truststore_has_the_cas() {
+    let pod = Pod::new();
+    let authority = Authority::new("example.org").with_intermediate();
+    let _agent = pod.agent(offer([authority.mint(&Recipe::for_id(ID))]));
+    pod.init(&STORES).succeeded();
+    let Some(keystore) = openssl(&pod, "svid.p12", "changeit") else { return };
+    assert_eq!(blocks(&keystore), blocks(&(pod.read("svid-key.pem") + &pod.read("svid.pem"))));
+    assert!(keystore.contains("friendlyName: svid"), "{keystore}");
+    let truststore = openssl(&pod, "trust.p12", "changeit").expect("openssl");
+    assert_eq!(blocks(&truststore), blocks(&pod.read("bundle.pem")));
+    assert_eq!(mode_of(&pod.volume().join("svid.p12")), 0o400);
+    assert_eq!(mode_of(&pod.volume().join("trust.p12")), 0o644);
+}
+
+#[test]
+fn an_unchanged_update_and_a_restart_touch_nothing() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.init(&STORES).succeeded();
+    let set = std::fs::read_link(pod.volume().join("..data")).expect("a link");
+    let log = pod.init(&STORES).succeeded().log;
+    assert!(log.contains("nothing written"), "{log}");
+    assert_eq!(std::fs::read_link(pod.volume().join("..data")).expect("a link"), set);
+}
+
+#[test]
+fn the_password_comes_from_a_file() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let path = pod.path().join("password");
+    std::fs::write(&path, "a better one\n").expect("a file");
+    let option = format!("--keystore-password-file={}", path.display());
+    pod.helper(&STORES).arguments(&[&option]).finish().succeeded();
+    if openssl(&pod, "svid.p12", "a better one").is_none() {
+        return;
+    }
+    let check = |options: &[&str]| {
+        let volume = format!("--svid-path={}", pod.volume().display());
+        Helper::new().arguments(&["--mode=check", &volume]).arguments(&STORES).arguments(options).finish()
+    };
+    check(&[&option]).succeeded();
+    check(&[]).failed_with(&["trust.p12", "password"]);
+}
+
+#[test]
+fn a_password_file_that_cannot_be_used_is_named_with_the_reason() {
+    let pod = Pod::new();
+    let path = pod.path().join("password");
+    let option = format!("--keystore-password-file={}", path.display());
+    let refused = |reason: &str| {
+        let helper = pod.helper(&STORES).arguments(&[&option]);
+        helper.finish().refused_with(&["--keystore-password-file", path.to_str().expect("UTF-8"), reason]);
+    };
+    refused("No such file");
+    std::fs::write(&path, "\n").expect("a file");
+    refused("empty");
+}
+
+#[test]
+fn check_reads_the_keystores() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    pod.init(&STORES).succeeded();
+    let first = std::fs::read(pod.volume().join("svid.p12")).expect("a keystore");
+    agent.reply(offer([pod.mint()]));
+    pod.init(&STORES).succeeded();
+    let volume = format!("--svid-path={}", pod.volume().display());
+    let check = || Helper::new().arguments(&["--mode=check", &volume]).arguments(&STORES).finish();
+    check().succeeded();
+    let truncated = std::fs::read(pod.volume().join("trust.p12")).expect("a keystore")[1..].to_vec();
+    for (name, bad, parts) in [
+        ("svid.p12", first, ["different certificates", "svid.p12"]),
+        ("trust.p12", truncated, ["trust.p12", "DER"]),
+    ] {
+        let path = pod.volume().join("..data").join(name);
+        let good = std::fs::read(&path).expect("a keystore");
+        std::fs::remove_file(&path).expect("a file");
+        std::fs::write(&path, bad).expect("a file");
+        check().failed_with(&parts);
+        std::fs::write(&path, good).expect("a file");
+    }
+}

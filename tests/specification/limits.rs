@@ -1,0 +1,217 @@
+//! At the limits: the largest response, compressed messages, few threads, little memory.
+
+use std::fs::{DirEntry, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use pod_svid_helper::for_tests::workload::X509SVIDResponse;
+use pod_svid_helper::for_tests::{MAX_BUNDLE, MAX_MESSAGE_MIB, MAX_SVIDS};
+use protobuf::Message;
+
+use crate::pod::{EVERYTHING, Helper, Pod, Running, STOP, is_root, names, offer, skip, wait_until};
+use crate::workload_api_server::server::{Reply, WorkloadApiServer};
+
+/// What the manifests give a helper, in KiB.
+const MEMORY_LIMIT: u64 = 32 << 10;
+
+/// A user without a process.
+const LONELY: u32 = 65531;
+
+/// A compressed message is small until it is unpacked: 1 MiB can become 1 GiB.
+#[test]
+fn a_compressed_message_is_refused_before_it_is_unpacked() {
+    let pod = Pod::new();
+    let mut response = X509SVIDResponse { svids: vec![pod.mint()], ..Default::default() };
+    // gRPC sends a message as it is if it would not become smaller.
+    response.crl.push(vec![0; 1 << 20]);
+    let _agent = WorkloadApiServer::compressing(&pod.socket(), Reply::offer(&response));
+    pod.init(&["--init-timeout=5s"]).failed_with(&["'gzip' is disabled", "accepts no compression"]);
+}
+
+/// The most that is accepted: a full bundle, and federated bundles in all the room that is left.
+fn largest_response(pod: &Pod) -> X509SVIDResponse {
+    let mut svid = pod.mint();
+    svid.bundle = svid.bundle.repeat(MAX_BUNDLE);
+    let mut response = X509SVIDResponse { svids: vec![svid], ..Default::default() };
+    let room = (MAX_MESSAGE_MIB as u64) << 20;
+    let bundle = pod.federated.bundle().repeat(500);
+    let left = room - response.compute_size();
+    for number in 0..left / (bundle.len() as u64 + 64) {
+        response.federated_bundles.insert(format!("spiffe://domain-{number}.org"), bundle.clone());
+    }
+    assert!((room - room / 20..=room).contains(&response.compute_size()), "{}", response.compute_size());
+    response
+}
+
+#[test]
+fn a_response_larger_than_8_mib_is_refused_with_the_limit() {
+    let pod = Pod::new();
+    let mut response = largest_response(&pod);
+    response.crl.push(vec![0; 1 << 20]);
+    let _agent = pod.agent(Reply::offer(&response));
+    pod.init(&["--init-timeout=1s"]).failed_with(&["ResourceExhausted", "at most 8 MiB"]);
+}
+
+#[test]
+fn a_response_with_more_than_1024_svids_is_refused_with_the_limit() {
+    let pod = Pod::new();
+    let response = X509SVIDResponse { svids: vec![pod.mint(); MAX_SVIDS + 1], ..Default::default() };
+    let _agent = pod.agent(Reply::offer(&response));
+    pod.init(&["--init-timeout=1s"]).failed_with(&["there are 1025", "at most 1024"]);
+}
+
+/// A helper that has published the largest response in every kind of file, twice: the second time, there
+/// is a set to compare with.
+fn publish_the_largest_response(pod: &Pod, wrap: impl FnOnce(Helper) -> Helper) -> Running {
+    let response = largest_response(pod);
+    let svid = response.svids[0].clone();
+    let agent = pod.agent_with_jwt(Reply::offer(&response), Duration::from_secs(300));
+    let keystores = ["--keystore-file-name=svid.p12", "--truststore-file-name=trust.p12"];
+    let helper = pod.helper(&["--mode=refresh"]).arguments(&EVERYTHING).arguments(&keystores);
+    let refresh = wrap(helper).start();
+    pod.wait_for(&svid);
+    let mut next = response;
+    let rotated = pod.mint();
+    (next.svids[0].x509_svid, next.svids[0].x509_svid_key) = (rotated.x509_svid, rotated.x509_svid_key);
+    agent.offer(&next);
+    pod.wait_for(&next.svids[0]);
+    refresh
+}
+
+#[test]
+fn the_largest_response_in_every_kind_of_file_fits_into_the_memory_of_the_manifests() {
+    let pod = Pod::new();
+    let refresh = publish_the_largest_response(&pod, |helper| helper);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", refresh.pid())).expect("a status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let peak: u64 = peak.trim_end_matches("kB").trim().parse().expect("a number");
+    assert!(peak <= MEMORY_LIMIT, "{peak} KiB");
+}
+
+/// A control group with the memory of the manifests. Removed when dropped, once its helper has ended.
+struct Group(PathBuf);
+
+impl Group {
+    /// `None` where this test may make none.
+    fn new() -> Option<Self> {
+        let name = format!("pod-svid-helper-{}", std::process::id());
+        let limit = (MEMORY_LIMIT << 10).to_string();
+        // cgroups 1 and 2.
+        let groups = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        groups.iter().find_map(|(root, file)| {
+            let path = Path::new(root).join(&name);
+            std::fs::create_dir(&path).ok()?;
+            let group = Self(path);
+            // In a directory of another kind of group, or of none, the file is not there.
+            OpenOptions::new().write(true).open(group.0.join(file)).ok()?.write_all(limit.as_bytes()).ok()?;
+            Some(group)
+        })
+    }
+
+    /// The same helper, in this group.
+    fn holds(&self, helper: Helper) -> Helper {
+        let enter = r#"echo $$ >"$0/cgroup.procs" && exec "$@""#;
+        helper.through("/bin/sh", &["-c", enter, self.0.to_str().expect("UTF-8")])
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_container_with_the_memory_of_the_manifests_is_enough_for_the_largest_response() {
+    let pod = Pod::new();
+    let Some(group) = Group::new() else { return skip("no control group can be made here") };
+    publish_the_largest_response(&pod, |helper| group.holds(helper)).stop();
+}
+
+/// The pause between the end of a helper that publishes thousands of files and the signal that came when
+/// the volume had this many entries. `None` if it had published by then.
+fn end_while_publishing(entries: usize) -> Option<Duration> {
+    let pod = Pod::new();
+    let mut response = X509SVIDResponse { svids: vec![pod.mint()], ..Default::default() };
+    for number in 0..3000 {
+        let name = format!("spiffe://domain-{number}.org");
+        response.federated_bundles.insert(name, pod.federated.bundle());
+    }
+    let _agent = pod.agent(Reply::offer(&response));
+    let mut refresh = pod.refresh(&["--include-federated-bundles"]);
+    wait_until("the helper writes", || count(&pod.volume()) >= entries);
+    let start = Instant::now();
+    refresh.signal(Signal::SIGTERM);
+    refresh.finish(0);
+    let took = start.elapsed();
+    let has_published = pod.volume().join("..data").exists();
+    pod.init(&["--include-federated-bundles"]).succeeded();
+    // Nothing is left over: three files and one of each trust domain, their names, `..data` and one set.
+    assert_eq!(count(&pod.volume()), 2 * (3 + 3000) + 2 + usize::from(has_claim(&pod.volume())));
+    (!has_published).then_some(took)
+}
+
+/// How many files and directories there are below a directory that changes meanwhile.
+fn count(directory: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let count_of = |entry: DirEntry| {
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        1 + if is_directory { count(&entry.path()) } else { 0 }
+    };
+    entries.map_while(Result::ok).map(count_of).sum()
+}
+
+fn has_claim(volume: &Path) -> bool {
+    volume.join("..names").exists()
+}
+
+#[test]
+fn a_signal_ends_refresh_at_once_while_it_publishes_thousands_of_files() {
+    // In the first file, among the files, and among the names.
+    for entries in [2, 1500, 2990, 4000] {
+        let took = (0..10).find_map(|_| end_while_publishing(entries).filter(|took| *took < STOP));
+        assert!(took.is_some(), "ten times, at {entries} entries, it took longer than {STOP:?}");
+    }
+}
+
+/// Init does its work or says in one line why not, and never hangs or aborts.
+fn ends_within(limit: &str) {
+    let pod = Pod::new();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(pod.volume(), everybody).expect("its permissions");
+    let _agent = pod.agent(offer([pod.mint()]));
+    let volume = pod.volume().join("svid");
+    let (code, log) = Helper::new()
+        .argument("--mode=init")
+        .argument("--init-timeout=2s")
+        .argument(format!("--workload-api-socket={}", pod.socket().display()))
+        .argument(format!("--svid-path={}", volume.display()))
+        .through("prlimit", &[limit])
+        .run_by(LONELY, LONELY)
+        .start()
+        .end();
+    let last = log.last().map(String::as_str).unwrap_or_default();
+    match code {
+        Some(0) => assert_eq!(names(&volume.join("..data/.")).len(), 3, "{limit}: {log:?}"),
+        Some(1) => assert!(last.contains("check the limits") || last.contains("ERROR"), "{limit}: {log:?}"),
+        _ => panic!("{limit}: {code:?} {log:?}"),
+    }
+}
+
+#[test]
+fn init_ends_with_few_threads() {
+    if !is_root() {
+        return skip("only root can become a user without a process");
+    }
+    (1..=8).for_each(|threads| ends_within(&format!("--nproc={threads}")));
+}
+
+#[test]
+fn init_ends_in_little_address_space() {
+    if !is_root() {
+        return skip("only root can become another user");
+    }
+    (24..=64).step_by(4).for_each(|mib: u64| ends_within(&format!("--as={}", mib << 20)));
+}

@@ -1,0 +1,54 @@
+//! Processes in the tests: found in log lines, looked at in `/proc`, started as process 1.
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::pod::{Helper, Running, is_root, wait_until};
+
+/// The number in "(process 12)".
+pub fn process_in(line: &str) -> Pid {
+    let number = line.split("(process ").nth(1).and_then(|rest| rest.split(')').next());
+    Pid::from_raw(number.and_then(|number| number.parse().ok()).expect("a process"))
+}
+
+/// The position of the first line that says all of these.
+pub fn position(log: &[String], parts: &[&str]) -> Option<usize> {
+    log.iter().position(|line| parts.iter().all(|part| line.contains(part)))
+}
+
+/// The children of a process, zombies among them.
+pub fn children(process: Pid) -> Vec<Pid> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("threads");
+    let children =
+        threads.map(|thread| std::fs::read_to_string(thread.expect("a thread").path().join("children")));
+    let children: String = children.map(|children| children.unwrap_or_default()).collect();
+    children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().expect("a PID"))).collect()
+}
+
+/// Starts the helper as process 1 of a PID namespace; gives `unshare`, which ends with the helper's code,
+/// and the helper.
+pub fn start_as_process_one(helper: Helper) -> (Running, Pid) {
+    let mut namespace = vec!["--pid", "--fork", "--kill-child"];
+    if !is_root() {
+        namespace.push("--map-root-user");
+    }
+    let unshare = helper.through("unshare", &namespace).start();
+    let mut helper = None;
+    wait_until("the helper is a child of unshare", || {
+        helper = children(unshare.pid()).first().copied();
+        helper.is_some()
+    });
+    (unshare, helper.expect("a child"))
+}
+
+/// Whether a process has a signal in a mask of `/proc/PID/status`: `SigIgn:`, say.
+pub fn has_in_mask(process: Pid, mask: &str, signal: Signal) -> bool {
+    signals_in_mask(process, mask) & 1 << (signal as i32 - 1) != 0
+}
+
+/// A mask of `/proc/PID/status`: its standard signals. (The C library ignores its own in a child.)
+pub fn signals_in_mask(process: Pid, mask: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix(mask)).expect("the mask").trim();
+    u64::from_str_radix(line, 16).expect("hexadecimal") & 0x7fff_ffff
+}
