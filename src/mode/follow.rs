@@ -27,6 +27,7 @@ use crate::timestamp::rfc3339;
 use crate::timing::{LONGEST_SLEEP, STOP_GRACE};
 use crate::wait::{ReceivedSignal, Waiter, Woken};
 use crate::workload_api::client::{Client, start_grpc};
+use crate::workload_api::timer_threads;
 
 /// Runs until the end that the settings ask for.
 pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, FollowError> {
@@ -135,6 +136,9 @@ impl Follow<'_> {
     }
 
     fn notify(&mut self, publication: Publication, now: Now) {
+        if !matches!(self.settings.end, End::Published { .. }) {
+            timer_threads::let_sleep();
+        }
         let svid = self.set.identity();
         let environment = HookEnvironment {
             svid_path: self.set.path().to_owned(),

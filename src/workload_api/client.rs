@@ -25,10 +25,6 @@ const IDENTITY_ALONE: i32 = 1;
 
 /// Starts gRPC: one thread that completes calls, beside C-core's own.
 ///
-/// C-core's two timer threads wake once a second each, for nothing. A long timer slack would stop that,
-/// and must not be set: under contention, C-core's locks sleep for microseconds, and a sleep may then
-/// last as long as the slack.
-///
 /// Where a thread cannot be started, the process ends with one line. What is started is never stopped:
 /// its threads, if they lack memory, would wait for each other.
 pub(crate) fn start_grpc() -> Arc<Environment> {

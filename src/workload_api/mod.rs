@@ -8,6 +8,7 @@ pub(crate) mod endpoint;
 pub(crate) mod limits;
 pub(crate) mod retry;
 pub(crate) mod rpc;
+pub(crate) mod timer_threads;
 
 /// The messages, generated from proto/workload.proto.
 pub(crate) mod proto {

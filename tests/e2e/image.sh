@@ -101,7 +101,7 @@ fails_saying() {
 }
 mkdir -m 0755 "$work/unwritable"
 check "a volume that the user cannot write is told with what to set in the manifest" \
-    fails_saying 'Permission denied.*fsGroup' -v "$work/unwritable:/var/run/secret" "${helper[@]}"
+    fails_saying 'Permission denied.*fsGroup' -v "$work/unwritable:/var/run/secret" "${helper[@]}" --init-timeout=2s
 check "a missing socket mount is told with what to look at" \
     fails_saying 'No such file or directory.*mounted' --tmpfs /var/run/secret:mode=0777 \
     localhost/pod-svid-helper:latest --workload-api-socket=/run/nowhere/agent.sock --init-timeout=1s

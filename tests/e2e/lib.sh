@@ -204,7 +204,7 @@ no_connection_failed() { ! grep -v '^serial=' "$work/connections"; }
 
 # Waits, generously, until a command succeeds.
 wait_until() {
-    local what=$1 deadline=$((SECONDS + ${PATIENCE:-120}))
+    local what=$1 deadline=$((SECONDS + 300))
     shift
     until "$@"; do
         if [ $SECONDS -ge $deadline ]; then echo "waited in vain until $what" >&2; return 1; fi
@@ -255,6 +255,7 @@ check() {
 # One by one: podman gives up at the first that is not there.
 remove_containers() {
     local name
+    podman pod ps -q --filter name=my-nginx | xargs -r podman pod rm -f -t 1 >/dev/null 2>&1 || true
     for name in e2e-refresh e2e-seccomp e2e-systemd; do podman rm -f -t 1 $name >/dev/null 2>&1 || true; done
 }
 
@@ -264,7 +265,6 @@ clean_up() {
         kill -- "-$guard"
         echo "$symlinks_were" 2>/dev/null >/proc/sys/fs/protected_symlinks
     fi
-    podman play kube --down "$work/pod.yaml" >/dev/null 2>&1
     remove_containers
     end_background
     jobs -p | xargs -r kill 2>/dev/null

@@ -26,14 +26,14 @@ keep_fresh() { # NAME USER FILE [OPTION]...
 follows_three_rotations() { # NAME CONNECT...
     local name=$1 step before slowest=0 begun took
     shift
-    PATIENCE=30 wait_until "$name serves" "$@"
+    wait_until "$name serves" "$@"
     connect_without_pause "$@"
     for step in 1 2 3; do
         before=$(serial_in "$work/$name/svid")
         tell_agent rotate
         wait_until "$name has a new SVID" has_new_serial "$work/$name/svid" "$before"
         begun=$(date +%s%N)
-        PATIENCE=30 wait_until "$name serves it" last_seen "$(serial_in "$work/$name/svid")"
+        wait_until "$name serves it" last_seen "$(serial_in "$work/$name/svid")"
         took=$((($(date +%s%N) - begun) / 1000000))
         if [ $took -gt $slowest ]; then slowest=$took; fi
         wait_until "ten more connections are made" has_connections $(($(grep -c '^serial=' "$work/connections") + 10))
@@ -56,13 +56,13 @@ follows_the_ca() { # NAME CONNECT...
     before=$(serial_in "$work/$name/svid")
     tell_agent activate-ca
     wait_until "the new CA has signed an SVID for $name" has_new_serial "$work/$name/svid" "$before"
-    PATIENCE=30 wait_until "$name serves it" serves_the_svid "$work/$name/svid" "$@"
+    wait_until "$name serves it" serves_the_svid "$work/$name/svid" "$@"
     tell_agent drop-ca
     wait_until "the bundle of $name has the new CA alone" bundle_has "$work/$name/svid" 1
     before=$(serial_in "$work/$name/svid")
     tell_agent rotate
     wait_until "there is one more SVID for $name" has_new_serial "$work/$name/svid" "$before"
-    PATIENCE=30 wait_until "$name serves it" serves_the_svid "$work/$name/svid" "$@"
+    wait_until "$name serves it" serves_the_svid "$work/$name/svid" "$@"
 }
 serves_the_svid() { # DIRECTORY CONNECT...
     local directory=$1

@@ -85,6 +85,7 @@ podman rm -f -t 1 e2e-seccomp >/dev/null 2>&1 || true
 without_a_call() {
     sed 's/"renameat2\?",\?//; s/"rename",\?//' manifests/seccomp.json >"$work/seccomp.json"
     ! podman run --rm "${restricted[@]}" --security-opt "seccomp=$work/seccomp.json" \
-        -v "$work/seccomp:/var/run/secret" "${helper[@]}" --svid-path=/var/run/secret/other --mode=init
+        -v "$work/seccomp:/var/run/secret" "${helper[@]}" --svid-path=/var/run/secret/other --mode=init \
+        --init-timeout=2s
 }
 check "manifests/seccomp.json is in force: without rename, init fails" without_a_call
