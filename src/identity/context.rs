@@ -6,7 +6,7 @@
 use thiserror::Error;
 
 use super::bundle::{BundleError, X509Bundle};
-use super::limits::{MAX_SVIDS, MAX_TRUST_DOMAINS};
+use super::limits::MAX_SVIDS;
 use super::raw::{RawX509Context, shortened};
 use super::selection::{NotOfferedError, Selection};
 use super::spiffe_id::TrustDomain;
@@ -85,6 +85,10 @@ impl FederatedBundles {
         Self(bundles)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Checks each bundle on its own.
     pub(crate) fn parse(
         self,
@@ -103,9 +107,6 @@ fn check_conformance(raw: &RawX509Context) -> Result<(), X509ContextError> {
     if raw.svids.len() > MAX_SVIDS {
         return Err(X509ContextError::TooManySvids(raw.svids.len()));
     }
-    if raw.federated_bundles.len() > MAX_TRUST_DOMAINS {
-        return Err(X509ContextError::TooManyTrustDomains(raw.federated_bundles.len()));
-    }
     for (index, svid) in raw.svids.iter().enumerate() {
         check_mandatory_fields(svid).map_err(|error| X509ContextError::Svid {
             index,
@@ -123,8 +124,6 @@ pub(crate) enum X509ContextError {
     NoSvids,
     #[error("svids: there are {0} (at most {MAX_SVIDS} are accepted)")]
     TooManySvids(usize),
-    #[error("federated_bundles: there are {0} (at most {MAX_TRUST_DOMAINS} are accepted)")]
-    TooManyTrustDomains(usize),
     #[error("svids[{index}] ({id:?}) {error}")]
     Svid { index: usize, id: String, error: X509SvidError },
     #[error(transparent)]

@@ -10,6 +10,10 @@ use der::{Decode, Header, Reader, SliceReader, Tag};
 pub(super) fn since_1970(certificate: &[u8]) -> Option<Vec<u8>> {
     let mut copy = certificate.to_vec();
     for date in validity(certificate).ok()? {
+        let Some((b'Z', digits)) = copy[date.clone()].split_last() else { continue };
+        if !digits.iter().all(u8::is_ascii_digit) {
+            continue;
+        }
         let first: &[u8] = match &copy[date.clone()] {
             // Two digits are those of a year from 1950 to 2049 (RFC 5280, section 4.1.2.5).
             [b'5' | b'6', _, ..] if date.len() == 13 => b"700101000000Z",

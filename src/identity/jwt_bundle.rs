@@ -3,7 +3,6 @@
 use thiserror::Error;
 
 use super::jwks::{self, JwksError, check_jwks};
-use super::limits::MAX_TRUST_DOMAINS;
 use super::raw::{RawJwtBundles, shortened};
 use super::spiffe_id::{TrustDomain, TrustDomainError};
 
@@ -19,9 +18,6 @@ impl JwtBundles {
     pub(crate) fn parse(mut raw: RawJwtBundles) -> Result<Self, JwtBundlesError> {
         if raw.is_empty() {
             return Err(JwtBundlesError::None);
-        }
-        if raw.len() > MAX_TRUST_DOMAINS {
-            return Err(JwtBundlesError::TooMany(raw.len()));
         }
         // The message's map has no order. The same response must give the same files.
         raw.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -48,7 +44,7 @@ impl JwtBundles {
     }
 
     /// All good documents.
-    pub(crate) fn good(&self) -> impl Iterator<Item = (&TrustDomain, &[u8])> {
+    pub(crate) fn good(&self) -> impl Iterator<Item = (&TrustDomain, &[u8])> + Clone {
         self.0.iter().filter_map(|entry| {
             entry.as_ref().ok().map(|(trust_domain, document)| (trust_domain, document.as_slice()))
         })
@@ -71,8 +67,6 @@ fn check_bundle(key: &str, document: &[u8]) -> Result<TrustDomain, JwtBundleErro
 pub(crate) enum JwtBundlesError {
     #[error("bundles: the mandatory field is empty")]
     None,
-    #[error("bundles: there are {0} (at most {MAX_TRUST_DOMAINS} are accepted)")]
-    TooMany(usize),
     #[error("bundles: no bundle of {0}, our own trust domain")]
     Missing(TrustDomain),
     #[error(transparent)]

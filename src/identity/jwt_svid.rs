@@ -56,6 +56,9 @@ impl JwtSvid {
         if svid.info.id != id {
             return Err(JwtSvidError::OtherSubject(svid.info.id.to_string()));
         }
+        if id.path().is_empty() {
+            return Err(JwtSvidError::NoPath);
+        }
         Ok(svid)
     }
 
@@ -122,6 +125,8 @@ pub(crate) enum JwtSvidError {
     Token(#[from] TokenError),
     #[error("its subject is {0}, not the SVID's SPIFFE ID")]
     OtherSubject(String),
+    #[error("its SPIFFE ID has no path: it names a trust domain, not a workload")]
+    NoPath,
     #[error("its claim aud lacks the audience {0:?}")]
     NotForAudience(String),
 }

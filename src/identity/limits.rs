@@ -4,7 +4,7 @@
 /// SVIDs of one response.
 pub const MAX_SVIDS: usize = 1024;
 
-/// Trust domains of one response, each with a bundle.
+/// Federated trust domains whose bundles are written.
 pub(crate) const MAX_TRUST_DOMAINS: usize = 4096;
 
 /// Bytes of one certificate.

@@ -8,7 +8,7 @@ use der::oid::ObjectIdentifier;
 use der::{Decode, Encode};
 use pkcs1::{RsaPrivateKey, RsaPublicKey};
 use pkcs8::PrivateKeyInfoRef;
-use pkcs8::spki::SubjectPublicKeyInfoRef;
+use pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use sec1::EcPrivateKey;
 use sha2::{Digest, Sha512};
 use thiserror::Error;
@@ -103,9 +103,14 @@ impl PrivateKey {
 }
 
 /// Encodes a key without its attributes and without a public half beside the private one (RFC 5958
-/// allows both; OpenSSL up to 3.0 loads no key that has the latter).
+/// allows both; OpenSSL up to 3.0 loads no key that has the latter), and without the parameters that some
+/// writers give Ed25519, which has none (RFC 8410, section 3).
 fn encode_version_1(private: &PrivateKeyInfoRef<'_>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let private = PrivateKeyInfoRef::new(private.algorithm, private.private_key);
+    let algorithm = match private.algorithm.oid {
+        ED25519 => AlgorithmIdentifierRef { oid: ED25519, parameters: None },
+        _ => private.algorithm,
+    };
+    let private = PrivateKeyInfoRef::new(algorithm, private.private_key);
     private.to_der().map(Zeroizing::new).map_err(|_| KeyError::NotPkcs8)
 }
 
@@ -192,7 +197,6 @@ pub(crate) enum KeyError {
 mod tests {
     use super::*;
     use der::asn1::BitStringRef;
-    use pkcs8::spki::AlgorithmIdentifierRef;
 
     /// A `SubjectPublicKeyInfo`.
     fn public(oid: ObjectIdentifier, curve: Option<ObjectIdentifier>, key: &[u8]) -> Vec<u8> {

@@ -61,7 +61,7 @@ impl SvidInfo {
     /// Its validity at a moment. Both ends of its time belong to it. One that ends before it begins
     /// is expired.
     pub(crate) fn validity(&self, now: SystemTime) -> Validity {
-        if now > self.not_after {
+        if now > self.not_after || self.not_before > self.not_after {
             Validity::Expired
         } else if now < self.not_before {
             Validity::NotYet
@@ -122,6 +122,12 @@ mod tests {
         for (seconds, validity) in [(99, NotYet), (100, Valid), (200, Valid), (201, Expired)] {
             assert_eq!(info.validity(at(seconds)), validity, "{seconds}");
         }
+    }
+
+    #[test]
+    fn an_svid_that_ends_before_it_begins_has_expired_at_any_time() {
+        let info = info(100, 200, 150);
+        assert_eq!([99, 170, 250].map(|seconds| info.validity(at(seconds))), [Validity::Expired; 3]);
     }
 
     #[test]

@@ -105,8 +105,8 @@ impl Reader<'_> {
             let (chain_name, key_name) = (name.to_string(), name.to_string());
             let chain = contents.certificates.concat();
             all.push(KeyAndChain { chain, key, bundle, chain_name, key_name, bundle_name });
-        } else if let Some((bundle, name)) = truststore {
-            X509Bundle::parse(bundle).map_err(in_file(&name))?;
+        } else if let (Some((bundle, bundle_name)), Some(files)) = (truststore, all.first()) {
+            all.push(KeyAndChain { bundle, bundle_name, ..files.clone() });
         }
         Ok(all)
     }
@@ -186,6 +186,7 @@ impl Reader<'_> {
 }
 
 /// A key with its chain and bundle, and the names of their files.
+#[derive(Clone)]
 struct KeyAndChain {
     chain: Vec<u8>,
     key: Zeroizing<Vec<u8>>,

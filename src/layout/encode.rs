@@ -14,6 +14,7 @@ use crate::identity::bundle::{Authority, BundleInfo, X509Bundle};
 use crate::identity::context::{FederatedBundles, X509Context};
 use crate::identity::jwt_bundle::{JwtBundles, JwtBundlesError};
 use crate::identity::jwt_svid::JwtSvid;
+use crate::identity::limits::MAX_TRUST_DOMAINS;
 use crate::identity::spiffe_id::TrustDomain;
 use crate::identity::x509_svid::X509Svid;
 use crate::store::file::{Contents, File, FileMode, FileName, FileNameError};
@@ -66,7 +67,16 @@ pub(crate) fn x509(
 
 fn good(federated: FederatedBundles) -> Vec<(TrustDomain, X509Bundle)> {
     let warn = |error| log::warn!("left out a federated bundle: {error}");
-    federated.parse().filter_map(|bundle| bundle.map_err(warn).ok()).collect()
+    warn_of_too_many(federated.len());
+    federated.parse().take(MAX_TRUST_DOMAINS).filter_map(|bundle| bundle.map_err(warn).ok()).collect()
+}
+
+fn warn_of_too_many(federated: usize) {
+    if federated > MAX_TRUST_DOMAINS {
+        log::warn!(
+            "there are {federated} federated trust domains; only the first {MAX_TRUST_DOMAINS} are written"
+        );
+    }
 }
 
 /// The file of a JWT-SVID: the token, without a line break.
@@ -89,7 +99,9 @@ pub(crate) fn jwt_bundles(
         return Ok(files);
     }
     bundles.bad().for_each(|error| log::warn!("left out a federated JWT bundle: {error}"));
-    for (trust_domain, document) in bundles.good().filter(|(trust_domain, _)| *trust_domain != own) {
+    let federated = bundles.good().filter(|(trust_domain, _)| *trust_domain != own);
+    warn_of_too_many(federated.clone().count());
+    for (trust_domain, document) in federated.take(MAX_TRUST_DOMAINS) {
         match names::of_trust_domain(trust_domain, &layout.suffix()) {
             Ok(name) => files.push(file(name, layout.mode, document.to_vec())),
             Err(error) => log::warn!("{error}; its JWT bundle is left out"),

@@ -1,9 +1,10 @@
-//! Log lines about publications, and the names of parts in them.
+//! Log lines about publications, the names of parts in them, and what others are told.
 
 use std::path::Path;
 
 use crate::identity::svid_info::SvidInfo;
 use crate::layout::Part;
+use crate::notify::HookEnvironment;
 use crate::store::Publication;
 use crate::timestamp::rfc3339;
 
@@ -65,6 +66,29 @@ pub(crate) fn name(part: Part<'_>) -> String {
 pub(crate) fn is(part: Part<'_>) -> String {
     let verb = if matches!(part, Part::JwtBundles(_)) { "are" } else { "is" };
     format!("{} {verb}", name(part))
+}
+
+/// What a hook learns of a publication.
+pub(crate) fn to_hook(svid: Option<&SvidInfo>, path: &Path) -> HookEnvironment {
+    HookEnvironment {
+        svid_path: path.to_owned(),
+        spiffe_id: svid.map(|svid| svid.id.as_str().to_owned()),
+        not_after: svid.map(|svid| rfc3339(svid.not_after, 0)),
+    }
+}
+
+/// The state, for systemd, while all is well.
+pub(crate) fn status(svid: Option<&SvidInfo>, path: &Path) -> String {
+    match svid {
+        Some(svid) => format!("{} is published in {}", svid.id, path.display()),
+        None => format!("everything is published in {}", path.display()),
+    }
+}
+
+/// The sentence that a part's SVID is not valid yet.
+pub(crate) fn not_valid_yet(part: Part<'_>, svid: &SvidInfo) -> String {
+    let begin = rfc3339(svid.not_before, 0);
+    format!("{} of {} is not valid until {begin}: is a clock wrong?", name(part), svid.id)
 }
 
 /// The sentence that a part's SVID has expired.

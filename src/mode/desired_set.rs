@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::http::metrics::{Publications, PublishedSvid};
 use crate::identity::bundle::BundleInfo;
 use crate::identity::selection::Selection;
-use crate::identity::svid_info::SvidInfo;
+use crate::identity::svid_info::{SvidInfo, Validity};
 use crate::layout::{Layout, Part, decode};
 use crate::logging::Share;
 use crate::source::Update;
@@ -147,9 +147,21 @@ impl<'a> DesiredSet<'a> {
         Effect::Removing
     }
 
-    /// The SVID that a publication is about: the X.509-SVID, or else the first JWT-SVID.
+    /// The SVID that a publication is about: the X.509-SVID, or else the first JWT-SVID. It may be an
+    /// earlier process's.
     pub(crate) fn identity(&self) -> Option<&SvidInfo> {
-        self.members.iter().find_map(|member| member.newest.as_ref())
+        self.members.iter().find_map(|member| member.newest.as_ref().or(member.svid()))
+    }
+
+    /// The part with this index turns out to be another identity's: it is not published, what is published of
+    /// it does not count, and the next publication gives its source a moment to bring another.
+    pub(crate) fn disown(&mut self, index: usize, now: Now) {
+        let member = &mut self.members[index];
+        member.newest = None;
+        member.change = None;
+        member.published = Published::Nothing;
+        let has_changes = self.members.iter().any(|member| member.change.is_some());
+        self.publisher.schedule.restart(has_changes, now.instant);
     }
 
     pub(crate) fn next_deadline(&self, now: Now) -> Option<Instant> {
@@ -223,8 +235,11 @@ impl<'a> DesiredSet<'a> {
         let missing =
             self.missing().next().map(|(_, part, _)| format!("{} not published", announce::is(part)));
         missing.or_else(|| {
-            let (part, svid) = self.svids().find(|(_, svid)| svid.is_expired(now))?;
-            Some(announce::expired(part, svid))
+            self.svids().find_map(|(part, svid)| match svid.validity(now) {
+                Validity::Valid => None,
+                Validity::NotYet => Some(announce::not_valid_yet(part, svid)),
+                Validity::Expired => Some(announce::expired(part, svid)),
+            })
         })
     }
 

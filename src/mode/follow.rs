@@ -7,6 +7,7 @@
 use std::mem::ManuallyDrop;
 use std::time::Instant;
 
+use super::announce;
 use super::desired_set::{DesiredSet, Effect};
 use super::follow_error::{FollowError, MissingError};
 pub(crate) use super::follow_settings::{End, Settings};
@@ -17,17 +18,16 @@ use crate::http::metrics::{self, Scrape};
 use crate::http::{HttpServer, Question};
 use crate::last_resort;
 use crate::logging::{self, Share};
-use crate::notify::{HookEnvironment, Notifier};
+use crate::notify::Notifier;
 use crate::process::child;
 use crate::source::{Agent, Sources, Until};
 use crate::store::{Publication, Store};
 use crate::supervise::Application;
 use crate::systemd::Systemd;
-use crate::timestamp::rfc3339;
 use crate::timing::{LONGEST_SLEEP, STOP_GRACE};
 use crate::wait::{ReceivedSignal, Waiter, Woken};
 use crate::workload_api::client::{Client, start_grpc};
-use crate::workload_api::timer_threads;
+use crate::workload_api::timer_threads::TimerThreads;
 
 /// Runs until the end that the settings ask for.
 pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, FollowError> {
@@ -41,18 +41,11 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, FollowE
     let share = Share::default();
     let mut set = DesiredSet::new(&settings.layout, store, settings.on_revoked, &share);
     set.prepare(now.time).map_err(FollowError::Start)?;
-    let application = match &settings.end {
-        End::ApplicationEnded(settings) => Some(Application::new(settings)),
-        End::Published { .. } | End::Stopped => None,
-    };
-    let until = match settings.end {
-        End::Published { .. } => Until::FirstSuccess,
-        End::Stopped | End::ApplicationEnded(_) => {
-            // Files of an earlier process count, even without an agent.
-            set.adopt_existing(&settings.selection, now.time);
-            Until::Stopped
-        }
-    };
+    let (until, application) = (settings.end.until(), settings.end.application().map(Application::new));
+    if until == Until::Stopped {
+        // Files of an earlier process count, even without an agent.
+        set.adopt_existing(&settings.selection, now.time);
+    }
     let phase = Phase::first(&settings.end, now.instant);
     let http = settings.http_address.map(|address| HttpServer::new(address, waiter, &share, now.instant));
     let agent = Agent { client: &client, waiter, until, share };
@@ -60,7 +53,9 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, FollowE
     let sources = ManuallyDrop::new(sources);
     let notifier = Notifier::new(&settings.notify);
     let systemd = Systemd::new(|name| std::env::var_os(name), now.instant);
-    Follow { settings, waiter, sources, set, notifier, application, http, systemd, phase }.run()
+    let timer_threads = (until == Until::Stopped).then(TimerThreads::default);
+    Follow { settings, waiter, sources, set, notifier, application, http, systemd, timer_threads, phase }
+        .run()
 }
 
 struct Follow<'a> {
@@ -73,15 +68,18 @@ struct Follow<'a> {
     application: Option<Application>,
     http: Option<HttpServer<'a>>,
     systemd: Systemd,
+    timer_threads: Option<TimerThreads>,
     phase: Phase,
 }
 
 impl Follow<'_> {
     fn run(mut self) -> Result<Ended, FollowError> {
+        self.learn_identity(Now::look());
         loop {
             let now = Now::look();
             let is_busy = self.take_updates(now);
             self.publish(is_busy, now);
+            self.timer_threads.iter_mut().for_each(TimerThreads::let_sleep);
             self.notifier.run_due(now.instant);
             self.supervise(now);
             self.serve(now);
@@ -110,10 +108,18 @@ impl Follow<'_> {
                 Effect::Removing => self.sources.forget(now),
             }
         }
-        if let Some(svid) = self.set.identity().filter(|_| is_busy) {
-            self.sources.learn(&svid.id, now);
+        if is_busy {
+            self.learn_identity(now);
         }
         is_busy
+    }
+
+    /// Tells the sources whose files these are.
+    fn learn_identity(&mut self, now: Now) {
+        let Some(svid) = self.set.identity() else { return };
+        for index in self.sources.learn(&svid.id, now) {
+            self.set.disown(index, now);
+        }
     }
 
     /// Publishes what is due, and notifies the application.
@@ -136,15 +142,7 @@ impl Follow<'_> {
     }
 
     fn notify(&mut self, publication: Publication, now: Now) {
-        if !matches!(self.settings.end, End::Published { .. }) {
-            timer_threads::let_sleep();
-        }
-        let svid = self.set.identity();
-        let environment = HookEnvironment {
-            svid_path: self.set.path().to_owned(),
-            spiffe_id: svid.map(|svid| svid.id.as_str().to_owned()),
-            not_after: svid.map(|svid| rfc3339(svid.not_after, 0)),
-        };
+        let environment = announce::to_hook(self.set.identity(), self.set.path());
         match publication {
             Publication::Replaced => {
                 self.notifier.published(environment, now.instant);
@@ -195,11 +193,7 @@ impl Follow<'_> {
 
     fn report_to_systemd(&mut self, now: Now) {
         let ready = self.set.fault(now.time).map_or(Ok(()), Err);
-        let status = || match self.set.identity() {
-            Some(svid) => format!("{} is published in {}", svid.id, self.set.path().display()),
-            None => format!("everything is published in {}", self.set.path().display()),
-        };
-        self.systemd.state(ready, status);
+        self.systemd.state(ready, || announce::status(self.set.identity(), self.set.path()));
         self.systemd.run_due(now.instant);
     }
 
@@ -292,7 +286,7 @@ impl Follow<'_> {
             }
             Phase::Following | Phase::Notifying { .. } => {
                 for part in self.set.unwritten() {
-                    log::warn!("stopped by {signal}; {} was not written", super::announce::name(part));
+                    log::warn!("stopped by {signal}; {} was not written", announce::name(part));
                 }
                 self.notifier.begin_stop();
                 self.phase = Phase::Stopping { signal };

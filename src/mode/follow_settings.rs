@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::desired_set::OnRevoked;
 use crate::identity::selection::Selection;
 use crate::layout::Layout;
+use crate::source::Until;
 use crate::store::owner::Owner;
 use crate::workload_api::endpoint::Endpoint;
 use crate::{notify, supervise};
@@ -30,7 +31,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Whether a hook or an application is started.
     pub(crate) fn has_children(&self) -> bool {
-        self.notify.hook.is_some() || matches!(self.end, End::ApplicationEnded(_))
+        self.notify.hook.is_some() || self.end.application().is_some()
     }
 }
 
@@ -43,6 +44,24 @@ pub(crate) enum End {
     Stopped,
     /// `run`: when the application has ended.
     ApplicationEnded(supervise::Settings),
+}
+
+impl End {
+    /// For how long the sources are followed.
+    pub(crate) fn until(&self) -> Until {
+        match self {
+            Self::Published { .. } => Until::FirstSuccess,
+            Self::Stopped | Self::ApplicationEnded(_) => Until::Stopped,
+        }
+    }
+
+    /// The application whose end it is.
+    pub(crate) fn application(&self) -> Option<&supervise::Settings> {
+        match self {
+            Self::ApplicationEnded(settings) => Some(settings),
+            Self::Published { .. } | Self::Stopped => None,
+        }
+    }
 }
 
 impl fmt::Display for End {

@@ -138,6 +138,14 @@ fn validity(svid: &X509Svid, now: Now) -> String {
     }
 }
 
+/// How long it is still valid; 0 if it is not valid now.
+fn seconds_left(svid: &X509Svid, now: Now) -> u64 {
+    match svid.info().validity(now.time) {
+        Validity::Valid => now.until(svid.info().not_after).as_secs(),
+        Validity::NotYet | Validity::Expired => 0,
+    }
+}
+
 fn chain(svid: &X509Svid) -> String {
     match svid.intermediates().len() {
         0 => "the leaf alone".to_owned(),
@@ -161,7 +169,7 @@ fn json(context: &Inspection, now: Now) -> Value {
             "serial_number": svid.info().serial(),
             "not_before": rfc3339(svid.info().not_before, 0),
             "not_after": rfc3339(svid.info().not_after, 0),
-            "seconds_left": now.until(svid.info().not_after).as_secs(),
+            "seconds_left": seconds_left(svid, now),
             "key_type": svid.key().key_type().to_string(),
             "chain_certificates": svid.intermediates().len() + 1,
             "bundle_certificates": svid.bundle().authorities().len(),

@@ -122,8 +122,8 @@ impl Member {
         }
     }
 
-    /// The end of the newest SVID, and of the published one, which an earlier process may have left.
+    /// Beginning and end of the newest SVID, and of the published one, which an earlier process may have left.
     pub(super) fn ends(&self) -> impl Iterator<Item = SystemTime> {
-        self.newest.iter().chain(self.svid()).map(|svid| svid.not_after)
+        self.newest.iter().chain(self.svid()).flat_map(|svid| [svid.not_before, svid.not_after])
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Follower<'a, R: Rpc> {
     until: Until,
     calls: CallCounts,
     denial: Denial,
+    /// Whether another source's stream offers the identity: then a denial does not withdraw it.
+    pub(crate) is_identity_offered: bool,
 }
 
 /// Whether the agent answers that this process has no identity.
@@ -79,6 +81,7 @@ impl<'a, R: Rpc> Follower<'a, R> {
             until: agent.until,
             calls: CallCounts::new(R::NAME),
             denial: Denial::No,
+            is_identity_offered: false,
         }
     }
 
@@ -118,11 +121,12 @@ impl<'a, R: Rpc> Follower<'a, R> {
         if self.until == Until::FirstSuccess && remedy == Remedy::Rarely {
             return Some(Update::Refused(self.trouble.labelled(error)));
         }
-        if !error.is_permission_denied() {
+        let is_denied = error.is_permission_denied();
+        if !is_denied && remedy != Remedy::Rarely {
+            self.trouble.agent_is_away(now.instant);
+        }
+        if !is_denied || self.is_identity_offered {
             self.denial = Denial::No;
-            if remedy != Remedy::Rarely {
-                self.trouble.agent_is_away(now.instant);
-            }
         } else if self.until == Until::Stopped && (self.denial.denied(now.instant) || delivered) {
             return Some(Update::Withdrawn { cause: error.to_string(), next: next.to_owned() });
         }

@@ -28,6 +28,8 @@ pub(super) struct JwtBundlesSource<'a> {
     bundles: Option<JwtBundles>,
     /// Whether the files of `bundles`, and of `own`, have been returned.
     is_laid_out: bool,
+    /// Whether the keys of `bundles` have been handed out.
+    are_keys_known: bool,
 }
 
 impl<'a> JwtBundlesSource<'a> {
@@ -40,7 +42,7 @@ impl<'a> JwtBundlesSource<'a> {
         let loudest = if layout.is_some() { Level::Error } else { Level::Debug };
         let follower = Follower::new("JWT bundles: ".to_owned(), loudest, FetchJwtBundles, agent, now);
         let own = selection.id.as_ref().map(|id| id.trust_domain());
-        Self { layout, follower, own, bundles: None, is_laid_out: false }
+        Self { layout, follower, own, bundles: None, is_laid_out: false, are_keys_known: false }
     }
 
     fn take(&mut self, raw: RawJwtBundles, now: Now) -> Result<JwtBundles, ResponseError> {
@@ -101,6 +103,7 @@ impl<'a> JwtBundlesSource<'a> {
                 Ok(Ok(bundles)) => {
                     self.bundles = Some(bundles);
                     self.is_laid_out = false;
+                    self.are_keys_known = false;
                 }
                 Ok(Err(error)) => return Poll::Ready(self.follower.unusable(&error, now)),
                 Err(update) => return Poll::Ready(update),
@@ -124,9 +127,23 @@ impl<'a> JwtBundlesSource<'a> {
         self.layout.is_some()
     }
 
-    /// The newest keys that verify tokens.
-    pub(super) fn keys(&self) -> Option<&JwtBundles> {
-        self.bundles.as_ref()
+    /// The keys that verify tokens, once for each response.
+    pub(super) fn new_keys(&mut self) -> Option<&JwtBundles> {
+        let are_known = std::mem::replace(&mut self.are_keys_known, true);
+        self.bundles.as_ref().filter(|_| !are_known)
+    }
+
+    /// The agent has changed its mind: makes a postponed call at once, and asks again for what was forgotten.
+    pub(super) fn hurry(&mut self, now: Now) {
+        match self.bundles {
+            Some(_) => self.follower.caller.hurry(now.instant),
+            None => self.follower.caller.fetch_again(now.instant),
+        }
+    }
+
+    /// The files are removed with those of the identity.
+    pub(super) fn forget(&mut self) {
+        self.bundles = None;
     }
 
     /// Learns the workload's own trust domain from an SVID.

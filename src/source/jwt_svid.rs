@@ -125,23 +125,25 @@ impl<'a> JwtSvidSource<'a> {
         self.svid = None;
     }
 
-    /// Looks whether the token's key is still among the keys.
+    /// Looks whether the token's key is still among the keys, which are new.
     pub(super) fn check_key(&mut self, keys: &JwtBundles) {
         let (Some(svid), Some(key_id)) = (&self.svid, &self.key_id) else { return };
         let trust_domain = svid.id.trust_domain();
         self.is_revoked = keys.of(&trust_domain).is_ok() && !keys.has_key(&trust_domain, key_id);
     }
 
-    /// Learns the workload's own identity from an SVID.
-    pub(super) fn learn(&mut self, own: &SpiffeId, now: Now) {
+    /// Learns the workload's own identity from an SVID. Returns whether the newest token is another's.
+    pub(super) fn learn(&mut self, own: &SpiffeId, now: Now) -> bool {
         if !self.follows_x509 || self.selection.id.as_ref() == Some(own) {
-            return;
+            return false;
         }
         self.selection.id = Some(own.clone());
         self.follower.caller.rpc_mut().id = Some(own.clone());
-        if self.svid.as_ref().is_none_or(|svid| svid.id != *own) {
+        let is_anothers = self.svid.take_if(|svid| svid.id != *own).is_some();
+        if self.svid.is_none() {
             self.follower.call_now(now);
         }
+        is_anothers
     }
 }
 

@@ -55,13 +55,21 @@ impl<'a> Sources<'a> {
     /// What the sources have learned, with the index of each: at most one update of each, so that
     /// none starves another.
     pub(crate) fn poll(&mut self, now: Now, context: &mut Context<'_>) -> Vec<(usize, Update)> {
-        let jwt_bundles = self.jwt_bundles.as_mut().map(|source| source.poll(now, context));
-        if let Some(keys) = self.jwt_bundles.as_ref().and_then(JwtBundlesSource::keys) {
-            self.jwt_svids.iter_mut().for_each(|source| source.check_key(keys));
-        }
         let mut polled = Vec::new();
         polled.extend(self.x509.iter_mut().map(|source| source.poll(now, context)));
-        polled.extend(self.jwt_svids.iter_mut().map(|source| source.poll(now, context)));
+        // A denial elsewhere withdraws nothing that this stream still offers.
+        let is_offered = self.x509.as_ref().is_some_and(X509Source::is_offered);
+        let jwt_bundles = self.jwt_bundles.as_mut().map(|source| {
+            source.follower.is_identity_offered = is_offered;
+            source.poll(now, context)
+        });
+        if let Some(keys) = self.jwt_bundles.as_mut().and_then(JwtBundlesSource::new_keys) {
+            self.jwt_svids.iter_mut().for_each(|source| source.check_key(keys));
+        }
+        polled.extend(self.jwt_svids.iter_mut().map(|source| {
+            source.follower.is_identity_offered = is_offered;
+            source.poll(now, context)
+        }));
         polled.extend(jwt_bundles);
         let ready = polled.into_iter().enumerate().filter_map(|(index, update)| match update {
             Poll::Ready(update) => Some((index, update)),
@@ -99,15 +107,16 @@ impl<'a> Sources<'a> {
     pub(crate) fn hurry(&mut self, now: Now) {
         self.x509.iter_mut().for_each(|source| source.follower.caller.hurry(now.instant));
         self.jwt_svids.iter_mut().for_each(|source| source.follower.caller.fetch_again(now.instant));
-        self.jwt_bundles.iter_mut().for_each(|source| source.follower.caller.hurry(now.instant));
+        self.jwt_bundles.iter_mut().for_each(|source| source.hurry(now));
     }
 
     /// The identity is withdrawn and its files are removed: what was delivered no longer counts. Each
     /// source asks the agent again, which may still offer an SVID of another form.
     pub(crate) fn forget(&mut self, now: Now) {
+        self.hurry(now);
         self.x509.iter_mut().for_each(X509Source::forget);
         self.jwt_svids.iter_mut().for_each(JwtSvidSource::forget);
-        self.hurry(now);
+        self.jwt_bundles.iter_mut().for_each(JwtBundlesSource::forget);
     }
 
     /// The files are gone: makes the agent send them again.
@@ -117,9 +126,12 @@ impl<'a> Sources<'a> {
         self.jwt_bundles.iter_mut().for_each(|source| source.follower.caller.fetch_again(now.instant));
     }
 
-    /// Names the workload's own identity, that of the published SVID, to the sources.
-    pub(crate) fn learn(&mut self, own: &SpiffeId, now: Now) {
-        self.jwt_svids.iter_mut().for_each(|source| source.learn(own, now));
+    /// Names the workload's own identity, that of the published SVID, to the sources. Returns the index of each
+    /// whose files are another identity's; it fetches others.
+    pub(crate) fn learn(&mut self, own: &SpiffeId, now: Now) -> Vec<usize> {
         self.jwt_bundles.iter_mut().for_each(|source| source.learn(own));
+        let first = usize::from(self.x509.is_some());
+        let jwt_svids = self.jwt_svids.iter_mut().enumerate();
+        jwt_svids.filter_map(|(index, source)| source.learn(own, now).then_some(first + index)).collect()
     }
 }

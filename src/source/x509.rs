@@ -109,6 +109,11 @@ impl<'a> X509Source<'a> {
         [self.follower.caller.next_deadline(), self.replace_at(now), valid_at].into_iter().flatten().min()
     }
 
+    /// Whether an open stream has brought the SVID: the agent has not withdrawn it.
+    pub(super) fn is_offered(&self) -> bool {
+        self.svid.is_some() && self.follower.caller.stream().is_some_and(|stream| stream.delivered)
+    }
+
     /// The identity is withdrawn and its files are removed: what was delivered no longer counts.
     pub(super) fn forget(&mut self) {
         self.svid = None;

@@ -24,29 +24,40 @@ const NAMES: [&str; 2] = ["grpc_global_tim", "timer_manager"];
 /// Ignored by default, and blocked in no thread (see [`Waiter::new`](crate::wait::Waiter::new)).
 const SIGNAL: Signal = Signal::SIGURG;
 
-/// Lets those that run by now sleep: after a call, all do. Without `/proc` they go on waking up, which does no
-/// harm.
-pub(crate) fn let_sleep() {
-    if let Err(cause) = ask_to_sleep() {
-        log::debug!("gRPC's timer threads wake up once a second: {cause}");
+/// The timer threads of this process.
+#[derive(Default)]
+pub(crate) struct TimerThreads {
+    are_asleep: bool,
+}
+
+impl TimerThreads {
+    /// Lets them sleep, once all are there: gRPC starts one of them with the first call. Without `/proc` they
+    /// go on waking up, which does no harm.
+    pub(crate) fn let_sleep(&mut self) {
+        if !self.are_asleep {
+            self.are_asleep = ask_to_sleep().unwrap_or(false);
+        }
     }
 }
 
-fn ask_to_sleep() -> io::Result<()> {
+/// Returns whether all were there.
+fn ask_to_sleep() -> io::Result<bool> {
     let action = SigAction::new(SigHandler::SigAction(sleep_long), SaFlags::SA_RESTART, SigSet::all());
     #[allow(unsafe_code, reason = "signal handlers are unsafe")]
     // SAFETY: the handler makes one system call, and leaves errno as it was.
     unsafe {
         sigaction(SIGNAL, &action)?;
     }
+    let mut missing = NAMES.to_vec();
     for thread in fs::read_dir("/proc/self/task")? {
         let thread = thread?;
         let name = fs::read_to_string(thread.path().join("comm"))?;
         if NAMES.contains(&name.trim_end()) {
             signal(&thread.file_name())?;
+            missing.retain(|other| *other != name.trim_end());
         }
     }
-    Ok(())
+    Ok(missing.is_empty())
 }
 
 fn signal(thread: &OsStr) -> io::Result<()> {

@@ -12,13 +12,38 @@ use crate::workload_api_server::server::Reply;
 #[test]
 fn a_call_that_hangs_ends_by_its_own_deadline_and_is_made_again() {
     let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(2));
+    let mut refresh = pod.refresh(&["--jwt-svid=token.jwt=one"]);
+    let first = pod.wait_for_file("token.jwt", |_| true);
     agent.issue_jwt(|_| Reply::Silence);
-    let mut refresh = pod.refresh(&["--x509=false", "--jwt-svid=token.jwt=one"]);
+    let start = Instant::now();
     refresh.wait_for_log(&["WARN", "JWT-SVID token.jwt", "did not answer within 45s", "retrying in"]);
+    assert!(start.elapsed() >= Duration::from_secs(44), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(75), "{:?}", start.elapsed());
     pod.issue_jwt(&agent, Duration::from_secs(300));
-    pod.wait_for_file("token.jwt", |_| true);
+    pod.wait_for_file("token.jwt", |token| token != first);
     refresh.stop();
+}
+
+#[test]
+fn a_denied_token_withdraws_nothing_that_the_stream_of_svids_offers() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    let mut refresh = pod.refresh(&["--on-revoked=remove", "--jwt-svid=token.jwt=one"]);
+    pod.wait_for(&svid);
+    let first = agent.jwt_calls();
+    let denied_for = Instant::now();
+    // Two more calls after half a minute: the second one is a withdrawal if any is.
+    wait_until("half a minute is over", || denied_for.elapsed() > Duration::from_secs(31));
+    let calls = agent.jwt_calls();
+    assert!(calls > first, "it was denied {calls} times");
+    wait_until("it was denied twice more", || agent.jwt_calls() >= calls + 2);
+    refresh.wait_for_log(&["JWT-SVID token.jwt", "PermissionDenied"]);
+    pod.wait_for(&svid);
+    let log = refresh.stop();
+    assert!(!log.iter().any(|line| line.contains("withdrawn the identity")), "{log:#?}");
 }
 
 #[test]

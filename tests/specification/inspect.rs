@@ -97,6 +97,9 @@ fn inspect_says_from_when_on_an_svid_is_valid() {
     let _agent = pod.agent(offer([pod.authority.mint(&recipe)]));
     let text = inspect(&pod, &[]).succeeded().stdout;
     assert!(text.contains("(not valid until 2") && !text.contains("left"), "{text}");
+    let json = inspect(&pod, &["--output=json"]).succeeded().stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["svids"][0]["seconds_left"], 0);
 }
 
 #[test]

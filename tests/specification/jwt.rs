@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grpcio::RpcStatusCode;
+use nix::sys::signal::Signal;
 use pod_svid_helper::for_tests::workload::JWTSVID;
 
-use crate::pod::{Helper, ID, PATIENCE, Pod, claims, jwt_bundles, mode_of, names, offer, wait_until};
+use crate::pod::{Helper, ID, Pod, claims, jwt_bundles, mode_of, names, offer, wait_until};
 use crate::workload_api_server::authority::{Authority, Recipe, jwt_response};
-use crate::workload_api_server::server::Reply;
+use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 const LONG: Duration = Duration::from_secs(300);
 const JWT_ALONE: &str = "--x509=false";
@@ -91,7 +92,7 @@ fn jwt_alone_writes_no_pem_file() {
 }
 
 #[test]
-fn refresh_renews_a_token_at_half_of_its_life() {
+fn refresh_renews_a_token_at_55_percent_of_its_life() {
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(6));
     let refresh = pod.refresh(&[TOKEN]);
@@ -100,7 +101,7 @@ fn refresh_renews_a_token_at_half_of_its_life() {
     let issued = |token: &str| claims(token)["iat"].as_f64().expect("a time");
     let age = issued(&second) - issued(&first);
     // Not before, and long before the first one's end, however slow the machine.
-    assert!((3.0..6.0).contains(&age), "{age}");
+    assert!((3.3..6.0).contains(&age), "{age}");
     refresh.stop();
     assert_eq!(agent.jwt_calls(), 2);
 }
@@ -523,6 +524,68 @@ fn without_id_and_hint_a_token_is_that_of_the_x509_svids_identity() {
     assert_eq!(claims(&pod.read("token.jwt"))["sub"], "spiffe://example.org/x509");
 }
 
+/// An agent that lets the X.509-SVID in last, and whose first token is another identity's.
+fn agent_with_two_identities(pod: &Pod) -> WorkloadApiServer {
+    let agent = pod.agent(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    let authority = pod.authority.clone();
+    agent.issue_jwt(move |request| {
+        let id = if request.spiffe_id.is_empty() { "spiffe://example.org/other" } else { &request.spiffe_id };
+        Reply::offer(&jwt_response([authority.mint_jwt(id, &request.audience, LONG)]))
+    });
+    agent
+}
+
+#[test]
+fn a_token_of_another_identity_is_replaced_when_the_x509_svid_comes() {
+    for mode in ["--mode=init", "--mode=refresh"] {
+        let pod = Pod::new();
+        let agent = agent_with_two_identities(&pod);
+        let mut helper = pod.helper(&[mode, TOKEN]).variable("HELPER_INIT_TIMEOUT", "1h").start();
+        pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == "spiffe://example.org/other");
+        let svid = pod.mint();
+        agent.reply(offer([svid.clone()]));
+        pod.wait_for(&svid);
+        if mode == "--mode=refresh" {
+            pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == ID);
+            helper.signal(Signal::SIGTERM);
+        }
+        helper.finish(0);
+        assert_eq!(claims(&pod.read("token.jwt"))["sub"], ID);
+    }
+}
+
+#[test]
+fn a_token_is_of_the_identity_whose_files_stand() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    pod.init(&[]).succeeded();
+    drop(agent);
+    let _agent = agent_with_two_identities(&pod);
+    let refresh = pod.refresh(&[TOKEN]);
+    let token = pod.wait_for_file("token.jwt", |_| true);
+    assert_eq!(claims(&token)["sub"], ID);
+    refresh.stop();
+}
+
+#[test]
+fn files_of_keys_come_back_with_the_identity() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let other = pod.authority.mint(&Recipe::for_id("spiffe://example.org/other"));
+    let agent = pod.agent_with_jwt(offer([svid.clone()]), LONG);
+    let id = format!("--pod-spiffe-id={ID}");
+    let mut refresh = pod.refresh(&[&id, "--on-revoked=remove", "--jwt-bundle-file-name=jwks.json"]);
+    pod.wait_for(&svid);
+    pod.wait_for_file("jwks.json", |_| true);
+    agent.reply(offer([other]));
+    refresh.wait_for_log(&["withdrawn the identity", "removing the files"]);
+    wait_until("nothing is left", || names(&pod.volume()).is_empty());
+    agent.reply(offer([svid.clone()]));
+    pod.wait_for(&svid);
+    pod.wait_for_file("jwks.json", |_| true);
+    refresh.stop();
+}
+
 #[test]
 fn the_own_trust_domains_keys_follow_the_svid() {
     let pod = Pod::new();
@@ -563,7 +626,10 @@ fn a_revoked_token_is_replaced(options: &[&str], files: &[&str]) {
         Reply::offer(&jwt_response([issuer.mint_jwt(ID, &request.audience, LONG)]))
     });
     agent.reply_with_jwt_bundles(jwt_bundles([&other]));
+    let start = Instant::now();
     pod.wait_for_file("token.jwt", |token| token != first);
+    // Its renewal would be due after minutes.
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     refresh.stop();
 }
 
@@ -584,19 +650,17 @@ fn keys_that_the_agent_keeps_to_itself_are_no_trouble_if_no_file_holds_them() {
 
 #[test]
 fn when_the_agent_lets_one_call_in_again_the_others_follow_at_once() {
-    let denied = || Reply::refuse(RpcStatusCode::PERMISSION_DENIED);
     let pod = Pod::new();
-    let agent = pod.agent(denied());
-    agent.issue_jwt(move |_| denied());
-    let refresh = pod.refresh(&[TOKEN]);
-    // By then, each waits for seconds.
-    agent.wait_for_calls(6, PATIENCE);
+    let agent = pod.agent(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::UNIMPLEMENTED));
+    let mut refresh = pod.refresh(&[TOKEN]);
+    refresh.wait_for_log(&["JWT-SVID token.jwt", "Unimplemented", "retrying in 60s"]);
     let svid = pod.mint();
     pod.issue_jwt(&agent, LONG);
     agent.reply(offer([svid.clone()]));
     pod.wait_for(&svid);
     let start = Instant::now();
     pod.wait_for_file("token.jwt", |_| true);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     refresh.stop();
 }

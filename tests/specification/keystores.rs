@@ -60,12 +60,20 @@ fn the_keystore_has_key_and_chain_and_the_truststore_has_the_cas() {
 #[test]
 fn an_unchanged_update_and_a_restart_touch_nothing() {
     let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
     pod.init(&STORES).succeeded();
-    let set = std::fs::read_link(pod.volume().join("..data")).expect("a link");
+    let set = || std::fs::read_link(pod.volume().join("..data")).expect("a link");
+    let first = set();
     let log = pod.init(&STORES).succeeded().log;
     assert!(log.contains("nothing written"), "{log}");
-    assert_eq!(std::fs::read_link(pod.volume().join("..data")).expect("a link"), set);
+    assert_eq!(set(), first);
+    let mut refresh = pod.refresh(&STORES);
+    refresh.wait_for_log(&["nothing written"]);
+    agent.reply(offer([svid]));
+    refresh.wait_for_log(&["nothing written"]);
+    refresh.stop();
+    assert_eq!(set(), first);
 }
 
 #[test]
@@ -99,6 +107,29 @@ fn a_password_file_that_cannot_be_used_is_named_with_the_reason() {
     refused("No such file");
     std::fs::write(&path, "\n").expect("a file");
     refused("empty");
+    std::fs::remove_file(&path).expect("a file");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    refused("not a regular file");
+    std::fs::remove_file(&path).expect("a pipe");
+    std::os::unix::fs::symlink("/dev/zero", &path).expect("a link");
+    refused("not a regular file");
+}
+
+#[test]
+fn check_reads_a_trust_store_that_stands_alone() {
+    const TRUST_STORE: &str = "--truststore-file-name=trust.p12";
+    let (pod, other) = (Pod::new(), Pod::new());
+    for pod in [&pod, &other] {
+        let _agent = pod.agent(offer([pod.mint()]));
+        pod.init(&[TRUST_STORE]).succeeded();
+    }
+    let volume = format!("--svid-path={}", pod.volume().display());
+    let check = || Helper::new().arguments(&["--mode=check", &volume, TRUST_STORE]).finish();
+    check().succeeded();
+    let path = pod.volume().join("..data/trust.p12");
+    std::fs::remove_file(&path).expect("a file");
+    std::fs::copy(other.volume().join("trust.p12"), &path).expect("a file");
+    check().failed_with(&["trust.p12", "no CA that has issued"]);
 }
 
 #[test]

@@ -246,7 +246,7 @@ fn grpcs_timer_threads_sleep_long_and_no_other_thread_does() {
     let _agent = pod.agent(offer([svid.clone()]));
     let refresh = pod.refresh(&[]);
     pod.wait_for(&svid);
-    let is_timer = |(name, _): &&(String, u64)| name.contains("timer");
+    let is_timer = |(name, _): &&(String, u64)| name.contains("tim");
     let hour = 3600 * 1_000_000_000;
     wait_until("gRPC's timer threads sleep long", || {
         let slacks = timer_slacks(&refresh);

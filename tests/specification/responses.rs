@@ -90,6 +90,9 @@ fn published_in_spite_of(fault: &str, parts: &[&str]) {
     let Reply::Send(response) = bad.reply(&pod.authority, &Recipe::for_id(ID)) else { panic!("no response") };
     let response = X509SVIDResponse::parse_from_bytes(&response).expect("a response");
     let _agent = pod.agent(Reply::offer(&response));
+    // Without a file, nobody asks for the federated bundles.
+    let log = pod.init(&[]).succeeded().log;
+    assert!(!log.contains("WARN"), "{log}");
     let log = pod.init(&["--include-federated-bundles"]).succeeded().log;
     pod.wait_for(&response.svids[0]);
     let says_so = |line: &str| line.contains("WARN") && parts.iter().all(|part| line.contains(part));
@@ -114,6 +117,22 @@ publishes_in_spite_of! {
     a_federated_bundle_of_a_workload_is_left_out_with_a_warning: "federated-bundle-of-workload" => ["federated_bundles[\"spiffe://other.org/workload\"]", "not a trust domain's"];
     a_federated_bundle_of_an_upper_case_trust_domain_is_left_out_with_a_warning: "federated-bundle-upper-case" => ["federated_bundles[\"spiffe://Other.org\"]", "lowercase"];
     a_broken_revocation_list_holds_nothing_up: "broken-crl" => [];
+}
+
+#[test]
+fn more_federated_trust_domains_than_are_written_hold_nothing_up() {
+    let pod = Pod::new();
+    let mut response = X509SVIDResponse { svids: vec![pod.mint()], ..Default::default() };
+    for index in 0..4097 {
+        response.federated_bundles.insert(format!("spiffe://d{index}.org"), pod.federated.bundle());
+    }
+    let _agent = pod.agent(Reply::offer(&response));
+    let log = pod.init(&[]).succeeded().log;
+    assert!(!log.contains("WARN"), "{log}");
+    let log = pod.init(&["--merge-federated-bundles"]).succeeded().log;
+    assert!(log.contains("there are 4097 federated trust domains; only the first 4096"), "{log}");
+    let certificates = pod.read("bundle.pem").matches("BEGIN CERTIFICATE").count();
+    assert_eq!(certificates, 1 + 4096);
 }
 
 #[test]
