@@ -1,5 +1,7 @@
 //! JWT trust bundles: the keys of a trust domain, as a JWKS document.
 
+use std::rc::Rc;
+
 use thiserror::Error;
 
 use super::jwks::{self, JwksError, check_jwks};
@@ -10,7 +12,10 @@ use super::spiffe_id::{TrustDomain, TrustDomainError};
 pub(crate) struct JwtBundles(Vec<Entry>);
 
 /// The document of one trust domain, or why it is refused.
-type Entry = Result<(TrustDomain, Vec<u8>), FederatedJwtBundleError>;
+type Entry = Result<(TrustDomain, Document), FederatedJwtBundleError>;
+
+/// A JWKS document, as it came. Shared: all together are large.
+pub(crate) type Document = Rc<Vec<u8>>;
 
 impl JwtBundles {
     /// Checks that a response has its mandatory field (SPIFFE Workload API standard, section 6.2.2),
@@ -22,14 +27,14 @@ impl JwtBundles {
         // The message's map has no order. The same response must give the same files.
         raw.sort_by(|(one, _), (other, _)| one.cmp(other));
         let bundles = raw.into_iter().map(|(key, document)| match check_bundle(&key, &document) {
-            Ok(trust_domain) => Ok((trust_domain, document)),
+            Ok(trust_domain) => Ok((trust_domain, Rc::new(document))),
             Err(cause) => Err(FederatedJwtBundleError { key: shortened(&key), cause }),
         });
         Ok(Self(bundles.collect()))
     }
 
     /// The document of one trust domain, as it came.
-    pub(crate) fn of(&self, trust_domain: &TrustDomain) -> Result<&[u8], JwtBundlesError> {
+    pub(crate) fn of(&self, trust_domain: &TrustDomain) -> Result<&Document, JwtBundlesError> {
         if let Some((_, document)) = self.good().find(|(name, _)| *name == trust_domain) {
             return Ok(document);
         }
@@ -44,10 +49,8 @@ impl JwtBundles {
     }
 
     /// All good documents.
-    pub(crate) fn good(&self) -> impl Iterator<Item = (&TrustDomain, &[u8])> + Clone {
-        self.0.iter().filter_map(|entry| {
-            entry.as_ref().ok().map(|(trust_domain, document)| (trust_domain, document.as_slice()))
-        })
+    pub(crate) fn good(&self) -> impl Iterator<Item = (&TrustDomain, &Document)> + Clone {
+        self.0.iter().filter_map(|entry| entry.as_ref().ok().map(|(name, document)| (name, document)))
     }
 
     /// Why the others are refused.

@@ -12,7 +12,7 @@ use super::pkcs12::{self, Password};
 use super::{JwtBundleLayout, JwtSvidLayout, PemLayout, X509Layout};
 use crate::identity::bundle::{Authority, BundleInfo, X509Bundle};
 use crate::identity::context::{FederatedBundles, X509Context};
-use crate::identity::jwt_bundle::{JwtBundles, JwtBundlesError};
+use crate::identity::jwt_bundle::{Document, JwtBundles, JwtBundlesError};
 use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::limits::MAX_TRUST_DOMAINS;
 use crate::identity::spiffe_id::TrustDomain;
@@ -81,7 +81,8 @@ fn warn_of_too_many(federated: usize) {
 
 /// The file of a JWT-SVID: the token, without a line break.
 pub(crate) fn jwt_svid(layout: &JwtSvidLayout, svid: &JwtSvid) -> File {
-    file(layout.file.name.clone(), layout.mode, svid.token().as_bytes().to_vec())
+    let contents = Contents::of(svid.token().as_bytes().to_vec());
+    File { name: layout.file.name.clone(), mode: layout.mode, contents }
 }
 
 /// The files of the JWT bundles: the JWKS documents as they came.
@@ -94,7 +95,11 @@ pub(crate) fn jwt_bundles(
     bundles: &JwtBundles,
     own: &TrustDomain,
 ) -> Result<Vec<File>, JwtBundlesError> {
-    let mut files = vec![file(layout.name.clone(), layout.mode, bundles.of(own)?.to_vec())];
+    let file = |name, document: &Document| {
+        let document = document.clone();
+        File { name, mode: layout.mode, contents: Contents::new(move |out| out.write_all(&document)) }
+    };
+    let mut files = vec![file(layout.name.clone(), bundles.of(own)?)];
     if !layout.federated_files {
         return Ok(files);
     }
@@ -103,15 +108,11 @@ pub(crate) fn jwt_bundles(
     warn_of_too_many(federated.clone().count());
     for (trust_domain, document) in federated.take(MAX_TRUST_DOMAINS) {
         match names::of_trust_domain(trust_domain, &layout.suffix()) {
-            Ok(name) => files.push(file(name, layout.mode, document.to_vec())),
+            Ok(name) => files.push(file(name, document)),
             Err(error) => log::warn!("{error}; its JWT bundle is left out"),
         }
     }
     Ok(files)
-}
-
-fn file(name: FileName, mode: FileMode, contents: Vec<u8>) -> File {
-    File { name, mode, contents: Contents::of(contents) }
 }
 
 /// An SVID and its bundles: what all files of X.509 are made of.

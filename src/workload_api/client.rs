@@ -10,6 +10,8 @@ use grpcio::{
     MetadataBuilder,
 };
 
+use log::LevelFilter;
+
 use super::call_error::CallError;
 use super::endpoint::Endpoint;
 use super::limits::MAX_MESSAGE_MIB;
@@ -28,8 +30,12 @@ const IDENTITY_ALONE: i32 = 1;
 /// Where a thread cannot be started, the process ends with one line. What is started is never stopped:
 /// its threads, if they lack memory, would wait for each other.
 pub(crate) fn start_grpc() -> Arc<Environment> {
+    // C-core has a line of its own for each thread that it cannot start.
+    let level = log::max_level();
+    log::set_max_level(LevelFilter::Off);
     // The builder panics if it cannot start its thread.
-    std::panic::set_hook(Box::new(|_| {
+    std::panic::set_hook(Box::new(move |_| {
+        log::set_max_level(level);
         log::error!(
             "cannot start gRPC's threads (check the limits on processes and address space: ulimit -u, ulimit -v, pids.max)"
         );
@@ -38,6 +44,7 @@ pub(crate) fn start_grpc() -> Arc<Environment> {
     }));
     let environment = Arc::new(EnvBuilder::new().cq_count(1).build());
     drop(std::panic::take_hook());
+    log::set_max_level(level);
     std::mem::forget(environment.clone());
     environment
 }
