@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::process::signal::SignalNumber;
@@ -80,6 +80,12 @@ impl Waiter {
         let mut mask = SigSet::all();
         NOT_OURS.into_iter().for_each(|signal| mask.remove(signal));
         mask.thread_block()?;
+        // Whoever starts us may ignore it, and the kernel would then tell nothing of our children's ends.
+        #[allow(unsafe_code, reason = "nix cannot know what handlers do")]
+        // SAFETY: it sets the default action, which runs no code of ours.
+        unsafe {
+            signal(Signal::SIGCHLD, SigHandler::SigDfl)?;
+        }
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let doorbell =
             Arc::new(Doorbell(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?));

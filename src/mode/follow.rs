@@ -49,8 +49,7 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, FollowE
     let phase = Phase::first(&settings.end, now.instant);
     let http = settings.http_address.map(|address| HttpServer::new(address, waiter, &share, now.instant));
     let agent = Agent { client: &client, waiter, until, share };
-    let sources = Sources::new(&settings.layout, &settings.selection, &agent, now);
-    let sources = ManuallyDrop::new(sources);
+    let sources = ManuallyDrop::new(Sources::new(&settings.layout, &settings.selection, &agent, now));
     let notifier = Notifier::new(&settings.notify);
     let systemd = Systemd::new(|name| std::env::var_os(name), now.instant);
     let timer_threads = (until == Until::Stopped).then(TimerThreads::default);
@@ -269,7 +268,10 @@ impl Follow<'_> {
     fn signalled(&mut self, received: ReceivedSignal) -> Result<(), FollowError> {
         let signal = received.signal;
         if let Some(application) = &mut self.application {
-            application.signalled(received);
+            application.signalled(received, Now::look().instant);
+            if application.is_stopping() {
+                self.systemd.stopping();
+            }
             return Ok(());
         }
         if !signal.asks_to_end() {

@@ -130,7 +130,9 @@ impl Hook {
             self.last = Some(Err(HookError::NotRun { hook: self.program.to_string() }));
         }
         if let Some(pid) = self.schedule.stop() {
-            let (level, sent) = match SignalNumber::from(Signal::SIGTERM).send(pid) {
+            // One that is stopped would not notice the first alone.
+            let sent = [Signal::SIGTERM, Signal::SIGCONT].map(|signal| SignalNumber::from(signal).send(pid));
+            let (level, sent) = match sent[0] {
                 Ok(()) => (Level::Info, "sent SIGTERM to".to_owned()),
                 Err(cause) => (Level::Error, format!("cannot send SIGTERM ({}) to", cause.desc())),
             };

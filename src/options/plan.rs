@@ -101,8 +101,10 @@ fn follow(options: &Options, layout: Layout) -> follow::Settings {
         (_, hook) => (follow::End::Stopped, hook),
     };
     let retry = if options.mode == Mode::Init { HookRetry::Never } else { HookRetry::UntilSuccess };
-    let by_file = options.pid_file.clone().map(Target::PidFile);
-    let by_name = options.signal_process.clone().map(Target::Name);
+    // The application of run is notified itself.
+    let signals_others = options.mode != Mode::Run;
+    let by_file = options.pid_file.clone().filter(|_| signals_others).map(Target::PidFile);
+    let by_name = options.signal_process.clone().filter(|_| signals_others).map(Target::Name);
     follow::Settings {
         end,
         endpoint: options.workload_api_socket.clone(),

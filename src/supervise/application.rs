@@ -4,16 +4,17 @@ use std::time::Instant;
 
 use log::Level;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid, getpgrp};
 use thiserror::Error;
 
 use super::lifecycle::{Due, Lifecycle, Next};
 use super::on_renewal::OnRenewal;
-use crate::logging::retrying_in;
+use crate::logging::{Repetition, retrying_in};
 use crate::notify::{Outcomes, RenewSignal};
 use crate::process::child::{ExitStatus, Program, Stdin};
 use crate::process::facts::would_end;
 use crate::process::signal::SignalNumber;
+use crate::timing::REMINDER;
 use crate::wait::ReceivedSignal;
 
 /// What to start, and what a rotation does to it.
@@ -30,6 +31,8 @@ pub(crate) struct Application {
     signal: RenewSignal,
     lifecycle: Lifecycle,
     renewals: Outcomes,
+    /// That it does not end, though it was asked to because of a rotation.
+    lasting: Repetition,
 }
 
 impl Application {
@@ -40,10 +43,11 @@ impl Application {
             signal: settings.signal,
             lifecycle: Lifecycle::new(settings.on_renewal),
             renewals: Outcomes::default(),
+            lasting: Repetition::default(),
         }
     }
 
-    /// Every file is published and valid: starts the application, unless it was started before.
+    /// Every file is published and valid: starts the application, unless it runs.
     pub(crate) fn start(&mut self) {
         if self.lifecycle.is_not_started() {
             self.spawn();
@@ -62,9 +66,10 @@ impl Application {
 
     /// Does what is due.
     pub(crate) fn run_due(&mut self, now: Instant) {
+        self.report_restart(now);
         let result = match self.lifecycle.take_due(now) {
             None => return,
-            Some(Due::Restart(pid)) => self.restart(pid),
+            Some(Due::Restart(pid)) => self.restart(pid).inspect_err(|_| self.lifecycle.failed_to_restart()),
             Some(Due::Signal(pid, next)) => match (self.send_renewal(pid), next) {
                 (Err(error @ RenewalError::WouldEnd { .. }), Some((attempt, delay))) => {
                     log::debug!("{error}{}", retrying_in(delay));
@@ -76,6 +81,23 @@ impl Application {
         self.renewals.count(result.is_ok());
         if let Err(error) = result {
             log::error!("could not notify the application: {error}");
+        }
+    }
+
+    /// Logs an application that was asked to end long ago, once and then as a reminder.
+    fn report_restart(&mut self, now: Instant) {
+        match self.lifecycle.restarting() {
+            Some((pid, since)) if now.duration_since(since) >= REMINDER => {
+                let message = format!(
+                    "{} (process {pid}) has not ended after SIGTERM, and still has the old files; it is started again when it ends",
+                    self.program
+                );
+                self.lasting.log_state(Level::Error, &message, now);
+            }
+            Some(_) => {}
+            None => {
+                self.lasting.end(now);
+            }
         }
     }
 
@@ -91,6 +113,8 @@ impl Application {
 
     fn restart(&self, pid: Pid) -> Result<(), RenewalError> {
         self.send(pid, Signal::SIGTERM.into())?;
+        // One that is stopped would not notice.
+        self.send(pid, Signal::SIGCONT.into())?;
         log::info!("sent SIGTERM to {} (process {pid}) to restart it with the new files", self.program);
         Ok(())
     }
@@ -118,15 +142,15 @@ impl Application {
 
     /// Passes a signal that was sent to us on to the application. Before the application was started, a
     /// signal that asks to end ends us.
-    pub(crate) fn signalled(&mut self, received: ReceivedSignal) {
+    pub(crate) fn signalled(&mut self, received: ReceivedSignal, now: Instant) {
         let signal = received.signal;
-        let Some(pid) = self.lifecycle.signalled(signal) else {
+        let Some(pid) = self.lifecycle.signalled(signal, now) else {
             return match self.lifecycle.exit_code() {
                 Some(_) => log::info!("received {signal} before {} was started", self.program),
                 None => log::debug!("ignored {signal}: {} does not run yet", self.program),
             };
         };
-        if !received.is_for_child {
+        if !received.is_for_child && getpgid(Some(pid)) == Ok(getpgrp()) {
             return log::debug!("{signal} is not passed on to {}: the kernel has sent it", self.program);
         }
         match self.send(pid, signal) {
@@ -138,16 +162,29 @@ impl Application {
     /// Takes the end of a child; returns whether it was the application, which is restarted or ends us.
     pub(crate) fn child_ended(&mut self, pid: Pid, status: ExitStatus) -> bool {
         let is_stopping = self.lifecycle.is_stopping();
-        let next = self.lifecycle.child_ended(pid, status.exit_code());
-        let is_well = status.is_success() || is_stopping || next == Some(Next::Start);
-        let level = if is_well { Level::Info } else { Level::Error };
-        if next.is_some() {
-            log::log!(level, "{} (process {pid}) {status}", self.program);
-        }
-        if next == Some(Next::Start) {
-            self.spawn();
-        }
-        next.is_some()
+        let Some(next) = self.lifecycle.child_ended(pid, status.exit_code()) else { return false };
+        let is_well = status.is_success() || is_stopping || next == Next::Start;
+        let (level, hint) = match is_well {
+            true => (Level::Info, ""),
+            false if self.may_be_ended_by_renewal(status) => (
+                Level::Error,
+                " (by the renewal signal? choose --on-renewal=restart, or --on-renewal=nothing if it watches the files)",
+            ),
+            false => (Level::Error, ""),
+        };
+        log::log!(level, "{} (process {pid}) {status}{hint}", self.program);
+        true
+    }
+
+    /// Programs in Go and in a JVM catch SIGHUP and end by it.
+    fn may_be_ended_by_renewal(&self, status: ExitStatus) -> bool {
+        let signal = self.signal.number().number();
+        self.renewals != Outcomes::default() && status.exit_code() == ExitStatus::Signal(signal).exit_code()
+    }
+
+    /// Whether the application was asked to end for good, or has ended.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.lifecycle.is_stopping() || self.exit_code().is_some()
     }
 
     /// Our exit code, once the application has ended: its own, or 128+n for signal n; 127 or 126 if it

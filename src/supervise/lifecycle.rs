@@ -10,6 +10,7 @@ use super::on_renewal::OnRenewal;
 use crate::notify::Attempt;
 use crate::process::child::ExitStatus;
 use crate::process::signal::SignalNumber;
+use crate::timing::MAY_END;
 
 /// The state of the application.
 #[derive(Debug, Clone)]
@@ -18,8 +19,8 @@ enum State {
     NotStarted,
     /// It runs; with the pending notification of a rotation, if there is one.
     Running(Pid, Option<Attempt>),
-    /// It was asked to end because of a rotation. It is restarted when it has ended.
-    Restarting(Pid),
+    /// It was asked at that time to end because of a rotation. It is started again when it has ended.
+    Restarting(Pid, Instant),
     /// It was asked to end.
     Stopping(Pid),
     /// It has ended, or was not started. Our exit code is this.
@@ -36,9 +37,9 @@ pub(super) enum Due {
 }
 
 /// What follows the end of the application.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A new start.
+    /// A new start, as soon as every file is there.
     Start,
     /// Our own end.
     End,
@@ -48,24 +49,43 @@ pub(super) enum Next {
 pub(super) struct Lifecycle {
     state: State,
     on_renewal: OnRenewal,
+    /// Until then, the application may be ending by a signal that was passed on to it.
+    may_end_until: Option<Instant>,
 }
 
 impl Lifecycle {
     pub(super) fn new(on_renewal: OnRenewal) -> Self {
-        Self { state: State::NotStarted, on_renewal }
+        Self { state: State::NotStarted, on_renewal, may_end_until: None }
     }
 
     pub(super) fn is_not_started(&self) -> bool {
         matches!(self.state, State::NotStarted)
     }
 
+    /// Whether it was asked to end for good.
     pub(super) fn is_stopping(&self) -> bool {
         matches!(self.state, State::Stopping(_))
+    }
+
+    /// Since when it has been asked to end because of a rotation.
+    pub(super) fn restarting(&self) -> Option<(Pid, Instant)> {
+        match self.state {
+            State::Restarting(pid, since) => Some((pid, since)),
+            _ => None,
+        }
     }
 
     /// It was started, for the first time or again.
     pub(super) fn started(&mut self, pid: Pid) {
         self.state = State::Running(pid, None);
+        self.may_end_until = None;
+    }
+
+    /// It could not be asked to end because of a rotation: it runs on.
+    pub(super) fn failed_to_restart(&mut self) {
+        if let State::Restarting(pid, _) = self.state {
+            self.state = State::Running(pid, None);
+        }
     }
 
     /// It could not be started.
@@ -85,18 +105,23 @@ impl Lifecycle {
     /// When the application is to be notified of a rotation.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Running(_, Some(attempt)) => Some(attempt.at()),
+            State::Running(_, Some(attempt)) => {
+                Some(self.may_end_until.unwrap_or(attempt.at()).max(attempt.at()))
+            }
             _ => None,
         }
     }
 
     /// Takes what is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Due> {
+        if self.may_end_until.is_some_and(|until| now < until) {
+            return None;
+        }
         let State::Running(pid, renewal) = &mut self.state else { return None };
         let (pid, attempt) = (*pid, renewal.take_if(|attempt| attempt.at() <= now)?);
         Some(match self.on_renewal {
             OnRenewal::Restart => {
-                self.state = State::Restarting(pid);
+                self.state = State::Restarting(pid, now);
                 Due::Restart(pid)
             }
             OnRenewal::Signal | OnRenewal::Nothing => Due::Signal(pid, attempt.next(now)),
@@ -112,16 +137,20 @@ impl Lifecycle {
 
     /// A signal was sent to us: returns the process to pass it on to.
     ///
-    /// After SIGTERM, the application is neither notified of rotations nor restarted. SIGINT and SIGQUIT
-    /// only stop a restart that has begun: a JVM prints its threads at SIGQUIT, and runs on.
-    pub(super) fn signalled(&mut self, signal: SignalNumber) -> Option<Pid> {
+    /// After SIGTERM, the application is neither notified of rotations nor restarted. SIGINT and SIGQUIT stop a
+    /// restart that has begun, and hold up the next one: the application may be ending. But a JVM prints its
+    /// threads at SIGQUIT, and runs on.
+    pub(super) fn signalled(&mut self, signal: SignalNumber, now: Instant) -> Option<Pid> {
+        if signal.asks_to_end() {
+            self.may_end_until = Some(now + MAY_END);
+        }
         match self.state {
             State::NotStarted if signal.asks_to_end() => {
                 self.state = State::Ended(ExitStatus::Signal(signal.number()).exit_code());
                 None
             }
             State::NotStarted | State::Ended(_) => None,
-            State::Restarting(pid) if signal.asks_to_end() => {
+            State::Restarting(pid, _) if signal.asks_to_end() => {
                 self.state = State::Stopping(pid);
                 Some(pid)
             }
@@ -129,14 +158,17 @@ impl Lifecycle {
                 self.state = State::Stopping(pid);
                 Some(pid)
             }
-            State::Running(pid, _) | State::Restarting(pid) | State::Stopping(pid) => Some(pid),
+            State::Running(pid, _) | State::Restarting(pid, _) | State::Stopping(pid) => Some(pid),
         }
     }
 
     /// A child has ended. `None`: it was not the application.
     pub(super) fn child_ended(&mut self, child: Pid, exit_code: u8) -> Option<Next> {
         match self.state {
-            State::Restarting(pid) if pid == child => Some(Next::Start),
+            State::Restarting(pid, _) if pid == child => {
+                self.state = State::NotStarted;
+                Some(Next::Start)
+            }
             State::Running(pid, _) | State::Stopping(pid) if pid == child => {
                 self.state = State::Ended(exit_code);
                 Some(Next::End)
@@ -150,110 +182,5 @@ impl Lifecycle {
             State::Ended(code) => Some(code),
             _ => None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::timing::{DEBOUNCE, SIGNAL_ATTEMPTS};
-
-    const PID: Pid = Pid::from_raw(12);
-    const AGAIN: Pid = Pid::from_raw(13);
-
-    fn running(on_renewal: OnRenewal) -> (Lifecycle, Instant) {
-        let mut lifecycle = Lifecycle::new(on_renewal);
-        lifecycle.started(PID);
-        (lifecycle, Instant::now())
-    }
-
-    #[test]
-    fn rotations_at_nearly_the_same_time_are_one_signal() {
-        let (mut lifecycle, start) = running(OnRenewal::Signal);
-        lifecycle.renewed(start);
-        lifecycle.renewed(start + DEBOUNCE / 2);
-        assert!(lifecycle.take_due(start).is_none());
-        assert!(matches!(lifecycle.take_due(start + DEBOUNCE), Some(Due::Signal(PID, Some(_)))));
-        assert_eq!(lifecycle.next_deadline(), None);
-    }
-
-    #[test]
-    fn a_signal_that_cannot_be_sent_yet_is_attempted_a_few_times() {
-        let (mut lifecycle, start) = running(OnRenewal::Signal);
-        lifecycle.renewed(start);
-        let mut attempts = 0;
-        while let Some(now) = lifecycle.next_deadline() {
-            attempts += 1;
-            if let Some(Due::Signal(_, Some((attempt, _)))) = lifecycle.take_due(now) {
-                lifecycle.postpone(attempt);
-            }
-        }
-        assert_eq!(attempts, SIGNAL_ATTEMPTS);
-    }
-
-    #[test]
-    fn a_restart_is_an_end_and_a_start() {
-        let (mut lifecycle, start) = running(OnRenewal::Restart);
-        lifecycle.renewed(start);
-        assert!(matches!(lifecycle.take_due(start + DEBOUNCE), Some(Due::Restart(PID))));
-        // It will read the newest files when it starts.
-        lifecycle.renewed(start + DEBOUNCE);
-        assert_eq!(lifecycle.next_deadline(), None);
-        assert_eq!(lifecycle.child_ended(PID, 143), Some(Next::Start));
-        lifecycle.started(AGAIN);
-        assert_eq!((lifecycle.child_ended(AGAIN, 3), lifecycle.exit_code()), (Some(Next::End), Some(3)));
-    }
-
-    #[test]
-    fn with_on_renewal_nothing_a_rotation_does_nothing() {
-        let (mut lifecycle, start) = running(OnRenewal::Nothing);
-        lifecycle.renewed(start);
-        assert_eq!(lifecycle.next_deadline(), None);
-    }
-
-    #[test]
-    fn after_sigterm_there_is_no_rotation_and_no_new_start() {
-        for on_renewal in [OnRenewal::Signal, OnRenewal::Restart] {
-            let (mut lifecycle, start) = running(on_renewal);
-            lifecycle.renewed(start);
-            assert_eq!(lifecycle.signalled(Signal::SIGTERM.into()), Some(PID));
-            assert_eq!(lifecycle.next_deadline(), None);
-            assert_eq!(lifecycle.child_ended(PID, 0), Some(Next::End));
-        }
-    }
-
-    #[test]
-    fn each_signal_to_stop_ends_a_restart() {
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
-            let (mut lifecycle, start) = running(OnRenewal::Restart);
-            lifecycle.renewed(start);
-            lifecycle.take_due(start + DEBOUNCE);
-            assert_eq!(lifecycle.signalled(signal.into()), Some(PID));
-            assert_eq!(lifecycle.child_ended(PID, 0), Some(Next::End));
-        }
-    }
-
-    #[test]
-    fn an_application_that_runs_on_after_sigquit_is_notified_of_rotations() {
-        let (mut lifecycle, start) = running(OnRenewal::Signal);
-        assert_eq!(lifecycle.signalled(Signal::SIGQUIT.into()), Some(PID));
-        lifecycle.renewed(start);
-        assert_eq!(lifecycle.next_deadline(), Some(start + DEBOUNCE));
-    }
-
-    #[test]
-    fn a_signal_to_stop_before_the_start_is_the_end() {
-        let mut lifecycle = Lifecycle::new(OnRenewal::Signal);
-        assert_eq!(lifecycle.signalled(Signal::SIGHUP.into()), None);
-        assert_eq!(lifecycle.exit_code(), None);
-        assert_eq!(lifecycle.signalled(Signal::SIGTERM.into()), None);
-        assert_eq!(lifecycle.exit_code(), Some(143));
-    }
-
-    #[test]
-    fn another_child_is_not_the_application() {
-        let (mut lifecycle, _) = running(OnRenewal::Signal);
-        assert_eq!(lifecycle.child_ended(AGAIN, 1), None);
-        assert_eq!(lifecycle.exit_code(), None);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::pod::{Pod, Running, offer};
+use crate::pod::{Pod, Running, names, offer, wait_until};
 use crate::process::{children, has_in_mask, position, process_in, signals_in_mask, start_as_process_one};
 use crate::workload_api_server::server::Reply;
 
@@ -251,4 +251,82 @@ fn a_signal_that_the_helper_was_started_with_ignored_is_not_ignored_in_the_appli
     }
     run.signal(Signal::SIGTERM);
     run.finish(143);
+}
+
+/// The kernel would keep the ends of children to itself.
+#[test]
+fn the_end_of_the_application_is_noticed_although_sigchld_was_ignored_before_us() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let helper = pod.helper(&["--mode=run"]).command(&["/bin/sh", "-c", "exit 7"]);
+    helper.through("sh", &["-c", r#"trap '' CHLD; exec "$0" "$@""#]).start().finish(7);
+}
+
+#[test]
+fn an_application_is_not_started_again_before_its_files_are_there() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let options = ["--on-renewal=restart", "--on-revoked=remove"];
+    let text = APPLICATION.replace("echo start", r#"cat "$0/svids/svid.pem" >/dev/null && echo start"#);
+    let mut run = run(&pod, &options, &pod.script(&text));
+    pod.wait_for_runs("start\n");
+    agent.reply(offer([pod.mint()]));
+    pod.wait_for_runs("start\nTERM\n");
+    agent.reply(Reply::refuse(grpcio::RpcStatusCode::PERMISSION_DENIED));
+    run.wait_for_log(&["removing the files"]);
+    wait_until("nothing is left", || names(&pod.volume()).is_empty());
+    let_end(&pod);
+    run.wait_for_log(&["INFO", "/bin/sh", "ended with code 7"]);
+    agent.reply(offer([pod.mint()]));
+    pod.wait_for_runs("start\nTERM\nstart\n");
+    run.signal(Signal::SIGTERM);
+    let log = run.finish(7);
+    let published = log.iter().rposition(|line| line.contains("published "));
+    assert!(published < log.iter().rposition(|line| line.contains("started /bin/sh")), "{log:#?}");
+}
+
+/// As programs in Go and in a JVM do.
+#[test]
+fn an_application_that_catches_the_renewal_signal_and_ends_by_it_is_an_error_with_the_cure() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let text = r#"trap 'exit 129' HUP; echo start >>"$0/runs"; while :; do sleep 0.02; done"#;
+    let mut run = run(&pod, &[], &pod.script(text));
+    pod.wait_for_runs("start\n");
+    agent.reply(offer([pod.mint()]));
+    let log = run.finish(129);
+    assert!(position(&log, &["ERROR", "code 129", "--on-renewal=restart"]).is_some(), "{log:#?}");
+}
+
+#[test]
+fn an_application_that_is_stopped_is_restarted_too() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let_end(&pod);
+    let mut run = run(&pod, &["--on-renewal=restart"], &pod.script(APPLICATION));
+    let process = process_in(&run.wait_for_log(&["started /bin/sh"]));
+    pod.wait_for_runs("start\n");
+    kill(process, Signal::SIGSTOP).expect("a process");
+    agent.reply(offer([pod.mint()]));
+    run.wait_for_log(&["ended with code 7"]);
+    run.wait_for_log(&["started /bin/sh"]);
+    run.signal(Signal::SIGTERM);
+    run.end();
+}
+
+#[test]
+fn a_process_that_a_variable_names_is_not_signalled_in_run() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let helper = pod.helper(&["--mode=run", "--on-renewal=nothing"]).command(&pod.script(APPLICATION));
+    let helper = helper.variable("HELPER_PID_FILE", pod.path().join("no.pid"));
+    let mut run = helper.variable("HELPER_SIGNAL_PROCESS", "nothing-of-this-name").start();
+    pod.wait_for_runs("start\n");
+    let next = pod.mint();
+    agent.reply(offer([next.clone()]));
+    pod.wait_for(&next);
+    let_end(&pod);
+    run.signal(Signal::SIGTERM);
+    let log = run.finish(7);
+    assert_eq!(position(&log, &["ERROR"]), None, "{log:#?}");
 }

@@ -138,3 +138,44 @@ fn a_signal_of_the_terminal_reaches_the_application_once() {
     kill(application, Signal::SIGTERM).expect("a running application");
     terminal.finish(7);
 }
+
+#[test]
+fn a_rotation_while_the_application_ends_by_sigquit_does_not_start_it_again() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut run = run(&pod, &["--on-renewal=restart"]);
+    run.signal(Signal::SIGQUIT);
+    pod.wait_for_runs("start\nQUIT\n");
+    let next = pod.mint();
+    agent.reply(offer([next.clone()]));
+    pod.wait_for(&next);
+    let_end(&pod);
+    let log = run.finish(7);
+    assert_eq!(pod.runs(), "start\nQUIT\n");
+    assert_eq!(position(&log, &["to restart it"]), None, "{log:?}");
+}
+
+/// A program of another session gets nothing from the terminal by itself.
+#[test]
+fn a_signal_of_the_terminal_reaches_an_application_of_another_session_too() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    std::fs::write(pod.path().join("app.sh"), APPLICATION).expect("a script");
+    let application = pod.script(r#". "$0/app.sh""#);
+    let words: Vec<&str> = ["setsid"].into_iter().chain(application.iter().map(String::as_str)).collect();
+    let line = r#"
+        { until [ -e "$DIRECTORY/type" ]; do sleep 0.02; done
+          printf '\003'
+          until [ -e "$DIRECTORY/end" ]; do sleep 0.02; done
+        } | script --quiet --return --command "exec $(printf "'%s' " "$0" "$@")" /dev/null
+    "#;
+    let line = line.replace("$DIRECTORY", pod.path().to_str().expect("UTF-8"));
+    let helper = pod.helper(&["--mode=run"]).command(&words);
+    let mut terminal = helper.through("sh", &["-c", &line]).start();
+    pod.wait_for_runs("start\n");
+    std::fs::write(pod.path().join("type"), "").expect("a file");
+    pod.wait_for_runs("start\nINT\n");
+    let_end(&pod);
+    terminal.signal(Signal::SIGKILL);
+    terminal.end();
+}

@@ -364,3 +364,27 @@ fn orphans_of_a_hook_leave_no_zombie() {
     unshare.wait_for_log(&["reaped orphan process"]);
     assert_eq!(children(helper), []);
 }
+
+/// As README says.
+#[test]
+fn a_hook_that_daemonizes_leaves_one_more_daemon_behind_each_time() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let daemon = r#"(setsid sh -c 'echo run >>"$0/runs"; until [ -e "$0/end" ]; do sleep 0.02; done; echo end >>"$0/runs"' "$0" &)"#;
+    let refresh = refresh(&pod, &pod.script(daemon));
+    pod.wait_for_runs("run\n");
+    agent.reply(offer([pod.mint()]));
+    pod.wait_for_runs("run\nrun\n");
+    let_end(&pod);
+    pod.wait_for_runs("run\nrun\nend\nend\n");
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_that_is_stopped_does_not_hold_up_the_end() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let refresh = refresh(&pod, &pod.script(r#"echo run >>"$0/runs"; kill -STOP $$; sleep 60"#));
+    pod.wait_for_runs("run\n");
+    refresh.stop();
+}

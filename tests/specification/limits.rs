@@ -87,7 +87,7 @@ fn a_response_with_more_than_1024_svids_is_refused_with_the_limit() {
 
 /// A helper that has published the largest response in every kind of file, twice: the second time, there
 /// is a set to compare with.
-fn publish_the_largest_response(pod: &Pod, options: &[&str], wrap: impl FnOnce(Helper) -> Helper) -> Running {
+fn publish_the_largest_response(pod: &Pod, wrap: impl FnOnce(Helper) -> Helper) -> Running {
     let response = largest_response(pod);
     let svid = response.svids[0].clone();
     let agent = pod.agent_with_jwt(Reply::offer(&response), Duration::from_secs(300));

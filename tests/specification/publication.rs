@@ -12,7 +12,7 @@ use pod_svid_helper::for_tests::workload::X509SVID;
 use crate::mounts::Tmpfs;
 use crate::pod::{
     EVERYTHING, NOBODY, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root, mode_of, names, offer,
-    remove,
+    remove, wait_until,
 };
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
@@ -456,4 +456,30 @@ fn in_a_shared_sticky_directory_the_log_warns_and_others_names_do_no_harm() {
     pod.wait_for(&second);
     refresh.stop();
     assert_eq!(names(&pod.volume()).len(), 3 + 2 + 2, "the set and the names of others");
+}
+
+/// As README says to those who watch the files.
+#[test]
+fn a_watch_on_the_directory_sees_the_rename_of_the_link_and_one_on_a_name_sees_nothing() {
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let refresh = pod.refresh(&[]);
+    wait_until("it is published", || pod.volume().join("svid.pem").exists());
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK).expect("inotify");
+    inotify.add_watch(&pod.volume(), AddWatchFlags::IN_ALL_EVENTS).expect("a watch");
+    let mut events = Vec::new();
+    for rotation in 1..=2 {
+        agent.reply(offer([pod.mint()]));
+        wait_until("the link was renamed", || {
+            events.extend(inotify.read_events().unwrap_or_default());
+            let renames = events.iter().filter(|event| {
+                event.mask.contains(AddWatchFlags::IN_MOVED_TO)
+                    && event.name.as_deref() == Some("..data".as_ref())
+            });
+            renames.count() == rotation
+        });
+    }
+    refresh.stop();
+    assert!(events.iter().all(|event| event.name.as_deref() != Some("svid.pem".as_ref())), "{events:?}");
 }

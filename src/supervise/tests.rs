@@ -1,0 +1,137 @@
+//! The application's life, on a clock of the test's own.
+
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::lifecycle::{Due, Lifecycle, Next};
+use super::on_renewal::OnRenewal;
+use crate::timing::{DEBOUNCE, MAY_END, SIGNAL_ATTEMPTS};
+
+const PID: Pid = Pid::from_raw(12);
+const AGAIN: Pid = Pid::from_raw(13);
+
+fn running(on_renewal: OnRenewal) -> (Lifecycle, Instant) {
+    let mut lifecycle = Lifecycle::new(on_renewal);
+    lifecycle.started(PID);
+    (lifecycle, Instant::now())
+}
+
+#[test]
+fn rotations_at_nearly_the_same_time_are_one_signal() {
+    let (mut lifecycle, start) = running(OnRenewal::Signal);
+    lifecycle.renewed(start);
+    lifecycle.renewed(start + DEBOUNCE / 2);
+    assert!(lifecycle.take_due(start).is_none());
+    assert!(matches!(lifecycle.take_due(start + DEBOUNCE), Some(Due::Signal(PID, Some(_)))));
+    assert_eq!(lifecycle.next_deadline(), None);
+}
+
+#[test]
+fn a_signal_that_cannot_be_sent_yet_is_attempted_a_few_times() {
+    let (mut lifecycle, start) = running(OnRenewal::Signal);
+    lifecycle.renewed(start);
+    let mut attempts = 0;
+    while let Some(now) = lifecycle.next_deadline() {
+        attempts += 1;
+        if let Some(Due::Signal(_, Some((attempt, _)))) = lifecycle.take_due(now) {
+            lifecycle.postpone(attempt);
+        }
+    }
+    assert_eq!(attempts, SIGNAL_ATTEMPTS);
+}
+
+#[test]
+fn a_restart_is_an_end_and_a_start() {
+    let (mut lifecycle, start) = running(OnRenewal::Restart);
+    lifecycle.renewed(start);
+    assert!(matches!(lifecycle.take_due(start + DEBOUNCE), Some(Due::Restart(PID))));
+    // It will read the newest files when it starts.
+    lifecycle.renewed(start + DEBOUNCE);
+    assert_eq!(lifecycle.next_deadline(), None);
+    assert_eq!(lifecycle.child_ended(PID, 143), Some(Next::Start));
+    assert!(lifecycle.is_not_started());
+    lifecycle.started(AGAIN);
+    assert_eq!((lifecycle.child_ended(AGAIN, 3), lifecycle.exit_code()), (Some(Next::End), Some(3)));
+}
+
+#[test]
+fn with_on_renewal_nothing_a_rotation_does_nothing() {
+    let (mut lifecycle, start) = running(OnRenewal::Nothing);
+    lifecycle.renewed(start);
+    assert_eq!(lifecycle.next_deadline(), None);
+}
+
+#[test]
+fn after_sigterm_there_is_no_rotation_and_no_new_start() {
+    for on_renewal in [OnRenewal::Signal, OnRenewal::Restart] {
+        let (mut lifecycle, start) = running(on_renewal);
+        lifecycle.renewed(start);
+        assert_eq!(lifecycle.signalled(Signal::SIGTERM.into(), start), Some(PID));
+        assert_eq!(lifecycle.next_deadline(), None);
+        assert_eq!(lifecycle.child_ended(PID, 0), Some(Next::End));
+    }
+}
+
+#[test]
+fn each_signal_to_stop_ends_a_restart() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        let (mut lifecycle, start) = running(OnRenewal::Restart);
+        lifecycle.renewed(start);
+        lifecycle.take_due(start + DEBOUNCE);
+        assert_eq!(lifecycle.signalled(signal.into(), start), Some(PID));
+        assert_eq!(lifecycle.child_ended(PID, 0), Some(Next::End));
+    }
+}
+
+#[test]
+fn a_rotation_while_the_application_ends_by_sigint_or_sigquit_does_not_restart_it() {
+    for (signal, is_first) in [(Signal::SIGINT, true), (Signal::SIGQUIT, false)] {
+        let (mut lifecycle, start) = running(OnRenewal::Restart);
+        if is_first {
+            lifecycle.signalled(signal.into(), start);
+            lifecycle.renewed(start);
+        } else {
+            lifecycle.renewed(start);
+            lifecycle.signalled(signal.into(), start);
+        }
+        assert!(lifecycle.take_due(start + DEBOUNCE).is_none());
+        assert_eq!(lifecycle.child_ended(PID, 0), Some(Next::End));
+    }
+}
+
+#[test]
+fn an_application_that_runs_on_after_sigquit_is_notified_of_rotations_a_minute_later() {
+    let (mut lifecycle, start) = running(OnRenewal::Signal);
+    assert_eq!(lifecycle.signalled(Signal::SIGQUIT.into(), start), Some(PID));
+    lifecycle.renewed(start);
+    assert_eq!(lifecycle.next_deadline(), Some(start + MAY_END));
+    assert!(matches!(lifecycle.take_due(start + MAY_END), Some(Due::Signal(PID, _))));
+}
+
+#[test]
+fn an_application_that_cannot_be_asked_to_end_runs_on() {
+    let (mut lifecycle, start) = running(OnRenewal::Restart);
+    lifecycle.renewed(start);
+    lifecycle.take_due(start + DEBOUNCE);
+    lifecycle.failed_to_restart();
+    assert_eq!((lifecycle.child_ended(PID, 3), lifecycle.exit_code()), (Some(Next::End), Some(3)));
+}
+
+#[test]
+fn a_signal_to_stop_before_the_start_is_the_end() {
+    let mut lifecycle = Lifecycle::new(OnRenewal::Signal);
+    let now = Instant::now();
+    assert_eq!(lifecycle.signalled(Signal::SIGHUP.into(), now), None);
+    assert_eq!(lifecycle.exit_code(), None);
+    assert_eq!(lifecycle.signalled(Signal::SIGTERM.into(), now), None);
+    assert_eq!(lifecycle.exit_code(), Some(143));
+}
+
+#[test]
+fn another_child_is_not_the_application() {
+    let (mut lifecycle, _) = running(OnRenewal::Signal);
+    assert_eq!(lifecycle.child_ended(AGAIN, 1), None);
+    assert_eq!(lifecycle.exit_code(), None);
+}
