@@ -17,14 +17,10 @@ pub fn around(helper: Helper, log: &Path, inject: Option<&str>) -> Helper {
     through(helper, log, inject, &["-qq"])
 }
 
-/// The same with strace as the helper's grandchild, so that signals reach the helper. The log's last line is
-/// [`END`].
+/// The same with strace as the helper's grandchild, so that signals reach the helper.
 pub fn beside(helper: Helper, log: &Path, inject: &str) -> Helper {
     through(helper, log, Some(inject), &["-D", "-q"])
 }
-
-/// How the helper has ended, in the log of [`beside`].
-pub const END: &str = "+++ exited with 0 +++";
 
 fn through(helper: Helper, log: &Path, inject: Option<&str>, how: &[&str]) -> Helper {
     let inject = inject.map(|inject| format!("inject={inject}"));

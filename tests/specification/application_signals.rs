@@ -110,13 +110,14 @@ fn a_signal_to_stop_during_a_restart_is_the_end() {
     }
 }
 
-/// Ctrl-C reaches the whole process group: twice would make many programs end without care.
-#[test]
-fn a_signal_of_the_terminal_reaches_the_application_once() {
+/// Types Ctrl-C in a terminal whose program is the helper; the application must get it once.
+fn gets_ctrl_c_once(application: &[&str]) {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
     std::fs::write(pod.path().join("app.sh"), APPLICATION).expect("a script");
-    let helper = pod.helper(&["--mode=run"]).command(&pod.script(r#"echo $$ >"$0/pid"; . "$0/app.sh""#));
+    let script = pod.script(r#"echo $$ >"$0/pid"; . "$0/app.sh""#);
+    let words: Vec<_> = application.iter().copied().chain(script.iter().map(String::as_str)).collect();
+    let helper = pod.helper(&["--mode=run"]).command(&words);
     // `script` runs a command in a terminal of its own, and types there what it reads.
     let line = r#"
         { until [ -e "$DIRECTORY/type" ]; do sleep 0.02; done
@@ -139,6 +140,18 @@ fn a_signal_of_the_terminal_reaches_the_application_once() {
     terminal.finish(7);
 }
 
+/// Ctrl-C reaches the whole process group: twice would make many programs end without care.
+#[test]
+fn a_signal_of_the_terminal_reaches_the_application_once() {
+    gets_ctrl_c_once(&[]);
+}
+
+/// A program in a session of its own gets nothing from the terminal by itself.
+#[test]
+fn a_signal_of_the_terminal_reaches_an_application_of_another_session_too() {
+    gets_ctrl_c_once(&["setsid"]);
+}
+
 #[test]
 fn a_rotation_while_the_application_ends_by_sigquit_does_not_start_it_again() {
     let pod = Pod::new();
@@ -153,29 +166,4 @@ fn a_rotation_while_the_application_ends_by_sigquit_does_not_start_it_again() {
     let log = run.finish(7);
     assert_eq!(pod.runs(), "start\nQUIT\n");
     assert_eq!(position(&log, &["to restart it"]), None, "{log:?}");
-}
-
-/// A program of another session gets nothing from the terminal by itself.
-#[test]
-fn a_signal_of_the_terminal_reaches_an_application_of_another_session_too() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
-    std::fs::write(pod.path().join("app.sh"), APPLICATION).expect("a script");
-    let application = pod.script(r#". "$0/app.sh""#);
-    let words: Vec<&str> = ["setsid"].into_iter().chain(application.iter().map(String::as_str)).collect();
-    let line = r#"
-        { until [ -e "$DIRECTORY/type" ]; do sleep 0.02; done
-          printf '\003'
-          until [ -e "$DIRECTORY/end" ]; do sleep 0.02; done
-        } | script --quiet --return --command "exec $(printf "'%s' " "$0" "$@")" /dev/null
-    "#;
-    let line = line.replace("$DIRECTORY", pod.path().to_str().expect("UTF-8"));
-    let helper = pod.helper(&["--mode=run"]).command(&words);
-    let mut terminal = helper.through("sh", &["-c", &line]).start();
-    pod.wait_for_runs("start\n");
-    std::fs::write(pod.path().join("type"), "").expect("a file");
-    pod.wait_for_runs("start\nINT\n");
-    let_end(&pod);
-    terminal.signal(Signal::SIGKILL);
-    terminal.end();
 }
