@@ -65,6 +65,12 @@ def mounts_of(container):
     return {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", [])}
 
 
+def has_a_path_twice(pod):
+    """Whether the API server refuses a pod for that. It compares paths as they are spelt."""
+    lists = [[mount["mountPath"] for mount in found.get("volumeMounts", [])] for found in pod["spec"]["containers"]]
+    return any(len(paths) != len(set(paths)) for paths in lists)
+
+
 class Inject(unittest.TestCase):
     def test_the_binding_binds_the_policy(self):
         self.assertEqual(BINDING["spec"]["policyName"], MANIFEST["metadata"]["name"])
@@ -115,6 +121,30 @@ class Inject(unittest.TestCase):
         self.assertEqual([volume["name"] for volume in spec["volumes"]], ["spire-agent-socket", "svid-dir"])
         self.assertEqual(spec["containers"][0]["volumeMounts"], [files])
         self.assertEqual(mounts_of(spec["containers"][1]), {"svid-dir": "/var/run/secret"})
+
+    def test_a_mount_of_the_files_may_end_with_a_slash(self):
+        files = {"name": "svid-dir", "mountPath": "/var/run/secret/"}
+        injected = inject(pod(asking(), containers=[container("app", volumeMounts=[files])]))
+        self.assertEqual(injected["spec"]["containers"][0]["volumeMounts"], [files])
+
+    def test_a_mount_of_the_files_elsewhere_is_one_more(self):
+        files = {"name": "svid-dir", "mountPath": "/identity"}
+        mounts = inject(pod(asking(), containers=[container("app", volumeMounts=[files])]))["spec"]["containers"][0]
+        self.assertEqual([mount["mountPath"] for mount in mounts["volumeMounts"]], ["/identity", "/var/run/secret"])
+
+    def test_a_pod_with_another_volume_in_that_place_is_refused(self):
+        for path in ("/var/run/secret", "/var/run/secret/"):
+            data = {"name": "data", "mountPath": path}
+            volumes = [{"name": "data", "emptyDir": {}}]
+            before = pod(asking(), containers=[container("other"), container("app", volumeMounts=[data])], volumes=volumes)
+            self.assertFalse(has_a_path_twice(before))
+            self.assertTrue(has_a_path_twice(inject(before)), path)
+
+    def test_a_volume_of_the_files_may_be_of_another_kind(self):
+        own = {"name": "svid-dir", "persistentVolumeClaim": {"claimName": "files"}}
+        spec = inject(pod(asking(), volumes=[own]))["spec"]
+        self.assertEqual([volume for volume in spec["volumes"] if volume["name"] == "svid-dir"], [own])
+        self.assertEqual(mounts_of(spec["containers"][0]), {"svid-dir": "/var/run/secret"})
 
     def test_annotations_choose_id_path_and_key_mode(self):
         injected = inject(pod(asking(spiffe_id=NGINX, mount_path="/etc/identity", key_file_mode="0400")))
