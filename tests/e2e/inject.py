@@ -42,6 +42,11 @@ def container(name, **fields):
     return {"name": name, "image": "app", "securityContext": context} | fields
 
 
+def of_app(**fields):
+    """A spec whose one container has these fields."""
+    return {"containers": [container("app", **fields)]}
+
+
 def asking(**annotations):
     """Annotations by which a pod asks; `spiffe_id` stands for pod-svid-helper/spiffe-id."""
     further = {"pod-svid-helper/" + name.replace("_", "-"): value for name, value in annotations.items()}
@@ -181,8 +186,27 @@ class Inject(unittest.TestCase):
             before = pod(asking(), **context)
             self.assertEqual(violations(before["spec"]), [])
             self.assertEqual(violations(inject(before)["spec"]), [])
-        # The rules themselves find what is wrong.
-        self.assertTrue(violations({"containers": [{"name": "app"}], "hostNetwork": True}))
+
+    def test_the_rules_find_what_is_not_restricted(self):
+        probe = {"httpGet": {"port": 80, "host": "example.org"}}
+        contexts = [
+            {"seLinuxOptions": {"type": "spc_t"}},
+            {"seLinuxOptions": {"user": "system_u"}},
+            {"appArmorProfile": {"type": "Unconfined"}},
+            {"windowsOptions": {"hostProcess": True}},
+        ]
+        bad = [
+            *({"securityContext": context} for context in [*contexts, {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}]),
+            *(of_app(securityContext=container("app")["securityContext"] | context) for context in contexts),
+            *(of_app(**{name: probe}) for name in ("livenessProbe", "readinessProbe", "startupProbe")),
+            of_app(lifecycle={"preStop": probe}),
+            of_app(securityContext={}),
+            {"hostNetwork": True},
+        ]
+        for spec in bad:
+            self.assertTrue(violations(pod(**spec)["spec"]), spec)
+        fine = {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}], "seLinuxOptions": {"type": "container_t"}}
+        self.assertEqual(violations(pod(securityContext=fine)["spec"]), [])
 
 
 if __name__ == "__main__":
