@@ -11,7 +11,7 @@ use super::names::{Naming, Staged, is_file_of};
 use super::obstacles;
 
 /// Repairs names of the published set after a crash: missing names and, where names are files, those of
-/// an earlier set.
+/// an earlier set. They are not synced.
 pub(super) fn repair_names(directory: &Directory<'_>, now: SystemTime) -> Result<(), StoreError> {
     let data = directory.data()?;
     let Some(set) = directory.open_set(&data)? else { return Ok(()) };
@@ -29,8 +29,7 @@ pub(super) fn repair_names(directory: &Directory<'_>, now: SystemTime) -> Result
         return Ok(());
     }
     obstacles::check(directory, &data, &names)?;
-    Staged::new(directory, &set, &names, naming, now)?.place()?;
-    directory.sync()
+    Staged::new(directory, &set, &names, naming, now)?.place()
 }
 
 /// The names of the files in one of our directories; other entries do not count.

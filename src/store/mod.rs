@@ -133,6 +133,9 @@ impl Store {
             given?;
         }
         leftovers::repair_names(&directory, now)?;
+        // Who has published the set may have ended before its sync: a loss of power must not bring back a set
+        // of which files are removed here.
+        directory.sync()?;
         leftovers::remove_leftovers(&directory)?;
         if let Some(set) = directory.open_set(&directory.data()?)? {
             let names = leftovers::file_names(&directory, &set)?;

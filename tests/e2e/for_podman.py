@@ -8,6 +8,9 @@ own is not sticky. A supplementary group stands in for fsGroup, which podman doe
 sidecar becomes an ordinary container, which begins too late for its startupProbe: two init containers
 stand in for it, one that fetches and one that runs the probe's command. No container is restarted:
 podman restarts init containers too, for ever, when they have succeeded.
+
+A container that runs nothing but the helper gets the profile seccomp.json of podman's --seccomp-profile-root,
+by the annotation that podman knows in place of a securityContext's seccompProfile.
 """
 
 import copy
@@ -21,6 +24,8 @@ IMAGES = {
     "nginx-run:latest": "localhost/nginx-run-for-e2e:latest",
 }
 
+SECCOMP = "container.seccomp.security.alpha.kubernetes.io/"
+
 
 def main(manifest, socket_directory, svid_directory):
     with open(manifest) as file:
@@ -32,11 +37,13 @@ def main(manifest, socket_directory, svid_directory):
             # By default podman removes an init container when it has ended, and fails when that was
             # sooner than it looked.
             document["metadata"]["annotations"] = {"io.podman.annotations.init.container.type": "always"}
-            adapt(template["spec"], {"spire-agent-socket": socket_directory, "svid-dir": svid_directory})
+            helpers = adapt(template["spec"], {"spire-agent-socket": socket_directory, "svid-dir": svid_directory})
+            template["metadata"]["annotations"] = {SECCOMP + name: "localhost/seccomp.json" for name in helpers}
     print(yaml.dump_all(kept))
 
 
 def adapt(pod, directories):
+    """Changes the pod, and returns the names of the containers that run nothing but the helper."""
     pod["restartPolicy"] = "Never"
     pod.setdefault("initContainers", [])
     for sidecar in [container for container in pod["initContainers"] if "restartPolicy" in container]:
@@ -49,7 +56,9 @@ def adapt(pod, directories):
             pod["initContainers"].append(dict(copy.deepcopy(sidecar), name=name, args=arguments))
     if "fsGroup" in pod["securityContext"]:
         pod["securityContext"]["supplementalGroups"] = [pod["securityContext"]["fsGroup"]]
-    for container in pod["initContainers"] + pod["containers"]:
+    containers = pod["initContainers"] + pod["containers"]
+    helpers = [container["name"] for container in containers if container["image"] == "pod-svid-helper:latest"]
+    for container in containers:
         container["image"] = IMAGES[container["image"]]
         container["imagePullPolicy"] = "Never"
         # The pod shares the machine's network, and the client connects to its loopback interface.
@@ -62,6 +71,7 @@ def adapt(pod, directories):
             name = volume["name"]
             volume.clear()
             volume.update(name=name, hostPath={"path": directories[name], "type": "Directory"})
+    return helpers
 
 
 if __name__ == "__main__":

@@ -1,10 +1,5 @@
 # The image under podman, as restricted as a pod can be. Sourced by `run`.
 
-restricted=(--read-only --read-only-tmpfs=false --cap-drop=all --security-opt=no-new-privileges
-    --user 65532:65532 --network=none --pull=never -v "$work/agent:/var/run/spire:ro")
-helper=(localhost/pod-svid-helper:latest --workload-api-socket=/var/run/spire/spire-agent.sock
-    --svid-path=/var/run/secret/svid)
-
 one_file() {
     mkdir "$work/saved"
     podman save -q --format docker-archive -o "$work/saved.tar" localhost/pod-svid-helper:latest

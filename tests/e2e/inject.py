@@ -42,6 +42,11 @@ def container(name, **fields):
     return {"name": name, "image": "app", "securityContext": context} | fields
 
 
+def of_app(**fields):
+    """A spec whose one container has these fields."""
+    return {"containers": [container("app", **fields)]}
+
+
 def asking(**annotations):
     """Annotations by which a pod asks; `spiffe_id` stands for pod-svid-helper/spiffe-id."""
     further = {"pod-svid-helper/" + name.replace("_", "-"): value for name, value in annotations.items()}
@@ -63,6 +68,12 @@ def sidecar_in(pod):
 
 def mounts_of(container):
     return {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", [])}
+
+
+def has_a_path_twice(pod):
+    """Whether the API server refuses a pod for that. It compares paths as they are spelt."""
+    lists = [[mount["mountPath"] for mount in found.get("volumeMounts", [])] for found in pod["spec"]["containers"]]
+    return any(len(paths) != len(set(paths)) for paths in lists)
 
 
 class Inject(unittest.TestCase):
@@ -116,6 +127,30 @@ class Inject(unittest.TestCase):
         self.assertEqual(spec["containers"][0]["volumeMounts"], [files])
         self.assertEqual(mounts_of(spec["containers"][1]), {"svid-dir": "/var/run/secret"})
 
+    def test_a_mount_of_the_files_may_end_with_a_slash(self):
+        files = {"name": "svid-dir", "mountPath": "/var/run/secret/"}
+        injected = inject(pod(asking(), containers=[container("app", volumeMounts=[files])]))
+        self.assertEqual(injected["spec"]["containers"][0]["volumeMounts"], [files])
+
+    def test_a_mount_of_the_files_elsewhere_is_one_more(self):
+        files = {"name": "svid-dir", "mountPath": "/identity"}
+        mounts = inject(pod(asking(), containers=[container("app", volumeMounts=[files])]))["spec"]["containers"][0]
+        self.assertEqual([mount["mountPath"] for mount in mounts["volumeMounts"]], ["/identity", "/var/run/secret"])
+
+    def test_a_pod_with_another_volume_in_that_place_is_refused(self):
+        for path in ("/var/run/secret", "/var/run/secret/"):
+            data = {"name": "data", "mountPath": path}
+            volumes = [{"name": "data", "emptyDir": {}}]
+            before = pod(asking(), containers=[container("other"), container("app", volumeMounts=[data])], volumes=volumes)
+            self.assertFalse(has_a_path_twice(before))
+            self.assertTrue(has_a_path_twice(inject(before)), path)
+
+    def test_a_volume_of_the_files_may_be_of_another_kind(self):
+        own = {"name": "svid-dir", "persistentVolumeClaim": {"claimName": "files"}}
+        spec = inject(pod(asking(), volumes=[own]))["spec"]
+        self.assertEqual([volume for volume in spec["volumes"] if volume["name"] == "svid-dir"], [own])
+        self.assertEqual(mounts_of(spec["containers"][0]), {"svid-dir": "/var/run/secret"})
+
     def test_annotations_choose_id_path_and_key_mode(self):
         injected = inject(pod(asking(spiffe_id=NGINX, mount_path="/etc/identity", key_file_mode="0400")))
         sidecar = sidecar_in(injected)
@@ -151,8 +186,27 @@ class Inject(unittest.TestCase):
             before = pod(asking(), **context)
             self.assertEqual(violations(before["spec"]), [])
             self.assertEqual(violations(inject(before)["spec"]), [])
-        # The rules themselves find what is wrong.
-        self.assertTrue(violations({"containers": [{"name": "app"}], "hostNetwork": True}))
+
+    def test_the_rules_find_what_is_not_restricted(self):
+        probe = {"httpGet": {"port": 80, "host": "example.org"}}
+        contexts = [
+            {"seLinuxOptions": {"type": "spc_t"}},
+            {"seLinuxOptions": {"user": "system_u"}},
+            {"appArmorProfile": {"type": "Unconfined"}},
+            {"windowsOptions": {"hostProcess": True}},
+        ]
+        bad = [
+            *({"securityContext": context} for context in [*contexts, {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}]),
+            *(of_app(securityContext=container("app")["securityContext"] | context) for context in contexts),
+            *(of_app(**{name: probe}) for name in ("livenessProbe", "readinessProbe", "startupProbe")),
+            of_app(lifecycle={"preStop": probe}),
+            of_app(securityContext={}),
+            {"hostNetwork": True},
+        ]
+        for spec in bad:
+            self.assertTrue(violations(pod(**spec)["spec"]), spec)
+        fine = {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}], "seLinuxOptions": {"type": "container_t"}}
+        self.assertEqual(violations(pod(securityContext=fine)["spec"]), [])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ def of_container(container, spec):
     effective = spec.get("securityContext", {}) | container.get("securityContext", {})
     if not effective.get("runAsUser") or not effective.get("runAsGroup"):
         yield "the kubelet drops the group of the image's user"
+    resources = container.get("resources", {})
+    if not {"cpu", "memory"} <= set(resources.get("requests", {})) or "memory" not in resources.get("limits", {}):
+        yield "the node does not know what it needs: requests of CPU and memory, a limit of memory"
     live = container.get("livenessProbe")
     if live and live.get("httpGet", {}).get("path") != "/live":
         yield "the livenessProbe asks for more than /live"

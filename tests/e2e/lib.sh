@@ -9,6 +9,7 @@ install_tools() {
     need systemd "runs the unit" test -x /lib/systemd/systemd
     need default-jdk-headless "is the server and the client with keystores" command -v javac
     need prometheus "scrapes the metrics and tests the alerts" command -v promtool
+    need strace "sees the helper's system calls" command -v strace
     need curl "is a client of the HTTP endpoint" command -v curl
     need openssl "is the client of all servers" command -v openssl
     need nginx-light "is a server of the manifests and the recipes" command -v nginx
@@ -97,6 +98,12 @@ start_agent() {
 
 tell_agent() { echo "$1" >&"$commands"; }
 
+# The options of `podman run` for a container that is as restricted as a pod can be; and the helper in it.
+restricted=(--read-only --read-only-tmpfs=false --cap-drop=all --security-opt=no-new-privileges
+    --user 65532:65532 --network=none --pull=never -v "$work/agent:/var/run/spire:ro")
+helper=(localhost/pod-svid-helper:latest --workload-api-socket=/var/run/spire/spire-agent.sock
+    --svid-path=/var/run/secret/svid)
+
 # A volume as the kubelet makes an in-memory emptyDir with fsGroup: root's, sticky, writable by all, its
 # group on all that is in it. The files are in its subdirectory `svid`.
 new_volume() {
@@ -148,8 +155,8 @@ connect() { # ADDRESS REQUEST EXPECTED [OPTION OF s_client]...
     answer=$(printf "$request" | timeout 20 openssl s_client -connect "$address" ${request:+-ign_eof} \
         -verify_return_error -CAfile "$own/bundle.pem" -cert "$own/svid.pem" -key "$own/svid-key.pem" "$@" 2>&1) &&
         grep -q -- "$expected" <<<"$answer" && openssl x509 -noout -serial <<<"$answer" && return
-    # The directory is gone: a rotation came between. Take the new one.
-    [ -d "$own" ] || { connect "$address" "$request" "$expected" "$@"; return; }
+    # A file is gone: a rotation came between. Take the new directory.
+    ls "$own"/{svid,svid-key,bundle}.pem >/dev/null 2>&1 || { connect "$address" "$request" "$expected" "$@"; return; }
     echo "failed: $(tail -n 5 <<<"$answer")"
     return 1
 }
@@ -159,13 +166,13 @@ get() { printf '%s' "GET $1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n
 HTTP_REQUEST=$(get /hello)
 connect_with_https() { connect "$1" "$HTTP_REQUEST" '^hello'; } # ADDRESS
 
-# Runs a client with the directory of its files as the last argument; again, if a rotation has taken that
-# directory away meanwhile.
+# Runs a client with the directory of its files as the last argument; again, if a rotation has taken a file
+# away meanwhile.
 with_client_files() { # COMMAND...
     local own said
     own=$work/client/$(readlink "$work/client/..data")
     said=$("$@" "$own" 2>&1) && return
-    [ -d "$own" ] || { with_client_files "$@"; return; }
+    ls "$own"/{svid,svid-key,bundle}.pem >/dev/null 2>&1 || { with_client_files "$@"; return; }
     echo "failed: $said"
     return 1
 }

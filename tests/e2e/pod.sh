@@ -29,8 +29,28 @@ starts() {
     volume=svid-$(basename "$manifest" .yaml)
     new_volume "$volume"
     target/tools/bin/python3 tests/e2e/for_podman.py "$manifest" "$work/agent" "$work/$volume" >"$work/pod.yaml"
-    podman play kube --network host "$work/pod.yaml"
+    podman play kube --network host --seccomp-profile-root "$PWD/manifests" "$work/pod.yaml"
     wait_until "nginx serves" connect_with_https 127.0.0.1:8443
+}
+
+# What the runtime is told to allow each container that runs nothing but the helper.
+is_confined() {
+    local container number=0
+    for container in $(podman ps -a --filter name=my-nginx \
+        --filter ancestor=localhost/pod-svid-helper:latest --format '{{.Names}}'); do
+        python3 - "$(podman inspect --format '{{.OCIConfigPath}}' "$container")" <<'END'
+import json, sys
+def allowed(profile):
+    return {name for group in profile["syscalls"] for name in group["names"] if group["action"] == "SCMP_ACT_ALLOW"}
+found = allowed(json.load(open(sys.argv[1]))["linux"]["seccomp"])
+expected = allowed(json.load(open("manifests/seccomp.json")))
+assert found == expected, f"allowed and not in the profile, or the reverse: {sorted(found ^ expected)[:10]}"
+END
+        number=$((number + 1))
+    done
+    echo >&3 "$number containers"
+    # In nginx-run.yaml, helper and nginx share one.
+    [ $number -gt 0 ] || [ "$manifest" = manifests/nginx-run.yaml ]
 }
 
 rotates() {
@@ -65,6 +85,7 @@ stops_with_success() {
 
 for manifest in manifests/nginx-run.yaml manifests/nginx.yaml manifests/nginx-native-sidecar.yaml; do
     check "$manifest: the files are fetched, nginx starts and serves mTLS" starts
+    check "$manifest: the helper's own containers run under manifests/seccomp.json" is_confined
     check "$manifest: no handshake fails through $ROTATIONS rotations, the CA's among them" rotates
     check "$manifest: helper and nginx stop with success" stops_with_success
     podman play kube --down "$work/pod.yaml" >/dev/null 2>&1 || true

@@ -6,6 +6,13 @@ https://kubernetes.io/docs/concepts/security/pod-security-standards/ (of Kuberne
 VOLUMES = {
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
 }
+SYSCTLS = {
+    "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range", "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_syncookies",
+}
+SELINUX_TYPES = {"", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"}
 
 
 def violations(spec):
@@ -17,13 +24,35 @@ def violations(spec):
             found.append(f"volume {volume['name']} is of a forbidden type")
     if pod.get("runAsUser") == 0:
         found.append("the pod runs as root")
-    for container in spec.get("initContainers", []) + spec["containers"]:
+    found += [f"sysctl {sysctl['name']} is set" for sysctl in pod.get("sysctls", []) if sysctl["name"] not in SYSCTLS]
+    found += [f"the pod: {flaw}" for flaw in of_context(pod)]
+    for container in spec.get("initContainers", []) + spec["containers"] + spec.get("ephemeralContainers", []):
         found += [f"{container['name']}: {flaw}" for flaw in of_container(container, pod)]
     return found
 
 
+def of_context(context):
+    """What is forbidden to the pod and to each container alike."""
+    selinux = context.get("seLinuxOptions") or {}
+    if selinux.get("type", "") not in SELINUX_TYPES or selinux.get("user") or selinux.get("role"):
+        yield "it chooses its SELinux context"
+    if (context.get("appArmorProfile") or {}).get("type") == "Unconfined":
+        yield "AppArmor is off"
+    if (context.get("windowsOptions") or {}).get("hostProcess"):
+        yield "it is a process of a Windows host"
+
+
+def handlers(container):
+    """Its probes and its lifecycle hooks."""
+    probes = [container.get(name) or {} for name in ("livenessProbe", "readinessProbe", "startupProbe")]
+    return probes + list((container.get("lifecycle") or {}).values())
+
+
 def of_container(container, pod):
     own = container.get("securityContext") or {}
+    yield from of_context(own)
+    if any(handler.get(kind, {}).get("host") for handler in handlers(container) for kind in ("httpGet", "tcpSocket")):
+        yield "a probe or a hook names a host"
     effective = pod | own
     capabilities = own.get("capabilities") or {}
     if own.get("privileged"):

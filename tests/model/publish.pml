@@ -1,14 +1,22 @@
 /* A model of how src/store publishes: the steps of Store::publish, by their numbers, and Store::start.
  *
- * Two writers, a reader by name and a reader through `..data`, in a directory with two names (certificate
- * and key). A writer can die after each operation on the file system, and starts anew. A death can be a loss
- * of power: what was not synced has then happened or has not.
+ * Two writers and one reader, which reads by name or through `..data` (READER), in a directory with two names
+ * (certificate and key). A writer can die after each operation on the file system, and starts anew. A death
+ * can be a loss of power: what was not synced has then happened or has not. A run has at most DEATHS of them.
+ *
+ * Modelled: 1, 5, 7, 8, 9, 10, 11, 12, 13.
+ * Not modelled:
+ *   2. Claims: both writers publish the same names.
+ *   3. Files to keep, an empty set and an unchanged one: each version replaces both files.
+ *   4. Obstacles: no other program writes to the directory.
+ *   6. Files to keep, as in step 3.
+ * tests/model/check compares these numbers with those of the code. Of step 13, names that are not in the set
+ * are left out: all sets have the same names. So are file systems without links.
  *
  * tests/model/check runs the model for each kind of directory (OWN; PLAIN, an own one with plain files from
  * before the helper; STICKY), and with faults (FAULT_...), each of which it must find.
  *
  * A set is known by its version. Versions are counted under the lock: they tell which set is newer.
- * Not in the model: files that are kept, obstacles, withdrawal, claims, and file systems without links.
  */
 
 #ifndef VERSIONS
@@ -171,12 +179,14 @@ inline remove_leftovers() {
     for (n : 0 .. 1) {
         atomic { if :: name[n] == LINK && FILE_BEHIND_DATA(n) == NOTHING -> name[n] = NOTHING :: else fi }
     }
-    atomic {
-        for (i : 1 .. DIRECTORIES - 1) { assert(!generation[i].exists || i == data) }
-        i = 0;
-        assert(name[0] != LINK || data != 0);
-        assert(name[1] != LINK || data != 0)
-    }
+}
+
+/* The published set is all there is: no other hidden directory, and no name that leads nowhere. */
+inline assert_tidy() {
+    for (i : 1 .. DIRECTORIES - 1) { assert(!generation[i].exists || i == data) }
+    i = 0;
+    assert(name[0] != LINK || data != 0);
+    assert(name[1] != LINK || data != 0)
 }
 
 /* adopt_plain_files, of step 9. */
@@ -237,16 +247,26 @@ proctype Writer(byte me) {
         if
         :: starts ->
             /* Store::start: repair_names, remove_leftovers. */
+#ifndef FAULT_NO_REPAIR
             if
             :: data != 0 && (NEEDS_REPAIR(0) || NEEDS_REPAIR(1)) ->
                 stage(data);
-                place(NEEDS_REPAIR(n));
-                atomic { sync() };
-                MAY_DIE
+                place(NEEDS_REPAIR(n))
             :: else
             fi;
+#endif
+#ifndef FAULT_NO_SYNC_AT_START
+            atomic { sync() };
+            MAY_DIE;
+#endif
+#ifndef FAULT_NO_REMOVAL_AT_START
             remove_leftovers();
-            starts = false
+#endif
+            atomic {
+                assert(data == 0 || !NEEDS_REPAIR(0) && !NEEDS_REPAIR(1));
+                assert_tidy();
+                starts = false
+            }
         :: !starts && version < VERSIONS ->
             version++;
             /* 5. */
@@ -276,22 +296,33 @@ proctype Writer(byte me) {
             if
             :: !IS_RIGHT(0, new) || !IS_RIGHT(1, new) ->
                 stage(new);
-#ifndef STICKY
+#if !defined(STICKY) && !defined(FAULT_MISSING_NAMES_AFTER_SWAP)
                 place(name[n] == NOTHING);
 #endif
             :: else
             fi;
+#ifdef FAULT_NAMES_BEFORE_SWAP
+            if :: staged != 0 -> place(true) :: else fi;
+#endif
 #ifndef FAULT_NO_SYNC_BEFORE_SWAP
             atomic { sync() };
 #endif
             MAY_DIE;
             /* 11. */
-            data = new;
+            atomic {
+                data = new;
+#ifndef STICKY
+                /* In an own directory, this is the moment for all names. */
+                assert(LEADS_TO(0) == version && LEADS_TO(1) == version)
+#endif
+            };
             MAY_DIE;
             atomic { sync() };
             MAY_DIE;
             /* 12. */
+#ifndef FAULT_NAMES_STAY
             if :: staged != 0 -> place(true) :: else fi;
+#endif
             atomic { sync() };
             MAY_DIE;
             /* 13. */
@@ -301,8 +332,7 @@ proctype Writer(byte me) {
             atomic {
                 stands = true;
                 assert(IS_RIGHT(0, data) && IS_RIGHT(1, data));
-                for (i : 1 .. DIRECTORIES - 1) { assert(!generation[i].exists || i == data) }
-                i = 0
+                assert_tidy()
             }
         :: else
         fi;
