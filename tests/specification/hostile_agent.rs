@@ -25,7 +25,7 @@ const REST: Duration = Duration::from_millis(5);
 /// How soon a good agent is served, once the helper has found that nothing listens. It is let try again,
 /// for the machine may be busy.
 const SERVED: Duration = Duration::from_secs(1);
-const TRIES: usize = 5;
+const TRIES: usize = 10;
 
 /// So many attempts to connect in vain, and the pause before the next is the longest.
 const ATTEMPTS: usize = 5;
@@ -96,12 +96,7 @@ impl Trial {
         let peak = resident(&self.refresh, "VmHWM:");
         let more = peak.saturating_sub(self.idle);
         println!("{}: at most {more} KiB more memory", self.name);
-        assert!(
-            self.name.starts_with("metadata") || more <= MORE_MEMORY,
-            "{}: {peak} KiB, and {} when idle",
-            self.name,
-            self.idle
-        );
+        assert!(more <= self.more_memory, "{}: {peak} KiB, and {} when idle", self.name, self.idle);
         self.refresh.stop()
     }
 
@@ -361,7 +356,7 @@ fn an_agent_that_says_a_byte_at_a_time_does_no_harm() {
 
 /// By how much an update is older than the next.
 const INTERVAL: Duration = Duration::from_millis(1);
-/// How often a set is published while a flood lasts.
+/// How often a set is published, and the application signalled, while a flood lasts.
 const PACE: Duration = Duration::from_millis(200);
 /// How many sets are published before it is a flood.
 const AT_FIRST: usize = 20;
@@ -406,9 +401,9 @@ impl Flood {
         flood
     }
 
-    /// At first, sets are published at once, and then at the pace.
-    fn most(&self) -> usize {
-        AT_FIRST + (self.took.as_millis() / PACE.as_millis()) as usize
+    /// How often something happens at the pace.
+    fn at_the_pace(&self) -> usize {
+        (self.took.as_millis() / PACE.as_millis()) as usize
     }
 }
 
@@ -431,8 +426,9 @@ fn a_flood_of_updates_is_published_at_a_slow_pace_and_the_newest_at_the_end() {
             } else {
                 let updates: Vec<_> = (0..UPDATES).map(|_| pod.mint()).collect();
                 let flood = flood("different updates", &updates, &last);
-                assert!(flood.published <= flood.most(), "{flood:?}");
-                assert!(flood.signals <= flood.published, "{flood:?}");
+                assert!(flood.published <= AT_FIRST + flood.at_the_pace(), "{flood:?}");
+                // Those that were published at first are one signal.
+                assert!(flood.signals <= 3 + flood.at_the_pace(), "{flood:?}");
             }
         })
     }));
