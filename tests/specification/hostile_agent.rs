@@ -361,13 +361,15 @@ const INTERVAL: Duration = Duration::from_millis(1);
 const PACE: Duration = Duration::from_millis(200);
 /// How many sets are published before it is a flood.
 const AT_FIRST: usize = 20;
-/// How soon the newest is published.
+/// Updates that come no faster are no flood: each is published.
+const NO_FLOOD: Duration = Duration::from_millis(5);
+/// How soon the newest is published: on a busy machine, not at the first try.
 const NEWEST: Duration = Duration::from_secs(1);
 
 /// What a flood has come to.
 #[derive(Debug)]
 struct Flood {
-    /// From the first update to the newest set, and from the last update to it.
+    /// From the first update to the newest set, and from the moment at which the agent says the last update.
     took: Duration,
     late: Duration,
     published: usize,
@@ -389,6 +391,7 @@ impl Flood {
             std::thread::sleep((start + number * INTERVAL).saturating_duration_since(Instant::now()));
             agent.reply(reply);
         }
+        agent.wait_for_last_reply(PATIENCE);
         let sent = start.elapsed();
         trial.pod.wait_for(last);
         let took = start.elapsed();
@@ -402,35 +405,36 @@ impl Flood {
         flood
     }
 
-    /// How often something happens at the pace.
-    fn at_the_pace(&self) -> usize {
-        (self.took.as_millis() / PACE.as_millis()) as usize
+    /// How often something may happen in this interval.
+    fn times(&self, interval: Duration) -> usize {
+        (self.took.as_millis() / interval.as_millis()) as usize
     }
-}
 
-/// A flood whose newest set was published in time: the machine may be busy for the first ones.
-fn flood(name: &str, updates: &[X509SVID], last: &X509SVID) -> Flood {
-    let mut floods = (0..TRIES).map(|_| Flood::of(name, updates, last));
-    floods.find(|flood| flood.late <= NEWEST).expect("a newest set within a second of the last update")
+    /// A busy machine makes of it a flood that is hardly one.
+    fn most(&self, updates: usize) -> usize {
+        let is_fast = self.took <= NO_FLOOD / 2 * updates as u32;
+        AT_FIRST + self.times(if is_fast { PACE } else { NO_FLOOD })
+    }
 }
 
 #[test]
 fn a_flood_of_updates_is_published_at_a_slow_pace_and_the_newest_at_the_end() {
     const UPDATES: usize = 1000;
-    all([true, false].map(|is_same| -> Box<dyn FnOnce() + Send> {
+    all(["identical updates", "different updates"].map(|name| -> Box<dyn FnOnce() + Send> {
         Box::new(move || {
             let pod = Pod::new();
-            let last = pod.mint();
-            if is_same {
-                let flood = flood("identical updates", &vec![pod.mint(); UPDATES], &last);
-                assert!(flood.published <= 3, "{flood:?}");
-            } else {
-                let updates: Vec<_> = (0..UPDATES).map(|_| pod.mint()).collect();
-                let flood = flood("different updates", &updates, &last);
-                assert!(flood.published <= AT_FIRST + flood.at_the_pace(), "{flood:?}");
+            let (first, last, is_same) = (pod.mint(), pod.mint(), name.starts_with("identical"));
+            let next = |_| if is_same { first.clone() } else { pod.mint() };
+            let updates: Vec<_> = (0..UPDATES).map(next).collect();
+            let is_in_time = |_| {
+                let flood = Flood::of(name, &updates, &last);
+                let most = if is_same { 3 } else { flood.most(UPDATES) };
+                assert!(flood.published <= most, "{flood:?}");
                 // Those that were published at first are one signal.
-                assert!(flood.signals <= 3 + flood.at_the_pace(), "{flood:?}");
-            }
+                assert!(flood.signals <= 3 + flood.times(PACE), "{flood:?}");
+                flood.late <= NEWEST
+            };
+            assert!((0..TRIES).any(is_in_time), "{name}: the newest set was late {TRIES} times");
         })
     }));
 }
