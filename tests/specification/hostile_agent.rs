@@ -410,10 +410,11 @@ impl Flood {
         (self.took.as_millis() / interval.as_millis()) as usize
     }
 
-    /// A busy machine makes of it a flood that is hardly one.
+    /// How many sets may be published. A busy machine makes of it a flood that is hardly one, of which half
+    /// is superseded still.
     fn most(&self, updates: usize) -> usize {
         let is_fast = self.took <= NO_FLOOD / 2 * updates as u32;
-        AT_FIRST + self.times(if is_fast { PACE } else { NO_FLOOD })
+        if is_fast { AT_FIRST + self.times(PACE) } else { updates / 2 }
     }
 }
 
