@@ -20,7 +20,8 @@ use crate::layout::{encode, pem, pkcs12};
 use crate::mode::follow;
 use crate::notify::parse_pid;
 use crate::options::{self, Request, Task};
-use crate::process::facts::{Stat, is_expected};
+use crate::process::facts::{self, Stat, is_expected};
+use crate::store::obstacles::has_fowner;
 use crate::workload_api::endpoint::Endpoint;
 use crate::workload_api::rpc::{FetchJwtBundles, FetchX509Svid, Rpc};
 
@@ -91,9 +92,28 @@ pub fn pem(bytes: &[u8]) -> Parsed<Vec<u8>> {
     Ok(written)
 }
 
-/// The number of certificates in a keystore with the default password.
-pub fn pkcs12(bytes: &[u8]) -> Parsed<usize> {
-    pkcs12::read(bytes, &pkcs12::Password::default()).map(|found| found.certificates.len()).map_err(text)
+/// Key (PKCS#8) and certificates of a keystore.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Keystore {
+    pub key: Option<Vec<u8>>,
+    pub certificates: Vec<Vec<u8>>,
+}
+
+/// A keystore with the default password.
+pub fn pkcs12(bytes: &[u8]) -> Parsed<Keystore> {
+    let found = pkcs12::read(bytes, &pkcs12::Password::default()).map_err(text)?;
+    Ok(Keystore { key: found.key.map(|key| key.to_vec()), certificates: found.certificates })
+}
+
+/// The keystore as it is written.
+pub fn pkcs12_file(keystore: &Keystore) -> Parsed<Vec<u8>> {
+    let (password, certificates) = (pkcs12::Password::default(), &keystore.certificates);
+    let certificates: Vec<_> = certificates.iter().map(Vec::as_slice).collect();
+    let file = match &keystore.key {
+        Some(key) => pkcs12::key_store(key, &certificates, &password),
+        None => pkcs12::trust_store(certificates.iter().copied(), &password),
+    };
+    file.map(|file| file.to_vec()).map_err(text)
 }
 
 /// A SPIFFE ID.
@@ -121,9 +141,19 @@ pub fn pid_file(bytes: &[u8]) -> Parsed<i32> {
     parse_pid(bytes).map(|pid| pid.as_raw())
 }
 
-/// Name and start of a process, from `/proc/PID/stat`.
-pub fn process_stat(stat: &str) -> Option<(String, u64)> {
-    Stat::parse(stat).map(|stat| (stat.name, stat.start_ticks))
+/// Name and start of a process, from `/proc/PID/stat` and, for the start, lines of `/proc/stat`.
+pub fn process_stat(text: &str) -> Option<(String, Option<SystemTime>)> {
+    Stat::parse(text).map(|stat| (stat.name.clone(), stat.started_by(text)))
+}
+
+/// The file name of a process's program, from `/proc/PID/cmdline`.
+pub fn program(command_line: &[u8]) -> Option<String> {
+    facts::program(command_line)
+}
+
+/// Whether a process may replace other users' files in a sticky directory, from `/proc/PID/status`.
+pub fn overrides_owners(status: &str) -> Option<bool> {
+    has_fowner(status)
 }
 
 /// Whether a process expects SIGHUP, from `/proc/PID/status`.

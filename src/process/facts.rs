@@ -44,10 +44,14 @@ impl Stat {
     /// When it began, by today's wall clock, up to a second early. `None` if the kernel does not say
     /// when the system started.
     pub(crate) fn started(&self) -> Option<SystemTime> {
-        let stat = std::fs::read_to_string("/proc/stat").ok()?;
+        self.started_by(&std::fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// The same, by this text of `/proc/stat`.
+    pub(crate) fn started_by(&self, stat: &str) -> Option<SystemTime> {
         let boot = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-        let since_boot = Duration::from_millis(self.start_ticks * (1000 / USER_HZ));
-        Some(UNIX_EPOCH + Duration::from_secs(boot) + since_boot)
+        let since_boot = Duration::from_millis(self.start_ticks.checked_mul(1000 / USER_HZ)?);
+        UNIX_EPOCH.checked_add(Duration::from_secs(boot))?.checked_add(since_boot)
     }
 }
 
@@ -70,9 +74,13 @@ pub(crate) fn has_name(pid: Pid, found: &str, name: &str) -> bool {
     }
 }
 
-/// The file name of its program, by its command line.
+/// The file name of its program.
 fn program_of(pid: Pid) -> Option<String> {
-    let command_line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    program(&std::fs::read(format!("/proc/{pid}/cmdline")).ok()?)
+}
+
+/// The file name of a program, by its command line.
+pub(crate) fn program(command_line: &[u8]) -> Option<String> {
     let program = String::from_utf8(command_line.split(|byte| *byte == 0).next()?.to_vec()).ok()?;
     Path::new(&program).file_name().and_then(OsStr::to_str).map(str::to_owned)
 }

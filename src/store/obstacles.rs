@@ -60,9 +60,11 @@ pub(super) fn check(directory: &Directory<'_>, data: &Data, names: &[&str]) -> R
 /// capability.
 fn overrides_owners() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    match capabilities.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()) {
-        Some(capabilities) => capabilities & FOWNER != 0,
-        None => geteuid().is_root(),
-    }
+    has_fowner(&status).unwrap_or_else(|| geteuid().is_root())
+}
+
+/// Whether a process has the capability, by its `/proc/PID/status`.
+pub(crate) fn has_fowner(status: &str) -> Option<bool> {
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    Some(u64::from_str_radix(capabilities.trim(), 16).ok()? & FOWNER != 0)
 }

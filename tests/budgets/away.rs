@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::NamedTempFile;
 
-use crate::pod::Pod;
+use crate::pod::{PATIENCE, Pod};
 use crate::subject::{MIB, Running, Subject};
 use crate::table::{Row, Table, milliseconds};
+use crate::workload_api_server::server::Reply;
 
 const OUTAGES: usize = 10;
 /// Seconds.
@@ -42,6 +43,35 @@ pub fn recoveries(table: &mut Table, subjects: &[Subject], memory: &Path) {
     }
 }
 
+/// From a call for a token, which the agent does not answer, to its error: the time of a call is 45 s.
+pub fn silence(table: &mut Table, ours: &Subject, memory: &Path) {
+    let all = (0..OUTAGES).map(|_| {
+        let (pod, log) = (Pod::in_directory(memory), NamedTempFile::new().expect("a log"));
+        let agent = pod.agent();
+        agent.issue_jwt(|_| Reply::Silence);
+        let options = ["--x509=false", "--jwt-svid=token.jwt=audience"];
+        let running = ours.refresh_with_log(&pod, &options, log.reopen().expect("a log"));
+        wait_until(|| agent.jwt_calls() > 0);
+        (Instant::now(), pod, agent, running, log)
+    });
+    let all: Vec<_> = all.collect();
+    let mut row = Row::new("token call to a silent agent, to its error, s").all_within(Some(46.0));
+    for (start, _pod, _agent, _running, log) in &all {
+        let text = || std::fs::read_to_string(log.path()).expect("a log");
+        wait_until(|| text().contains("did not answer within"));
+        row.add(&ours.name, milliseconds(*start) / 1000.0);
+    }
+    table.print(row);
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?}");
+        sleep(Duration::from_millis(1));
+    }
+}
+
 /// The logs of programs whose agent is away while all else is measured.
 pub struct Logs<'a> {
     since: Instant,
@@ -52,7 +82,7 @@ impl<'a> Logs<'a> {
     pub fn begin(subjects: &'a [Subject], memory: &Path) -> Self {
         let all = subjects.iter().map(|subject| {
             let (pod, log) = (Pod::in_directory(memory), NamedTempFile::new().expect("a log"));
-            let running = subject.refresh_with_log(&pod, log.reopen().expect("a log"));
+            let running = subject.refresh_with_log(&pod, &[], log.reopen().expect("a log"));
             (subject, pod, running, log)
         });
         Self { since: Instant::now(), all: all.collect() }

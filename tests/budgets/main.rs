@@ -1,7 +1,7 @@
 //! Measures the release binary against the test server, and prints each figure beside its budget.
 //!
-//! `make bench` prints for each row the median, the 99th percentile and the number of runs. With
-//! `JSON=FILE`, the rows are in that file too.
+//! `make bench` prints for each row the median, the 99th percentile (of fewer than 100 runs, the maximum) and the
+//! number of runs. With `JSON=FILE`, the rows are in that file too.
 //!
 //! `PEER='NAME=COMMAND'` adds a column for another program, measured in the same run, in turns (A B A B). The
 //! command is split at spaces; `{socket}` and `{directory}` stand for the agent's socket and for a directory
@@ -30,7 +30,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use away::{Logs, recoveries};
+use away::{Logs, recoveries, silence};
 use pod::Pod;
 use subject::{Figures, Running, Subject};
 use table::{Row, Table, milliseconds};
@@ -48,6 +48,7 @@ const EVERYTHING: [&str; 6] = [
 const STARTS: usize = 40;
 const UPDATES: usize = 200;
 const FEW_UPDATES: usize = 30;
+const SILENCES: usize = 20;
 const STOPS: usize = 10;
 const MEMORIES: usize = 5;
 const NODE: usize = 20;
@@ -68,8 +69,10 @@ fn main() {
     idle(&mut table, &subjects, &memory);
     node(&mut table, &subjects, &memory);
     updates(&mut table, &subjects, &memory);
+    updates_after_silence(&mut table, &subjects, &memory);
     more_memory(&mut table, &subjects, &memory);
     recoveries(&mut table, &subjects, &memory);
+    silence(&mut table, &subjects[0], &memory);
     logs.end(&mut table);
     limits(&mut table, &subjects[0], &memory);
     ends(&mut table, &subjects[0], &memory);
@@ -233,6 +236,28 @@ fn measure_updates(
         }
     }
     drop(all);
+}
+
+/// The same, after a silence: nothing that sleeps is in the way.
+fn updates_after_silence(table: &mut Table, subjects: &[Subject], memory: &Path) {
+    let mut row = Row::new("update after 20 s of silence, ms").all_within(Some(10.0));
+    let all = (0..SILENCES).flat_map(|_| subjects).map(|subject| {
+        let pod = Pod::in_directory(memory);
+        let agent = pod.agent();
+        let running = subject.refresh(&pod, &[]);
+        pod.wait_for_files();
+        (subject, pod, agent, running)
+    });
+    let all: Vec<_> = all.collect();
+    sleep(IDLE);
+    for (subject, pod, agent, _running) in &all {
+        let (reply, certificate) = pod.update(1, 0);
+        let start = Instant::now();
+        agent.reply(reply);
+        pod.wait_for(&certificate);
+        row.add(&subject.name, milliseconds(start));
+    }
+    table.print(row);
 }
 
 /// What ten SVIDs and a hundred bundles add to the memory of an idle refresh.

@@ -15,7 +15,7 @@ use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 const ID: &str = "spiffe://example.org/workload";
 /// How long a program may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between looks at the files.
 const LOOK: Duration = Duration::from_micros(50);
 

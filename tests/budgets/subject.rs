@@ -84,8 +84,8 @@ impl Subject {
     }
 
     /// The same, with its log in a file.
-    pub fn refresh_with_log(&self, pod: &Pod, log: std::fs::File) -> Running {
-        Running(self.command(pod, "refresh", &[]).stderr(log).spawn().expect("it starts"))
+    pub fn refresh_with_log(&self, pod: &Pod, options: &[&str], log: std::fs::File) -> Running {
+        Running(self.command(pod, "refresh", options).stderr(log).spawn().expect("it starts"))
     }
 }
 

@@ -9,7 +9,7 @@ mod targets;
 
 use std::sync::LazyLock;
 
-static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+static TARGET: LazyLock<fn(&[u8]) -> bool> = LazyLock::new(|| {
     let wanted = std::env::var("FUZZ_TARGET").unwrap_or_default();
     let known = targets::TARGETS.into_iter().find(|(name, _)| *name == wanted);
     known.unwrap_or_else(|| panic!("FUZZ_TARGET is one of {:?}", targets::TARGETS.map(|(name, _)| name))).1

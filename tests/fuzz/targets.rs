@@ -1,13 +1,14 @@
-//! The targets: each takes bytes, and panics where a promise is broken.
+//! The targets: each takes bytes, panics where a promise is broken, and says whether it has understood them.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::time::UNIX_EPOCH;
 
 use pod_svid_helper::for_tests::parsers;
 
-type Target = (&'static str, fn(&[u8]));
+type Target = (&'static str, fn(&[u8]) -> bool);
 
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     ("x509-response", x509_response),
     ("x509-bundle", x509_bundle),
     ("private-key", private_key),
@@ -23,6 +24,7 @@ pub const TARGETS: [Target; 15] = [
     ("pid-file", pid_file),
     ("process-stat", process_stat),
     ("process-status", process_status),
+    ("command-line", command_line),
 ];
 
 /// The longest message: a line of the log holds it.
@@ -40,57 +42,66 @@ fn understood<T>(parsed: parsers::Parsed<T>) -> Option<T> {
     None
 }
 
-fn x509_response(bytes: &[u8]) {
-    let Some(files) = understood(parsers::x509_response(bytes)) else { return };
+fn x509_response(bytes: &[u8]) -> bool {
+    let Some(files) = understood(parsers::x509_response(bytes)) else { return false };
     for (name, contents) in files {
         assert_eq!(parsers::pem(&contents).as_ref(), Ok(&contents), "{name}");
     }
+    true
 }
 
-fn x509_bundle(bytes: &[u8]) {
-    if let Some(certificates) = understood(parsers::x509_bundle(bytes)) {
-        assert_eq!(certificates, bytes);
-    }
+fn x509_bundle(bytes: &[u8]) -> bool {
+    let Some(certificates) = understood(parsers::x509_bundle(bytes)) else { return false };
+    assert_eq!(certificates, bytes);
+    true
 }
 
 /// The length of the public half (two bytes), it, and the key.
-fn private_key(bytes: &[u8]) {
-    let Some((length, rest)) = bytes.split_first_chunk() else { return };
+fn private_key(bytes: &[u8]) -> bool {
+    let Some((length, rest)) = bytes.split_first_chunk() else { return false };
     let (public, key) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
-    if let Some(written) = understood(parsers::private_key(key, public)) {
-        assert_eq!(parsers::private_key(&written, public), Ok(written));
-    }
+    let Some(written) = understood(parsers::private_key(key, public)) else { return false };
+    assert_eq!(parsers::private_key(&written, public), Ok(written));
+    true
 }
 
-fn jwt_svid(bytes: &[u8]) {
-    let Ok(token) = std::str::from_utf8(bytes) else { return };
-    if let Some(id) = understood(parsers::jwt_svid(token)) {
-        assert_eq!(parsers::spiffe_id(&id), Ok(id));
-        assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)), "{token}");
-    }
+fn jwt_svid(bytes: &[u8]) -> bool {
+    let Ok(token) = std::str::from_utf8(bytes) else { return false };
+    let Some(id) = understood(parsers::jwt_svid(token)) else { return false };
+    assert_eq!(parsers::spiffe_id(&id), Ok(id));
+    assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)), "{token}");
+    true
 }
 
-fn jwt_bundles(bytes: &[u8]) {
-    for document in understood(parsers::jwt_bundles(bytes)).into_iter().flatten() {
-        assert_eq!(parsers::jwks(&document), Ok(()));
-    }
+fn jwt_bundles(bytes: &[u8]) -> bool {
+    let Some(documents) = understood(parsers::jwt_bundles(bytes)) else { return false };
+    documents.iter().for_each(|document| assert_eq!(parsers::jwks(document), Ok(())));
+    true
 }
 
-fn jwks(bytes: &[u8]) {
-    if understood(parsers::jwks(bytes)).is_some() {
+fn jwks(bytes: &[u8]) -> bool {
+    let is_good = understood(parsers::jwks(bytes)).is_some();
+    if is_good {
         let document = std::str::from_utf8(bytes).expect("UTF-8");
         assert!(document.contains('[') && document.trim().starts_with('{') && document.trim().ends_with('}'));
     }
+    is_good
 }
 
-fn pem(bytes: &[u8]) {
-    if let Some(written) = understood(parsers::pem(bytes)) {
-        assert_eq!(parsers::pem(&written), Ok(written));
+fn pem(bytes: &[u8]) -> bool {
+    let Some(written) = understood(parsers::pem(bytes)) else { return false };
+    assert_eq!(parsers::pem(&written), Ok(written));
+    true
+}
+
+fn pkcs12(bytes: &[u8]) -> bool {
+    let Some(contents) = understood(parsers::pkcs12(bytes)) else { return false };
+    // A keystore without a certificate is not written.
+    if !contents.certificates.is_empty() {
+        let written = parsers::pkcs12_file(&contents).expect("a keystore");
+        assert_eq!(parsers::pkcs12(&written), Ok(contents));
     }
-}
-
-fn pkcs12(bytes: &[u8]) {
-    understood(parsers::pkcs12(bytes));
+    true
 }
 
 /// The rules once more, in other words (SPIFFE ID standard, section 2).
@@ -108,60 +119,76 @@ fn is_spiffe_id(text: &str) -> bool {
         })
 }
 
-fn spiffe_id(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+fn spiffe_id(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let parsed = understood(parsers::spiffe_id(text));
     assert_eq!(parsed.is_some(), is_spiffe_id(text), "{text:?}");
-    assert!(parsed.is_none_or(|id| id == text));
+    parsed.is_some_and(|id| {
+        assert_eq!(id, text);
+        true
+    })
 }
 
-fn endpoint(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Some(address) = understood(parsers::endpoint(text)) {
-        assert_eq!(parsers::endpoint(&address), Ok(address));
-    }
+fn endpoint(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let Some(address) = understood(parsers::endpoint(text)) else { return false };
+    assert_eq!(parsers::endpoint(&address), Ok(address));
+    true
 }
 
 /// A line for each argument; what follows an empty line is the value of every variable.
-fn options(bytes: &[u8]) {
+fn options(bytes: &[u8]) -> bool {
     // It is a file that is read.
     if bytes.windows(8).any(|window| window.eq_ignore_ascii_case(b"password")) {
-        return;
+        return false;
     }
     let mut lines = bytes.split(|byte| *byte == b'\n').map(|line| OsString::from_vec(line.to_vec()));
     let arguments = lines.by_ref().take_while(|line| !line.is_empty()).collect();
     let value = lines.next();
-    understood(parsers::options(arguments, |name| value.clone().filter(|_| !name.contains("PASSWORD"))));
+    let variable = |name: &str| value.clone().filter(|_| !name.contains("PASSWORD"));
+    understood(parsers::options(arguments, variable)).is_some()
 }
 
-fn http_head(bytes: &[u8]) {
-    match parsers::http_head(bytes) {
-        None => assert!(bytes.len() < 8192, "more than a head, and no answer"),
-        Some(answer) => {
-            assert!(answer.starts_with(b"HTTP/1.1 "));
-            assert!(answer.windows(4).any(|window| window == b"\r\n\r\n"));
-            assert!(answer.len() < 1024);
-        }
-    }
+fn http_head(bytes: &[u8]) -> bool {
+    let Some(answer) = parsers::http_head(bytes) else {
+        assert!(bytes.len() < 8192, "more than a head, and no answer");
+        return false;
+    };
+    assert!(answer.starts_with(b"HTTP/1.1 "));
+    assert!(answer.windows(4).any(|window| window == b"\r\n\r\n"));
+    assert!(answer.len() < 1024);
+    true
 }
 
-fn pid_file(bytes: &[u8]) {
-    if let Ok(pid) = parsers::pid_file(bytes) {
-        assert!(pid > 0);
-        assert_eq!(parsers::pid_file(pid.to_string().as_bytes()), Ok(pid));
-    }
+fn pid_file(bytes: &[u8]) -> bool {
+    let Ok(pid) = parsers::pid_file(bytes) else { return false };
+    assert!(pid > 0);
+    assert_eq!(parsers::pid_file(pid.to_string().as_bytes()), Ok(pid));
+    true
 }
 
-fn process_stat(bytes: &[u8]) {
+/// `/proc/PID/stat`, and lines of `/proc/stat`.
+fn process_stat(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    if let Some((name, _)) = parsers::process_stat(&text) {
-        assert!(text.contains(&format!("({name})")));
-    }
+    let Some((name, started)) = parsers::process_stat(&text) else { return false };
+    assert!(text.contains(&format!("({name})")));
+    assert!(started.is_none_or(|started| text.contains("btime ") && started >= UNIX_EPOCH));
+    true
 }
 
-fn process_status(bytes: &[u8]) {
+fn process_status(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    if parsers::expects_hangup(&text) {
-        assert!(["SigCgt:", "SigIgn:", "SigBlk:"].iter().any(|mask| text.contains(mask)));
-    }
+    let overrides_owners = parsers::overrides_owners(&text);
+    assert!(overrides_owners.is_none() || text.contains("CapEff:"));
+    let expects_hangup = parsers::expects_hangup(&text);
+    assert!(!expects_hangup || ["SigCgt:", "SigIgn:", "SigBlk:"].iter().any(|mask| text.contains(mask)));
+    overrides_owners.is_some() || expects_hangup
+}
+
+/// `/proc/PID/cmdline`.
+fn command_line(bytes: &[u8]) -> bool {
+    let Some(program) = parsers::program(bytes) else { return false };
+    assert!(!program.is_empty() && !program.contains(['/', '\0']), "{program:?}");
+    assert!(String::from_utf8_lossy(bytes).contains(&program));
+    true
 }

@@ -18,7 +18,7 @@ use crate::mounts::Tmpfs;
 use crate::plan::{Away, KINDS, Random, Step};
 use crate::pod::{App, Helper, Pod, SetWhenDropped, is_root, names, offer, skip, wait_until};
 use crate::process::Process;
-use crate::readers::Reader;
+use crate::readers::{Counts, Reader};
 use crate::summary::{Events, Summary};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
@@ -86,13 +86,15 @@ impl Soak {
             readers.map(|reader| reader.join().expect("a reader").unwrap_or_else(|fault| panic!("{fault}")))
         });
         let last = world.finish(first);
+        let skipped = world.skipped();
         let (events, most) = world.stop();
+        assert_eq!(events.missing(), skipped, "what has not happened, and what was skipped");
         let Self { seed, rotations, .. } = self;
-        let seconds = start.elapsed().as_secs();
-        eprint!(
-            "{}",
-            Summary { seed, rotations, seconds, sets: ledger.len(), counts, events, first, last, most }
-        );
+        for (reader, Counts { readings, gone, .. }) in Reader::ALL.iter().zip(counts) {
+            assert!(readings - gone >= rotations as u64, "{reader:?}: {readings} readings, {gone} gone");
+        }
+        let (seconds, sets) = (start.elapsed().as_secs(), ledger.len());
+        eprint!("{}", Summary { seed, rotations, seconds, sets, counts, events, skipped, first, last, most });
     }
 }
 
@@ -161,6 +163,12 @@ impl<'a> World<'a> {
         let clock = Clock::of(world.refresh.pid()).map_err(|why| skip(&format!("clock steps: {why}")));
         world.clock = clock.ok();
         world
+    }
+
+    /// What this machine does not allow.
+    fn skipped(&self) -> Vec<&'static str> {
+        let all = [("full disks", self.memory.is_some()), ("clock steps", self.clock.is_some())];
+        all.into_iter().filter(|(_, can)| !can).map(|(what, _)| what).collect()
     }
 
     fn take(&mut self, step: Step) {

@@ -18,6 +18,23 @@ pub struct Events {
     pub signals: usize,
 }
 
+impl Events {
+    /// What has not happened.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let all = [
+            ("agent restarts", self.restarts),
+            ("stops", self.stops),
+            ("full disks", self.full_disks),
+            ("clock steps", self.clock_steps),
+            ("other applications", self.applications),
+            ("hook failures", self.hook_failures),
+            ("hook runs", self.hooks),
+            ("signals", self.signals),
+        ];
+        all.into_iter().filter(|(_, times)| *times == 0).map(|(what, _)| what).collect()
+    }
+}
+
 pub struct Summary {
     pub seed: u64,
     pub rotations: usize,
@@ -26,6 +43,8 @@ pub struct Summary {
     pub sets: usize,
     pub counts: [Counts; Reader::ALL.len()],
     pub events: Events,
+    /// What this machine does not allow.
+    pub skipped: Vec<&'static str>,
     /// At rest, after the first tenth.
     pub first: Figures,
     /// At rest, at the end.
@@ -35,8 +54,12 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, rotations, seconds, sets, counts, events, first, last, most } = self;
-        writeln!(out, "soak: seed {seed}, {rotations} rotations in {seconds} s, {sets} sets offered")?;
+        let Self { seed, rotations, seconds, sets, counts, events, skipped, first, last, most } = self;
+        let readings: u64 = counts.iter().map(|counts| counts.readings).sum();
+        writeln!(
+            out,
+            "soak: seed {seed}, {rotations} rotations in {seconds} s, {sets} sets offered, {readings} readings"
+        )?;
         for (reader, Counts { readings, mixtures, gone }) in Reader::ALL.iter().zip(counts) {
             writeln!(
                 out,
@@ -54,6 +77,7 @@ impl fmt::Display for Summary {
             "  {hooks} hook runs, {hook_failures} failures; {signals} signals to {} applications",
             applications + 1
         )?;
-        writeln!(out, "  after the first tenth: {first}\n  at the end: {last}\n  at most: {most}")
+        writeln!(out, "  after the first tenth: {first}\n  at the end: {last}\n  at most: {most}")?;
+        skipped.iter().try_for_each(|what| writeln!(out, "  SKIPPED: {what}"))
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pod_svid_helper::for_tests::workload::X509SVID;
 
-use crate::pod::{PATIENCE, Pod, Running, offer, wait_until};
+use crate::pod::{App, PATIENCE, Pod, Running, offer, wait_until};
 use crate::workload_api_server::raw::{
     ACK, Behaviour, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PUSH_PROMISE,
     RST_STREAM, RawPeer, SETTINGS, WINDOW_UPDATE, frame, good_head, greeting, head, header_block, message,
@@ -15,58 +15,121 @@ use crate::workload_api_server::raw::{
 };
 use crate::workload_api_server::server::WorkloadApiServer;
 
-/// How much more memory a helper may hold than one that is idle, KiB.
-const MORE_MEMORY: u64 = 16 << 10;
+/// How much more memory a helper may hold than one that is idle, MiB.
+const MORE_MEMORY: u64 = 16;
+
+/// The helper is at rest if, in a window, its threads run and wait for a core for no longer than this.
+const WINDOW: Duration = Duration::from_secs(1);
+const REST: Duration = Duration::from_millis(5);
+
+/// How soon a good agent is served, once the helper has found that nothing listens. It is let try again,
+/// for the machine may be busy.
+const SERVED: Duration = Duration::from_secs(1);
+const TRIES: usize = 10;
+
+/// So many attempts to connect in vain, and the pause before the next is the longest.
+const ATTEMPTS: usize = 5;
+const HALF_OF_THE_PAUSE: Duration = Duration::from_millis(400);
+
+/// When the helper calls again once its peer is gone, by how the last call has ended (src/timing.rs).
+#[derive(Clone, Copy)]
+enum Again {
+    /// It has broken, or was answered with an error.
+    InSeconds,
+    /// The peer does not know the procedure: so says C-core, too, of a compression that it does not know.
+    InAMinute,
+}
+
+impl Again {
+    /// The pause, and what a busy machine may add.
+    const fn at_most(self) -> Duration {
+        Duration::from_secs(
+            10 + match self {
+                Self::InSeconds => 5,
+                Self::InAMinute => 60,
+            },
+        )
+    }
+}
 
 /// A helper that has published a first SVID, whose agent is gone.
 struct Trial {
     name: String,
     pod: Pod,
     refresh: Running,
+    /// KiB.
     idle: u64,
+    more_memory: u64,
 }
 
 impl Trial {
     fn begin(name: impl Into<String>) -> Self {
-        let (name, pod) = (name.into(), Pod::new());
+        // Each attempt to connect is logged.
+        Self::begin_in(Pod::new(), name, &["--log-level=trace"])
+    }
+
+    fn begin_in(pod: Pod, name: impl Into<String>, options: &[&str]) -> Self {
         let first = pod.mint();
         let _agent = pod.agent(offer([first.clone()]));
-        let refresh = pod.refresh(&["--log-level=info"]);
+        let refresh = pod.refresh(options);
         pod.wait_for(&first);
         let idle = resident(&refresh, "VmRSS:");
-        Self { name, pod, refresh, idle }
+        Self { name: name.into(), pod, refresh, idle, more_memory: MORE_MEMORY << 10 }
+    }
+
+    /// Lets it hold so many MiB more than an idle one.
+    fn more_memory(self, mebibytes: u64) -> Self {
+        Self { more_memory: mebibytes << 10, ..self }
     }
 
     /// Lets a peer behave like this until it has served so many connections; then comes a good agent.
-    fn meets(self, behaviour: Arc<Behaviour>, connections: usize) {
-        let peer = RawPeer::on_socket(&self.pod.socket(), behaviour);
-        peer.wait_for(connections, PATIENCE);
-        self.is_at_rest();
-        drop(peer);
-        let last = self.pod.mint();
-        let _agent = self.pod.agent(offer([last.clone()]));
-        self.ends_well(&last);
+    /// Gives the log.
+    fn meets(mut self, behaviour: &Arc<Behaviour>, connections: usize, again: Again) -> Vec<String> {
+        let in_time = (0..TRIES).any(|_| self.meets_once(behaviour, connections, again) <= SERVED);
+        assert!(in_time, "{}: no good agent of {TRIES} was served within {SERVED:?}", self.name);
+        self.end()
     }
 
-    /// The good agent's SVID is published, and the helper is as it was at first.
-    fn ends_well(self, last: &X509SVID) -> Vec<String> {
-        let start = Instant::now();
-        self.pod.wait_for(last);
-        let served = start.elapsed();
+    /// Asserts that the helper is at rest, and has stayed small; gives the log.
+    fn end(self) -> Vec<String> {
         self.is_at_rest();
         let peak = resident(&self.refresh, "VmHWM:");
         let more = peak.saturating_sub(self.idle);
-        println!("{}: a good agent was served after {served:.1?}; at most {more} KiB more memory", self.name);
-        assert!(more <= MORE_MEMORY, "{}: {peak} KiB, and {} when idle", self.name, self.idle);
+        println!("{}: at most {more} KiB more memory", self.name);
+        assert!(more <= self.more_memory, "{}: {peak} KiB, and {} when idle", self.name, self.idle);
         self.refresh.stop()
     }
 
-    /// Waits until the helper runs for less than half of a short while.
+    /// Gives how soon the good agent was served.
+    fn meets_once(&mut self, behaviour: &Arc<Behaviour>, connections: usize, again: Again) -> Duration {
+        let peer = RawPeer::on_socket(&self.pod.socket(), behaviour.clone());
+        peer.wait_for(connections, PATIENCE);
+        self.is_at_rest();
+        self.refresh.pass_log();
+        drop(peer);
+        let gone = Instant::now();
+        let mut wait_for_attempt = || drop(self.refresh.wait_for_log(&["cannot connect"]));
+        wait_for_attempt();
+        let called_again = gone.elapsed();
+        assert!(called_again <= again.at_most(), "{}: called again after {called_again:?}", self.name);
+        (1..ATTEMPTS).for_each(|_| wait_for_attempt());
+        let next = self.pod.mint();
+        std::thread::sleep(HALF_OF_THE_PAUSE);
+        let _agent = self.pod.agent(offer([next.clone()]));
+        let start = Instant::now();
+        self.pod.wait_for(&next);
+        let served = start.elapsed();
+        println!("{}: called again after {called_again:.1?}, served after {served:.1?}", self.name);
+        served
+    }
+
+    /// Waits until the helper does nothing for a while.
     fn is_at_rest(&self) {
         wait_until(&format!("the helper is at rest: {}", self.name), || {
-            let (start, before) = (Instant::now(), processor_time(&self.refresh));
-            std::thread::sleep(Duration::from_millis(100));
-            processor_time(&self.refresh) - before < start.elapsed() / 2
+            let before = busy(&self.refresh);
+            std::thread::sleep(WINDOW);
+            // A thread that has ended meanwhile is missing.
+            busy(&self.refresh).checked_sub(before).is_some_and(|busy| busy <= REST)
         });
     }
 }
@@ -78,14 +141,18 @@ fn resident(helper: &Running, name: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// What all threads have used, in user mode and in the kernel (proc_pid_stat(5), fields 14 and 15).
-fn processor_time(helper: &Running) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", helper.pid())).expect("a running helper");
-    let (_, fields) = stat.rsplit_once(')').expect("a name");
-    let ticks =
-        fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
-    // USER_HZ is 100 everywhere.
-    Duration::from_millis(10 * ticks.sum::<u64>())
+/// How long all threads have run, and have waited for a core: a helper that others keep from running is not
+/// at rest. (Nanoseconds, the first two fields of schedstat.)
+fn busy(helper: &Running) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", helper.pid())).expect("a running helper");
+    let schedstats = threads.filter_map(|thread| {
+        // A thread may have ended.
+        std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()
+    });
+    let figures = schedstats.map(|text| {
+        text.split(' ').take(2).map(|figure| figure.parse::<u64>().expect("nanoseconds")).sum::<u64>()
+    });
+    Duration::from_nanos(figures.sum())
 }
 
 /// Each trial beside the others.
@@ -200,12 +267,26 @@ fn a_peer_that_says_nonsense_does_no_harm() {
         ("ten thousand pings", 1, say(repeated(frame(PING, 0, 0, &[0; 8])))),
         ("ten thousand settings", 1, say(repeated(frame(SETTINGS, 0, 0, &[])))),
         ("ten thousand frames of an unknown type", 1, say(repeated(frame(99, 0, 0, &[0; 8])))),
-        ("metadata of 4 MiB", 1, say(greeted(endless_metadata(256)))),
-        ("metadata of 64 MiB, settings acknowledged", 3, say(acknowledged(endless_metadata(4096)))),
         ("metadata that expands", 1, say(expanding_metadata())),
     ];
     all(speeches.into_iter().map(|(name, connections, behaviour)| -> Box<dyn FnOnce() + Send> {
-        Box::new(move || Trial::begin(name).meets(behaviour, connections))
+        Box::new(move || drop(Trial::begin(name).meets(&behaviour, connections, Again::InSeconds)))
+    }));
+}
+
+#[test]
+fn metadata_that_does_not_end_is_given_up() {
+    // Until the helper's settings are acknowledged, C-core takes up to 16 MiB, and needs several times as much:
+    // more than the limit of 32 MiB in the manifests, beyond which the container is killed and starts again.
+    // What it gives up, it reads in large pieces.
+    let speeches = [
+        ("metadata of 6 MiB", 1, 24, greeted(endless_metadata(384))),
+        ("metadata of 64 MiB", 1, 192, greeted(endless_metadata(4096))),
+        ("metadata of 64 MiB, settings acknowledged", 3, 32, acknowledged(endless_metadata(4096))),
+    ];
+    all(speeches.into_iter().map(|(name, connections, mebibytes, bytes)| -> Box<dyn FnOnce() + Send> {
+        let trial = move || Trial::begin(name).more_memory(mebibytes);
+        Box::new(move || drop(trial().meets(&say(bytes), connections, Again::InSeconds)))
     }));
 }
 
@@ -220,22 +301,17 @@ fn compressed_zeros(mebibytes: u32) -> Vec<u8> {
 #[test]
 fn a_compressed_message_is_refused_and_never_expanded() {
     let speeches = [
-        ("snappy", with_encoding("snappy", b"compressed")),
-        ("a compressed message without encoding", answered(message(true, b"compressed"))),
-        ("gzip that is none", with_encoding("gzip", b"compressed")),
+        ("snappy", Again::InSeconds, with_encoding("snappy", b"compressed")),
+        ("a compressed message without encoding", Again::InSeconds, answered(message(true, b"compressed"))),
+        ("gzip that is none", Again::InAMinute, with_encoding("gzip", b"compressed")),
         // More would not fit into the first window of 64 KiB (RFC 9113, section 6.9.2).
-        ("56 MiB of zeros as gzip", with_encoding("gzip", &compressed_zeros(56))),
+        ("56 MiB of zeros as gzip", Again::InAMinute, with_encoding("gzip", &compressed_zeros(56))),
     ];
-    all(speeches.into_iter().map(|(name, bytes)| -> Box<dyn FnOnce() + Send> {
+    all(speeches.into_iter().map(|(name, again, bytes)| -> Box<dyn FnOnce() + Send> {
         Box::new(move || {
-            let mut trial = Trial::begin(name);
-            let peer = RawPeer::on_socket(&trial.pod.socket(), say(bytes));
-            peer.wait_for(1, PATIENCE);
-            println!("{name}: {}", trial.refresh.wait_for_log(&["ERROR"]));
-            trial.is_at_rest();
-            let peak = resident(&trial.refresh, "VmHWM:");
-            assert!(peak <= trial.idle + MORE_MEMORY, "{name}: {peak} KiB, and {} when idle", trial.idle);
-            trial.refresh.stop();
+            let log = Trial::begin(name).meets(&say(bytes), 1, again);
+            let line = log.iter().find(|line| line.contains("ERROR"));
+            println!("{name}: {}", line.unwrap_or_else(|| panic!("{name}: no error in {log:?}")));
         })
     }));
 }
@@ -250,7 +326,7 @@ fn gets_part(
     let trial = Trial::begin(name);
     let upstream = trial.pod.path().join("upstream.sock");
     let agent = agent_at(&upstream, &trial.pod);
-    trial.meets(pass_on(upstream, limit, pause), connections);
+    trial.meets(&pass_on(upstream, limit, pause), connections, Again::InSeconds);
     drop(agent);
 }
 
@@ -258,55 +334,108 @@ fn agent_at(path: &Path, pod: &Pod) -> WorkloadApiServer {
     WorkloadApiServer::on_socket(path, offer([pod.mint()]))
 }
 
+/// Bytes of a good conversation: settings, the head of the answer, and the beginning of the message.
+const BYTES: usize = 240;
+
 #[test]
 fn a_connection_that_is_cut_after_any_byte_does_no_harm() {
-    /// Bytes of a good conversation: settings, the head of the answer, and the beginning of the message.
-    const BYTES: usize = 240;
     /// Few cuts for each, since the pause after each is longer.
     const HELPERS: usize = 48;
+    const CUTS: usize = BYTES / HELPERS;
     all((0..HELPERS).map(|helper| -> Box<dyn FnOnce() + Send> {
-        let limit = move |connection| 1 + helper + HELPERS * connection;
-        Box::new(move || gets_part(format!("cuts, {helper}"), limit, Duration::ZERO, BYTES / HELPERS))
+        let limit = move |connection| 1 + helper + HELPERS * (connection % CUTS);
+        Box::new(move || gets_part(format!("cuts, {helper}"), limit, Duration::ZERO, CUTS))
     }));
 }
 
 #[test]
-fn an_agent_that_says_a_byte_a_second_does_no_harm() {
-    gets_part("one byte a second".to_owned(), |_| 4, Duration::from_secs(1), 1);
+fn an_agent_that_says_a_byte_at_a_time_does_no_harm() {
+    // Later connections are cut at once: the helper is at rest between them.
+    let limit = |connection| if connection == 0 { BYTES } else { 0 };
+    gets_part("a byte at a time".to_owned(), limit, Duration::from_millis(50), 1);
 }
 
-/// All these updates in a burst, `last` behind them; gives how many sets were published.
-fn flood(name: &str, updates: &[X509SVID], last: &X509SVID) -> usize {
-    let trial = Trial::begin(name);
-    let agent = trial.pod.agent(offer([updates[0].clone()]));
-    trial.pod.wait_for(&updates[0]);
-    let start = Instant::now();
-    updates[1..].iter().chain([last]).for_each(|svid| agent.reply(offer([svid.clone()])));
-    trial.pod.wait_for(last);
-    let took = start.elapsed();
-    let log = trial.ends_well(last);
-    let published = log.iter().filter(|line| line.contains("INFO  published ")).count();
-    // The first ones, and then one each 0.2 s; or one each 5 ms if the agent is no faster.
-    let most = 20 + (took.as_millis() / 5) as usize;
-    println!("{name}: {published} publications in {took:.1?}");
-    assert!(published <= most, "{name}: {published} publications in {took:?}");
-    published
+/// By how much an update is older than the next.
+const INTERVAL: Duration = Duration::from_millis(1);
+/// How often a set is published, and the application signalled, while a flood lasts.
+const PACE: Duration = Duration::from_millis(200);
+/// How many sets are published before it is a flood.
+const AT_FIRST: usize = 20;
+/// Updates that come no faster are no flood: each is published.
+const NO_FLOOD: Duration = Duration::from_millis(5);
+/// How soon the newest is published: on a busy machine, not at the first try.
+const NEWEST: Duration = Duration::from_secs(1);
+
+/// What a flood has come to.
+#[derive(Debug)]
+struct Flood {
+    /// From the first update to the newest set, and from the moment at which the agent says the last update.
+    took: Duration,
+    late: Duration,
+    published: usize,
+    signals: usize,
+}
+
+impl Flood {
+    /// All these updates, a thousand a second, `last` behind them.
+    fn of(name: &str, updates: &[X509SVID], last: &X509SVID) -> Self {
+        let pod = Pod::new();
+        let app = App::start(&pod, "app");
+        let pid_file = pod.pid_file(app.pid());
+        let trial = Trial::begin_in(pod, name, &["--log-level=info", &pid_file]);
+        let agent = trial.pod.agent(offer([updates[0].clone()]));
+        trial.pod.wait_for(&updates[0]);
+        let replies: Vec<_> = updates[1..].iter().chain([last]).map(|svid| offer([svid.clone()])).collect();
+        let start = Instant::now();
+        for (number, reply) in (0..).zip(replies) {
+            std::thread::sleep((start + number * INTERVAL).saturating_duration_since(Instant::now()));
+            agent.reply(reply);
+        }
+        agent.wait_for_last_reply(PATIENCE);
+        let sent = start.elapsed();
+        trial.pod.wait_for(last);
+        let took = start.elapsed();
+        wait_until("the application has got a signal", || !app.signals().is_empty());
+        trial.is_at_rest();
+        let signals = app.signals().len();
+        let log = trial.end();
+        let published = log.iter().filter(|line| line.contains("INFO  published ")).count();
+        let flood = Self { took, late: took - sent, published, signals };
+        println!("{name}: {flood:.1?}");
+        flood
+    }
+
+    /// How often something may happen in this interval.
+    fn times(&self, interval: Duration) -> usize {
+        (self.took.as_millis() / interval.as_millis()) as usize
+    }
+
+    /// How many sets may be published. A busy machine makes of it a flood that is hardly one, of which half
+    /// is superseded still.
+    fn most(&self, updates: usize) -> usize {
+        let is_fast = self.took <= NO_FLOOD / 2 * updates as u32;
+        if is_fast { AT_FIRST + self.times(PACE) } else { updates / 2 }
+    }
 }
 
 #[test]
 fn a_flood_of_updates_is_published_at_a_slow_pace_and_the_newest_at_the_end() {
     const UPDATES: usize = 1000;
-    all([true, false].map(|is_same| -> Box<dyn FnOnce() + Send> {
+    all(["identical updates", "different updates"].map(|name| -> Box<dyn FnOnce() + Send> {
         Box::new(move || {
             let pod = Pod::new();
-            let last = pod.mint();
-            if is_same {
-                let updates = vec![pod.mint(); UPDATES];
-                assert!(flood("identical updates", &updates, &last) <= 3);
-            } else {
-                let updates: Vec<_> = (0..UPDATES).map(|_| pod.mint()).collect();
-                flood("different updates", &updates, &last);
-            }
+            let (first, last, is_same) = (pod.mint(), pod.mint(), name.starts_with("identical"));
+            let next = |_| if is_same { first.clone() } else { pod.mint() };
+            let updates: Vec<_> = (0..UPDATES).map(next).collect();
+            let is_in_time = |_| {
+                let flood = Flood::of(name, &updates, &last);
+                let most = if is_same { 3 } else { flood.most(UPDATES) };
+                assert!(flood.published <= most, "{flood:?}");
+                // Those that were published at first are one signal.
+                assert!(flood.signals <= 3 + flood.times(PACE), "{flood:?}");
+                flood.late <= NEWEST
+            };
+            assert!((0..TRIES).any(is_in_time), "{name}: the newest set was late {TRIES} times");
         })
     }));
 }

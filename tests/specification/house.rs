@@ -1,4 +1,5 @@
-//! The structure of src: the table of modules in src/lib.rs is their order, and each file is short.
+//! The structure of src: the table of modules in src/lib.rs is their order, and each file is short. And the
+//! program's size.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;
@@ -126,4 +127,10 @@ fn no_source_file_is_longer_than_300_lines() {
     let lengths = source().into_iter().map(|(file, text)| (file, text.lines().count()));
     let long: Vec<_> = lengths.filter(|(_, lines)| *lines > LONGEST).collect();
     assert!(long.is_empty(), "{long:?}");
+}
+
+#[test]
+fn the_program_is_no_larger_than_five_mebibytes() {
+    let size = std::fs::metadata(env!("CARGO_BIN_EXE_pod-svid-helper")).unwrap().len();
+    assert!(size <= 5 << 20, "{size} bytes");
 }

@@ -501,6 +501,12 @@ impl Running {
         }
     }
 
+    /// Passes the lines that are there.
+    pub fn pass_log(&mut self) {
+        self.log.extend(self.lines.try_iter());
+        self.read = self.log.len();
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("a running helper");
     }
@@ -589,7 +595,7 @@ impl App {
         Pid::from_raw(self.child.id().try_into().expect("a PID"))
     }
 
-    fn signals(&self) -> Vec<String> {
+    pub fn signals(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.signals).expect("a list of signals");
         text.lines().map(str::to_owned).collect()
     }

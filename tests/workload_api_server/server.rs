@@ -66,8 +66,8 @@ struct JwtSvids {
 /// What is said on one procedure's streams.
 struct Stream {
     state: Mutex<State>,
-    /// There was one more call.
-    called: Condvar,
+    /// There was one more call, or a stream says one more reply.
+    changed: Condvar,
 }
 
 struct State {
@@ -76,6 +76,8 @@ struct State {
     /// What the coming calls get before `reply`; they end with it.
     next: VecDeque<Reply>,
     calls: u64,
+    /// How many replies a stream has begun to say.
+    said: usize,
     stopped: bool,
     /// The open streams that wait for a reply.
     waiting: Vec<Waker>,
@@ -195,7 +197,18 @@ impl WorkloadApiServer {
         while state.calls < calls {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "waited {patience:?} for {calls} calls, and there were {}", state.calls);
-            state = self.x509.called.wait_timeout(state, left).expect("no panic in a stream").0;
+            state = self.x509.changed.wait_timeout(state, left).expect("no panic in a stream").0;
+        }
+    }
+
+    /// Waits until a stream of X.509-SVIDs says the last reply.
+    pub fn wait_for_last_reply(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut state = self.x509.lock();
+        while state.said < state.replies.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited {patience:?}, and {} replies were said", state.said);
+            state = self.x509.changed.wait_timeout(state, left).expect("no panic in a stream").0;
         }
     }
 
@@ -269,10 +282,11 @@ impl Stream {
             replies: vec![reply],
             next: VecDeque::new(),
             calls: 0,
+            said: 0,
             stopped: false,
             waiting: Vec::new(),
         };
-        Self { state: Mutex::new(state), called: Condvar::new() }
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -299,7 +313,7 @@ impl Stream {
         let (mut once, mut said) = {
             let mut state = self.lock();
             state.calls += 1;
-            self.called.notify_all();
+            self.changed.notify_all();
             (state.next.pop_front(), state.replies.len() - 1)
         };
         if !trusted {
@@ -349,8 +363,10 @@ impl Stream {
         if state.stopped {
             return Poll::Ready(None);
         }
-        if let Some(reply) = state.replies.get(number) {
-            return Poll::Ready(Some(reply.clone()));
+        if let Some(reply) = state.replies.get(number).cloned() {
+            state.said = state.said.max(number + 1);
+            self.changed.notify_all();
+            return Poll::Ready(Some(reply));
         }
         if !state.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
             state.waiting.push(context.waker().clone());
