@@ -133,11 +133,14 @@ impl Store {
             given?;
         }
         leftovers::repair_names(&directory, now)?;
-        // Who has published the set may have ended before its sync: a loss of power must not bring back a set
-        // of which files are removed here.
-        directory.sync()?;
+        let set = directory.open_set(&directory.data()?)?;
+        if set.is_some() {
+            // Who has published it may have ended before its sync: a loss of power must not bring back a set
+            // of which files are removed here.
+            directory.sync()?;
+        }
         leftovers::remove_leftovers(&directory)?;
-        if let Some(set) = directory.open_set(&directory.data()?)? {
+        if let Some(set) = set {
             let names = leftovers::file_names(&directory, &set)?;
             self.remember(names.iter().map(String::as_str));
         }

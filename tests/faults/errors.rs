@@ -44,12 +44,21 @@ fn is_removed(call: &str, number: usize) -> bool {
     let helper = pod.helper(&["--mode=refresh", "--on-revoked=remove"]);
     let refresh = strace::beside(helper, &log, &fault).run_by_nobody().start();
     wait_until("it is published", || pod.volume().join("svid.pem").exists());
+    // A look at the files that fails makes the helper call again. A refusal of that call would not count for
+    // half a minute; that of an open stream does at once.
+    let calls = || std::fs::metadata(&log).map(|log| log.len()).ok();
+    wait_until("the helper is at rest", || calls() == after(Duration::from_millis(30), calls));
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
     wait_until(&format!("nothing is left with {fault}"), || names(&pod.volume()).is_empty());
     refresh.stop();
     // strace writes the line of a call before the helper goes on.
     let log = std::fs::read_to_string(log).expect("a log");
     log.lines().any(|line| line.ends_with("(INJECTED)"))
+}
+
+fn after<T>(pause: Duration, look: impl Fn() -> T) -> T {
+    std::thread::sleep(pause);
+    look()
 }
 
 /// Tries the first call, the second, and so on, until there is none any more.
