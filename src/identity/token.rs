@@ -68,10 +68,9 @@ fn read_header(header: &Map<String, Value>) -> Result<Option<String>, TokenError
     if !ALGORITHMS.contains(&algorithm) {
         return Err(TokenError::Algorithm(algorithm.to_owned()));
     }
-    if let Some(typ) = header.get("typ") {
-        if !["JWT", "JOSE"].map(Some).contains(&typ.as_str()) {
-            return Err(TokenError::Type(Printable(shortened(&typ.to_string())).to_string()));
-        }
+    let typ = header.get("typ").filter(|typ| !["JWT", "JOSE"].map(Some).contains(&typ.as_str()));
+    if let Some(typ) = typ {
+        return Err(TokenError::Type(Printable(shortened(&typ.to_string())).to_string()));
     }
     Ok(header.get("kid").and_then(Value::as_str).map(str::to_owned))
 }

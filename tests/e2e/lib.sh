@@ -189,6 +189,14 @@ connect_with_jvm() { # PORT DIRECTORY
     return 1
 }
 
+# The status of an answer over HTTP, as a probe sees it.
+status_of() { # PORT PATH
+    exec 4<>"/dev/tcp/127.0.0.1/$1" && printf 'GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n' "$2" >&4 &&
+        head -n 1 <&4 | cut -d ' ' -f 2
+    exec 4>&-
+}
+has_status() { [ "$(status_of "$1" "$2" 2>/dev/null)" = "$3" ]; } # PORT PATH STATUS
+
 # Connects again and again, with a command that prints a line for each connection, until told to stop.
 connect_without_pause() { # COMMAND...
     rm -f "$work/enough"

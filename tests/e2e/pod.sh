@@ -25,12 +25,16 @@ shows_pod() {
 }
 
 starts() {
-    local volume
+    local volume path
     volume=svid-$(basename "$manifest" .yaml)
     new_volume "$volume"
     target/tools/bin/python3 tests/e2e/for_podman.py "$manifest" "$work/agent" "$work/$volume" >"$work/pod.yaml"
     podman play kube --network host --seccomp-profile-root "$PWD/manifests" "$work/pod.yaml"
     wait_until "nginx serves" connect_with_https 127.0.0.1:8443
+    # podman has no HTTP probes.
+    for path in $(grep -o 'path: /\(live\|ready\)' "$manifest" | cut -d ' ' -f 2); do
+        wait_until "the probe of $path succeeds" has_status 8081 "$path" 200
+    done
 }
 
 # What the runtime is told to allow each container that runs nothing but the helper.
@@ -73,14 +77,19 @@ rotates() {
     [ "$(sort -u "$work/connections" | wc -l)" -gt "$ROTATIONS" ]
 }
 
+# Long before SIGKILL: nginx has nothing to wait for.
 stops_with_success() {
-    local pod container
+    local pod container begun=$SECONDS number=0
     pod=$(podman pod ps -q --filter name=my-nginx)
-    podman pod stop -t 20 "$pod"
+    podman pod stop -t 60 "$pod"
+    echo >&3 "after $((SECONDS - begun)) s"
+    [ $((SECONDS - begun)) -lt 30 ]
     for container in $(podman ps -a --filter pod="$pod" --format '{{.Names}}' | grep -- '-\(svid-refresh\|nginx\)$'); do
         podman logs "$container"
         [ "$(podman inspect --format '{{.State.ExitCode}}' "$container")" = 0 ]
+        number=$((number + 1))
     done
+    [ $number -gt 0 ]
 }
 
 for manifest in manifests/nginx-run.yaml manifests/nginx.yaml manifests/nginx-native-sidecar.yaml; do

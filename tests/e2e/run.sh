@@ -73,14 +73,6 @@ restarts() {
 }
 check "an application that knows no signal is restarted at each of 20 rotations" restarts
 
-# The status of an answer over HTTP, as a probe sees it.
-status_of() { # PORT PATH
-    exec 4<>"/dev/tcp/127.0.0.1/$1" && printf 'GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n' "$2" >&4 &&
-        head -n 1 <&4 | cut -d ' ' -f 2
-    exec 4>&-
-}
-has_status() { [ "$(status_of "$1" "$2" 2>/dev/null)" = "$3" ]; } # PORT PATH STATUS
-
 probes_answer() {
     background "$work/probes-1.log" "$release/pod-svid-helper" --mode=refresh --http-address=127.0.0.1:18464 \
         --workload-api-socket="$work/nowhere.sock" --svid-path="$work/probes-1"

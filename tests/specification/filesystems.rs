@@ -170,7 +170,8 @@ fn the_target_of_a_name_is_on_disk_before_the_name() {
     }
     // Plain files are put behind ..data first.
     let adopted = ["sync within", "sync", "..data", "sync", "svid.pem", "svid-key.pem", "bundle.pem", "sync"];
-    let over_plain = [&files[..], &adopted, &["sync", "..data", "sync"]].concat();
+    // The set that stands is synced before anything else.
+    let over_plain = [&["sync"], &files[..], &adopted, &["sync", "..data", "sync"]].concat();
     let found = steps(&pod);
     assert_eq!(found[..over_plain.len()], over_plain[..], "{found:?}");
 }

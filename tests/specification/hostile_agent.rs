@@ -298,8 +298,8 @@ fn compressed_zeros(mebibytes: u32) -> Vec<u8> {
     output.stdout
 }
 
-#[test]
-fn a_compressed_message_is_refused_and_never_expanded() {
+/// A compressed message is refused and never expanded. (A test in `after_a_minute.rs`.)
+pub fn compressed_messages() {
     let speeches = [
         ("snappy", Again::InSeconds, with_encoding("snappy", b"compressed")),
         ("a compressed message without encoding", Again::InSeconds, answered(message(true, b"compressed"))),
