@@ -80,7 +80,7 @@ impl Waiter {
         let mut mask = SigSet::all();
         NOT_OURS.into_iter().for_each(|signal| mask.remove(signal));
         mask.thread_block()?;
-        // Whoever starts us may ignore it, and the kernel would then tell nothing of our children's ends.
+        // Our parent may ignore it. The kernel would then tell nothing of our children's ends.
         #[allow(unsafe_code, reason = "nix cannot know what handlers do")]
         // SAFETY: it sets the default action, which runs no code of ours.
         unsafe {

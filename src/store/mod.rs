@@ -135,8 +135,8 @@ impl Store {
         leftovers::repair_names(&directory, now)?;
         let set = directory.open_set(&directory.data()?)?;
         if set.is_some() {
-            // Who has published it may have ended before its sync: a loss of power must not bring back a set
-            // of which files are removed here.
+            // A helper may have died between its publication and the sync. A loss of power must not bring back
+            // a set whose files are removed here.
             directory.sync()?;
         }
         leftovers::remove_leftovers(&directory)?;

@@ -458,7 +458,7 @@ fn in_a_shared_sticky_directory_the_log_warns_and_others_names_do_no_harm() {
     assert_eq!(names(&pod.volume()).len(), 3 + 2 + 2, "the set and the names of others");
 }
 
-/// As README says to those who watch the files.
+/// As README says of watches.
 #[test]
 fn a_watch_on_the_directory_sees_the_rename_of_the_link_and_one_on_a_name_sees_nothing() {
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
