@@ -49,7 +49,7 @@
 //! | `logging` | log lines as text or JSON, and reminders of a lasting state |
 //! | `last_resort` | ends the process where gRPC would not let it end |
 //! | `clock`, `timing`, `backoff` | the time, handed in; every delay with its reason; delays that double |
-//! | `timestamp`, `words`, `core_dumps` | RFC 3339; enumerations of words; no keys in core dumps |
+//! | `timestamp`, `words`, `core_dumps`, `regular_file` | RFC 3339; enumerations of words; no keys in core dumps; files that an option names |
 //!
 //! The program is synchronous: one thread does everything, and waits in `wait::Waiter` alone. (Only `check`,
 //! which follows nothing, sleeps between its looks at names.)
@@ -86,6 +86,7 @@ mod notify;
 mod options;
 mod process;
 mod program;
+mod regular_file;
 mod source;
 mod store;
 mod supervise;

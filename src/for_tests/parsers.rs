@@ -20,8 +20,7 @@ use crate::layout::{encode, pem, pkcs12};
 use crate::mode::follow;
 use crate::notify::parse_pid;
 use crate::options::{self, Request, Task};
-use crate::process::facts::{self, Stat, is_expected};
-use crate::store::obstacles::has_fowner;
+use crate::process::facts::{self, Stat, has_fowner, is_expected};
 use crate::workload_api::endpoint::Endpoint;
 use crate::workload_api::rpc::{FetchJwtBundles, FetchX509Svid, Rpc};
 

@@ -1,21 +1,19 @@
 //! Finds the process to signal: by its PID file, or by its name.
 
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use thiserror::Error;
 
 use super::renew_signal::RenewSignal;
 use crate::process::facts::{Stat, all_processes, has_name, would_end};
+use crate::regular_file;
 use crate::timestamp::rfc3339;
 use crate::timing::PID_FILE_SLACK;
 use crate::words::WordError;
@@ -79,14 +77,9 @@ impl Target {
 /// number then has another process by now.
 fn read_pid_file(path: &Path) -> Result<Pid, TargetError> {
     let failed = |cause: io::Error| TargetError::PidFile { path: path.to_owned(), cause: cause.kind() };
-    // Opening a pipe would hold us up.
-    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
-    let file = file.map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(TargetError::NoFile { path: path.to_owned() });
-    }
-    let written = metadata.modified().map_err(failed)?;
+    let file = regular_file::open(path).map_err(failed)?;
+    let file = file.ok_or_else(|| TargetError::NoFile { path: path.to_owned() })?;
+    let written = file.metadata().and_then(|metadata| metadata.modified()).map_err(failed)?;
     let mut text = Vec::new();
     file.take(LONGEST_PID_FILE).read_to_end(&mut text).map_err(failed)?;
     let pid = parse_pid(&text).map_err(|text| TargetError::NotAPid { path: path.to_owned(), text })?;

@@ -1,12 +1,9 @@
 //! The plan that the options come to: the task, and the settings of each module.
 
-use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
-use nix::fcntl::OFlag;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -19,7 +16,7 @@ use crate::logging::LogFormat;
 use crate::mode::{check, follow, inspect};
 use crate::notify::{self, HookRetry, Target};
 use crate::process::child::Program;
-use crate::supervise;
+use crate::{regular_file, supervise};
 
 /// What is read of a password file, in bytes.
 const LONGEST_PASSWORD_FILE: u64 = 4096;
@@ -164,16 +161,12 @@ fn password(options: &Options) -> Result<Password, PasswordFileError> {
         return Ok(Password::default());
     };
     let error = |cause: String| PasswordFileError { path: path.clone(), cause };
-    let text = read_regular_file(path).map_err(|cause| error(cause.to_string()))?;
+    let text = read_password_file(path).map_err(|cause| error(cause.to_string()))?;
     text.parse().map_err(|cause: PasswordError| error(cause.to_string()))
 }
 
-/// Reads a small file. (Opening a pipe would hold us up, and a device may have no end.)
-fn read_regular_file(path: &Path) -> io::Result<Zeroizing<String>> {
-    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
+fn read_password_file(path: &Path) -> io::Result<Zeroizing<String>> {
+    let file = regular_file::open(path)?.ok_or_else(|| io::Error::other("it is not a regular file"))?;
     let mut text = Zeroizing::new(String::new());
     file.take(LONGEST_PASSWORD_FILE).read_to_string(&mut text)?;
     Ok(text)

@@ -14,6 +14,9 @@ const LONGEST_NAME: usize = 15;
 /// The unit of start times in `/proc`, in ticks a second: part of the kernel's interface.
 const USER_HZ: u64 = 100;
 
+/// CAP_FOWNER of capabilities(7): a bit of CapEff in `/proc/PID/status`.
+const FOWNER: u64 = 1 << 3;
+
 /// A live process, by its `/proc/PID/stat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -95,11 +98,19 @@ pub(crate) fn would_end(pid: Pid, signal: SignalNumber) -> bool {
 
 /// Whether a signal is caught, ignored, or blocked to be read from a descriptor.
 pub(crate) fn is_expected(status: &str, signal: SignalNumber) -> bool {
-    let mask = |name| {
-        let digits = status.lines().find_map(|line| line.strip_prefix(name));
-        digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or_default()
-    };
-    (mask("SigCgt:") | mask("SigIgn:") | mask("SigBlk:")) & signal.bit() != 0
+    let masks = ["SigCgt:", "SigIgn:", "SigBlk:"].map(|name| mask(status, name).unwrap_or_default());
+    masks.into_iter().any(|mask| mask & signal.bit() != 0)
+}
+
+/// Whether a process may treat other users' files as its own (`CAP_FOWNER`); `None` if the kernel does not say.
+pub(crate) fn has_fowner(status: &str) -> Option<bool> {
+    mask(status, "CapEff:").map(|capabilities| capabilities & FOWNER != 0)
+}
+
+/// A mask in the text of `/proc/PID/status`.
+fn mask(status: &str, name: &str) -> Option<u64> {
+    let digits = status.lines().find_map(|line| line.strip_prefix(name))?;
+    u64::from_str_radix(digits.trim(), 16).ok()
 }
 
 /// Whether it is in `sigwait`, which unblocks for its time the signals that it waits for.

@@ -20,7 +20,7 @@ mod leftovers;
 mod lock;
 mod names;
 mod notices;
-pub(crate) mod obstacles;
+mod obstacles;
 pub(crate) mod owner;
 mod publish;
 pub(crate) mod read;

@@ -7,9 +7,7 @@ use super::attributes::obstacle;
 use super::directory::{DATA, Data, Directory};
 use super::error::{Obstacle, StoreError};
 use super::file::kind;
-
-/// CAP_FOWNER of capabilities(7): a bit of CapEff in `/proc/self/status`.
-const FOWNER: u64 = 1 << 3;
+use crate::process::facts::has_fowner;
 
 /// Fails if a name, or `..data`, cannot be replaced:
 ///
@@ -61,10 +59,4 @@ pub(super) fn check(directory: &Directory<'_>, data: &Data, names: &[&str]) -> R
 fn overrides_owners() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     has_fowner(&status).unwrap_or_else(|| geteuid().is_root())
-}
-
-/// Whether a process has the capability, by its `/proc/PID/status`.
-pub(crate) fn has_fowner(status: &str) -> Option<bool> {
-    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    Some(u64::from_str_radix(capabilities.trim(), 16).ok()? & FOWNER != 0)
 }
