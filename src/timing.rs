@@ -105,8 +105,6 @@ pub(crate) const LISTEN_AGAIN: Backoff = Backoff::new(seconds(1), seconds(60));
 
 /// The longest sleep: if the clock is set meanwhile, dates come nearer.
 pub(crate) const LONGEST_SLEEP: Duration = seconds(60);
-/// How late gRPC's timer threads may wake up, which do nothing.
-pub(crate) const TIMER_SLACK: Duration = seconds(60 * 60);
 /// The pause after epoll has failed (out of memory, say).
 pub(crate) const EPOLL_ERROR_PAUSE: Duration = milliseconds(10);
 /// How often a lasting state is logged again.

@@ -21,9 +21,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::process::signal::SignalNumber;
 use crate::timing::EPOLL_ERROR_PAUSE;
 
-/// Signals that are not taken over: reports of faults in our own code, the stops of a shell's job control,
-/// and SIGURG, which `workload_api::timer_threads` sends. (SIGPIPE is ignored, as Rust has it.)
-const NOT_OURS: [Signal; 13] = [
+/// Signals that keep their default actions: reports of faults in our own code, and the stops of a shell's
+/// job control. (SIGPIPE is ignored, as Rust has it.)
+const NOT_OURS: [Signal; 12] = [
     Signal::SIGILL,
     Signal::SIGTRAP,
     Signal::SIGABRT,
@@ -36,7 +36,6 @@ const NOT_OURS: [Signal; 13] = [
     Signal::SIGTSTP,
     Signal::SIGTTIN,
     Signal::SIGTTOU,
-    Signal::SIGURG,
 ];
 
 /// Why a wait has ended.

@@ -27,7 +27,6 @@ use crate::systemd::Systemd;
 use crate::timing::{LONGEST_SLEEP, STOP_GRACE};
 use crate::wait::{ReceivedSignal, Waiter, Woken};
 use crate::workload_api::client::{Client, start_grpc};
-use crate::workload_api::timer_threads::TimerThreads;
 
 /// Runs until the end that the settings ask for.
 pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, FollowError> {
@@ -52,9 +51,7 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, FollowE
     let sources = ManuallyDrop::new(Sources::new(&settings.layout, &settings.selection, &agent, now));
     let notifier = Notifier::new(&settings.notify);
     let systemd = Systemd::new(|name| std::env::var_os(name), now.instant);
-    let timer_threads = (until == Until::Stopped).then(TimerThreads::default);
-    Follow { settings, waiter, sources, set, notifier, application, http, systemd, timer_threads, phase }
-        .run()
+    Follow { settings, waiter, sources, set, notifier, application, http, systemd, phase }.run()
 }
 
 struct Follow<'a> {
@@ -67,7 +64,6 @@ struct Follow<'a> {
     application: Option<Application>,
     http: Option<HttpServer<'a>>,
     systemd: Systemd,
-    timer_threads: Option<TimerThreads>,
     phase: Phase,
 }
 
@@ -78,7 +74,6 @@ impl Follow<'_> {
             let now = Now::look();
             let is_busy = self.take_updates(now);
             self.publish(is_busy, now);
-            self.timer_threads.iter_mut().for_each(TimerThreads::let_sleep);
             self.notifier.run_due(now.instant);
             self.supervise(now);
             self.serve(now);

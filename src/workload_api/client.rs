@@ -13,6 +13,7 @@ use grpcio::{
 use log::LevelFilter;
 
 use super::call_error::CallError;
+use super::core_clock;
 use super::endpoint::Endpoint;
 use super::limits::MAX_MESSAGE_MIB;
 use super::rpc::{Messages, Rpc};
@@ -30,6 +31,7 @@ const IDENTITY_ALONE: i32 = 1;
 /// Where a thread cannot be started, the process ends with one line. What is started is never stopped:
 /// its threads, if they lack memory, would wait for each other.
 pub(crate) fn start_grpc() -> Arc<Environment> {
+    core_clock::run_backwards();
     // C-core has a line of its own for each thread that it cannot start.
     let level = log::max_level();
     log::set_max_level(LevelFilter::Off);

@@ -4,11 +4,11 @@ pub(crate) mod call_error;
 pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod connect;
+mod core_clock;
 pub(crate) mod endpoint;
 pub(crate) mod limits;
 pub(crate) mod retry;
 pub(crate) mod rpc;
-pub(crate) mod timer_threads;
 
 /// The messages, generated from proto/workload.proto.
 pub(crate) mod proto {
