@@ -108,11 +108,12 @@ pub fn pkcs12(bytes: &[u8]) -> Parsed<Keystore> {
 pub fn pkcs12_file(keystore: &Keystore) -> Parsed<Vec<u8>> {
     let (password, certificates) = (pkcs12::Password::default(), &keystore.certificates);
     let certificates: Vec<_> = certificates.iter().map(Vec::as_slice).collect();
-    let file = match &keystore.key {
-        Some(key) => pkcs12::key_store(key, &certificates, &password),
-        None => pkcs12::trust_store(certificates.iter().copied(), &password),
+    let mut file = Vec::new();
+    let written = match &keystore.key {
+        Some(key) => pkcs12::key_store(key, &certificates, &password, &mut file),
+        None => pkcs12::trust_store(certificates.iter().copied(), &password, &mut file),
     };
-    file.map(|file| file.to_vec()).map_err(text)
+    written.map(|()| file).map_err(text)
 }
 
 /// A SPIFFE ID.

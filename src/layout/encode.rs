@@ -168,13 +168,9 @@ impl Material {
             }
             Kind::KeyStore => {
                 let chain: Vec<_> = leaf().chain(intermediates()).collect();
-                let store = pkcs12::key_store(self.svid.key().der(), &chain, &self.password);
-                out.write_all(&store.map_err(io::Error::other)?)
+                pkcs12::key_store(self.svid.key().der(), &chain, &self.password, out)
             }
-            Kind::TrustStore => {
-                let store = pkcs12::trust_store(self.own().chain(self.merged()), &self.password);
-                out.write_all(&store.map_err(io::Error::other)?)
-            }
+            Kind::TrustStore => pkcs12::trust_store(self.own().chain(self.merged()), &self.password, out),
         }
     }
 

@@ -83,13 +83,14 @@ fn a_response_with_more_than_1024_svids_is_refused_with_the_limit() {
 }
 
 /// A helper that has published the largest response in every kind of file, twice: the second time, there
-/// is a set to compare with.
+/// is a set to compare with. The federated CAs are in files of their own, in the bundle and in the trust store.
 fn publish_the_largest_response(pod: &Pod, wrap: impl FnOnce(Helper) -> Helper) -> Running {
     let response = largest_response(pod);
     let svid = response.svids[0].clone();
     let agent = pod.agent_with_jwt(Reply::offer(&response), Duration::from_secs(300));
     let keystores = ["--keystore-file-name=svid.p12", "--truststore-file-name=trust.p12"];
-    let helper = pod.helper(&["--mode=refresh"]).arguments(&EVERYTHING).arguments(&keystores);
+    let helper = pod.helper(&["--mode=refresh", "--merge-federated-bundles"]).arguments(&EVERYTHING);
+    let helper = helper.arguments(&keystores);
     let refresh = wrap(helper).start();
     let wait_for = |svid: &X509SVID| {
         wait_until("the SVID is published", || {

@@ -39,7 +39,9 @@ impl Svid {
 
     fn key_store(&self) -> Vec<u8> {
         let chain: Vec<_> = self.chain.iter().map(Vec::as_slice).collect();
-        key_store(&self.key, &chain, &Password::default()).unwrap().to_vec()
+        let mut file = Vec::new();
+        key_store(&self.key, &chain, &Password::default(), &mut file).unwrap();
+        file
     }
 }
 
@@ -82,7 +84,9 @@ fn authorities(count: usize) -> Vec<Vec<u8>> {
 }
 
 fn trust_store_of(authorities: &[Vec<u8>]) -> Vec<u8> {
-    trust_store(authorities.iter().map(Vec::as_slice), &Password::default()).unwrap().to_vec()
+    let mut file = Vec::new();
+    trust_store(authorities.iter().map(Vec::as_slice), &Password::default(), &mut file).unwrap();
+    file
 }
 
 /// A file in a directory that is there for as long as the first value.

@@ -5,10 +5,10 @@
 //! PEM.
 
 mod asn1;
+mod envelope;
 mod error;
 #[cfg(test)]
 mod interoperability;
-mod nested;
 mod password;
 mod protection;
 mod read;

@@ -1,5 +1,8 @@
 //! How PKCS#12 is protected by a password: encryption by PBES2 (RFC 8018) and the MAC of RFC 7292.
 
+use std::io::{self, Write};
+use std::iter;
+
 use aes::Aes256;
 use cbc::cipher::array::Array;
 use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
@@ -11,7 +14,6 @@ use zeroize::Zeroizing;
 
 use super::asn1::{self, DigestInfo, MacData, Pbes2, Pbes2Parameters, Pbkdf2Parameters};
 use super::error::Pkcs12Error;
-use super::nested::Nested;
 use super::password::Password;
 
 /// How often each key derivation of a written file is repeated.
@@ -26,6 +28,8 @@ pub(super) const ITERATIONS: u32 = 1_000;
 const MAX_ITERATIONS: u32 = 100_000;
 /// The block size of AES, in bytes.
 const BLOCK: usize = 16;
+/// As many bytes are encrypted at once; whole blocks.
+const PIECE: usize = 16 << 10;
 /// The length of salts and initialization vectors, in bytes. Java refuses a salt of less than 8.
 const SALT_LENGTH: usize = 16;
 
@@ -59,17 +63,87 @@ impl Salts {
     }
 }
 
-/// Encrypts `plaintext` in place.
-pub(super) fn encrypt(plaintext: &mut Nested, password: &Password, salt: &Salt, iv: &Salt) {
-    // RFC 8018, section 6.1.1: 1 to 16 bytes, each of which is their number.
-    let padding = BLOCK - plaintext.value().len() % BLOCK;
-    plaintext.append(&[padding as u8; BLOCK][..padding]);
-    let key = encryption_key(password, salt, ITERATIONS);
-    let (blocks, _) = Array::slice_as_chunks_mut(plaintext.value_mut());
-    cbc::Encryptor::<Aes256>::new((&*key).into(), iv.into()).encrypt_blocks(blocks);
+/// Encrypts what is written to it, and passes it on; its end is [`finish`](Self::finish).
+pub(super) struct Encrypted<'a> {
+    encryptor: cbc::Encryptor<Aes256>,
+    /// Not yet encrypted.
+    piece: Zeroizing<Vec<u8>>,
+    out: &'a mut dyn Write,
 }
 
-/// Reverses [`encrypt`].
+impl<'a> Encrypted<'a> {
+    pub(super) fn new(password: &Password, salt: &Salt, iv: &Salt, out: &'a mut dyn Write) -> Self {
+        let key = encryption_key(password, salt, ITERATIONS);
+        let encryptor = cbc::Encryptor::new((&*key).into(), iv.into());
+        Self { encryptor, piece: Zeroizing::new(Vec::with_capacity(PIECE)), out }
+    }
+
+    /// Passes on the rest.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        // RFC 8018, section 6.1.1: 1 to 16 bytes, each of which is their number.
+        let padding = encrypted_length(self.piece.len()) - self.piece.len();
+        self.piece.extend(iter::repeat_n(padding as u8, padding));
+        self.pass_on()
+    }
+
+    fn pass_on(&mut self) -> io::Result<()> {
+        let (blocks, _) = Array::slice_as_chunks_mut(&mut self.piece);
+        self.encryptor.encrypt_blocks(blocks);
+        self.out.write_all(&self.piece)?;
+        self.piece.clear();
+        Ok(())
+    }
+}
+
+impl Write for Encrypted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(PIECE - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..taken]);
+        if self.piece.len() == PIECE {
+            self.pass_on()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How long so many bytes are when they are encrypted.
+pub(super) fn encrypted_length(plaintext: usize) -> usize {
+    (plaintext + 1).next_multiple_of(BLOCK)
+}
+
+/// Computes the MAC of what is written to it (RFC 7292, section 5.1), and passes it on.
+pub(super) struct Authenticated<'a> {
+    mac: Hmac<Sha256>,
+    out: &'a mut dyn Write,
+}
+
+impl<'a> Authenticated<'a> {
+    pub(super) fn new(password: &Password, salt: &Salt, out: &'a mut dyn Write) -> Self {
+        Self { mac: hmac(&mac_key(password, salt, ITERATIONS)), out }
+    }
+
+    pub(super) fn finish(self) -> [u8; 32] {
+        self.mac.finalize().into_bytes().into()
+    }
+}
+
+impl Write for Authenticated<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write_all(bytes)?;
+        self.mac.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reverses [`Encrypted`].
 pub(super) fn decrypt(
     algorithm: &Pbes2<'_>,
     ciphertext: &[u8],
@@ -96,7 +170,7 @@ pub(super) fn decrypt(
     Ok(plaintext)
 }
 
-/// The algorithm of [`encrypt`], for the reader of the file.
+/// The algorithm of [`Encrypted`], for the reader of the file.
 pub(super) fn pbes2<'a>(salt: &'a Salt, iv: &'a Salt) -> der::Result<Pbes2<'a>> {
     let derivation = Pbkdf2Parameters {
         salt: OctetStringRef::new(salt)?,
@@ -110,7 +184,7 @@ pub(super) fn pbes2<'a>(salt: &'a Salt, iv: &'a Salt) -> der::Result<Pbes2<'a>> 
     Ok(Pbes2 { oid: asn1::PBES2, parameters: Some(Pbes2Parameters { key_derivation, encryption }) })
 }
 
-/// Salt, iterations and initialization vector, if the algorithm is the one of [`encrypt`].
+/// Salt, iterations and initialization vector, if the algorithm is the one of [`Encrypted`].
 fn pbes2_parameters<'a>(algorithm: &Pbes2<'a>) -> Option<(&'a [u8], u32, Salt)> {
     let Pbes2Parameters { key_derivation, encryption } = algorithm.parameters.as_ref()?;
     let derivation = key_derivation.parameters.as_ref()?;
@@ -129,12 +203,7 @@ fn encryption_key(password: &Password, salt: &[u8], iterations: u32) -> Key {
     key
 }
 
-/// The MAC of `content` (RFC 7292, section 5.1).
-pub(super) fn mac(content: &[u8], password: &Password, salt: &Salt) -> [u8; 32] {
-    hmac(&mac_key(password, salt, ITERATIONS)).chain_update(content).finalize().into_bytes().into()
-}
-
-/// `digest`, what [`mac`] returned, in its structure.
+/// A MAC of [`Authenticated`], in its structure.
 pub(super) fn mac_data<'a>(digest: &'a [u8], salt: &'a Salt) -> der::Result<MacData<'a>> {
     let algorithm = AlgorithmIdentifierRef { oid: asn1::SHA256, parameters: Some(AnyRef::NULL) };
     let mac = DigestInfo { algorithm, digest: OctetStringRef::new(digest)? };

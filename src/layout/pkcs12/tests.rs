@@ -1,9 +1,11 @@
+use std::io::{self, Write};
+
 use der::asn1::AnyRef;
 use der::oid::ObjectIdentifier;
 use der::{Decode, Encode, Tag};
 
 use super::asn1::{self, ContentInfo, Pfx};
-use super::protection::{self, Salts};
+use super::protection::{self, Authenticated, Salts};
 use super::read::{MAX_SIZE, data};
 use super::*;
 
@@ -18,11 +20,19 @@ fn default() -> Password {
 }
 
 fn key_store_of(key: &[u8], chain: &[&[u8]]) -> Vec<u8> {
-    key_store(key, chain, &default()).unwrap().to_vec()
+    key_store_with(&default(), key, chain)
+}
+
+fn key_store_with(password: &Password, key: &[u8], chain: &[&[u8]]) -> Vec<u8> {
+    let mut file = Vec::new();
+    key_store(key, chain, password, &mut file).unwrap();
+    file
 }
 
 fn trust_store_of(authorities: &[&[u8]]) -> Vec<u8> {
-    trust_store(authorities.iter().copied(), &default()).unwrap().to_vec()
+    let mut file = Vec::new();
+    trust_store(authorities.iter().copied(), &default(), &mut file).unwrap();
+    file
 }
 
 /// The file, with something changed in its outer structure.
@@ -35,8 +45,8 @@ fn changed(file: &[u8], change: impl FnOnce(&mut Pfx<'_>)) -> Vec<u8> {
 #[test]
 fn a_key_store_holds_the_key_and_the_chain_in_order() {
     for chain in [&[&b"leaf"[..]][..], &[b"leaf", b"intermediate", b"another"]] {
-        // All lengths of the padding.
-        for length in 0..40 {
+        // All lengths of the padding, and keys that are encrypted piece by piece.
+        for length in (0..40).chain(16_350..16_400) {
             let key = vec![7; length];
             let contents = read(&key_store_of(&key, chain), &default()).unwrap();
             assert_eq!(contents.key.as_deref(), Some(&key));
@@ -50,7 +60,7 @@ fn a_trust_store_holds_the_authorities_in_order() {
     for count in [1, 100, 4096] {
         let authorities: Vec<_> =
             (0..count).map(|number| format!("authority {number}").into_bytes()).collect();
-        let file = trust_store(authorities.iter().map(Vec::as_slice), &default()).unwrap();
+        let file = trust_store_of(&authorities.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let contents = read(&file, &default()).unwrap();
         assert!(contents.key.is_none());
         assert!(contents.certificates == authorities, "{count}");
@@ -59,17 +69,30 @@ fn a_trust_store_holds_the_authorities_in_order() {
 
 #[test]
 fn a_store_without_a_certificate_is_refused() {
-    assert_eq!(key_store(KEY, &[], &default()).err(), Some(Pkcs12Error::NoCertificate));
-    assert_eq!(trust_store([].into_iter(), &default()).err(), Some(Pkcs12Error::NoCertificate));
+    let reason = |written: io::Result<()>| written.unwrap_err().to_string();
+    let expected = Pkcs12Error::NoCertificate.to_string();
+    assert_eq!(reason(key_store(KEY, &[], &default(), &mut io::sink())), expected);
+    assert_eq!(reason(trust_store([].into_iter(), &default(), &mut io::sink())), expected);
 }
 
 #[test]
-fn no_file_is_longer_than_the_room_that_was_made_for_it() {
-    for count in [1, 4096] {
-        let certificates = vec![&b"certificate"[..]; count];
-        let room = super::write::room_for(certificates.iter().copied());
-        assert!(trust_store_of(&certificates).len() <= room);
-        assert!(key_store_of(&[7; 2400], &certificates).len() <= room + 2400 + 512);
+fn a_file_that_cannot_be_written_is_told_with_the_cause() {
+    /// Is full after some bytes.
+    struct Disk(usize);
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let authorities: Vec<_> = (0..4096).map(|number: u32| number.to_be_bytes()).collect();
+    let size = trust_store_of(&authorities.iter().map(|bytes| &bytes[..]).collect::<Vec<_>>()).len();
+    for room in (0..size).step_by(997) {
+        let written = trust_store(authorities.iter().map(|bytes| &bytes[..]), &default(), &mut Disk(room));
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::StorageFull, "{room}");
     }
 }
 
@@ -104,7 +127,7 @@ fn the_key_is_not_in_the_file() {
 
 #[test]
 fn another_password_is_refused() {
-    let file = key_store(KEY, &[b"leaf"], &password("correct")).unwrap();
+    let file = key_store_with(&password("correct"), KEY, &[b"leaf"]);
     assert!(read(&file, &password("correct")).is_ok());
     assert_eq!(read(&file, &password("Correct")).err(), Some(Pkcs12Error::Password));
 }
@@ -149,7 +172,10 @@ fn a_file_that_is_damaged_under_a_good_mac_does_not_panic() {
 
 fn with_good_mac(auth_safe: &[u8]) -> Vec<u8> {
     let salt = [1; 16];
-    let mac = protection::mac(auth_safe, &default(), &salt);
+    let mut out = io::sink();
+    let mut authenticated = Authenticated::new(&default(), &salt, &mut out);
+    authenticated.write_all(auth_safe).unwrap();
+    let mac = authenticated.finish();
     let mac_data = protection::mac_data(&mac, &salt).unwrap();
     let content = AnyRef::new(Tag::OctetString, auth_safe).unwrap();
     Pfx { version: 3, auth_safe: ContentInfo { content_type: asn1::DATA, content }, mac_data }
@@ -190,7 +216,7 @@ fn a_file_of_another_kind_is_refused() {
 #[test]
 fn a_password_is_printable_ascii_and_may_end_with_a_newline() {
     for text in ["changeit", "changeit\n", "changeit\r\n"] {
-        let file = key_store(KEY, &[b"leaf"], &password(text)).unwrap();
+        let file = key_store_with(&password(text), KEY, &[b"leaf"]);
         assert!(read(&file, &default()).is_ok(), "{text:?}");
     }
     for (text, error) in [

@@ -1,25 +1,24 @@
-//! Encodes keystores.
+//! Encodes keystores. The certificates go to the file one by one: a trust store may have megabytes of them.
+
+use std::io::{self, Write};
 
 use der::asn1::{Any, AnyRef, BmpString, OctetStringRef, SetOfVec};
 use der::oid::ObjectIdentifier;
 use der::{Decode, Encode, Tag};
 use sha2::{Digest, Sha256};
 use x509_cert::attr::{Attribute, Attributes};
-use zeroize::Zeroizing;
 
 use super::asn1::{self, CertificateBag, SafeBag};
+use super::envelope::{EXPLICIT, Envelope, IMPLICIT_OCTETS};
 use super::error::Pkcs12Error;
-use super::nested::{EXPLICIT, IMPLICIT_OCTETS, Nested};
 use super::password::Password;
-use super::protection::{self, Salts};
+use super::protection::{self, Authenticated, Encrypted, Salt, Salts};
 
 /// The alias of key and chain.
 const ALIAS: &str = "svid";
-/// More bytes than are put around one certificate or key, or around all of them.
-const OVERHEAD: usize = 256;
 
-/// Encodes a private key (PKCS#8 version 1) and its certificate chain (DER, leaf first), under the
-/// alias `svid`.
+/// Writes a private key (PKCS#8 version 1) and its certificate chain (DER, leaf first), under the alias
+/// `svid`.
 ///
 /// Java puts the chain together by the names of subject and issuer: it drops what comes after a
 /// certificate whose two names are the same, even if that is not the chain's last.
@@ -27,48 +26,42 @@ pub(crate) fn key_store(
     key: &[u8],
     chain: &[&[u8]],
     password: &Password,
-) -> Result<Zeroizing<Vec<u8>>, Pkcs12Error> {
-    let (leaf, intermediates) = chain.split_first().ok_or(Pkcs12Error::NoCertificate)?;
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let salts = Salts::new(key, chain.iter().copied());
-    // By the identifier, a reader finds the certificate that belongs to the key.
-    let key_id = Any::new(Tag::OctetString, Sha256::digest(leaf).as_slice())?;
-    let of_the_key = attributes([friendly_name(ALIAS)?, (asn1::LOCAL_KEY_ID, key_id)])?;
-    let key = key_safe(key, &of_the_key, password, &salts)?;
-
-    let mut file = Nested::with_room_for(room_for(chain.iter().copied()) + key.len());
-    file.append(&certificate_bag(leaf, Some(of_the_key))?);
-    for intermediate in intermediates {
-        file.append(&certificate_bag(intermediate, None)?);
-    }
-    wrap_in_encrypted_safe(&mut file, password, &salts)?;
-    file.append(&key);
-    finish(file, password, &salts)
+    let of_the_key = attributes_of_key(chain).map_err(io::Error::other)?;
+    let key = key_safe(key, &of_the_key, password, &salts).map_err(io::Error::other)?;
+    let bags = chain.iter().enumerate().map(|(index, certificate)| {
+        let attributes = (index == 0).then(|| of_the_key.clone());
+        certificate_bag(certificate, attributes)
+    });
+    write(bags, &key, password, &salts, out)
 }
 
-/// Encodes CAs (DER) as trusted certificates, under the aliases `ca-1`, `ca-2` and so on.
+/// Writes CAs (DER) as trusted certificates, under the aliases `ca-1`, `ca-2` and so on.
 pub(crate) fn trust_store<'a>(
     authorities: impl Iterator<Item = &'a [u8]> + Clone,
     password: &Password,
-) -> Result<Zeroizing<Vec<u8>>, Pkcs12Error> {
-    let mut file = Nested::with_room_for(room_for(authorities.clone()));
-    for (number, authority) in (1..).zip(authorities.clone()) {
-        // Each needs an alias of its own: of two with the same, Java sees one. And Java takes a
-        // certificate without a key for trusted only with this attribute of Oracle's.
-        let usage = Any::encode_from(&asn1::ANY_EXTENDED_KEY_USAGE)?;
-        let attributes =
-            attributes([friendly_name(&format!("ca-{number}"))?, (asn1::TRUSTED_KEY_USAGE, usage)])?;
-        file.append(&certificate_bag(authority, Some(attributes))?);
-    }
-    if file.value().is_empty() {
-        return Err(Pkcs12Error::NoCertificate);
-    }
-    let salts = Salts::new(&[], authorities);
-    wrap_in_encrypted_safe(&mut file, password, &salts)?;
-    finish(file, password, &salts)
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let salts = Salts::new(&[], authorities.clone());
+    let bags = (1..).zip(authorities).map(|(number, authority)| authority_bag(number, authority));
+    write(bags, &[], password, &salts, out)
 }
 
-pub(super) fn room_for<'a>(certificates: impl Iterator<Item = &'a [u8]>) -> usize {
-    certificates.map(|certificate| certificate.len() + OVERHEAD).sum::<usize>() + OVERHEAD
+/// By the identifier among them, a reader finds the certificate that belongs to the key.
+fn attributes_of_key(chain: &[&[u8]]) -> der::Result<Attributes> {
+    let leaf = chain.first().copied().unwrap_or_default();
+    let key_id = Any::new(Tag::OctetString, Sha256::digest(leaf).as_slice())?;
+    attributes([friendly_name(ALIAS)?, (asn1::LOCAL_KEY_ID, key_id)])
+}
+
+/// Each needs an alias of its own: of two with the same, Java sees one. And Java takes a certificate
+/// without a key for trusted only with Oracle's attribute.
+fn authority_bag(number: usize, authority: &[u8]) -> der::Result<Vec<u8>> {
+    let usage = Any::encode_from(&asn1::ANY_EXTENDED_KEY_USAGE)?;
+    let alias = friendly_name(&format!("ca-{number}"))?;
+    certificate_bag(authority, Some(attributes([alias, (asn1::TRUSTED_KEY_USAGE, usage)])?))
 }
 
 fn attributes<const N: usize>(attributes: [(ObjectIdentifier, Any); N]) -> der::Result<Attributes> {
@@ -90,16 +83,13 @@ fn certificate_bag(der: &[u8], attributes: Option<Attributes>) -> der::Result<Ve
 }
 
 /// A safe that is not encrypted, with the key, which is: a `ContentInfo`.
-fn key_safe(
-    key: &[u8],
-    attributes: &Attributes,
-    password: &Password,
-    salts: &Salts,
-) -> der::Result<Zeroizing<Vec<u8>>> {
-    let mut safe = Nested::with_room_for(key.len() + OVERHEAD);
-    safe.append(key);
+fn key_safe(key: &[u8], attributes: &Attributes, password: &Password, salts: &Salts) -> der::Result<Vec<u8>> {
     let [salt, iv] = ["key: salt", "key: iv"].map(|purpose| salts.salt(purpose));
-    protection::encrypt(&mut safe, password, &salt, &iv);
+    let mut encrypted = Vec::new();
+    let mut encryption = Encrypted::new(password, &salt, &iv, &mut encrypted);
+    encryption.write_all(key)?;
+    encryption.finish()?;
+    let mut safe = Envelope::around(encrypted.len());
     // EncryptedPrivateKey
     safe.wrap(Tag::OctetString)?;
     safe.prepend(&protection::pbes2(&salt, &iv)?)?;
@@ -113,43 +103,86 @@ fn key_safe(
     safe.wrap(Tag::Sequence)?;
     safe.wrap(Tag::OctetString)?;
     wrap_in_content_info(&mut safe, asn1::DATA)?;
-    Ok(safe.finish())
+    Ok([safe.front, encrypted, safe.back].concat())
 }
 
-/// From bags to an encrypted safe: a `ContentInfo`.
-fn wrap_in_encrypted_safe(bags: &mut Nested, password: &Password, salts: &Salts) -> der::Result<()> {
-    // SafeContents
-    bags.wrap(Tag::Sequence)?;
-    let [salt, iv] = ["certificates: salt", "certificates: iv"].map(|purpose| salts.salt(purpose));
-    protection::encrypt(bags, password, &salt, &iv);
-    // EncryptedContentInfo
-    bags.wrap(IMPLICIT_OCTETS)?;
-    bags.prepend(&protection::pbes2(&salt, &iv)?)?;
-    bags.prepend(&asn1::DATA)?;
-    bags.wrap(Tag::Sequence)?;
-    // EncryptedData
-    bags.prepend(&0u8)?;
-    bags.wrap(Tag::Sequence)?;
-    wrap_in_content_info(bags, asn1::ENCRYPTED_DATA)
+/// Writes a file: a safe of certificates, which is encrypted, and perhaps another one.
+fn write(
+    certificates: impl Iterator<Item = der::Result<Vec<u8>>> + Clone,
+    key: &[u8],
+    password: &Password,
+    salts: &Salts,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let [salt, iv, mac_salt] =
+        ["certificates: salt", "certificates: iv", "mac: salt"].map(|purpose| salts.salt(purpose));
+    let lengths = certificates.clone().map(|bag| Ok(bag?.len()));
+    let length = lengths.sum::<der::Result<usize>>().map_err(io::Error::other)?;
+    let layers = Layers::around(length, key, [&salt, &iv, &mac_salt]).map_err(io::Error::other)?;
+    out.write_all(&layers.file.front)?;
+    let mut authenticated = Authenticated::new(password, &mac_salt, out);
+    authenticated.write_all(&layers.safes.front)?;
+    let mut encrypted = Encrypted::new(password, &salt, &iv, &mut authenticated);
+    encrypted.write_all(&layers.certificates.front)?;
+    for bag in certificates {
+        encrypted.write_all(&bag.map_err(io::Error::other)?)?;
+    }
+    encrypted.finish()?;
+    authenticated.write_all(&layers.safes.back)?;
+    let mac = authenticated.finish();
+    let mac_data = protection::mac_data(&mac, &mac_salt).and_then(|data| data.to_der());
+    out.write_all(&mac_data.map_err(io::Error::other)?)
 }
 
-fn wrap_in_content_info(content: &mut Nested, content_type: ObjectIdentifier) -> der::Result<()> {
+/// What stands around the certificates, from the inside out.
+struct Layers {
+    /// In the encryption.
+    certificates: Envelope,
+    /// In the MAC: around the encrypted certificates.
+    safes: Envelope,
+    /// Around the safes.
+    file: Envelope,
+}
+
+impl Layers {
+    fn around(
+        certificates: usize,
+        key: &[u8],
+        [salt, iv, mac_salt]: [&Salt; 3],
+    ) -> Result<Self, Pkcs12Error> {
+        if certificates == 0 {
+            return Err(Pkcs12Error::NoCertificate);
+        }
+        // SafeContents
+        let mut certificates = Envelope::around(certificates);
+        certificates.wrap(Tag::Sequence)?;
+        // EncryptedContentInfo
+        let mut safes = Envelope::around(protection::encrypted_length(certificates.len()));
+        safes.wrap(IMPLICIT_OCTETS)?;
+        safes.prepend(&protection::pbes2(salt, iv)?)?;
+        safes.prepend(&asn1::DATA)?;
+        safes.wrap(Tag::Sequence)?;
+        // EncryptedData
+        safes.prepend(&0u8)?;
+        safes.wrap(Tag::Sequence)?;
+        wrap_in_content_info(&mut safes, asn1::ENCRYPTED_DATA)?;
+        safes.append(key);
+        // AuthenticatedSafe
+        safes.wrap(Tag::Sequence)?;
+        let mut file = Envelope::around(safes.len());
+        file.wrap(Tag::OctetString)?;
+        wrap_in_content_info(&mut file, asn1::DATA)?;
+        // PFX
+        file.prepend(&3u8)?;
+        // Every MAC is as long.
+        file.append(&protection::mac_data(&[0; 32], mac_salt)?.to_der()?);
+        file.wrap(Tag::Sequence)?;
+        Ok(Self { certificates, safes, file })
+    }
+}
+
+fn wrap_in_content_info(content: &mut Envelope, content_type: ObjectIdentifier) -> der::Result<()> {
     content.wrap(EXPLICIT)?;
     content.prepend(&content_type)?;
     content.wrap(Tag::Sequence)
-}
-
-/// From safes to a file, with a MAC.
-fn finish(mut safes: Nested, password: &Password, salts: &Salts) -> Result<Zeroizing<Vec<u8>>, Pkcs12Error> {
-    // AuthenticatedSafe
-    safes.wrap(Tag::Sequence)?;
-    let salt = salts.salt("mac: salt");
-    let mac = protection::mac(safes.value(), password, &salt);
-    safes.wrap(Tag::OctetString)?;
-    wrap_in_content_info(&mut safes, asn1::DATA)?;
-    // PFX
-    safes.prepend(&3u8)?;
-    safes.append(&protection::mac_data(&mac, &salt)?.to_der()?);
-    safes.wrap(Tag::Sequence)?;
-    Ok(safes.finish())
 }
