@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use grpcio::RpcStatusCode;
 
-use crate::hostile_agent;
 use crate::pod::{ID, Pod, clear, names, offer, wait_until};
 use crate::workload_api_server::authority::jwt_response;
 use crate::workload_api_server::server::Reply;
@@ -98,9 +97,4 @@ fn half_a_minute_of_denials_alone_is_a_withdrawal() {
     pod.wait_for(&svid);
     let log = refresh.stop();
     assert_eq!(log.iter().filter(|line| line.contains("withdrawn the identity")).count(), 1, "{log:#?}");
-}
-
-#[test]
-fn a_compressed_message_is_refused_and_never_expanded() {
-    hostile_agent::compressed_messages();
 }

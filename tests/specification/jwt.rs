@@ -189,6 +189,8 @@ fn init_does_not_hold_up_x509_for_a_token_that_does_not_come() {
     agent.issue_jwt(|_| Reply::Silence);
     let mut init = pod.helper(&[TOKEN, "--init-timeout=1h"]).start();
     pod.wait_for(&svid);
+    drop(agent);
+    let agent = pod.agent(offer([svid]));
     pod.issue_jwt(&agent, LONG);
     pod.wait_for_file("token.jwt", |_| true);
     init.finish(0);

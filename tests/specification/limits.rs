@@ -182,12 +182,15 @@ fn a_container_with_the_memory_of_the_manifests_is_enough_for_the_largest_respon
     publish_the_largest_response(&pod, |helper| group.holds(helper)).stop();
 }
 
+/// Federated trust domains, a file each.
+const MANY: usize = 1500;
+
 /// The pause between the end of a helper that publishes thousands of files and the signal that came when
 /// the volume had this many entries. `None` if it had published by then.
 fn end_while_publishing(entries: usize) -> Option<Duration> {
     let pod = Pod::new();
     let mut response = X509SVIDResponse { svids: vec![pod.mint()], ..Default::default() };
-    for number in 0..3000 {
+    for number in 0..MANY {
         let name = format!("spiffe://domain-{number}.org");
         response.federated_bundles.insert(name, pod.federated.bundle());
     }
@@ -201,7 +204,7 @@ fn end_while_publishing(entries: usize) -> Option<Duration> {
     let has_published = pod.volume().join("..data").exists();
     pod.init(&["--include-federated-bundles"]).succeeded();
     // Nothing is left over: three files and one of each trust domain, their names, `..data` and one set.
-    assert_eq!(count(&pod.volume()), 2 * (3 + 3000) + 2 + usize::from(has_claim(&pod.volume())));
+    assert_eq!(count(&pod.volume()), 2 * (3 + MANY) + 2 + usize::from(has_claim(&pod.volume())));
     (!has_published).then_some(took)
 }
 
@@ -222,7 +225,7 @@ fn has_claim(volume: &Path) -> bool {
 #[test]
 fn a_signal_ends_refresh_at_once_while_it_publishes_thousands_of_files() {
     // In the first file, among the files, and among the names.
-    for entries in [2, 1500, 2990, 4000] {
+    for entries in [2, MANY / 2, MANY - 10, MANY + MANY / 3] {
         let took = (0..10).find_map(|_| end_while_publishing(entries).filter(|took| *took < STOP));
         assert!(took.is_some(), "ten times, at {entries} entries, it took longer than {STOP:?}");
     }

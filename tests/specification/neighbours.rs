@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use grpcio::RpcStatusCode;
 
-use crate::pod::{NOBODY, Pod, is_root, names, offer};
+use crate::pod::{BRIEFLY, NOBODY, Pod, is_root, names, offer};
 use crate::workload_api_server::server::Reply;
 
 const OTHER_SET: &str = "..2026-01-01T00-00-00.000000000Z";
@@ -147,6 +147,6 @@ fn another_users_lock_file_in_a_shared_directory_is_named_in_the_error() {
     let _agent = pod.agent(offer([pod.mint()]));
     std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
     std::fs::write(pod.volume().join("..lock"), "").expect("a file");
-    let finished = pod.helper(&[]).run_by_nobody().finish();
+    let finished = pod.helper(&[BRIEFLY]).run_by_nobody().finish();
     finished.failed_with(&["..lock", "belongs to user 0", "subdirectory"]);
 }

@@ -39,6 +39,9 @@ pub const EVERYTHING: [&str; 5] = [
     "--jwt-bundle-file-name=jwks.json",
 ];
 
+/// For an init that tries again until its time is over: it is to fail.
+pub const BRIEFLY: &str = "--init-timeout=3s";
+
 /// The identity of most tests' workloads.
 pub const ID: &str = "spiffe://example.org/workload";
 

@@ -11,8 +11,8 @@ use pod_svid_helper::for_tests::workload::X509SVID;
 
 use crate::mounts::Tmpfs;
 use crate::pod::{
-    EVERYTHING, NOBODY, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root, mode_of, names, offer,
-    remove, wait_until,
+    BRIEFLY, EVERYTHING, NOBODY, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root, mode_of, names,
+    offer, remove, wait_until,
 };
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
@@ -86,7 +86,7 @@ impl Set {
 }
 
 fn a_reader_finds_no_mismatch(set: Set) {
-    const ROTATIONS: usize = 1000;
+    const ROTATIONS: usize = 200;
     let pod = Pod::new();
     let svids: Vec<_> = (0..=ROTATIONS).map(|_| pod.mint()).collect();
     let agent = set.agent(&pod, &svids[0]);
@@ -184,7 +184,7 @@ fn a_directory_without_a_parent_is_refused_by_name() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
     let path = pod.volume().join("a/b");
-    let finished = pod.init(&[&format!("--svid-path={}", path.display())]);
+    let finished = pod.init(&[BRIEFLY, &format!("--svid-path={}", path.display())]);
     finished.failed_with(&["create the directory", path.to_str().unwrap(), "parent"]);
 }
 
@@ -194,7 +194,7 @@ fn a_file_in_place_of_the_directory_is_refused_by_name_and_stays() {
     let _agent = pod.agent(offer([pod.mint()]));
     let path = pod.volume().join("file");
     std::fs::write(&path, "content").expect("a file");
-    let finished = pod.init(&[&format!("--svid-path={}", path.display())]);
+    let finished = pod.init(&[BRIEFLY, &format!("--svid-path={}", path.display())]);
     finished.failed_with(&[path.to_str().unwrap(), "Not a directory", "--svid-path"]);
     assert_eq!(std::fs::read_to_string(&path).expect("the file"), "content");
 }
@@ -204,7 +204,7 @@ fn a_directory_in_place_of_a_file_is_refused_before_anything_is_written() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
     std::fs::create_dir(pod.volume().join("svid-key.pem")).expect("a directory");
-    pod.init(&[]).failed_with(&["svid-key.pem", "it is a directory"]);
+    pod.init(&[BRIEFLY]).failed_with(&["svid-key.pem", "it is a directory"]);
     assert_eq!(names(&pod.volume()), ["svid-key.pem"]);
 }
 
@@ -243,7 +243,7 @@ fn another_writers_data_link_is_refused_and_stays() {
     let theirs = Path::new("..2026_11_23_16_40_05.123456789");
     std::fs::create_dir(pod.volume().join(theirs)).expect("a directory");
     symlink(theirs, pod.volume().join("..data")).expect("a link");
-    pod.init(&[]).failed_with(&["cannot take over", "..data", "own"]);
+    pod.init(&[BRIEFLY]).failed_with(&["cannot take over", "..data", "own"]);
     assert_eq!(names(&pod.volume()), [theirs.to_str().unwrap(), "..data"]);
 }
 
@@ -416,7 +416,7 @@ fn a_volume_that_the_user_cannot_write_is_refused_with_what_to_set() {
     }
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
-    let finished = pod.helper(&[]).run_by_nobody().finish();
+    let finished = pod.helper(&[BRIEFLY]).run_by_nobody().finish();
     finished.failed_with(&["Permission denied", pod.volume().to_str().unwrap(), "fsGroup"]);
     assert_eq!(names(&pod.volume()), [""; 0]);
 }
@@ -431,7 +431,7 @@ fn in_another_users_sticky_directory_a_foreign_file_is_refused_before_anything_i
     let _agent = pod.agent(offer([pod.mint()]));
     std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
     std::fs::write(pod.volume().join("bundle.pem"), "root's").expect("a file");
-    let finished = pod.helper(&[]).run_by_nobody().finish();
+    let finished = pod.helper(&[BRIEFLY]).run_by_nobody().finish();
     finished.failed_with(&["bundle.pem", "belongs to user"]);
     assert_eq!(names(&pod.volume()), ["bundle.pem"]);
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use grpcio::RpcStatusCode;
 
 use crate::mounts::{Attribute, BindMount, ProtectedSymlinks, Tmpfs};
-use crate::pod::{Helper, NOBODY, Pod, Published, is_root, mode_of, names, offer, wait_until};
+use crate::pod::{BRIEFLY, Helper, NOBODY, Pod, Published, is_root, mode_of, names, offer, wait_until};
 use crate::workload_api_server::server::Reply;
 
 /// The users of the pod: the helper's, with the pod's fsGroup, and the application's.
@@ -158,7 +158,7 @@ fn is_refused<T>(pod: &Pod, obstacle: impl FnOnce() -> T, complaint: &[&str]) {
     let obstacle = obstacle();
     let before = names(&pod.volume());
     agent.reply(offer([second.clone()]));
-    pod.init(&[]).failed_with(complaint);
+    pod.init(&[BRIEFLY]).failed_with(complaint);
     assert_eq!(names(&pod.volume()), before);
     assert_eq!(std::fs::read_link(pod.volume().join("..data")).expect("a link"), target);
     assert_eq!(Published::by_name(&pod.volume()).expect("a set").chain(), first.x509_svid);
@@ -253,7 +253,7 @@ fn a_directory_with_an_attribute_is_refused(name: &str, attribute: char) {
     let directory = pod.volume().join(name).canonicalize().expect("a directory");
     let set = Attribute::set(&directory, attribute).expect("an attribute");
     agent.reply(offer([second.clone()]));
-    pod.init(&[]).failed_with(&["cannot replace", &format!("chattr -{attribute}")]);
+    pod.init(&[BRIEFLY]).failed_with(&["cannot replace", &format!("chattr -{attribute}")]);
     pod.wait_for(&first);
     assert_eq!(sets(), before);
     drop(set);
