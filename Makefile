@@ -21,7 +21,7 @@ demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test serve
 
 # Most tests wait most of the time, so many run at once.
 test: tools ## run all tests
-	$(CARGO) test --release --locked -- --test-threads=16
+	$(CARGO) test --release --locked -- --test-threads=24
 
 faults: tools ## kill and disturb a publication at every system call (strace, minutes); print how often
 	@./tests/faults/install-strace

@@ -114,3 +114,26 @@ impl Publisher {
         self.store.path()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::file::Contents;
+
+    #[test]
+    fn the_published_files_are_looked_at_once_a_minute() {
+        let (volume, now) = (tempfile::tempdir().unwrap(), Now::look());
+        let mut publisher = Publisher::new(Store::new(volume.path().to_owned()), Share::default());
+        let (name, mode) = ("svid.pem".parse().unwrap(), "0644".parse().unwrap());
+        let file = File { name, mode, contents: Contents::of(b"leaf".to_vec()) };
+        assert_eq!(publisher.publish(&[&file], |_| None, now), Some(Publication::Replaced));
+        let mut is_damaged_after =
+            |seconds| publisher.is_damaged(false, now.instant + Duration::from_secs(seconds));
+        assert!(!is_damaged_after(0));
+        std::fs::remove_file(volume.path().join("svid.pem")).unwrap();
+        assert!(!is_damaged_after(59));
+        assert!(is_damaged_after(60));
+    }
+}

@@ -193,3 +193,38 @@ impl<'a, R: Rpc> Caller<'a, R> {
         Event::Failed { error, retry_in, delivered: stream.is_some_and(|stream| stream.delivered) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::workload_api::client::start_grpc;
+    use crate::workload_api::endpoint::Endpoint;
+    use crate::workload_api::rpc::FetchJwtSvid;
+
+    #[test]
+    fn a_call_without_an_answer_ends_by_the_callers_own_clock_and_is_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("agent.sock");
+        // It accepts connections, and never speaks.
+        let _agent = UnixListener::bind(&socket).unwrap();
+        let waiter = Waiter::new().unwrap();
+        let client = Client::new(Endpoint::Unix(socket), start_grpc());
+        let rpc = FetchJwtSvid { audience: vec!["one".to_owned()], id: None };
+        let start = Instant::now();
+        let mut caller = Caller::new(&waiter, client, rpc, start);
+        let end = start + SINGLE_RESPONSE;
+        for now in [start, end - Duration::from_millis(1)] {
+            assert!(caller.poll(now, &mut waiter.context()).is_pending());
+            assert_eq!(caller.next_deadline(), Some(end));
+        }
+        let Poll::Ready(Event::Failed { error, retry_in, delivered: false }) =
+            caller.poll(end, &mut waiter.context())
+        else {
+            panic!("it waits on")
+        };
+        assert!(error.to_string().contains("did not answer within 45s"), "{error}");
+        assert_eq!(caller.next_deadline(), Some(end + retry_in));
+    }
+}

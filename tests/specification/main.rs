@@ -4,7 +4,7 @@
 //! volume for the files. Tests wait for events, never for a time; [`pod::PATIENCE`] only bounds
 //! how long a broken program can hold them up.
 
-mod after_a_minute;
+mod after_half_a_minute;
 mod application;
 mod application_signals;
 mod bundles;

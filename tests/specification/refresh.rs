@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use grpcio::RpcStatusCode;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::pod::{ID, PATIENCE, Pod, names, offer, wait_until};
+use crate::pod::{ID, PATIENCE, Pod, clear, names, offer, wait_until};
 use crate::workload_api_server::authority::Recipe;
 use crate::workload_api_server::fault::Fault;
 use crate::workload_api_server::server::Reply;
@@ -78,6 +79,25 @@ fn refresh_restores_files_that_others_have_changed() {
     std::fs::remove_file(pod.volume().join("svid.pem")).expect("a link");
     agent.reply(offer([svid.clone()]));
     pod.wait_for(&svid);
+    refresh.stop();
+}
+
+#[test]
+fn files_that_others_remove_come_back_with_the_next_publication() {
+    let pod = Pod::new();
+    let (svid, next) = (pod.mint(), pod.mint());
+    let agent = pod.agent_with_jwt(offer([svid.clone()]), Duration::from_secs(300));
+    let options = ["--jwt-svid=token.jwt=one", "--jwt-bundle-file-name=jwks.json", "--log-level=trace"];
+    let mut refresh = pod.refresh(&options);
+    pod.wait_for(&svid);
+    pod.wait_for_file("token.jwt", |_| true);
+    pod.wait_for_file("jwks.json", |_| true);
+    clear(&pod.volume());
+    agent.reply(offer([next.clone()]));
+    refresh.wait_for_log(&["WARN", "removed or changed", "fetching them again"]);
+    pod.wait_for(&next);
+    pod.wait_for_file("token.jwt", |_| true);
+    pod.wait_for_file("jwks.json", |_| true);
     refresh.stop();
 }
 
