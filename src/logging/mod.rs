@@ -3,6 +3,7 @@
 //! Logging never waits: a line that stderr has no room for is dropped and counted ([`output`]). A
 //! lasting state is logged once and then each minute ([`Repetition`]).
 
+mod libraries;
 mod line;
 mod output;
 mod printable;
@@ -10,7 +11,7 @@ mod repetition;
 
 use std::io::Write;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::LevelFilter;
 
@@ -20,6 +21,7 @@ pub(crate) use printable::Printable;
 pub(crate) use repetition::{Repetition, Share};
 
 use crate::words::WordError;
+use libraries::LibraryLines;
 use output::Stderr;
 
 /// The least important lines that are logged.
@@ -34,6 +36,9 @@ impl FromStr for LogLevel {
     }
 }
 
+/// The module of this program's lines.
+const OURS: &str = env!("CARGO_CRATE_NAME");
+
 /// The least important lines of libraries that are logged: those about faults. Below, gRPC's tracing
 /// would print whole messages, private keys among them.
 const LIBRARIES: LevelFilter = LevelFilter::Warn;
@@ -43,10 +48,17 @@ const LIBRARIES: LevelFilter = LevelFilter::Warn;
 pub(crate) fn start(level: LevelFilter, format: LogFormat, stamp: Stamp) {
     let form = line::Form { format, stamp };
     output::start(form);
+    let library_lines = LibraryLines::default();
     env_logger::Builder::new()
         .filter_level(level.min(LIBRARIES))
-        .filter_module(env!("CARGO_CRATE_NAME"), level)
-        .format(move |buffer, record| buffer.write_all(&form.line(record)))
+        .filter_module(OURS, level)
+        .format(move |buffer, record| {
+            let is_ours = record.target().starts_with(OURS);
+            if is_ours || library_lines.is_news(record.args().to_string(), Instant::now()) {
+                buffer.write_all(&form.line(record))?;
+            }
+            Ok(())
+        })
         .target(env_logger::Target::Pipe(Box::new(Stderr)))
         .init();
     redirect_c_core();

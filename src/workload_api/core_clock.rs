@@ -2,19 +2,19 @@
 //!
 //! They wake up once a second each to look for timers, and find none: no call has a deadline of C-core's, no
 //! connection a ping, and nothing is connected by it. With this clock, what they wait for is ever further
-//! away: they wake up a few times after the start, and then no more. Nothing else waits for a time that C-core
-//! has read.
+//! away: they wake up once or twice after the start, and then no more. Nothing else waits for a time that
+//! C-core has read.
 
 use std::ffi::c_int;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Instant;
 
-/// The first reading, in seconds. C-core refuses to begin at less than two.
-const BEGIN: i64 = 24 * 60 * 60;
+/// The first reading, in seconds. C-core reads it several times at its start, and refuses less than two.
+const BEGIN: i64 = 1_000_000_000;
 
-/// How fast it runs: a thread sleeps for milliseconds first, for seconds then, and the third time for hours.
-const SPEED: u32 = 1000;
+/// How fast it runs: a microsecond between two readings makes a second of sleep.
+const SPEED: u32 = 1_000_000;
 
 /// C-core's `gpr_timespec`.
 #[repr(C)]

@@ -301,6 +301,16 @@ fn a_compressed_message_is_refused_and_never_expanded() {
     }));
 }
 
+#[test]
+fn what_grpc_says_of_each_attempt_is_logged_once() {
+    let pod = Pod::new();
+    let peer = RawPeer::on_socket(&pod.socket(), say(with_encoding("snappy", b"compressed")));
+    let refresh = pod.refresh(&[]);
+    peer.wait_for(4, PATIENCE);
+    let log = refresh.stop();
+    assert_eq!(log.iter().filter(|line| line.contains("grpc-encoding")).count(), 1, "{log:#?}");
+}
+
 /// What a good agent says to a call of its own, and what the helper gets of it.
 fn gets_part(
     name: String,
