@@ -9,7 +9,6 @@ use grpcio::{
     CallOption, Channel, ChannelBuilder, Client as GrpcClient, EnvBuilder, Environment, Error as GrpcError,
     MetadataBuilder,
 };
-
 use log::LevelFilter;
 
 use super::call_error::CallError;
@@ -32,6 +31,7 @@ const IDENTITY_ALONE: i32 = 1;
 /// its threads, if they lack memory, would wait for each other.
 pub(crate) fn start_grpc() -> Arc<Environment> {
     core_clock::run_backwards();
+    share_one_heap();
     // C-core has a line of its own for each thread that it cannot start.
     let level = log::max_level();
     log::set_max_level(LevelFilter::Off);
@@ -49,6 +49,17 @@ pub(crate) fn start_grpc() -> Arc<Environment> {
     log::set_max_level(level);
     std::mem::forget(environment.clone());
     environment
+}
+
+/// From now on, all threads share one heap. Each of gRPC's would have one of its own, which costs every sidecar
+/// 30 KiB in all, and they hardly ever allocate at once.
+fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code, reason = "nix has no mallopt")]
+    // SAFETY: it takes numbers alone, and is called before there is another thread.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// A caller of one endpoint.
