@@ -271,7 +271,7 @@ fn metadata_that_does_not_end_is_given_up() {
     let speeches = [
         ("metadata of 6 MiB", 1, 24, greeted(endless_metadata(384))),
         ("metadata of 64 MiB", 1, 192, greeted(endless_metadata(4096))),
-        ("metadata of 64 MiB, settings acknowledged", 3, 32, acknowledged(endless_metadata(4096))),
+        ("metadata of 64 MiB, settings acknowledged", 3, 64, acknowledged(endless_metadata(4096))),
     ];
     all(speeches.into_iter().map(|(name, connections, mebibytes, bytes)| -> Box<dyn FnOnce() + Send> {
         let trial = move || Trial::begin(name).more_memory(mebibytes);
