@@ -5,6 +5,7 @@ use futures_util::{FutureExt, StreamExt};
 use grpcio::{CallOption, Client, Marshaller, Method, MethodType};
 use zeroize::Zeroizing;
 
+use super::decode::decode;
 use super::proto::workload::{
     JWTBundlesRequest, JWTBundlesResponse, JWTSVIDRequest, JWTSVIDResponse, X509SVIDRequest, X509SVIDResponse,
 };
@@ -44,7 +45,7 @@ where
         ty,
         name,
         req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
-        resp_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+        resp_mar: Marshaller { ser: grpcio::pb_ser, de: decode },
     }
 }
 

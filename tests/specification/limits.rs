@@ -74,6 +74,30 @@ fn a_response_of_exactly_8_mib_is_accepted_and_one_byte_more_is_not() {
     pod.init(&["--init-timeout=1s"]).failed_with(&["ResourceExhausted", "at most 8 MiB"]);
 }
 
+/// Parts of two to four bytes each, which take hundreds of bytes when they are decoded.
+#[test]
+fn a_response_of_millions_of_small_parts_is_refused_before_it_is_decoded() {
+    const SIZE: usize = 4 << 20;
+    let empty_svids = [0x0a, 0];
+    let svids_of_an_unknown_field = [0x0a, 2, 0x78, 1];
+    let empty_lists = [0x12, 0];
+    let unknown_fields = [0x38, 1];
+    let parts: [&[u8]; 4] = [&empty_svids, &svids_of_an_unknown_field, &empty_lists, &unknown_fields];
+    for part in parts {
+        let pod = Pod::new();
+        let agent = pod.agent(offer([pod.mint()]));
+        let mut refresh = pod.refresh(&[]);
+        refresh.wait_for_log(&["published"]);
+        agent.reply(Reply::Send(part.repeat(SIZE / part.len())));
+        refresh.wait_for_log(&["ERROR", "more than 32768 fields", "waiting for the agent's next response"]);
+        fits_into_the_memory(&refresh);
+        let next = pod.mint();
+        agent.reply(offer([next.clone()]));
+        pod.wait_for(&next);
+        refresh.stop();
+    }
+}
+
 #[test]
 fn a_response_with_more_than_1024_svids_is_refused_with_the_limit() {
     let pod = Pod::new();
@@ -236,10 +260,10 @@ fn a_signal_ends_refresh_at_once_while_it_publishes_thousands_of_files() {
 fn a_signal_ends_refresh_at_once_while_responses_of_thousands_of_svids_arrive() {
     let takes = |_| {
         let pod = Pod::new();
-        let response = X509SVIDResponse { svids: vec![pod.mint(); 7_000], ..Default::default() };
+        let response = X509SVIDResponse { svids: vec![pod.mint(); 5_000], ..Default::default() };
         let agent = pod.agent(Reply::offer(&response));
         let mut refresh = pod.refresh(&[]);
-        refresh.wait_for_log(&["svids: there are 7000"]);
+        refresh.wait_for_log(&["svids: there are 5000"]);
         (0..20).for_each(|_| agent.offer(&response));
         let start = Instant::now();
         refresh.stop();
