@@ -3,6 +3,8 @@
 /// The largest response that is read, in MiB: twice what clients in Go read.
 pub const MAX_MESSAGE_MIB: i32 = 8;
 
-/// The most fields of a response, those of its SVIDs and bundles included: 1,024 SVIDs have 6,144, a bundle
-/// has 3.
-pub(super) const MAX_FIELDS: usize = 32_768;
+/// The most parts of a response: SVIDs, revocation lists and bundles. Of real bundles, 8 MiB hold half as many.
+pub(super) const MAX_PARTS: usize = 65_536;
+
+/// The most fields of a response that are not known, those of its parts included.
+pub(super) const MAX_UNKNOWN_FIELDS: usize = 8_192;

@@ -36,7 +36,11 @@ pub(crate) trait Rpc {
     fn raw(response: Self::Response) -> Self::Raw;
 }
 
-const fn method<Request, Response>(ty: MethodType, name: &'static str) -> Method<Request, Response>
+/// `LAST` is the largest number of a field in the response.
+const fn method<Request, Response, const LAST: u32>(
+    ty: MethodType,
+    name: &'static str,
+) -> Method<Request, Response>
 where
     Request: protobuf::Message,
     Response: protobuf::Message,
@@ -45,7 +49,7 @@ where
         ty,
         name,
         req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
-        resp_mar: Marshaller { ser: grpcio::pb_ser, de: decode },
+        resp_mar: Marshaller { ser: grpcio::pb_ser, de: decode::<Response, LAST> },
     }
 }
 
@@ -61,7 +65,7 @@ impl Rpc for FetchX509Svid {
 
     fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<X509SVIDResponse>> {
         const METHOD: Method<X509SVIDRequest, X509SVIDResponse> =
-            method(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchX509SVID");
+            method::<_, _, 5>(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchX509SVID");
         Ok(Box::new(client.server_streaming(&METHOD, &X509SVIDRequest::new(), options)?))
     }
 
@@ -101,7 +105,7 @@ impl Rpc for FetchJwtSvid {
 
     fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<JWTSVIDResponse>> {
         const METHOD: Method<JWTSVIDRequest, JWTSVIDResponse> =
-            method(MethodType::Unary, "/SpiffeWorkloadAPI/FetchJWTSVID");
+            method::<_, _, 3>(MethodType::Unary, "/SpiffeWorkloadAPI/FetchJWTSVID");
         let request = JWTSVIDRequest {
             audience: self.audience.clone(),
             spiffe_id: self.id.as_ref().map(SpiffeId::to_string).unwrap_or_default(),
@@ -133,7 +137,7 @@ impl Rpc for FetchJwtBundles {
 
     fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<JWTBundlesResponse>> {
         const METHOD: Method<JWTBundlesRequest, JWTBundlesResponse> =
-            method(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchJWTBundles");
+            method::<_, _, 2>(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchJWTBundles");
         Ok(Box::new(client.server_streaming(&METHOD, &JWTBundlesRequest::new(), options)?))
     }
 

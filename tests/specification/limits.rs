@@ -82,14 +82,20 @@ fn a_response_of_millions_of_small_parts_is_refused_before_it_is_decoded() {
     let svids_of_an_unknown_field = [0x0a, 2, 0x78, 1];
     let empty_lists = [0x12, 0];
     let unknown_fields = [0x38, 1];
-    let parts: [&[u8]; 4] = [&empty_svids, &svids_of_an_unknown_field, &empty_lists, &unknown_fields];
-    for part in parts {
+    let (parts, fields) = ("more than 65536 parts", "more than 8192 unknown fields");
+    let cases: [(&[u8], &str); 4] = [
+        (&empty_svids, parts),
+        (&svids_of_an_unknown_field, fields),
+        (&empty_lists, parts),
+        (&unknown_fields, fields),
+    ];
+    for (part, excess) in cases {
         let pod = Pod::new();
         let agent = pod.agent(offer([pod.mint()]));
         let mut refresh = pod.refresh(&[]);
         refresh.wait_for_log(&["published"]);
         agent.reply(Reply::Send(part.repeat(SIZE / part.len())));
-        refresh.wait_for_log(&["ERROR", "more than 32768 fields", "waiting for the agent's next response"]);
+        refresh.wait_for_log(&["ERROR", excess, "waiting for the agent's next response"]);
         fits_into_the_memory(&refresh);
         let next = pod.mint();
         agent.reply(offer([next.clone()]));
@@ -260,10 +266,10 @@ fn a_signal_ends_refresh_at_once_while_it_publishes_thousands_of_files() {
 fn a_signal_ends_refresh_at_once_while_responses_of_thousands_of_svids_arrive() {
     let takes = |_| {
         let pod = Pod::new();
-        let response = X509SVIDResponse { svids: vec![pod.mint(); 5_000], ..Default::default() };
+        let response = X509SVIDResponse { svids: vec![pod.mint(); 7_000], ..Default::default() };
         let agent = pod.agent(Reply::offer(&response));
         let mut refresh = pod.refresh(&[]);
-        refresh.wait_for_log(&["svids: there are 5000"]);
+        refresh.wait_for_log(&["svids: there are 7000"]);
         (0..20).for_each(|_| agent.offer(&response));
         let start = Instant::now();
         refresh.stop();
