@@ -5,6 +5,7 @@
 pub(crate) mod bundle;
 pub(crate) mod certificate;
 pub(crate) mod context;
+mod distinguished_name;
 mod early_dates;
 pub(crate) mod jwks;
 pub(crate) mod jwt_bundle;

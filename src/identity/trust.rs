@@ -1,103 +1,232 @@
-//! Whether a chain and a trust bundle belong together, by names, key identifiers and dates. No
-//! signature is verified: a writer of the files could write good signatures too.
+//! Whether a chain leads to a CA of its trust bundle, and for how long: by names and dates. No signature is
+//! verified: a writer of the files could write good signatures too.
 
 use std::time::SystemTime;
 
-use der::Encode;
 use thiserror::Error;
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectKeyIdentifier};
 
-use super::certificate::{Certificate, CertificateError};
-use super::spiffe_id::TrustDomain;
+use super::certificate::{Certificate, CertificateError, split};
+use super::distinguished_name::{Sameness, compare};
+use super::limits::{MAX_BUNDLE, MAX_CHAIN};
+use super::raw::shortened;
 use super::x509_svid::{Field, X509Svid};
 use crate::timestamp::rfc3339;
 
-/// Checks that each certificate of the chain is issued by the next, and the last by a CA of the
-/// bundle; that the bundle holds CAs of the SVID's trust domain (and of others, if `merged`); and
-/// that none of them has expired. The leaf's own dates are those of [`X509Svid::info`].
-///
-/// # Errors
-///
-/// The field that is wrong, and why.
-pub(crate) fn check_trust(svid: &X509Svid, merged: bool, now: SystemTime) -> Result<(), (Field, TrustError)> {
-    let of = |field| move |cause| (field, cause);
-    let intermediates = svid.intermediates().map(|intermediate| intermediate.der);
-    let chain = parse(std::iter::once(svid.leaf()).chain(intermediates)).map_err(of(Field::Chain))?;
-    let bundle = parse(svid.bundle().authorities().map(|ca| ca.der)).map_err(of(Field::Bundle))?;
-    for (index, certificate) in chain.iter().enumerate().skip(1) {
-        check_end(index, certificate, now).map_err(of(Field::Chain))?;
-    }
-    let own = (!merged).then(|| svid.info().id.trust_domain());
-    for (index, ca) in bundle.iter().enumerate() {
-        check_ca(index, ca, own.as_ref())
-            .and_then(|()| check_end(index, ca, now))
-            .map_err(of(Field::Bundle))?;
-    }
-    check_links(&chain, &bundle)
+/// The ways from a leaf to the CAs of its own trust domain. There is at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trust {
+    /// One for each certificate of the chain, the leaf first.
+    steps: Vec<Step>,
+    /// Whether a name on the ways has an encoding that cannot be compared, and they are a guess.
+    pub(crate) is_guess: bool,
 }
 
-fn parse<'a>(ders: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Certificate>, TrustError> {
-    ders.enumerate().map(|(index, der)| Ok(Certificate::parse(der, index)?)).collect()
+/// A certificate of the chain, and the certificates that may have issued it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    dates: Dates,
+    /// In the chain, by index.
+    intermediates: Vec<usize>,
+    /// In the bundle, by index.
+    authorities: Vec<(usize, Dates)>,
 }
 
-fn check_end(index: usize, certificate: &Certificate, now: SystemTime) -> Result<(), TrustError> {
-    let end = certificate.not_after();
-    if end < now { Err(TrustError::Expired { index, end }) } else { Ok(()) }
+/// The first and the last moment of a certificate's validity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Dates {
+    not_before: SystemTime,
+    not_after: SystemTime,
 }
 
-fn check_ca(index: usize, ca: &Certificate, own: Option<&TrustDomain>) -> Result<(), TrustError> {
-    if !ca.is_ca()? {
-        return Err(TrustError::NotCa { index });
-    }
-    let Some(own) = own else { return Ok(()) };
-    match ca.uri_sans()?.iter().find(|uri| uri.as_str() != own.id()) {
-        Some(uri) => {
-            Err(TrustError::OtherTrustDomain { index, uri: uri.as_str().to_owned(), own: own.clone() })
+impl Trust {
+    /// Walks from the leaf by issuer names (RFC 5280, section 6.1) to CAs of the bundle. Of several CAs with
+    /// the name, key identifiers choose, where they can. A CA whose URI names another trust domain is none of
+    /// the own ones: a file may hold federated bundles too.
+    ///
+    /// # Errors
+    ///
+    /// The field that is wrong, and why: no CA of the bundle has the name that is wanted.
+    pub(crate) fn find(svid: &X509Svid) -> Result<Self, (Field, TrustError)> {
+        let of = |field| move |cause: CertificateError| (field, cause.into());
+        let intermediates = svid.intermediates().map(|intermediate| intermediate.der);
+        let chain = parse(std::iter::once(svid.leaf()).chain(intermediates)).map_err(of(Field::Chain))?;
+        let bundle = parse(svid.bundle().authorities().map(|ca| ca.der)).map_err(of(Field::Bundle))?;
+        let own = svid.info().id.trust_domain().id();
+        let authorities: Vec<_> = bundle.iter().enumerate().filter(|(_, ca)| is_ca_of(&own, ca)).collect();
+        for least in [Sameness::Same, Sameness::Unknown] {
+            let steps = chain.iter().map(|certificate| {
+                let others = chain.iter().enumerate().skip(1);
+                let others = others.filter(|(_, other)| !std::ptr::eq(*other, certificate));
+                Step {
+                    dates: Dates::of(certificate),
+                    intermediates: issuers(certificate, others, least).map(|(index, _)| index).collect(),
+                    authorities: issuers(certificate, authorities.iter().copied(), least)
+                        .map(|(index, ca)| (index, Dates::of(ca)))
+                        .collect(),
+                }
+            });
+            let trust = Self { steps: steps.collect(), is_guess: least == Sameness::Unknown };
+            if trust.reached(|_| true).any(|step| !step.authorities.is_empty()) {
+                return Ok(trust);
+            }
         }
-        None => Ok(()),
+        Err((Field::Bundle, no_issuer(&chain, &bundle, &own)))
+    }
+
+    /// Checks that all certificates of some way are valid, the leaf aside, whose dates are its SVID's.
+    ///
+    /// # Errors
+    ///
+    /// The field whose certificates are not valid, and the one that was valid last.
+    pub(crate) fn check(&self, now: SystemTime) -> Result<(), (Field, TrustError)> {
+        let is_valid = |dates: Dates| dates.check(now).is_ok();
+        if self.reached(is_valid).any(|step| step.authorities.iter().any(|(_, dates)| is_valid(*dates))) {
+            return Ok(());
+        }
+        // What stands in the way: an intermediate, if every way has one, or else the CAs.
+        let authorities = self.reached(is_valid).flat_map(|step| &step.authorities);
+        let authorities = authorities.map(|(index, dates)| (Field::Bundle, *index, *dates));
+        let intermediates = self.steps.iter().enumerate().skip(1);
+        let intermediates = intermediates.map(|(index, step)| (Field::Chain, index, step.dates));
+        let blocking = |(field, index, dates): (Field, usize, Dates)| {
+            dates.check(now).err().map(|error| (dates.not_after, field, error.of(index)))
+        };
+        let found = authorities.filter_map(blocking).max_by_key(|(end, ..)| *end);
+        let found = found.or_else(|| intermediates.filter_map(blocking).max_by_key(|(end, ..)| *end));
+        found.map_or(Ok(()), |(_, field, error)| Err((field, error)))
+    }
+
+    /// The leaf, and the intermediates that can be reached from it over those that are `passable`.
+    fn reached(&self, passable: impl Fn(Dates) -> bool) -> impl Iterator<Item = &Step> {
+        let mut reached = vec![false; self.steps.len()];
+        let mut next = vec![0];
+        while let Some(index) = next.pop() {
+            let is_new = reached.get_mut(index).is_some_and(|reached| !std::mem::replace(reached, true));
+            let Some(step) = self.steps.get(index).filter(|_| is_new) else { continue };
+            let passable = |index: &&usize| self.steps.get(**index).is_some_and(|step| passable(step.dates));
+            next.extend(step.intermediates.iter().filter(passable));
+        }
+        self.steps.iter().zip(reached).filter_map(|(step, reached)| reached.then_some(step))
     }
 }
 
-fn check_links(chain: &[Certificate], bundle: &[Certificate]) -> Result<(), (Field, TrustError)> {
-    for (index, pair) in chain.windows(2).enumerate() {
-        if !is_issued_by(&pair[0], &pair[1]) {
-            return Err((Field::Chain, TrustError::BrokenChain { index }));
+impl Dates {
+    fn of(certificate: &Certificate) -> Self {
+        let validity = certificate.fields().validity();
+        Self { not_before: validity.not_before.to_system_time(), not_after: certificate.not_after() }
+    }
+
+    fn check(self, now: SystemTime) -> Result<(), DateError> {
+        if self.not_after < now {
+            Err(DateError::Expired(self.not_after))
+        } else if now < self.not_before {
+            Err(DateError::NotYet(self.not_before))
+        } else {
+            Ok(())
         }
     }
-    let is_rooted = |last: &Certificate| {
-        bundle.iter().any(|ca| is_issued_by(last, ca) || ca.fields().to_der() == last.fields().to_der())
-    };
-    if chain.last().is_some_and(is_rooted) {
-        return Ok(());
+}
+
+enum DateError {
+    Expired(SystemTime),
+    NotYet(SystemTime),
+}
+
+impl DateError {
+    fn of(self, index: usize) -> TrustError {
+        match self {
+            Self::Expired(end) => TrustError::Expired { index, end },
+            Self::NotYet(begin) => TrustError::NotYet { index, begin },
+        }
     }
-    Err((Field::Bundle, TrustError::NoIssuer))
 }
 
-/// By name, and by key identifiers where both have one: CAs of one trust domain may share a name.
-fn is_issued_by(certificate: &Certificate, issuer: &Certificate) -> bool {
-    let authority_key = certificate.fields().get_extension::<AuthorityKeyIdentifier>().ok().flatten();
-    let authority_key = authority_key.and_then(|(_, identifier)| identifier.key_identifier);
-    let subject_key = issuer.fields().get_extension::<SubjectKeyIdentifier>().ok().flatten();
-    let same_key = match (authority_key, subject_key) {
-        (Some(authority), Some((_, subject))) => authority == subject.0,
-        _ => true,
+fn parse<'a>(ders: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Certificate>, CertificateError> {
+    ders.enumerate().map(|(index, der)| Certificate::parse(der, index)).collect()
+}
+
+fn is_ca_of(trust_domain: &str, certificate: &Certificate) -> bool {
+    certificate.is_ca().unwrap_or(false) && other_uri(trust_domain, certificate).is_none()
+}
+
+/// A URI of a certificate that is not this ID of a trust domain.
+fn other_uri(trust_domain: &str, certificate: &Certificate) -> Option<String> {
+    let uris = certificate.uri_sans().unwrap_or_default();
+    uris.iter().map(|uri| uri.as_str()).find(|uri| *uri != trust_domain).map(str::to_owned)
+}
+
+/// Those whose subject is the certificate's issuer. If the key identifiers of some are the one that the
+/// certificate names, these alone: CAs of a trust domain may share a name.
+fn issuers<'a>(
+    certificate: &Certificate,
+    candidates: impl Iterator<Item = (usize, &'a Certificate)>,
+    least: Sameness,
+) -> impl Iterator<Item = (usize, &'a Certificate)> {
+    let issuer = certificate.fields().issuer();
+    let mut named: Vec<_> =
+        candidates.filter(|(_, candidate)| compare(issuer, candidate.fields().subject()) >= least).collect();
+    let key = certificate.fields().get_extension::<AuthorityKeyIdentifier>().ok().flatten();
+    let key = key.and_then(|(_, identifier)| identifier.key_identifier);
+    let has_key = |(_, candidate): &(usize, &Certificate)| {
+        let own = candidate.fields().get_extension::<SubjectKeyIdentifier>().ok().flatten();
+        own.is_some_and(|(_, own)| Some(own.0) == key)
     };
-    certificate.fields().issuer() == issuer.fields().subject() && same_key
+    if key.is_some() && named.iter().any(has_key) {
+        named.retain(has_key);
+    }
+    named.into_iter()
 }
 
-/// Why chain and bundle do not belong together.
+/// Takes the intermediates out of a bundle to which the chain's were added: the certificates that another one
+/// in the bundle has issued. DER, concatenated.
+pub(crate) fn split_off_intermediates(bundle: &mut Vec<u8>) -> Result<Vec<u8>, CertificateError> {
+    let ders: Vec<_> =
+        split(bundle, MAX_BUNDLE + MAX_CHAIN)?.into_iter().map(|range| &bundle[range]).collect();
+    let all = parse(ders.iter().copied())?;
+    let is_intermediate = |certificate: &Certificate| {
+        let others = all.iter().enumerate().filter(|(_, other)| !std::ptr::eq(*other, certificate));
+        let issuer = certificate.fields().issuer();
+        compare(issuer, certificate.fields().subject()) != Sameness::Same
+            && issuers(certificate, others, Sameness::Same).next().is_some()
+    };
+    let (intermediates, authorities): (Vec<_>, Vec<_>) =
+        ders.iter().zip(&all).partition(|(_, certificate)| is_intermediate(certificate));
+    let concatenated = |part: Vec<(&&[u8], _)>| part.into_iter().flat_map(|(der, _)| der.to_vec()).collect();
+    let intermediates = concatenated(intermediates);
+    *bundle = concatenated(authorities);
+    Ok(intermediates)
+}
+
+/// Why no way leads to the bundle.
+fn no_issuer(chain: &[Certificate], bundle: &[Certificate], own: &str) -> TrustError {
+    for (index, certificate) in bundle.iter().enumerate() {
+        if !certificate.is_ca().unwrap_or(false) {
+            return TrustError::NotCa { index };
+        }
+        if let Some(uri) = other_uri(own, certificate) {
+            return TrustError::OtherTrustDomain { index, uri: shortened(&uri), own: own.to_owned() };
+        }
+    }
+    let issuer = chain.last().map(|last| last.fields().issuer().to_string()).unwrap_or_default();
+    TrustError::NoIssuer { issuer: shortened(&issuer) }
+}
+
+/// Why chain and bundle do not belong together, or are not valid together.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum TrustError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     #[error("certificate {index} expired at {}", rfc3339(*.end, 0))]
     Expired { index: usize, end: SystemTime },
-    #[error("certificate {index} is not a CA")]
+    #[error("certificate {index} is not valid until {} (is a clock wrong?)", rfc3339(*.begin, 0))]
+    NotYet { index: usize, begin: SystemTime },
+    #[error("certificate {index} is not a CA, and no other one has issued the SVID")]
     NotCa { index: usize },
-    #[error("certificate {index} is of {uri:?}, not of the trust domain {own}")]
-    OtherTrustDomain { index: usize, uri: String, own: TrustDomain },
-    #[error("certificate {index} is not issued by the next one")]
-    BrokenChain { index: usize },
-    #[error("holds no CA that has issued the SVID")]
-    NoIssuer,
+    #[error(
+        "certificate {index} is of {uri:?}, not of the trust domain {own}, and no other one has issued the SVID"
+    )]
+    OtherTrustDomain { index: usize, uri: String, own: String },
+    #[error("holds no CA that has issued the SVID (its issuer is {issuer:?})")]
+    NoIssuer { issuer: String },
 }

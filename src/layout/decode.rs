@@ -16,7 +16,7 @@ use crate::identity::jwt_svid::{JwtSvid, JwtSvidError};
 use crate::identity::raw::RawX509Svid;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::identity::svid_info::SvidInfo;
-use crate::identity::trust::{TrustError, check_trust};
+use crate::identity::trust::{Trust, TrustError, split_off_intermediates};
 use crate::identity::x509_svid::{Field, FieldError, X509Svid, uri_of_leaf};
 use crate::store::read::PublishedSet;
 use crate::store::{Store, StoreError};
@@ -55,10 +55,10 @@ impl Reader<'_> {
 
     fn x509(&self, layout: &X509Layout, now: SystemTime) -> Result<SvidInfo, DecodeError> {
         let mut found: Option<(X509Svid, String)> = None;
-        let merged = layout.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle);
+        let has_intermediates = layout.pem.as_ref().is_some_and(|pem| pem.intermediates_in_bundle);
         for files in self.keys_and_chains(layout)? {
             let name = files.chain_name.clone();
-            let svid = files.parse(merged, now)?;
+            let svid = files.parse(has_intermediates, now)?;
             match &found {
                 Some((other, other_name)) if other.leaf() != svid.leaf() => {
                     return Err(DecodeError::Different { names: [other_name.clone(), name] });
@@ -197,9 +197,12 @@ struct KeyAndChain {
 }
 
 impl KeyAndChain {
-    /// Checks each by itself, and that they belong together.
-    fn parse(self, merged: bool, now: SystemTime) -> Result<X509Svid, DecodeError> {
-        let Self { chain, key, bundle, chain_name, key_name, bundle_name } = self;
+    /// Checks each by itself, and that they belong together. `has_intermediates`: the bundle has the chain's.
+    fn parse(self, has_intermediates: bool, now: SystemTime) -> Result<X509Svid, DecodeError> {
+        let Self { mut chain, key, mut bundle, chain_name, key_name, bundle_name } = self;
+        if has_intermediates {
+            chain.append(&mut split_off_intermediates(&mut bundle).map_err(in_file(&bundle_name))?);
+        }
         let raw = RawX509Svid {
             spiffe_id: uri_of_leaf(&chain).unwrap_or_default(),
             hint: String::new(),
@@ -213,7 +216,11 @@ impl KeyAndChain {
             Field::SpiffeId | Field::Chain => &chain_name,
         };
         let svid = X509Svid::parse(raw).map_err(|error| in_file(name(error.field))(error.cause))?;
-        check_trust(&svid, merged, now).map_err(|(field, error)| in_file(name(field))(error))?;
+        let trust = Trust::find(&svid).and_then(|trust| trust.check(now).map(|()| trust));
+        let trust = trust.map_err(|(field, error)| in_file(name(field))(error))?;
+        if trust.is_guess {
+            log::warn!("{bundle_name}: names have an encoding that cannot be compared");
+        }
         Ok(svid)
     }
 }

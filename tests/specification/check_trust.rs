@@ -55,18 +55,44 @@ fn check_fails_when_the_keys_name_leads_elsewhere() {
 }
 
 #[test]
-fn check_fails_when_a_ca_of_the_bundle_has_expired() {
-    let pod = Pod::new();
-    let mut svid = pod.mint();
-    svid.bundle.extend(pod.authority.expired_root());
-    let pod = published_from(offer([svid]));
-    check(&pod).failed_with(&["bundle.pem", "certificate 1 expired at"]);
+fn check_passes_with_an_expired_ca_beside_the_one_that_has_issued_the_svid() {
+    // SPIRE keeps an expired CA in the bundle for a day: every cluster older than that has one.
+    for expired_first in [true, false] {
+        let pod = Pod::new();
+        let mut svid = pod.mint();
+        let expired = pod.authority.expired_root();
+        svid.bundle = match expired_first {
+            true => [expired, svid.bundle].concat(),
+            false => [svid.bundle, expired].concat(),
+        };
+        check(&published_from(offer([svid]))).succeeded();
+    }
+}
+
+#[test]
+fn check_passes_with_an_expired_ca_of_the_same_name_and_key() {
+    let authority = Authority::new("example.org");
+    let mut svid = authority.mint(&Recipe::for_id(ID));
+    svid.bundle = [authority.root_until(an_hour_ago()), svid.bundle].concat();
+    check(&published_from(offer([svid]))).succeeded();
+}
+
+#[test]
+fn check_fails_when_the_ca_that_has_issued_the_svid_has_expired_and_another_one_has_not() {
+    let authority = Authority::new("example.org");
+    let mut svid = authority.mint(&Recipe::for_id(ID));
+    svid.bundle =
+        [authority.root_until(an_hour_ago()), Authority::named("example.org", "new").bundle()].concat();
+    check(&published_from(offer([svid]))).failed_with(&["bundle.pem", "certificate 0 expired at"]);
+}
+
+fn an_hour_ago() -> SystemTime {
+    SystemTime::now() - Duration::from_secs(3600)
 }
 
 #[test]
 fn check_fails_when_an_intermediate_has_expired() {
-    let end = SystemTime::now() - Duration::from_secs(60);
-    let authority = Authority::new("example.org").with_intermediate_until(end);
+    let authority = Authority::new("example.org").with_intermediate_until(an_hour_ago());
     let pod = published_from(offer([authority.mint(&Recipe::for_id(ID))]));
     check(&pod).failed_with(&["svid.pem", "certificate 1 expired at"]);
 }
@@ -85,8 +111,12 @@ fn with_bundle(bundle: Vec<u8>) -> Finished {
 }
 
 #[test]
-fn check_fails_when_the_bundle_is_another_cas_of_the_same_name() {
-    with_bundle(Authority::new("example.org").bundle()).failed_with(&["bundle.pem", "no CA that has issued"]);
+fn check_fails_when_no_ca_of_the_bundle_has_the_name_of_the_issuer() {
+    with_bundle(Authority::named("example.org", "other").bundle()).failed_with(&[
+        "bundle.pem",
+        "no CA that has issued",
+        "CN=example.org root",
+    ]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Keystores: PKCS#12 for a JVM, as part of the one set.
 
 use std::process::Command;
+use std::sync::Arc;
 
 use crate::pod::{Helper, ID, Pod, mode_of, offer, skip};
 use crate::workload_api_server::authority::{Authority, Recipe};
@@ -118,7 +119,8 @@ fn a_password_file_that_cannot_be_used_is_named_with_the_reason() {
 #[test]
 fn check_reads_a_trust_store_that_stands_alone() {
     const TRUST_STORE: &str = "--truststore-file-name=trust.p12";
-    let (pod, other) = (Pod::new(), Pod::new());
+    let (pod, mut other) = (Pod::new(), Pod::new());
+    other.authority = Arc::new(Authority::named("example.org", "other"));
     for pod in [&pod, &other] {
         let _agent = pod.agent(offer([pod.mint()]));
         pod.init(&[TRUST_STORE]).succeeded();

@@ -52,7 +52,12 @@ pub struct Authority {
 
 impl Authority {
     pub fn new(trust_domain: &str) -> Self {
-        let root = CertifiedIssuer::self_signed(ca_params(trust_domain, "root"), KeyType::P256.generate());
+        Self::named(trust_domain, "root")
+    }
+
+    /// With this name for the root.
+    pub fn named(trust_domain: &str, role: &str) -> Self {
+        let root = CertifiedIssuer::self_signed(ca_params(trust_domain, role), KeyType::P256.generate());
         Self {
             trust_domain: trust_domain.to_owned(),
             root: root.expect("a root"),
@@ -65,6 +70,13 @@ impl Authority {
     /// With this name for the key of its tokens.
     pub fn with_jwt_key_id(trust_domain: &str, key_id: &str) -> Self {
         Self { jwt_key_id: key_id.to_owned(), ..Self::new(trust_domain) }
+    }
+
+    /// The root with its name and its key, valid until this time.
+    pub fn root_until(&self, end: SystemTime) -> Vec<u8> {
+        let mut params = ca_params(&self.trust_domain, "root");
+        params.not_after = end.into();
+        params.self_signed(self.root.key()).expect("a root").der().to_vec()
     }
 
     /// Another CA of the trust domain, whose validity is over.

@@ -1,0 +1,172 @@
+//! Whether two distinguished names are the same (RFC 5280, section 7.1).
+
+use der::asn1::Any;
+use der::{Encode, Tag, Tagged};
+use x509_cert::attr::AttributeTypeAndValue;
+use x509_cert::name::{Name, RelativeDistinguishedName};
+
+/// The result of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sameness {
+    Different,
+    /// A part has an encoding, or letters, that we cannot compare.
+    Unknown,
+    Same,
+}
+
+/// Compares two names. Case, spaces around and between words, and the string types do not matter.
+pub(super) fn compare(one: &Name, other: &Name) -> Sameness {
+    if one.len() != other.len() {
+        return Sameness::Different;
+    }
+    let pairs = one.iter_rdn().zip(other.iter_rdn());
+    pairs.map(|(one, other)| compare_rdn(one, other)).min().unwrap_or(Sameness::Same)
+}
+
+/// A relative name is a set: DER sorts it by its encoding, which the string types change.
+fn compare_rdn(one: &RelativeDistinguishedName, other: &RelativeDistinguishedName) -> Sameness {
+    if one.len() != other.len() {
+        return Sameness::Different;
+    }
+    let nearest = |attribute: &AttributeTypeAndValue| {
+        let compared = other.iter().map(|candidate| compare_attribute(attribute, candidate));
+        compared.max().unwrap_or(Sameness::Different)
+    };
+    one.iter().map(nearest).min().unwrap_or(Sameness::Same)
+}
+
+fn compare_attribute(one: &AttributeTypeAndValue, other: &AttributeTypeAndValue) -> Sameness {
+    if one.oid != other.oid {
+        return Sameness::Different;
+    }
+    if one.value.to_der() == other.value.to_der() {
+        return Sameness::Same;
+    }
+    match (Value::of(&one.value), Value::of(&other.value)) {
+        (Value::Text(one), Value::Text(other)) if one == other => Sameness::Same,
+        (Value::Text(one), Value::Text(other)) if has_one_form(&one) && has_one_form(&other) => {
+            Sameness::Different
+        }
+        (Value::Text(_), Value::Text(_)) | (Value::Unknown, _) | (_, Value::Unknown) => Sameness::Unknown,
+        (Value::NoText, _) | (_, Value::NoText) => Sameness::Different,
+    }
+}
+
+/// The value of an attribute.
+enum Value {
+    /// A text, without what does not matter.
+    Text(String),
+    /// Bits, a number and the like: compared by their bytes.
+    NoText,
+    /// Text in an encoding that we do not know, or not of the encoding that it names.
+    Unknown,
+}
+
+impl Value {
+    fn of(value: &Any) -> Self {
+        let bytes = value.value();
+        let text = match value.tag() {
+            Tag::Utf8String
+            | Tag::PrintableString
+            | Tag::Ia5String
+            | Tag::NumericString
+            | Tag::VisibleString => std::str::from_utf8(bytes).ok().map(str::to_owned),
+            // T.61 has ASCII letters at their places. Of the others, each CA had its own idea.
+            Tag::TeletexString => bytes.is_ascii().then(|| String::from_utf8_lossy(bytes).into_owned()),
+            Tag::BmpString => {
+                let (units, rest) = bytes.as_chunks();
+                let units = units.iter().map(|unit| u16::from_be_bytes(*unit));
+                char::decode_utf16(units).collect::<Result<String, _>>().ok().filter(|_| rest.is_empty())
+            }
+            Tag::Boolean
+            | Tag::Integer
+            | Tag::BitString
+            | Tag::OctetString
+            | Tag::Null
+            | Tag::ObjectIdentifier => {
+                return Self::NoText;
+            }
+            _ => None,
+        };
+        text.map_or(Self::Unknown, |text| Self::Text(prepared(&text)))
+    }
+}
+
+/// Lower case, and one space between words (RFC 4518).
+fn prepared(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+/// Whether Unicode writes it in one way alone, so that two such texts that differ are different. A letter with
+/// a mark of its own, for example, can be written in two ways, and both are the same name.
+fn has_one_form(text: &str) -> bool {
+    let is_plain = |letter: char| {
+        letter.is_ascii()
+            // Latin, Greek and Cyrillic letters, as everybody types them. No marks and no ligatures.
+            || letter.is_alphabetic() && matches!(letter, '\u{c0}'..='\u{24f}' | '\u{370}'..='\u{52f}')
+    };
+    text.chars().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use x509_cert::name::RdnSequence;
+
+    use super::*;
+
+    fn name(attributes: &[(Tag, &[u8])]) -> Name {
+        let rdn = |(tag, value): &(Tag, &[u8])| {
+            let oid = der::oid::ObjectIdentifier::new_unwrap("2.5.4.3");
+            let value = Any::new(*tag, *value).unwrap();
+            RelativeDistinguishedName::try_from(vec![AttributeTypeAndValue { oid, value }]).unwrap()
+        };
+        let mut name = RdnSequence::default();
+        attributes.iter().for_each(|attribute| name.push(rdn(attribute)));
+        Name::hazmat_from_rdn_sequence(name)
+    }
+
+    #[test]
+    fn case_spaces_and_the_type_of_a_text_do_not_matter() {
+        let plain = name(&[(Tag::PrintableString, b"Example CA")]);
+        for (tag, text) in [
+            (Tag::Utf8String, &b"example  ca "[..]),
+            (Tag::TeletexString, b"EXAMPLE CA"),
+            (Tag::Ia5String, b" Example CA"),
+            (Tag::BmpString, b"\0E\0x\0a\0m\0p\0l\0e\0 \0C\0A"),
+        ] {
+            assert_eq!(compare(&plain, &name(&[(tag, text)])), Sameness::Same, "{tag} {text:?}");
+        }
+        for text in [&b"ExampleCA"[..], b"Example CB", b""] {
+            assert_eq!(compare(&plain, &name(&[(Tag::Utf8String, text)])), Sameness::Different, "{text:?}");
+        }
+        assert_eq!(compare(&plain, &name(&[])), Sameness::Different);
+    }
+
+    #[test]
+    fn letters_beyond_ascii_have_a_case_too() {
+        let name = |text: &str| name(&[(Tag::Utf8String, text.as_bytes())]);
+        assert_eq!(compare(&name("Z\u{fc}rich"), &name("Z\u{dc}RICH")), Sameness::Same);
+        assert_eq!(compare(&name("Z\u{fc}rich"), &name("Bern")), Sameness::Different);
+        // The same letter, and a ligature.
+        assert_eq!(compare(&name("Z\u{fc}rich"), &name("Zu\u{308}rich")), Sameness::Unknown);
+        assert_eq!(compare(&name("\u{fb01}x"), &name("fix")), Sameness::Unknown);
+    }
+
+    #[test]
+    fn an_encoding_that_we_do_not_know_is_the_same_only_as_itself() {
+        let videotex = name(&[(Tag::VideotexString, b"Example CA")]);
+        assert_eq!(compare(&videotex, &videotex), Sameness::Same);
+        assert_eq!(compare(&videotex, &name(&[(Tag::Utf8String, b"Example CA")])), Sameness::Unknown);
+        let bits = name(&[(Tag::BitString, b"\0a")]);
+        assert_eq!(compare(&bits, &name(&[(Tag::BitString, b"\0b")])), Sameness::Different);
+    }
+
+    #[test]
+    fn the_order_of_a_set_does_not_matter_and_that_of_the_name_does() {
+        let name = |text| Name::from_str(text).unwrap();
+        assert_eq!(compare(&name("CN=a+OU=b,O=c"), &name("OU=B+CN=A,O=C")), Sameness::Same);
+        assert_eq!(compare(&name("CN=a,O=c"), &name("O=c,CN=a")), Sameness::Different);
+    }
+}
