@@ -7,23 +7,23 @@
 //! ```text
 //! arguments, environment ──► options ──► a plan: what to fetch, what to write, what to notify
 //!                                          │
-//! Workload API ──► workload_api ──► source ──► layout ──► store ──► notify
-//!   (socket)         one RPC        checked     files     one        supervise
-//!                                   update      of it     atomic set
-//!                                                └──────► http
+//! Workload API ──► workload_api ──► material ──► items ──► store ──► notify
+//!   (socket)         one RPC        checked      what is    one        supervise
+//!                                   files        wanted     atomic set
+//!                                                   └──► one verdict ──► http, metrics, systemd
 //! ```
 //!
 //! Data moves in one direction: a source *returns* what it has learned. To follow a response from the
 //! socket to the rename, read five functions:
 //!
-//! 1. `workload_api::caller::Caller::poll` receives it;
-//! 2. `source::x509::X509Source::take` checks it, and returns an `Update` with its files;
-//! 3. `mode::desired_set::DesiredSet::apply` takes the update, and schedules a publication;
-//! 4. `mode::desired_set::DesiredSet::publish_due` publishes all changes, when that is due;
+//! 1. `material::call::RetriedCall::poll` receives it;
+//! 2. `material::x509::X509Source::take` checks it, and returns an `Update` with its files;
+//! 3. `mode::items::Items::apply` takes the update, and schedules a publication;
+//! 4. `mode::items::Items::publish_due` publishes all changes, when that is due;
 //! 5. `store::Store::publish` (in `store/publish.rs`) writes the files, and renames the link `..data`.
 //!
-//! `mode::follow::Follow::run` is the loop that calls the last three; `source::follower` is between
-//! the first two, and decides about failures.
+//! `mode::main_loop::MainLoop::run` is the loop around them. Whether a set is good now, one function says for all
+//! who ask: `material::verdict::fault`.
 //!
 //! # Where things are
 //!
@@ -32,18 +32,19 @@
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | `for_tests` | the interior that tests use; all parsers, for `tests/fuzz` |
+//! | `for_tests` | internals for the tests; all parsers, for `tests/fuzz` |
 //! | `options` | flags and variables, all from one table; the plan that they come to |
 //! | `mode` | the one loop of `init`, `refresh` and `run`; `check` (the files); `inspect` (the agent) |
-//! | `http` | `/live` and `/ready` for probes, `/metrics` for Prometheus |
+//! | `metrics` | counts and facts for Prometheus |
 //! | `systemd` | READY, STATUS, WATCHDOG and STOPPING, where systemd asks for them |
 //! | `supervise` | the application as our child: started, notified of rotations, stopped |
 //! | `notify` | after each publication: signals to other processes, a hook |
-//! | `source` | each follows one RPC, checks responses, returns updates: X.509, each JWT-SVID, JWT bundles |
-//! | `layout` | every file name, and the contents of files: encode, decode, PEM, PKCS#12 |
+//! | `material` | each kind of material in a file: its names, its files, its RPC; the verdict |
+//! | `layout` | names that may clash; PEM and PKCS#12 |
 //! | `store` | a directory: publishes a set of files as one, reads it. Knows only names and bytes |
-//! | `workload_api` | addresses, connections, one RPC called again and again |
+//! | `workload_api` | addresses, connections, one RPC |
 //! | `identity` | SPIFFE IDs, certificates, keys, bundles, tokens: checked by the standards |
+//! | `http` | answers requests for `/live`, `/ready` and `/metrics` |
 //! | `wait` | the one place where the program waits: for gRPC, a deadline, a signal, a child |
 //! | `process` | signals, children, and facts about other processes |
 //! | `logging` | log lines as text or JSON, and reminders of a lasting state |
@@ -64,11 +65,11 @@
 //!   it, and is listed in `options/value.rs`. `options/plan.rs` hands the value over.
 //!   `options/combinations.rs` refuses senseless combinations. `--help` follows; copy it to README.md
 //!   (a test compares them).
-//! - **A kind of file**: add a field to `X509Layout` (or to the layout of another part) in
-//!   `layout/mod.rs`, and its permissions to `mode_of` there. Add its name to `layout/names.rs`, its
-//!   contents to `layout/encode.rs`, and the way back, which `check` uses, to `layout/decode.rs`. An
-//!   option sets the field in `options/plan.rs`.
-//! - **A part that is fetched on its own**: add a variant to `layout::Part`, and a source to `source/`.
+//! - **A file of the X.509-SVID**: add a field to `X509Part` in `material/x509.rs`, with its name in
+//!   `given_names` and its permissions in `mode_of`. Write it in `material/x509_files.rs`, and read it back, for
+//!   `check`, in `material/x509_read.rs`. An option sets the field in `options/plan.rs`.
+//! - **A kind of material that is fetched on its own**: one file in `material/` with a `Part` and its `Source`,
+//!   and one row where `options/plan.rs` makes the parts.
 
 #![deny(unreachable_pub)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -81,13 +82,14 @@ mod identity;
 mod last_resort;
 mod layout;
 mod logging;
+mod material;
+mod metrics;
 mod mode;
 mod notify;
 mod options;
 mod process;
 mod program;
 mod regular_file;
-mod source;
 mod store;
 mod supervise;
 mod systemd;

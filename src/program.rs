@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, Write};
 use crate::clock::Now;
 use crate::last_resort::{self, FAILURE};
 use crate::logging::Stamp;
-use crate::mode::follow::Ended;
-use crate::mode::{check, follow, inspect};
+use crate::mode::main_loop::Ended;
+use crate::mode::{check, inspect, main_loop};
 use crate::options::{self, Plan, Request, Task};
 use crate::wait::Waiter;
 use crate::{core_dumps, logging};
@@ -61,7 +61,7 @@ fn follow_plan(plan: &Plan) -> u8 {
     }
 }
 
-fn follow(settings: &follow::Settings, waiter: &Waiter) -> u8 {
+fn follow(settings: &main_loop::Settings, waiter: &Waiter) -> u8 {
     log::info!(
         "pod-svid-helper {}: {} from {} to {}",
         env!("CARGO_PKG_VERSION"),
@@ -69,7 +69,7 @@ fn follow(settings: &follow::Settings, waiter: &Waiter) -> u8 {
         settings.endpoint,
         settings.svid_path.display()
     );
-    match follow::run(settings, waiter) {
+    match main_loop::run(settings, waiter) {
         Ok(Ended::Published) => SUCCESS,
         Ok(Ended::Stopped(signal)) => {
             log::info!("stopped by {signal}");

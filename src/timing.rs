@@ -34,14 +34,18 @@ pub(crate) const SINGLE_RESPONSE: Duration = seconds(45);
 
 // Sources.
 
-/// For how long every call must be answered PermissionDenied before the identity counts as
-/// withdrawn. A restarted agent says so for about 5 s.
-pub(crate) const DENIED_FOR_GOOD: Duration = seconds(30);
+/// For how long calls must have been answered PermissionDenied before the identity counts as withdrawn. A
+/// restarted agent says so for about 5 s.
+pub(crate) const DENIAL_IS_WITHDRAWAL: Duration = seconds(30);
+/// How long after the agent's return no denial withdraws the identity: a restart alone must not remove files.
+pub(crate) const AFTER_RETURN: Duration = seconds(10);
+/// How long a call may have no answer before that is logged.
+pub(crate) const SILENT_CALL: Duration = seconds(5);
 /// How long a stream may stay silent after the call before it is replaced: the agent may hang.
 pub(crate) const SILENT_STREAM: Duration = seconds(60);
 /// How long a stream of JWT bundles may stay silent after a message. Keys change once in days, so
 /// silence alone does not show that an agent hangs.
-pub(crate) const QUIET_BUNDLES: Duration = seconds(60 * 60);
+pub(crate) const SILENT_BUNDLES: Duration = seconds(60 * 60);
 /// How long a new stream may bring nothing new while the SVID is overdue, and how long to wait
 /// between calls for a token that the agent cannot renew.
 pub(crate) const OVERDUE: Backoff = Backoff::new(seconds(5), seconds(60));
@@ -66,6 +70,8 @@ pub(crate) const UPDATE_CREDIT: Duration = milliseconds(50);
 pub(crate) const WRITE_AGAIN: Backoff = Backoff::new(milliseconds(250), seconds(10));
 /// Between looks at the published files, which others may remove or change.
 pub(crate) const LOOK_AT_FILES: Duration = seconds(60);
+/// Between looks at the published files for the sake of probes.
+pub(crate) const LOOK_FOR_PROBES: Duration = seconds(1);
 /// Between attempts to lock the directory: another helper writes for a few milliseconds.
 pub(crate) const LOCK_AGAIN: Duration = milliseconds(100);
 

@@ -16,10 +16,10 @@ use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::private_key::PrivateKey;
 use crate::identity::selection::Selection;
 use crate::identity::spiffe_id::SpiffeId;
-use crate::layout::{encode, pem, pkcs12};
-use crate::mode::follow;
+use crate::layout::{pem, pkcs12};
+use crate::material::{PemFiles, X509Part, x509_files};
 use crate::notify::parse_pid;
-use crate::options::{self, Request, Task};
+use crate::options;
 use crate::process::facts::{self, Stat, has_fowner, is_expected};
 use crate::workload_api::endpoint::Endpoint;
 use crate::workload_api::rpc::{FetchJwtBundles, FetchX509Svid, Rpc};
@@ -31,27 +31,31 @@ pub type Parsed<T> = Result<T, String>;
 pub fn x509_response(bytes: &[u8]) -> Parsed<Vec<(String, Vec<u8>)>> {
     let response = Message::parse_from_bytes(bytes).map_err(text)?;
     let context = X509Context::parse(FetchX509Svid::raw(response), &Selection::default()).map_err(text)?;
-    let layout = everything()?.layout;
-    let layout = layout.x509.as_ref().ok_or("no X.509 files")?;
-    let (files, _) = encode::x509(layout, context, now()).map_err(text)?;
+    let name = |name: &str| name.parse().map_err(text);
+    let part = X509Part {
+        pem: Some(PemFiles {
+            certificate: name("svid.pem")?,
+            key: name("svid-key.pem")?,
+            bundle: name("bundle.pem")?,
+            intermediates_in_bundle: false,
+            federated_in_bundle: false,
+            federated_files: true,
+        }),
+        spiffe: true,
+        combined: Some(name("combined.pem")?),
+        keystore: None,
+        truststore: None,
+        password: Default::default(),
+        omit_expired: false,
+        certificate_mode: "0644".parse().map_err(text)?,
+        key_mode: "0400".parse().map_err(text)?,
+    };
+    let files = x509_files::write(&part, context, now()).map_err(text)?.files;
     let bytes_of = |file: &crate::store::file::File| {
         let mut bytes = Vec::new();
         file.contents.write_to(&mut bytes).map(|()| (file.name.as_str().to_owned(), bytes))
     };
     files.iter().map(|file| bytes_of(file).map_err(text)).collect()
-}
-
-/// The settings of a command line that asks for many files.
-fn everything() -> Parsed<follow::Settings> {
-    let options = ["--layout=pem,spiffe", "--include-federated-bundles", "--combined-file-name=combined.pem"];
-    match options::read(options.map(OsString::from).into(), |_| None) {
-        Ok(Request::Do(plan)) => match plan.task {
-            Task::Follow(settings) => Ok(settings),
-            Task::Check(_) | Task::Inspect(_) => Err("another mode".to_owned()),
-        },
-        Ok(Request::Print(text)) => Err(text),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 /// The certificates of a bundle, one behind the other.

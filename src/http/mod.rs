@@ -5,10 +5,8 @@
 //! needs. A connection gets one answer.
 
 mod connection;
-mod exposition;
-pub(crate) mod metrics;
 mod request;
 mod server;
 
-pub(crate) use request::{Question, Readiness, answer};
+pub(crate) use request::{NotReady, Question, Readiness, answer};
 pub(crate) use server::HttpServer;

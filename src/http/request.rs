@@ -1,5 +1,8 @@
 //! From the head of a request to an answer.
 
+use std::fmt;
+use std::time::Duration;
+
 use httparse::{EMPTY_HEADER, Error, Request, Status};
 use log::Level;
 
@@ -20,7 +23,25 @@ pub(crate) enum Question {
 }
 
 /// Answers a [`Question`]; an error is a 503 with the reason.
-pub(crate) type Ask<'a> = dyn FnMut(Question) -> Result<String, String> + 'a;
+pub(crate) type Ask<'a> = dyn FnMut(Question) -> Result<String, NotReady> + 'a;
+
+/// Why the files are not ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotReady {
+    pub(crate) cause: String,
+    /// For how long, if that is known. It is no change of the cause.
+    pub(crate) lasts: Option<Duration>,
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause)?;
+        match self.lasts.map(|lasts| lasts.as_secs()) {
+            Some(seconds @ 1..) => write!(f, ", for {seconds}s"),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// The last answer of /ready: each change is a log line.
 #[derive(Debug, Default)]
@@ -29,8 +50,8 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    fn log(&mut self, answer: &Result<String, String>) {
-        let answer = answer.as_ref().map(|_| ()).map_err(String::clone);
+    fn log(&mut self, answer: &Result<String, NotReady>) {
+        let answer = answer.as_ref().map(|_| ()).map_err(|reason| reason.cause.clone());
         if self.logged.as_ref() == Some(&answer) {
             return;
         }
@@ -127,9 +148,9 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn ask(question: Question) -> Result<String, String> {
+    fn ask(question: Question) -> Result<String, NotReady> {
         match question {
-            Question::Ready => Err("token.jwt\nis missing".to_owned()),
+            Question::Ready => Err(NotReady { cause: "token.jwt\nis missing".to_owned(), lasts: None }),
             Question::Metrics => Ok("a 1\n".to_owned()),
         }
     }

@@ -23,6 +23,13 @@ pub(crate) struct Authority<'a> {
     pub(crate) not_after: SystemTime,
 }
 
+impl Authority<'_> {
+    /// Whether it has not expired by then, if there is a time.
+    pub(crate) fn is_valid_at(&self, time: Option<SystemTime>) -> bool {
+        time.is_none_or(|time| self.not_after >= time)
+    }
+}
+
 /// The public facts of a published bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BundleInfo {
@@ -72,14 +79,15 @@ impl X509Bundle {
         Ok(Self(Authorities::new(der, entries)))
     }
 
-    /// Its public facts, as the bundle of this trust domain.
-    pub(crate) fn info(&self, trust_domain: TrustDomain) -> BundleInfo {
-        let ends = self.authorities().map(|authority| authority.not_after);
+    /// The public facts of this trust domain's bundle: of the CAs that are valid at a time, if there is one.
+    pub(crate) fn info(&self, trust_domain: TrustDomain, valid_at: Option<SystemTime>) -> BundleInfo {
+        let written = self.authorities().filter(|authority| authority.is_valid_at(valid_at));
+        let ends = written.clone().map(|authority| authority.not_after);
         // A bundle has one CA at least.
         let earliest_expiry = ends.min().unwrap_or(SystemTime::UNIX_EPOCH);
         let digest =
             |authority: Authority<'_>| BuildHasherDefault::<DefaultHasher>::default().hash_one(authority.der);
-        BundleInfo { trust_domain, earliest_expiry, authorities: self.authorities().map(digest).collect() }
+        BundleInfo { trust_domain, earliest_expiry, authorities: written.map(digest).collect() }
     }
 
     /// Checks the key and the value of one federated bundle.

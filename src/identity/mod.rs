@@ -7,6 +7,7 @@ pub(crate) mod certificate;
 pub(crate) mod context;
 mod distinguished_name;
 mod early_dates;
+mod json_digest;
 pub(crate) mod jwks;
 pub(crate) mod jwt_bundle;
 pub(crate) mod jwt_svid;

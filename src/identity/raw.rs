@@ -1,5 +1,7 @@
 //! The fields of an agent's responses, before any check.
 
+use std::fmt;
+
 use zeroize::Zeroizing;
 
 use crate::logging;
@@ -26,6 +28,27 @@ pub(crate) struct RawX509Svid {
     pub(crate) key: Zeroizing<Vec<u8>>,
     /// Concatenated DER.
     pub(crate) bundle: Vec<u8>,
+}
+
+/// A mandatory field of an SVID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    SpiffeId,
+    Chain,
+    Key,
+    Bundle,
+}
+
+impl fmt::Display for Field {
+    /// The field's name in the message `X509SVID`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SpiffeId => "spiffe_id",
+            Self::Chain => "x509_svid",
+            Self::Key => "x509_svid_key",
+            Self::Bundle => "bundle",
+        })
+    }
 }
 
 /// One SVID of a `JWTSVIDResponse`.

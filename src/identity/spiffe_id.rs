@@ -53,7 +53,7 @@ impl FromStr for SpiffeId {
 }
 
 /// A valid name of a trust domain, as in `example.org`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TrustDomain(String);
 
 impl TrustDomain {

@@ -70,11 +70,6 @@ impl SvidInfo {
         }
     }
 
-    /// Whether its last moment is over.
-    pub(crate) fn is_expired(&self, now: SystemTime) -> bool {
-        self.validity(now) == Validity::Expired
-    }
-
     /// When 55 % of its life are over: time to fetch a token anew. An agent's own cache renews at
     /// half, more or less, and would hand out the old token at half.
     pub(crate) fn renew_at(&self) -> SystemTime {

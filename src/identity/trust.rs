@@ -6,11 +6,12 @@ use std::time::SystemTime;
 use thiserror::Error;
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectKeyIdentifier};
 
+use super::bundle::X509Bundle;
 use super::certificate::{Certificate, CertificateError, split};
 use super::distinguished_name::{Sameness, compare};
 use super::limits::{MAX_BUNDLE, MAX_CHAIN};
-use super::raw::shortened;
-use super::x509_svid::{Field, X509Svid};
+use super::raw::{Field, shortened};
+use super::spiffe_id::TrustDomain;
 use crate::timestamp::rfc3339;
 
 /// The ways from a leaf to the CAs of its own trust domain. There is at least one.
@@ -47,12 +48,15 @@ impl Trust {
     /// # Errors
     ///
     /// The field that is wrong, and why: no CA of the bundle has the name that is wanted.
-    pub(crate) fn find(svid: &X509Svid) -> Result<Self, (Field, TrustError)> {
+    pub(super) fn find<'a>(
+        own: &TrustDomain,
+        chain: impl Iterator<Item = &'a [u8]>,
+        bundle: &X509Bundle,
+    ) -> Result<Self, (Field, TrustError)> {
         let of = |field| move |cause: CertificateError| (field, cause.into());
-        let intermediates = svid.intermediates().map(|intermediate| intermediate.der);
-        let chain = parse(std::iter::once(svid.leaf()).chain(intermediates)).map_err(of(Field::Chain))?;
-        let bundle = parse(svid.bundle().authorities().map(|ca| ca.der)).map_err(of(Field::Bundle))?;
-        let own = svid.info().id.trust_domain().id();
+        let chain = parse(chain).map_err(of(Field::Chain))?;
+        let bundle = parse(bundle.authorities().map(|ca| ca.der)).map_err(of(Field::Bundle))?;
+        let own = own.id();
         let authorities: Vec<_> = bundle.iter().enumerate().filter(|(_, ca)| is_ca_of(&own, ca)).collect();
         for least in [Sameness::Same, Sameness::Unknown] {
             let steps = chain.iter().map(|certificate| {
@@ -95,6 +99,30 @@ impl Trust {
         let found = authorities.filter_map(blocking).max_by_key(|(end, ..)| *end);
         let found = found.or_else(|| intermediates.filter_map(blocking).max_by_key(|(end, ..)| *end));
         found.map_or(Ok(()), |(_, field, error)| Err((field, error)))
+    }
+
+    /// The last moment up to which [`check`](Self::check) goes on to succeed; `now` if it fails now.
+    pub(crate) fn good_until(&self, now: SystemTime) -> SystemTime {
+        let mut ends: Vec<_> = self.changes().filter(|change| *change > now).collect();
+        ends.sort_unstable();
+        let fails_after = |end: &SystemTime| self.check(*end + std::time::Duration::from_nanos(1)).is_err();
+        match self.check(now) {
+            Ok(()) => ends.into_iter().find(fails_after).unwrap_or(now),
+            Err(_) => now,
+        }
+    }
+
+    /// Each moment at which the result of [`check`](Self::check) may change.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = SystemTime> {
+        let authorities = self.steps.iter().flat_map(|step| &step.authorities).map(|(_, dates)| *dates);
+        let all = self.steps.iter().skip(1).map(|step| step.dates).chain(authorities);
+        all.flat_map(|dates| [dates.not_before, dates.not_after])
+    }
+
+    /// The next moment, not before this one, at which [`check`](Self::check) succeeds, if there is one.
+    pub(crate) fn good_from(&self, time: SystemTime) -> Option<SystemTime> {
+        let moments = self.changes().filter(|change| *change > time).chain([time]);
+        moments.filter(|moment| self.check(*moment).is_ok()).min()
     }
 
     /// The leaf, and the intermediates that can be reached from it over those that are `passable`.

@@ -1,6 +1,5 @@
 //! X.509-SVIDs, checked by the X.509-SVID standard, sections 2 to 5.
 
-use std::fmt;
 use std::time::SystemTime;
 
 use der::Encode;
@@ -10,9 +9,10 @@ use super::bundle::{Authorities, Authority, X509Bundle};
 use super::certificate::{Certificate, CertificateError, split};
 use super::limits::MAX_CHAIN;
 use super::private_key::{KeyError, PrivateKey};
-use super::raw::RawX509Svid;
+use super::raw::{Field, RawX509Svid};
 use super::spiffe_id::{SpiffeId, SpiffeIdError};
 use super::svid_info::{Kind, SvidInfo};
+use super::trust::{Trust, TrustError};
 
 /// An X.509-SVID with its key and the bundle of its trust domain. All of it is checked but the
 /// dates.
@@ -24,6 +24,7 @@ pub(crate) struct X509Svid {
     chain: Authorities,
     key: PrivateKey,
     bundle: X509Bundle,
+    trust: Trust,
 }
 
 impl X509Svid {
@@ -52,6 +53,11 @@ impl X509Svid {
         &self.bundle
     }
 
+    /// How the chain leads to CAs of the bundle.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
     /// Checks one offered SVID. Chain and bundle keep the bytes they came in.
     pub(crate) fn parse(raw: RawX509Svid) -> Result<Self, X509SvidError> {
         check_mandatory_fields(&raw)?;
@@ -66,7 +72,12 @@ impl X509Svid {
         let intermediates = intermediates.collect::<Result<_, _>>().map_err(in_field(Field::Chain))?;
         let key = PrivateKey::parse(raw.key, &public_key).map_err(in_field(Field::Key))?;
         let bundle = X509Bundle::parse(raw.bundle).map_err(in_field(Field::Bundle))?;
-        Ok(Self { info, leaf: leaf.end, chain: Authorities::new(raw.chain, intermediates), key, bundle })
+        let chain = Authorities::new(raw.chain, intermediates);
+        let certificates = std::iter::once(&chain.bytes()[leaf.clone()]);
+        let certificates = certificates.chain(chain.iter().map(|intermediate| intermediate.der));
+        let trust = Trust::find(&info.id.trust_domain(), certificates, &bundle)
+            .map_err(|(field, error)| in_field(field)(error))?;
+        Ok(Self { info, leaf: leaf.end, chain, key, bundle, trust })
     }
 }
 
@@ -91,27 +102,6 @@ pub(crate) fn uri_of_leaf(chain: &[u8]) -> Option<String> {
     let leaf = split(chain, MAX_CHAIN).ok()?.into_iter().next()?;
     let uris = Certificate::parse(&chain[leaf], 0).ok()?.uri_sans().ok()?;
     uris.first().map(|uri| uri.as_str().to_owned())
-}
-
-/// A mandatory field of an SVID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Field {
-    SpiffeId,
-    Chain,
-    Key,
-    Bundle,
-}
-
-impl fmt::Display for Field {
-    /// The field's name in the message `X509SVID`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SpiffeId => "spiffe_id",
-            Self::Chain => "x509_svid",
-            Self::Key => "x509_svid_key",
-            Self::Bundle => "bundle",
-        })
-    }
 }
 
 fn in_field<E: Into<FieldError>>(field: Field) -> impl FnOnce(E) -> X509SvidError {
@@ -213,4 +203,6 @@ pub(crate) enum FieldError {
     NotAnAuthority { index: usize },
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }

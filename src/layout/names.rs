@@ -4,7 +4,6 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{Layout, X509Layout};
 use crate::identity::spiffe_id::TrustDomain;
 use crate::store::file::{FileName, FileNameError};
 
@@ -41,87 +40,45 @@ enum Name {
     Suffix(String),
 }
 
-/// A name, and the option that sets it.
-struct Given {
+/// The name of a file, or of one file for each trust domain, and the option that sets it.
+pub(crate) struct GivenName {
     option: &'static str,
     name: Name,
 }
 
-impl Layout {
-    /// Fails if two files would have the same name.
-    pub(crate) fn check_names(&self) -> Result<(), ClashError> {
-        let given = self.given();
-        for (index, later) in given.iter().enumerate() {
-            for earlier in &given[..index] {
-                if let Some(cause) = clash(earlier, later) {
-                    return Err(cause);
-                }
-            }
-        }
-        Ok(())
+impl GivenName {
+    /// This very name.
+    pub(crate) fn exact(option: &'static str, name: &FileName) -> Self {
+        Self { option, name: Name::Exact(name.as_str().to_owned()) }
     }
 
-    /// All names, those of trust domains' files as `*` and their ending.
-    pub(crate) fn patterns(&self) -> impl Iterator<Item = String> {
-        self.given().into_iter().map(|given| match given.name {
-            Name::Exact(name) => name,
-            Name::Suffix(suffix) => format!("*{suffix}"),
-        })
-    }
-
-    fn given(&self) -> Vec<Given> {
-        let mut given = Vec::new();
-        if let Some(x509) = &self.x509 {
-            x509.give(&mut given);
-        }
-        for jwt_svid in &self.jwt_svids {
-            given.push(exact("jwt-svid", jwt_svid.file.name.as_str()));
-        }
-        if let Some(bundles) = &self.jwt_bundles {
-            given.push(exact("jwt-bundle-file-name", bundles.name.as_str()));
-            if bundles.federated_files {
-                given.push(suffix("jwt-bundle-file-name", &bundles.suffix()));
-            }
-        }
-        given
+    /// Any trust domain's name, and this.
+    pub(crate) fn suffix(option: &'static str, suffix: &str) -> Self {
+        Self { option, name: Name::Suffix(suffix.to_owned()) }
     }
 }
 
-impl X509Layout {
-    fn give(&self, given: &mut Vec<Given>) {
-        if let Some(pem) = &self.pem {
-            given.push(exact("svid-file-name", pem.certificate.as_str()));
-            given.push(exact("svid-key-file-name", pem.key.as_str()));
-            given.push(exact("bundle-file-name", pem.bundle.as_str()));
-            if pem.federated_files {
-                given.push(suffix("include-federated-bundles", FEDERATED_SUFFIX));
-            }
-        }
-        if self.spiffe {
-            given.push(exact("layout", CREDENTIAL_BUNDLE));
-            given.push(suffix("layout", TRUST_BUNDLE_SUFFIX));
-        }
-        if let Some(name) = &self.combined {
-            given.push(exact("combined-file-name", name.as_str()));
-        }
-        if let Some(name) = &self.keystore {
-            given.push(exact("keystore-file-name", name.as_str()));
-        }
-        if let Some(name) = &self.truststore {
-            given.push(exact("truststore-file-name", name.as_str()));
+/// For files of trust domains, `*` and the name's ending.
+impl fmt::Display for GivenName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Name::Exact(name) => f.write_str(name),
+            Name::Suffix(suffix) => write!(f, "*{suffix}"),
         }
     }
 }
 
-fn exact(option: &'static str, name: &str) -> Given {
-    Given { option, name: Name::Exact(name.to_owned()) }
+/// Fails if two files would have the same name.
+pub(crate) fn check_names(given: &[GivenName]) -> Result<(), ClashError> {
+    for (index, later) in given.iter().enumerate() {
+        if let Some(cause) = given.iter().take(index).find_map(|earlier| clash(earlier, later)) {
+            return Err(cause);
+        }
+    }
+    Ok(())
 }
 
-fn suffix(option: &'static str, suffix: &str) -> Given {
-    Given { option, name: Name::Suffix(suffix.to_owned()) }
-}
-
-fn clash(one: &Given, other: &Given) -> Option<ClashError> {
+fn clash(one: &GivenName, other: &GivenName) -> Option<ClashError> {
     let options = [one.option, other.option];
     match (&one.name, &other.name) {
         (Name::Exact(name), Name::Exact(same)) if name == same => {

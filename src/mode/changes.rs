@@ -1,29 +1,27 @@
 //! Describes the changes of a publication, for the log.
 
 use crate::identity::bundle::BundleInfo;
-use crate::identity::svid_info::SvidInfo;
+use crate::material::Facts;
 
-/// The contents of a part's files.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Contents<'a> {
-    pub(crate) svid: Option<&'a SvidInfo>,
-    /// Our own trust domain's first.
-    pub(crate) bundles: &'a [BundleInfo],
-}
-
-/// Names each difference between the earlier files and the new ones. Without a difference, the files were
-/// restored or have other permissions.
-pub(crate) fn describe(before: Contents<'_>, after: Contents<'_>) -> String {
+/// Names each difference between the earlier files and the new ones.
+pub(crate) fn describe(before: &Facts, after: &Facts) -> String {
     let mut changes = Vec::new();
-    if before.svid != after.svid {
-        changes.push(match (before.svid, after.svid) {
-            (Some(before), Some(after)) if before.id != after.id => format!("identity was {}", before.id),
-            (Some(before), _) if before.serial().is_some() => "rotated".to_owned(),
-            _ => "renewed".to_owned(),
-        });
+    match (&before.svid, &after.svid) {
+        (Some(before), Some(after)) if before.id != after.id => {
+            changes.push(format!("identity was {}", before.id));
+        }
+        (Some(before), Some(after)) if before != after && after.serial().is_some() => {
+            changes.push("rotated".to_owned());
+        }
+        // A new token may have the dates of the one before.
+        (_, Some(after)) if after.serial().is_none() => changes.push("renewed".to_owned()),
+        _ => {}
     }
-    // The bundles in files of an earlier process are not known.
-    let known = if before.bundles.is_empty() { &[] } else { after.bundles };
+    if before.keys != after.keys {
+        changes.push("keys changed".to_owned());
+    }
+    // The bundles in files of an earlier process may not be known.
+    let known = if before.bundles.is_empty() { &[][..] } else { &after.bundles };
     for (index, bundle) in known.iter().enumerate() {
         let old = before.bundles.iter().find(|old| old.trust_domain == bundle.trust_domain);
         if let Some(change) = change_of(old, bundle) {
@@ -35,7 +33,7 @@ pub(crate) fn describe(before: Contents<'_>, after: Contents<'_>) -> String {
     let is_gone = |old: &&BundleInfo| after.bundles.iter().all(|new| new.trust_domain != old.trust_domain);
     let gone = before.bundles.iter().filter(is_gone);
     changes.extend(gone.map(|bundle| format!("bundle of {} removed", bundle.trust_domain)));
-    if changes.is_empty() { "files restored".to_owned() } else { changes.join(", ") }
+    if changes.is_empty() { "files changed".to_owned() } else { changes.join(", ") }
 }
 
 fn change_of(before: Option<&BundleInfo>, after: &BundleInfo) -> Option<String> {
@@ -57,7 +55,7 @@ mod tests {
 
     use super::*;
     use crate::identity::spiffe_id::SpiffeId;
-    use crate::identity::svid_info::Kind;
+    use crate::identity::svid_info::{Kind, SvidInfo};
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)
@@ -83,6 +81,14 @@ mod tests {
     }
 
     #[test]
+    fn other_keys_and_tokens_of_equal_dates_have_words_of_their_own() {
+        let keys = |keys| Facts { keys: Some(keys), ..Facts::default() };
+        assert_eq!(describe(&keys(1), &keys(2)), "keys changed");
+        let token = Facts { svid: Some(SvidInfo { kind: Kind::Jwt, ..svid("") }), ..Facts::default() };
+        assert_eq!(describe(&token, &token), "renewed");
+    }
+
+    #[test]
     fn each_difference_has_a_word_of_its_own() {
         let (one, two) = (svid("1"), svid("2"));
         let own = bundle("example.org", &[1]);
@@ -96,10 +102,14 @@ mod tests {
             (&two, vec![grown.clone(), other.clone()], "rotated, CA added"),
             (&one, vec![own.clone(), replaced], "federated other.org: CA added, CA removed"),
             (&one, vec![own.clone()], "bundle of other.org removed"),
-            (&one, all.to_vec(), "files restored"),
+            (&one, all.to_vec(), "files changed"),
         ] {
-            let before = Contents { svid: Some(&one), bundles: &all };
-            assert_eq!(describe(before, Contents { svid: Some(svid), bundles: &bundles }), words);
+            let facts = |svid: &SvidInfo, bundles: &[BundleInfo]| Facts {
+                svid: Some(svid.clone()),
+                bundles: bundles.to_vec(),
+                ..Facts::default()
+            };
+            assert_eq!(describe(&facts(&one, &all), &facts(svid, &bundles)), words);
         }
     }
 }

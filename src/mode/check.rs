@@ -2,16 +2,15 @@
 //! a shell.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::announce;
 use crate::clock::Now;
 use crate::identity::spiffe_id::SpiffeId;
-use crate::identity::svid_info::{SvidInfo, Validity};
-use crate::layout::decode::{self, DecodeError};
-use crate::layout::{Layout, Part};
+use crate::identity::svid_info::SvidInfo;
+use crate::material::{DecodeError, Facts, Part, fault, read_published};
 use crate::store::Store;
 use crate::timestamp::{in_words, rfc3339};
 use crate::timing::{LOOK_AT_NAMES, LOOKS_AT_NAMES};
@@ -20,7 +19,7 @@ use crate::timing::{LOOK_AT_NAMES, LOOKS_AT_NAMES};
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) svid_path: PathBuf,
-    pub(crate) layout: Layout,
+    pub(crate) parts: Vec<Rc<dyn Part>>,
     /// The identity that they must have, if any will not do.
     pub(crate) id: Option<SpiffeId>,
     /// An SVID must be valid for longer than this.
@@ -31,17 +30,22 @@ pub(crate) struct Settings {
 pub(crate) fn run(settings: &Settings, now: Now) -> Result<String, CheckError> {
     let store = Store::new(settings.svid_path.clone());
     let found = read(settings, &store, now);
+    let has_x509 = settings.parts.iter().any(|part| part.decides_identity());
     let mut summary = None;
-    for (index, (part, found)) in settings.layout.parts().zip(found).enumerate() {
-        let Some(svid) = found? else { continue };
-        settings.check_id(part, &svid)?;
-        match svid.validity(now.time) {
-            Validity::Valid => {}
-            Validity::NotYet => return Err(CheckError::NotValidYet(svid)),
-            Validity::Expired => return Err(CheckError::Expired { what: announce::name(part), svid }),
+    for (part, found) in settings.parts.iter().zip(found) {
+        let facts = found?;
+        if facts.trust.as_ref().is_some_and(|trust| trust.is_guess) {
+            log::warn!("{}: a name in the chain or the bundle cannot be compared", part.file());
         }
+        if let Some(svid) = &facts.svid {
+            settings.check_id(part.as_ref(), svid)?;
+        }
+        if let Some(fault) = fault(part.as_ref(), &facts, now.time) {
+            return Err(CheckError::Fault(fault));
+        }
+        let Some(svid) = facts.svid else { continue };
         // JWT-SVIDs live for minutes: --min-ttl is about them only where there is no X.509-SVID.
-        let is_measured = index == 0 || settings.layout.x509.is_none();
+        let is_measured = part.decides_identity() || !has_x509;
         let left = now.until(svid.not_after);
         if let Some(least) = settings.min_ttl.filter(|least| is_measured && left <= *least) {
             return Err(CheckError::TooShort { svid, least });
@@ -54,8 +58,8 @@ pub(crate) fn run(settings: &Settings, now: Now) -> Result<String, CheckError> {
 
 /// Reads the published set. In a directory that all users share, names may still follow a new set: they are
 /// looked at again.
-fn read(settings: &Settings, store: &Store, now: Now) -> Vec<Result<Option<SvidInfo>, DecodeError>> {
-    let look = || decode::published(&settings.layout, store, now.time);
+fn read(settings: &Settings, store: &Store, now: Now) -> Vec<Result<Facts, DecodeError>> {
+    let look = || read_published(&settings.parts, store, now.time);
     let is_behind = |found: &[Result<_, DecodeError>]| {
         found.iter().any(|found| found.as_ref().is_err_and(DecodeError::leads_elsewhere))
     };
@@ -71,7 +75,7 @@ fn read(settings: &Settings, store: &Store, now: Now) -> Vec<Result<Option<SvidI
 }
 
 impl Settings {
-    fn check_id(&self, part: Part<'_>, svid: &SvidInfo) -> Result<(), CheckError> {
+    fn check_id(&self, part: &dyn Part, svid: &SvidInfo) -> Result<(), CheckError> {
         match &self.id {
             Some(expected) if *expected != svid.id => Err(CheckError::OtherId {
                 name: part.file().to_owned(),
@@ -96,10 +100,8 @@ pub(crate) enum CheckError {
     File(#[from] DecodeError),
     #[error("{name}: it is the SVID of {found}, not of {expected} (--pod-spiffe-id)")]
     OtherId { name: String, found: SpiffeId, expected: SpiffeId },
-    #[error("{what} of {} expired at {}", .svid.id, rfc3339(.svid.not_after, 0))]
-    Expired { what: String, svid: SvidInfo },
-    #[error("the {} of {} is not valid until {} (is a clock wrong?)", .0.kind, .0.id, rfc3339(.0.not_before, 0))]
-    NotValidYet(SvidInfo),
+    #[error("{0}")]
+    Fault(String),
     #[error(
         "the {} of {} expires at {}, sooner than in {} (--min-ttl)",
         .svid.kind, .svid.id, rfc3339(.svid.not_after, 0), in_words(*.least)

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::mem::ManuallyDrop;
+use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,8 +18,8 @@ use crate::timestamp::{in_words, rfc3339};
 use crate::wait::{Waiter, Woken};
 use crate::words::words;
 use crate::workload_api::call_error::CallError;
-use crate::workload_api::caller::{Caller, Event};
-use crate::workload_api::client::{Client, start_grpc};
+use crate::workload_api::client::{Client, OpenCall, Received, start_grpc};
+use crate::workload_api::connect::Connecting;
 use crate::workload_api::endpoint::Endpoint;
 use crate::workload_api::rpc::{FetchX509Svid, Rpc};
 
@@ -52,23 +53,37 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<String, Inspec
 fn ask(settings: &Settings, waiter: &Waiter) -> Result<Inspection, InspectError> {
     let start = Now::look().instant;
     let deadline = start + settings.timeout;
-    let client = Client::new(settings.endpoint.clone(), start_grpc());
+    let (endpoint, client) = (&settings.endpoint, Client::new(settings.endpoint.clone(), start_grpc()));
+    let unreachable = |errno| InspectError::Failed(CallError::unreachable(endpoint, errno));
+    let mut connecting = Connecting::to(endpoint, waiter, start).map_err(unreachable)?;
     // Never dropped: to end its call, gRPC may need threads that it could not start.
-    let mut caller = ManuallyDrop::new(Caller::new(waiter, client, FetchX509Svid, start));
+    let mut call: Option<ManuallyDrop<OpenCall<FetchX509Svid>>> = None;
     loop {
         let now = Now::look().instant;
-        if let std::task::Poll::Ready(event) = caller.poll(now, &mut waiter.context()) {
-            return match event {
-                Event::Response(raw) => Ok(Inspection::parse(raw)?),
-                Event::Undecodable(cause) => Err(InspectError::Undecodable(cause)),
-                Event::Failed { error, .. } => Err(InspectError::Failed(error)),
+        if call.is_none()
+            && let Poll::Ready(connected) = connecting.poll(now)
+        {
+            let opened = client.call(&FetchX509Svid, connected.map_err(unreachable)?);
+            call = Some(ManuallyDrop::new(opened.map_err(InspectError::Failed)?));
+        }
+        if let Some(Poll::Ready(received)) = call.as_mut().map(|call| call.poll(&mut waiter.context())) {
+            return match received {
+                Received::Response(raw) => Ok(Inspection::parse(raw)?),
+                Received::Undecodable(cause) => Err(InspectError::Undecodable(cause)),
+                Received::End(error) => Err(InspectError::Failed(error)),
             };
         }
         if now >= deadline {
-            return Err(InspectError::Silence { timeout: settings.timeout, what: caller.describe_wait() });
+            let what = match call {
+                Some(_) => "accepted the call and sent nothing (is the agent stopped or overloaded?)",
+                None => "did not accept a connection in time",
+            };
+            return Err(InspectError::Silence {
+                timeout: settings.timeout,
+                what: format!("{endpoint} {what}"),
+            });
         }
-        let next = caller.next_deadline().map_or(deadline, |at| at.min(deadline));
-        if let Woken::Signal(received) = waiter.wait(next)
+        if let Woken::Signal(received) = waiter.wait(deadline)
             && received.signal.asks_to_end()
         {
             return Err(InspectError::Stopped(received.signal));
@@ -201,7 +216,7 @@ pub(crate) enum InspectError {
     Silence { timeout: Duration, what: String },
     #[error("the agent's response is not an {name}: {0}", name = FetchX509Svid::RESPONSE)]
     Undecodable(String),
-    #[error("the agent's response is not good: {0}")]
+    #[error("rejected the agent's response: {0}")]
     Rejected(#[from] X509ContextError),
     #[error("stopped by {0} before the agent answered")]
     Stopped(SignalNumber),

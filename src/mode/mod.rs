@@ -3,12 +3,9 @@
 mod announce;
 mod changes;
 pub(crate) mod check;
-pub(crate) mod desired_set;
-pub(crate) mod follow;
-mod follow_error;
-mod follow_settings;
 pub(crate) mod inspect;
-mod member;
-mod phase;
+mod item;
+pub(crate) mod items;
+pub(crate) mod main_loop;
 mod publisher;
 mod schedule;

@@ -7,11 +7,11 @@ use log::Level;
 
 use super::schedule::Schedule;
 use crate::clock::Now;
-use crate::http::metrics::Publications;
 use crate::logging::{Repetition, Share, retrying_in};
+use crate::metrics::Publications;
 use crate::store::file::{File, FileMode};
 use crate::store::{Publication, Store, StoreError};
-use crate::timing::LOOK_AT_FILES;
+use crate::timing::{LOOK_AT_FILES, LOOK_FOR_PROBES};
 
 /// The directory, and how the publications into it go.
 pub(super) struct Publisher {
@@ -22,6 +22,8 @@ pub(super) struct Publisher {
     publications: Publications,
     /// When the published files are looked at again.
     look_at: Option<Instant>,
+    /// When a probe's look at them was, and whether it found damage.
+    probed: Option<(Instant, bool)>,
 }
 
 impl Publisher {
@@ -33,6 +35,7 @@ impl Publisher {
             error: None,
             publications: Publications::default(),
             look_at: None,
+            probed: None,
         }
     }
 
@@ -67,6 +70,23 @@ impl Publisher {
         is_damaged
     }
 
+    /// Looks at the published files for a probe, now and then, and says what is wrong. They are repaired at the
+    /// next turn.
+    pub(super) fn find_damage(&mut self, now: Instant) -> Option<String> {
+        let recent = self.probed.filter(|(at, _)| now < *at + LOOK_FOR_PROBES);
+        let (_, is_damaged) = recent.unwrap_or_else(|| (now, !self.store.is_intact()));
+        if recent.is_none() {
+            self.probed = Some((now, is_damaged));
+            self.look_at = self.look_at.map(|at| if is_damaged { now } else { at });
+        }
+        is_damaged.then(|| format!("files in {} were removed or changed", self.path().display()))
+    }
+
+    /// When there is something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.schedule.next_deadline().into_iter().chain(self.look_at).min()
+    }
+
     /// Publishes `files`, all at one moment. A failure is logged, and the next attempt is scheduled.
     pub(super) fn publish(
         &mut self,
@@ -78,6 +98,7 @@ impl Publisher {
             Ok(publication) => {
                 self.trouble.end(now.instant);
                 self.error = None;
+                self.probed = None;
                 if publication != Publication::Unchanged {
                     self.publications.count += 1;
                     self.publications.last = Some(now.time);

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::row::Row;
 use super::table::{Options, TABLE, row};
 use super::value::Mode;
-use crate::layout::names::ClashError;
+use crate::layout::ClashError;
 use crate::supervise::OnRenewal;
 
 /// Checks options against each other; `is_flag` says which were given as flags. A variable may be

@@ -17,12 +17,15 @@ use std::ffi::OsString;
 use thiserror::Error;
 
 use combinations::CombinationError;
+
 use parse::{CommandLine, ParseError};
 use plan::PasswordFileError;
 pub(crate) use plan::{Plan, Task};
 use sources::ValueError;
 use table::Options;
 use value::Mode;
+
+use crate::layout::check_names;
 
 /// What the program is to do.
 pub(crate) enum Request {
@@ -58,7 +61,8 @@ pub(crate) fn read(
     combinations::check(&options, |row| sources.is_flag(row))?;
     let plan = Plan::new(options)?;
     if let Task::Follow(settings) = &plan.task {
-        settings.layout.check_names().map_err(CombinationError::from)?;
+        let names: Vec<_> = settings.parts.iter().flat_map(|part| part.given_names()).collect();
+        check_names(&names).map_err(CombinationError::from)?;
     }
     Ok(Request::Do(Box::new(plan)))
 }

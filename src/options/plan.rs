@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use log::LevelFilter;
 use thiserror::Error;
@@ -11,9 +12,9 @@ use super::table::Options;
 use super::value::Mode;
 use crate::identity::selection::Selection;
 use crate::layout::pkcs12::{Password, PasswordError};
-use crate::layout::{JwtBundleLayout, JwtSvidLayout, Layout, PemLayout, X509Layout};
 use crate::logging::LogFormat;
-use crate::mode::{check, follow, inspect};
+use crate::material::{JwtBundlesPart, JwtSvidPart, Part, PemFiles, X509Part};
+use crate::mode::{check, inspect, main_loop};
 use crate::notify::{self, HookRetry, Target};
 use crate::process::child::Program;
 use crate::{regular_file, supervise};
@@ -34,7 +35,7 @@ pub(crate) struct Plan {
 #[allow(clippy::large_enum_variant, reason = "one value exists, in a box")]
 pub(crate) enum Task {
     /// `init`, `refresh` and `run`.
-    Follow(follow::Settings),
+    Follow(main_loop::Settings),
     Check(check::Settings),
     Inspect(inspect::Settings),
 }
@@ -46,12 +47,12 @@ impl Plan {
     ///
     /// The password of the keystores cannot be read.
     pub(super) fn new(options: Options) -> Result<Self, PasswordFileError> {
-        let layout = layout(&options)?;
+        let parts = parts(&options)?;
         let task = match options.mode {
-            Mode::Init | Mode::Refresh | Mode::Run => Task::Follow(follow(&options, layout)),
+            Mode::Init | Mode::Refresh | Mode::Run => Task::Follow(follow(&options, parts)),
             Mode::Check => Task::Check(check::Settings {
                 svid_path: options.svid_path.clone(),
-                layout,
+                parts,
                 id: options.pod_spiffe_id.clone(),
                 min_ttl: options.min_ttl.map(|span| span.0),
             }),
@@ -86,27 +87,27 @@ fn warnings(options: &Options) -> Vec<String> {
     warnings
 }
 
-fn follow(options: &Options, layout: Layout) -> follow::Settings {
+fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
     let program = Program::from_words(&options.command);
     let signal = options.renew_signal.unwrap_or_default();
     let (end, hook) = match (options.mode, program) {
         (Mode::Run, Some(program)) => {
             let application = supervise::Settings { program, on_renewal: options.on_renewal, signal };
-            (follow::End::ApplicationEnded(application), None)
+            (main_loop::End::ApplicationEnded(application), None)
         }
-        (Mode::Init, hook) => (follow::End::Published { within: options.init_timeout.0 }, hook),
-        (_, hook) => (follow::End::Stopped, hook),
+        (Mode::Init, hook) => (main_loop::End::Published { within: options.init_timeout.0 }, hook),
+        (_, hook) => (main_loop::End::Stopped, hook),
     };
     let retry = if options.mode == Mode::Init { HookRetry::Never } else { HookRetry::UntilSuccess };
     // The application of run is notified itself.
     let signals_others = options.mode != Mode::Run;
     let by_file = options.pid_file.clone().filter(|_| signals_others).map(Target::PidFile);
     let by_name = options.signal_process.clone().filter(|_| signals_others).map(Target::Name);
-    follow::Settings {
+    main_loop::Settings {
         end,
         endpoint: options.workload_api_socket.clone(),
         selection: Selection { id: options.pod_spiffe_id.clone(), hint: options.hint.clone() },
-        layout,
+        parts,
         svid_path: options.svid_path.clone(),
         owner: options.file_owner,
         on_revoked: options.on_revoked,
@@ -120,22 +121,25 @@ fn follow(options: &Options, layout: Layout) -> follow::Settings {
     }
 }
 
-fn layout(options: &Options) -> Result<Layout, PasswordFileError> {
-    let jwt_svid = |file: &_| JwtSvidLayout { file: Clone::clone(file), mode: options.jwt_file_mode };
-    Ok(Layout {
-        x509: if options.x509 { Some(x509_layout(options)?) } else { None },
-        jwt_svids: options.jwt_svid.iter().map(jwt_svid).collect(),
-        jwt_bundles: options.jwt_bundle_file_name.clone().map(|name| JwtBundleLayout {
-            name,
-            federated_files: options.include_federated_bundles,
-            mode: options.cert_file_mode,
-        }),
-    })
+/// The kinds of material that are wanted, each in a row. The first decides the identity, if it is X.509.
+fn parts(options: &Options) -> Result<Vec<Rc<dyn Part>>, PasswordFileError> {
+    let mut parts: Vec<Rc<dyn Part>> = Vec::new();
+    if options.x509 {
+        parts.push(Rc::new(x509(options)?));
+    }
+    for file in &options.jwt_svid {
+        parts.push(Rc::new(JwtSvidPart { file: file.clone(), mode: options.jwt_file_mode }));
+    }
+    if let Some(name) = options.jwt_bundle_file_name.clone() {
+        let (federated_files, mode) = (options.include_federated_bundles, options.cert_file_mode);
+        parts.push(Rc::new(JwtBundlesPart { name, federated_files, mode }));
+    }
+    Ok(parts)
 }
 
-fn x509_layout(options: &Options) -> Result<X509Layout, PasswordFileError> {
-    Ok(X509Layout {
-        pem: options.layout.has_pem().then(|| PemLayout {
+fn x509(options: &Options) -> Result<X509Part, PasswordFileError> {
+    Ok(X509Part {
+        pem: options.layout.has_pem().then(|| PemFiles {
             certificate: options.svid_file_name.clone(),
             key: options.svid_key_file_name.clone(),
             bundle: options.bundle_file_name.clone(),

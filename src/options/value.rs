@@ -6,10 +6,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::identity::spiffe_id::SpiffeId;
-use crate::layout::{JwtSvidFile, X509Layouts};
+use crate::layout::X509Layouts;
 use crate::logging::{LogFormat, LogLevel};
-use crate::mode::desired_set::OnRevoked;
+use crate::material::JwtSvidFile;
 use crate::mode::inspect::OutputFormat;
+use crate::mode::items::OnRevoked;
 use crate::notify::{ProcessName, RenewSignal};
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;

@@ -77,10 +77,10 @@ impl PublishedSet<'_> {
         }
     }
 
-    /// The names of all files.
-    pub(crate) fn names(&self) -> Result<Vec<String>, StoreError> {
+    /// The names of all files that end like this.
+    pub(crate) fn names_ending_with(&self, suffix: &str) -> Result<Vec<String>, StoreError> {
         let mut names = entries(&self.fd).map_err(|cause| StoreError::read(self.path.to_owned(), cause))?;
-        names.retain(|name| name.parse::<FileName>().is_ok());
+        names.retain(|name| name.ends_with(suffix) && name.parse::<FileName>().is_ok());
         Ok(names)
     }
 }

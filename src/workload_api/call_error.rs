@@ -26,7 +26,7 @@ pub(crate) enum CallError {
 
 /// When to call again after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remedy {
+pub(crate) enum RetryRule {
     /// No agent listens: a local connection costs nothing, so try again soon.
     AwaitEndpoint,
     /// The agent answers with an error: back off.
@@ -42,15 +42,15 @@ impl CallError {
     }
 
     /// When to call again.
-    pub(crate) fn remedy(&self) -> Remedy {
+    pub(crate) fn retry_rule(&self) -> RetryRule {
         match self {
-            Self::Unreachable { .. } => Remedy::AwaitEndpoint,
+            Self::Unreachable { .. } => RetryRule::AwaitEndpoint,
             Self::Refused { code, .. }
                 if matches!(*code, RpcStatusCode::INVALID_ARGUMENT | RpcStatusCode::UNIMPLEMENTED) =>
             {
-                Remedy::Rarely
+                RetryRule::Rarely
             }
-            _ => Remedy::BackOff,
+            _ => RetryRule::BackOff,
         }
     }
 

@@ -1,7 +1,6 @@
 //! The SPIFFE Workload API, as a client sees it. Knows nothing of files.
 
 pub(crate) mod call_error;
-pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod connect;
 mod core_clock;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::call_error::Remedy;
+use super::call_error::RetryRule;
 use crate::backoff::Backoff;
 use crate::timing::{AWAIT_ENDPOINT, BETWEEN_STREAMS, CALL_AGAIN, CALL_RARELY};
 
@@ -16,30 +16,30 @@ pub(crate) struct Stream {
 }
 
 /// The delays before the next call.
-pub(crate) struct Retry {
+pub(crate) struct Delays {
     connecting: Backoff,
     calling: Backoff,
 }
 
-impl Retry {
+impl Delays {
     /// Nothing has failed yet.
     pub(crate) fn new() -> Self {
         Self { connecting: AWAIT_ENDPOINT, calling: CALL_AGAIN }
     }
 
     /// The delay before the next call, when `stream` has failed, or when there was no connection.
-    pub(crate) fn after(&mut self, remedy: Remedy, stream: Option<Stream>, now: Instant) -> Duration {
+    pub(crate) fn after(&mut self, remedy: RetryRule, stream: Option<Stream>, now: Instant) -> Duration {
         match (remedy, stream) {
-            (Remedy::Rarely, _) => CALL_RARELY,
-            (Remedy::AwaitEndpoint, _) => {
+            (RetryRule::Rarely, _) => CALL_RARELY,
+            (RetryRule::AwaitEndpoint, _) => {
                 self.calling.reset();
                 self.connecting.advance()
             }
-            (Remedy::BackOff, Some(Stream { since, delivered: true })) => {
+            (RetryRule::BackOff, Some(Stream { since, delivered: true })) => {
                 self.calling.reset();
                 BETWEEN_STREAMS.saturating_sub(now.duration_since(since))
             }
-            (Remedy::BackOff, _) => self.calling.advance_with_jitter(),
+            (RetryRule::BackOff, _) => self.calling.advance_with_jitter(),
         }
     }
 
@@ -67,41 +67,44 @@ mod tests {
 
     #[test]
     fn while_nothing_listens_the_delay_doubles_up_to_less_than_a_second() {
-        let mut retry = Retry::new();
-        let delays = [(); 6].map(|()| retry.after(Remedy::AwaitEndpoint, None, Instant::now()).as_millis());
+        let mut retry = Delays::new();
+        let delays =
+            [(); 6].map(|()| retry.after(RetryRule::AwaitEndpoint, None, Instant::now()).as_millis());
         assert_eq!(delays, [100, 200, 400, 800, 800, 800]);
         retry.connected();
-        assert_eq!(retry.after(Remedy::AwaitEndpoint, None, Instant::now()).as_millis(), 100);
+        assert_eq!(retry.after(RetryRule::AwaitEndpoint, None, Instant::now()).as_millis(), 100);
     }
 
     #[test]
     fn while_the_agent_answers_with_an_error_the_delay_grows_to_five_seconds_and_is_never_under_half_its_step()
      {
-        let mut retry = Retry::new();
+        let mut retry = Delays::new();
         let now = Instant::now();
         let stream = Some(Stream { since: now, delivered: false });
         for step in [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000].map(Duration::from_millis) {
-            let delay = retry.after(Remedy::BackOff, stream, now);
+            let delay = retry.after(RetryRule::BackOff, stream, now);
             assert!(step / 2 <= delay && delay <= step, "{delay:?} of {step:?}");
         }
         retry.succeeded();
-        assert!(retry.after(Remedy::BackOff, stream, now) <= Duration::from_millis(100));
+        assert!(retry.after(RetryRule::BackOff, stream, now) <= Duration::from_millis(100));
     }
 
     #[test]
     fn a_call_that_must_not_be_retried_is_made_again_after_a_minute_each_time() {
-        let mut retry = Retry::new();
+        let mut retry = Delays::new();
         for _ in 0..3 {
-            assert_eq!(retry.after(Remedy::Rarely, None, Instant::now()), Duration::from_secs(60));
+            assert_eq!(retry.after(RetryRule::Rarely, None, Instant::now()), Duration::from_secs(60));
         }
     }
 
     #[test]
     fn a_stream_that_delivered_is_replaced_at_once_but_not_sooner_than_a_second_after_its_start() {
-        let mut retry = Retry::new();
+        let mut retry = Delays::new();
         let now = Instant::now() + HOUR;
         let mut after = |age| {
-            retry.after(Remedy::BackOff, Some(Stream { since: now - age, delivered: true }), now).as_millis()
+            retry
+                .after(RetryRule::BackOff, Some(Stream { since: now - age, delivered: true }), now)
+                .as_millis()
         };
         assert_eq!(after(HOUR), 0);
         assert_eq!(after(Duration::from_millis(300)), 700);

@@ -3,7 +3,11 @@
 use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime};
 
-use crate::pod::{Finished, Helper, ID, Pod, offer};
+use der::Reader;
+use pod_svid_helper::for_tests::workload::X509SVID;
+
+use crate::http::{ANY_PORT, Probe};
+use crate::pod::{BRIEFLY, Finished, Helper, ID, Pod, names, offer};
 use crate::workload_api_server::authority::{Authority, Recipe};
 use crate::workload_api_server::server::Reply;
 
@@ -77,24 +81,8 @@ fn check_passes_with_an_expired_ca_of_the_same_name_and_key() {
     check(&published_from(offer([svid]))).succeeded();
 }
 
-#[test]
-fn check_fails_when_the_ca_that_has_issued_the_svid_has_expired_and_another_one_has_not() {
-    let authority = Authority::new("example.org");
-    let mut svid = authority.mint(&Recipe::for_id(ID));
-    svid.bundle =
-        [authority.root_until(an_hour_ago()), Authority::named("example.org", "new").bundle()].concat();
-    check(&published_from(offer([svid]))).failed_with(&["bundle.pem", "certificate 0 expired at"]);
-}
-
 fn an_hour_ago() -> SystemTime {
     SystemTime::now() - Duration::from_secs(3600)
-}
-
-#[test]
-fn check_fails_when_an_intermediate_has_expired() {
-    let authority = Authority::new("example.org").with_intermediate_until(an_hour_ago());
-    let pod = published_from(offer([authority.mint(&Recipe::for_id(ID))]));
-    check(&pod).failed_with(&["svid.pem", "certificate 1 expired at"]);
 }
 
 #[test]
@@ -103,43 +91,97 @@ fn check_passes_with_an_intermediate_that_is_valid() {
     check(&published_from(offer([authority.mint(&Recipe::for_id(ID))]))).succeeded();
 }
 
-/// The SVID, with another bundle beside it.
-fn with_bundle(bundle: Vec<u8>) -> Finished {
+/// Such an SVID is never published, and files that hold it all the same are good neither for `check` nor for
+/// `/ready`.
+fn is_refused_by_all(svid: &X509SVID, file: &str, sentence: &[&str]) {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([svid.clone()]));
+    let refused = pod.init(&[BRIEFLY]);
+    refused.failed_with(&[&["rejected the agent's response"], sentence].concat());
+    assert!(names(&pod.volume()).is_empty(), "it is published");
+    drop(agent);
+
+    let pod = written_by_hand(svid);
+    check(&pod).failed_with(&[&[file], sentence].concat());
+    let mut refresh = pod.refresh(&[ANY_PORT]);
+    Probe::of(&mut refresh).wait_until_ready_is(503);
+    refresh.stop();
+}
+
+#[test]
+fn an_intermediate_that_has_expired_is_refused() {
+    let authority = Authority::new("example.org").with_intermediate_until(an_hour_ago());
+    let svid = authority.mint(&Recipe::for_id(ID));
+    is_refused_by_all(&svid, "svid.pem", &["certificate 1 expired at"]);
+}
+
+#[test]
+fn an_issuing_ca_that_has_expired_is_refused_though_another_ca_is_valid() {
+    let authority = Authority::new("example.org");
+    let mut svid = authority.mint(&Recipe::for_id(ID));
+    let other = Authority::named("example.org", "new").bundle();
+    svid.bundle = [authority.root_until(an_hour_ago()), other].concat();
+    is_refused_by_all(&svid, "bundle.pem", &["certificate 0 expired at"]);
+}
+
+#[test]
+fn an_svid_that_no_ca_of_its_bundle_has_issued_is_refused() {
     let mut svid = Pod::new().mint();
-    svid.bundle = bundle;
-    check(&published_from(offer([svid])))
+    svid.bundle = Authority::named("example.org", "other").bundle();
+    is_refused_by_all(&svid, "bundle.pem", &["no CA that has issued", "CN=example.org root"]);
 }
 
 #[test]
-fn check_fails_when_no_ca_of_the_bundle_has_the_name_of_the_issuer() {
-    with_bundle(Authority::named("example.org", "other").bundle()).failed_with(&[
-        "bundle.pem",
-        "no CA that has issued",
-        "CN=example.org root",
-    ]);
+fn the_bundle_of_another_trust_domain_is_refused() {
+    let mut svid = Pod::new().mint();
+    svid.bundle = Authority::new("evil.test").bundle();
+    is_refused_by_all(&svid, "bundle.pem", &["spiffe://evil.test", "example.org"]);
 }
 
 #[test]
-fn check_fails_when_the_bundle_is_another_trust_domains() {
-    let parts = ["bundle.pem", "spiffe://evil.test", "example.org"];
-    with_bundle(Authority::new("evil.test").bundle()).failed_with(&parts);
+fn a_bundle_that_is_a_leaf_is_refused() {
+    let mut svid = Pod::new().mint();
+    svid.bundle = svid.x509_svid.clone();
+    is_refused_by_all(&svid, "bundle.pem", &["certificate 0 is not a CA"]);
 }
 
 #[test]
-fn check_fails_when_the_bundle_is_a_leaf() {
-    with_bundle(Pod::new().mint().x509_svid).failed_with(&["bundle.pem", "certificate 0 is not a CA"]);
+fn a_ca_of_another_key_but_the_same_name_is_good_where_it_is_the_only_one() {
+    // The key identifiers of some CAs are their own invention: only among several of a name do they choose.
+    let mut svid = Pod::new().mint();
+    svid.bundle = Authority::new("example.org").bundle();
+    check(&published_from(offer([svid]))).succeeded();
 }
 
-/// What an earlier helper may have left before the clock was set back.
-fn published_too_early() -> Pod {
+#[test]
+fn when_every_ca_has_expired_ready_and_check_say_so() {
+    let authority = Authority::new("example.org");
+    let mut svid = authority.mint(&Recipe::for_id(ID));
+    svid.bundle = authority.root_until(SystemTime::now() + Duration::from_secs(4));
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([svid.clone()]));
+    let mut refresh = pod.refresh(&[ANY_PORT]);
+    let probe = Probe::of(&mut refresh);
+    probe.wait_until_ready_is(200);
+    let reason = probe.wait_until_ready_is(503);
+    assert!(reason.starts_with("bundle.pem: certificate 0 expired at 2"), "{reason}");
+    check(&pod).failed_with(&[reason.trim_end()]);
+    refresh.wait_for_log(&["ERROR", "bundle.pem: certificate 0 expired at", "nothing newer"]);
+    refresh.stop();
+}
+
+/// Files that this helper would not have written.
+fn written_by_hand(svid: &X509SVID) -> Pod {
     let pod = published();
-    let key = pod.read("svid-key.pem");
-    // The test server cannot sign for a key that it has not made: all three are written by hand.
-    let mut recipe = Recipe::for_id(ID);
-    recipe.not_before = SystemTime::now() + Duration::from_secs(3600);
-    recipe.not_after = recipe.not_before + Duration::from_secs(3600);
-    let svid = pod.authority.mint(&recipe);
-    let pem = |label, der: &[u8]| der::pem::encode_string(label, der::pem::LineEnding::LF, der).expect("PEM");
+    let pem = |label, der: &[u8]| {
+        let mut rest = der::SliceReader::new(der).expect("DER");
+        let mut text = String::new();
+        while !rest.is_finished() {
+            let der = rest.tlv_bytes().expect("DER");
+            text += &der::pem::encode_string(label, der::pem::LineEnding::LF, der).expect("PEM");
+        }
+        text
+    };
     for (name, label, der) in [
         ("svid.pem", "CERTIFICATE", &svid.x509_svid),
         ("svid-key.pem", "PRIVATE KEY", &svid.x509_svid_key),
@@ -149,8 +191,15 @@ fn published_too_early() -> Pod {
         std::fs::remove_file(&path).expect("a file");
         std::fs::write(&path, pem(label, der)).expect("a file");
     }
-    assert_ne!(pod.read("svid-key.pem"), key);
     pod
+}
+
+/// What an earlier helper may have left before the clock was set back.
+fn published_too_early() -> Pod {
+    let mut recipe = Recipe::for_id(ID);
+    recipe.not_before = SystemTime::now() + Duration::from_secs(3600);
+    recipe.not_after = recipe.not_before + Duration::from_secs(3600);
+    written_by_hand(&Pod::new().authority.mint(&recipe))
 }
 
 #[test]

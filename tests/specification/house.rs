@@ -6,7 +6,7 @@ use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
 
 /// The most lines of a source file.
-const LONGEST: usize = 300;
+const LONGEST: usize = 500;
 
 /// The source files with their text: `layout/names` for src/layout/names.rs, `layout` for its mod.rs.
 fn source() -> BTreeMap<String, String> {
@@ -123,7 +123,7 @@ fn no_files_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn no_source_file_is_longer_than_300_lines() {
+fn no_source_file_is_longer_than_500_lines() {
     let lengths = source().into_iter().map(|(file, text)| (file, text.lines().count()));
     let long: Vec<_> = lengths.filter(|(_, lines)| *lines > LONGEST).collect();
     assert!(long.is_empty(), "{long:?}");

@@ -184,5 +184,5 @@ fn inspect_fails_when_a_mandatory_field_is_empty() {
     let mut svid = pod.mint();
     svid.bundle.clear();
     let _agent = pod.agent(offer([svid]));
-    inspect(&pod, &[]).failed_with(&["not good", "svids[0]", "bundle: the mandatory field is empty"]);
+    inspect(&pod, &[]).failed_with(&["rejected", "svids[0]", "bundle: the mandatory field is empty"]);
 }

@@ -2,20 +2,23 @@
 //!
 //! Each count is kept where its event happens, and handed in.
 
+mod exposition;
+
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::exposition::{Sample, Text, Type, timestamp};
-use crate::identity::bundle::BundleInfo;
-use crate::identity::svid_info::SvidInfo;
+use exposition::{Sample, Text, Type, timestamp};
+
 use crate::logging::dropped_lines;
+use crate::material::{CallCounts, Facts};
 use crate::notify::Outcomes;
-use crate::source::CallCounts;
 
 /// The data of a scrape.
 pub(crate) struct Scrape<'a> {
-    pub(crate) svids: Vec<PublishedSvid<'a>>,
-    pub(crate) bundles: Vec<&'a BundleInfo>,
+    /// The published parts: the name of a file of each (of the certificate's, for an X.509-SVID), and its facts.
+    pub(crate) published: Vec<(&'a str, &'a Facts)>,
+    /// The time of the scrape.
+    pub(crate) now: SystemTime,
     pub(crate) publications: Publications,
     /// One for each source; sources of the same RPC are added up.
     pub(crate) calls: Vec<&'a CallCounts>,
@@ -31,13 +34,6 @@ pub(crate) struct Publications {
     pub(crate) last: Option<SystemTime>,
 }
 
-/// An SVID on disk.
-pub(crate) struct PublishedSvid<'a> {
-    /// The name of its file; of the certificate's, for an X.509-SVID.
-    pub(crate) file: &'a str,
-    pub(crate) info: &'a SvidInfo,
-}
-
 /// The text of a scrape (Prometheus exposition format, version 0.0.4).
 pub(crate) fn render(scrape: &Scrape<'_>) -> String {
     let mut text = Text::default();
@@ -48,12 +44,13 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
         [Sample::of(1).label("version", env!("CARGO_PKG_VERSION"))],
     );
     calls(&mut text, &scrape.calls);
-    svids(&mut text, &scrape.svids);
+    svids(&mut text, &scrape.published, scrape.now);
+    let bundles = scrape.published.iter().flat_map(|(_, facts)| &facts.bundles);
     text.family(
         "bundle_earliest_expiry_timestamp_seconds",
         Type::Gauge,
         "The end of the validity of the CA certificate in a published trust bundle that expires first.",
-        scrape.bundles.iter().map(|bundle| {
+        bundles.map(|bundle| {
             Sample::of(timestamp(bundle.earliest_expiry)).label("trust_domain", &bundle.trust_domain)
         }),
     );
@@ -126,30 +123,40 @@ fn calls(text: &mut Text, calls: &[&CallCounts]) {
     );
 }
 
-fn svids(text: &mut Text, svids: &[PublishedSvid<'_>]) {
-    let sample = |svid: &PublishedSvid<'_>, value: String| {
-        Sample::of(value).label("file", svid.file).label("spiffe_id", &svid.info.id)
+fn svids(text: &mut Text, published: &[(&str, &Facts)], now: SystemTime) {
+    let svids = || {
+        let all = published.iter();
+        all.filter_map(|(file, facts)| {
+            let svid = facts.svid.as_ref()?;
+            let sample =
+                move |value: String| Sample::of(value).label("file", file).label("spiffe_id", &svid.id);
+            Some((sample, svid, facts))
+        })
     };
     text.family(
         "svid_not_after_timestamp_seconds",
         Type::Gauge,
         "The end of the validity of a published SVID.",
-        svids.iter().map(|svid| sample(svid, timestamp(svid.info.not_after))),
+        svids().map(|(sample, svid, _)| sample(timestamp(svid.not_after))),
     );
     text.family(
         "svid_not_before_timestamp_seconds",
         Type::Gauge,
         "The beginning of the validity of a published SVID.",
-        svids.iter().map(|svid| sample(svid, timestamp(svid.info.not_before))),
+        svids().map(|(sample, svid, _)| sample(timestamp(svid.not_before))),
+    );
+    text.family(
+        "issuer_not_after_timestamp_seconds",
+        Type::Gauge,
+        "Until when a published X.509-SVID has a valid CA in its bundle, over valid intermediates.",
+        svids()
+            .filter_map(|(sample, _, facts)| Some(sample(timestamp(facts.trust.as_ref()?.good_until(now))))),
     );
     text.family(
         "svid_serial_info",
         Type::Gauge,
         "The serial number of a published X.509-SVID, in hexadecimal.",
-        svids.iter().filter_map(|svid| {
-            let serial = svid.info.serial()?;
-            Some(sample(svid, "1".to_owned()).label("serial", serial))
-        }),
+        svids().filter_map(|(sample, svid, _)| Some(sample("1".to_owned()).label("serial", svid.serial()?))),
     );
 }
 
@@ -158,7 +165,8 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::identity::svid_info::Kind;
+    use crate::identity::bundle::BundleInfo;
+    use crate::identity::svid_info::{Kind, SvidInfo};
 
     fn at(milliseconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(milliseconds)
@@ -183,12 +191,11 @@ mod tests {
             earliest_expiry: at(86_400_000),
             authorities: Default::default(),
         };
+        let x509 = Facts { svid: Some(x509), bundles: vec![bundle], ..Facts::default() };
+        let jwt = Facts { svid: Some(jwt), ..Facts::default() };
         render(&Scrape {
-            svids: vec![
-                PublishedSvid { file: "svid.pem", info: &x509 },
-                PublishedSvid { file: "a \"token\"\\\n", info: &jwt },
-            ],
-            bundles: vec![&bundle],
+            published: vec![("svid.pem", &x509), ("a \"token\"\\\n", &jwt)],
+            now: at(0),
             publications: Publications { count: 1, last: Some(at(1_500)) },
             calls: vec![&stream, &tokens, &tokens],
             signals: Outcomes { succeeded: 1, failed: 0 },
@@ -229,8 +236,8 @@ mod tests {
     #[test]
     fn there_is_no_series_about_files_that_are_not_published() {
         let text = render(&Scrape {
-            svids: Vec::new(),
-            bundles: Vec::new(),
+            published: Vec::new(),
+            now: at(0),
             publications: Publications::default(),
             calls: Vec::new(),
             signals: Outcomes::default(),

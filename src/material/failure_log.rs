@@ -8,25 +8,25 @@ use log::Level;
 use crate::logging::{Repetition, Share};
 
 /// The failures of one source: a message is logged in full at first, and then as a reminder.
-pub(crate) struct Trouble {
+pub(super) struct FailureLog {
     /// Precedes each message; empty for the X.509-SVID.
     label: String,
     /// The level of its lines at the most.
-    loudest: Level,
+    max_level: Level,
     repetition: Repetition,
     /// Since when the agent has been away, if it had served before.
     away_since: Option<Instant>,
     has_served: bool,
 }
 
-impl Trouble {
-    /// A trouble among those that `share` their reminders.
-    pub(crate) fn new(label: String, loudest: Level, share: Share) -> Self {
-        Self { label, loudest, repetition: Repetition::sharing(share), away_since: None, has_served: false }
+impl FailureLog {
+    /// The failures of a source, among those that `share` their reminders.
+    pub(super) fn new(label: String, max_level: Level, share: Share) -> Self {
+        Self { label, max_level, repetition: Repetition::sharing(share), away_since: None, has_served: false }
     }
 
     /// Logs a message and what happens next; returns the message as the log has it.
-    pub(crate) fn log(
+    pub(super) fn log(
         &mut self,
         level: Level,
         message: impl fmt::Display,
@@ -34,29 +34,29 @@ impl Trouble {
         now: Instant,
     ) -> String {
         let message = format!("{}{message}", self.label);
-        self.repetition.log(level.max(self.loudest), &message, next, now);
+        self.repetition.log(level.max(self.max_level), &message, next, now);
         message
     }
 
     /// The message with its label, for a log line of another module.
-    pub(crate) fn labelled(&self, message: impl fmt::Display) -> String {
+    pub(super) fn labelled(&self, message: impl fmt::Display) -> String {
         format!("{}{message}", self.label)
     }
 
     /// The agent cannot be reached, or does not answer.
-    pub(crate) fn agent_is_away(&mut self, now: Instant) {
+    pub(super) fn agent_is_away(&mut self, now: Instant) {
         if self.has_served {
             self.away_since.get_or_insert(now);
         }
     }
 
     /// The agent has sent something good. Logs the return of an agent that was away.
-    pub(crate) fn over(&mut self, endpoint: impl fmt::Display, now: Instant) {
+    pub(super) fn over(&mut self, endpoint: impl fmt::Display, now: Instant) {
         self.has_served = true;
         self.repetition.end(now);
         if let Some(since) = self.away_since.take() {
             let seconds = now.duration_since(since).as_secs();
-            let level = Level::Info.max(self.loudest);
+            let level = Level::Info.max(self.max_level);
             log::log!(level, "{}{endpoint} serves again, after {seconds}s", self.label);
         }
     }

@@ -1,0 +1,106 @@
+//! A digest of a JSON document in which the order of an object's members does not count, nor that of the keys in a
+//! JWKS: some agents send the same keys in another order each time. Nothing of the document is stored.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_core::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// The digest of a JWKS document; of no meaning for what is no JSON.
+pub(super) fn digest(document: &[u8]) -> u64 {
+    Value { is_ordered: true }
+        .deserialize(&mut serde_json::Deserializer::from_slice(document))
+        .unwrap_or_default()
+}
+
+/// The digest of anything that can be hashed.
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[derive(Clone, Copy)]
+struct Value {
+    /// Whether the order of a list's elements counts.
+    is_ordered: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Value {
+    type Value = u64;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<u64, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<u64, E> {
+        Ok(0)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<u64, E> {
+        Ok(hash(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<u64, E> {
+        Ok(hash(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<u64, E> {
+        Ok(hash(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<u64, E> {
+        Ok(hash(value.to_bits()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<u64, E> {
+        Ok(hash(value))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<u64, S::Error> {
+        let mut digest = 1u64;
+        while let Some(element) = list.next_element_seed(Value { is_ordered: true })? {
+            digest = match self.is_ordered {
+                true => hash((digest, element)),
+                false => digest.wrapping_add(hash(element)),
+            };
+        }
+        Ok(digest)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<u64, M::Error> {
+        let mut digest = 2u64;
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value_seed(Value { is_ordered: name != "keys" })?;
+            digest = digest.wrapping_add(hash((name, value)));
+        }
+        Ok(digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_keys_and_of_their_members_does_not_count_and_all_else_does() {
+        let one = digest(br#"{"keys":[{"kid":"a","n":1},{"kid":"b"}],"x":[1,2]}"#);
+        assert_eq!(one, digest(br#"{"x":[1,2],"keys":[ {"kid":"b"}, {"n":1,"kid":"a"} ]}"#));
+        for other in [
+            &br#"{"keys":[{"kid":"a","n":1},{"kid":"c"}],"x":[1,2]}"#[..],
+            br#"{"keys":[{"kid":"a","n":1}],"x":[1,2]}"#,
+            br#"{"keys":[{"kid":"a"},{"kid":"b","n":1}],"x":[1,2]}"#,
+            br#"{"keys":[{"kid":"a","n":1},{"kid":"b"}],"x":[2,1]}"#,
+        ] {
+            assert_ne!(one, digest(other), "{}", String::from_utf8_lossy(other));
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The JWT bundles: their files, and the stream that brings them. They are wanted as files, or else as the keys
+//! that tell whether a token is still good.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Instant, SystemTime};
+
+use log::Level;
+
+use super::call::RetriedCall;
+use super::decode_error::{DecodeError, in_file};
+use super::facts::Facts;
+use super::kind::{Call, Learned, Part, Source, Update, Wish};
+use super::rejection::Rejection;
+use super::x509_files::too_many;
+use crate::clock::Now;
+use crate::identity::jwks::check_jwks;
+use crate::identity::jwt_bundle::{Document, JwtBundles};
+use crate::identity::limits::MAX_TRUST_DOMAINS;
+use crate::identity::spiffe_id::TrustDomain;
+use crate::layout::{GivenName, of_trust_domain};
+use crate::logging::Repetition;
+use crate::store::file::{Contents, File, FileMode, FileName};
+use crate::store::read::PublishedSet;
+use crate::timing::{SILENT_BUNDLES, SILENT_STREAM};
+use crate::workload_api::rpc::FetchJwtBundles;
+
+/// The files of the JWT bundles.
+#[derive(Debug, Clone)]
+pub(crate) struct JwtBundlesPart {
+    /// The file of our own trust domain's keys.
+    pub(crate) name: FileName,
+    /// Each federated trust domain has a file too, `TRUST-DOMAIN.NAME`.
+    pub(crate) federated_files: bool,
+    pub(crate) mode: FileMode,
+}
+
+impl JwtBundlesPart {
+    /// How the names of federated trust domains' files end.
+    fn suffix(&self) -> String {
+        format!(".{}", self.name)
+    }
+
+    /// The JWKS documents as they came, and what is left out. Fails without a good document of our own.
+    fn files(&self, bundles: &JwtBundles, own: &TrustDomain) -> Result<(Vec<File>, Vec<String>), Rejection> {
+        let file = |name, document: &Document| {
+            let document = document.clone();
+            File { name, mode: self.mode, contents: Contents::new(move |out| out.write_all(&document)) }
+        };
+        let (mut files, mut flaws) = (vec![file(self.name.clone(), bundles.of(own)?)], Vec::new());
+        if !self.federated_files {
+            return Ok((files, flaws));
+        }
+        flaws.extend(bundles.bad().map(|error| format!("left out a federated JWT bundle: {error}")));
+        let federated = bundles.good().filter(|(trust_domain, _)| *trust_domain != own);
+        flaws.extend(too_many(federated.clone().count()));
+        for (trust_domain, document) in federated.take(MAX_TRUST_DOMAINS) {
+            match of_trust_domain(trust_domain, &self.suffix()) {
+                Ok(name) => files.push(file(name, document)),
+                Err(error) => flaws.push(format!("{error}; its JWT bundle is left out")),
+            }
+        }
+        Ok((files, flaws))
+    }
+}
+
+impl Part for JwtBundlesPart {
+    fn name(&self) -> String {
+        format!("the JWT bundles as {}", self.name)
+    }
+
+    fn describe(&self, _facts: &Facts) -> String {
+        self.name()
+    }
+
+    fn file(&self) -> &str {
+        self.name.as_str()
+    }
+
+    fn given_names(&self) -> Vec<GivenName> {
+        let mut given = vec![GivenName::exact("jwt-bundle-file-name", &self.name)];
+        if self.federated_files {
+            given.push(GivenName::suffix("jwt-bundle-file-name", &self.suffix()));
+        }
+        given
+    }
+
+    fn mode_of(&self, name: &str) -> Option<FileMode> {
+        let is_own = name == self.name.as_str() || self.federated_files && name.ends_with(&self.suffix());
+        is_own.then_some(self.mode)
+    }
+
+    fn read(&self, set: &PublishedSet<'_>, _now: SystemTime) -> Result<Facts, DecodeError> {
+        let mut names = vec![self.name.to_string()];
+        if self.federated_files {
+            names.extend(set.names_ending_with(&self.suffix())?);
+        }
+        names.iter().try_for_each(|name| check_jwks(&set.read(name)?).map_err(in_file(name)))?;
+        Ok(Facts::default())
+    }
+
+    fn brings_keys(&self) -> bool {
+        true
+    }
+
+    fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a> {
+        Box::new(JwtBundlesSource::new(Some(self), wish))
+    }
+}
+
+pub(super) struct JwtBundlesSource<'a> {
+    /// `None` if no files are wanted: then a failure is nobody's trouble.
+    part: Option<&'a JwtBundlesPart>,
+    call: RetriedCall<'a, FetchJwtBundles>,
+    /// Our own trust domain, from --pod-spiffe-id or the newest SVID.
+    own: Option<TrustDomain>,
+    /// The newest bundles.
+    bundles: Option<Rc<JwtBundles>>,
+    /// Whether the files of `bundles`, and of `own`, have been returned.
+    is_laid_out: bool,
+    /// What is left out, for the log.
+    flaws: Repetition,
+}
+
+impl<'a> JwtBundlesSource<'a> {
+    pub(super) fn new(part: Option<&'a JwtBundlesPart>, wish: &Wish<'a>) -> Self {
+        let max_level = if part.is_some() { Level::Error } else { Level::Debug };
+        let label = "JWT bundles: ".to_owned();
+        Self {
+            part,
+            call: RetriedCall::new(label, max_level, FetchJwtBundles, &wish.agent, wish.now),
+            own: wish.selection.id.as_ref().map(|id| id.trust_domain()),
+            bundles: None,
+            is_laid_out: false,
+            flaws: Repetition::sharing(wish.agent.share.clone()),
+        }
+    }
+
+    /// The files of new bundles, if our own trust domain is known.
+    fn lay_out(&mut self, now: Now) -> Option<Update> {
+        if self.is_laid_out {
+            return None;
+        }
+        let (part, own, bundles) = (self.part?, self.own.as_ref()?, self.bundles.as_ref()?);
+        self.is_laid_out = true;
+        Some(match part.files(bundles, own) {
+            Ok((files, flaws)) => {
+                match flaws.as_slice() {
+                    [] => drop(self.flaws.end(now.instant)),
+                    flaws => self.flaws.log_state(Level::Warn, &flaws.join("; "), now.instant),
+                }
+                let keys = Some(bundles.digest(own));
+                Update::Files(files, Facts { keys, ..Facts::default() })
+            }
+            Err(rejection) => self.call.unusable(&rejection, now),
+        })
+    }
+
+    fn replace_at(&self) -> Option<Instant> {
+        let stream = self.call.stream()?;
+        Some(stream.since + if stream.delivered { SILENT_BUNDLES } else { SILENT_STREAM })
+    }
+
+    /// Replaces a stream that has been silent for too long. That is a failure only if the stream never
+    /// delivered.
+    fn watch(&mut self, now: Now) -> Option<Update> {
+        let stream = self.call.stream()?;
+        if self.replace_at()? > now.instant {
+            return None;
+        }
+        if stream.delivered {
+            self.call.call_now(now);
+            return None;
+        }
+        let message = self.call.describe_wait();
+        Some(self.call.replace(&message, now))
+    }
+}
+
+impl Source for JwtBundlesSource<'_> {
+    fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
+        if let Some(update) = self.watch(now).or_else(|| self.lay_out(now)) {
+            return Poll::Ready(update);
+        }
+        Poll::Ready(match ready!(self.call.poll(is_offered, now, context)).map(JwtBundles::parse) {
+            Ok(Ok(bundles)) => {
+                self.call.served(now);
+                let bundles = Rc::new(bundles);
+                self.bundles = Some(bundles.clone());
+                self.is_laid_out = false;
+                Update::JwtKeys(bundles)
+            }
+            Ok(Err(error)) => self.call.unusable(&error.into(), now),
+            Err(update) => update,
+        })
+    }
+
+    fn next_deadline(&self, _now: Now) -> Option<Instant> {
+        [self.call.next_deadline(), self.replace_at()].into_iter().flatten().min()
+    }
+
+    fn call(&self) -> &dyn Call {
+        &self.call
+    }
+
+    fn call_mut(&mut self) -> &mut dyn Call {
+        &mut self.call
+    }
+
+    fn describe_wait(&self) -> String {
+        match self.bundles {
+            Some(_) => "received, but the trust domain is unknown until an SVID arrives".to_owned(),
+            None => self.call.describe_wait(),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.bundles = None;
+    }
+
+    /// Asks again for what was forgotten.
+    fn retry_now(&mut self, now: Instant) {
+        match self.bundles {
+            Some(_) => self.call.retry_now(now),
+            None => self.call.fetch_again(now),
+        }
+    }
+
+    /// Learns the workload's own trust domain from an SVID.
+    fn learn(&mut self, learned: Learned<'_>, _now: Now) -> bool {
+        if let Learned::Identity(own) = learned {
+            let own = own.trust_domain();
+            if self.own.as_ref() != Some(&own) {
+                self.own = Some(own);
+                self.is_laid_out = false;
+            }
+        }
+        false
+    }
+}

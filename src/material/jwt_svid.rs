@@ -1,0 +1,315 @@
+//! A JWT-SVID: its file, and the calls that fetch it and renew it.
+
+use std::str::FromStr;
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime};
+
+use log::Level;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::call::RetriedCall;
+use super::decode_error::{ContentError, DecodeError, in_file};
+use super::facts::Facts;
+use super::jwt_bundles::JwtBundlesSource;
+use super::kind::{Call, Learned, Part, Source, Until, Update, Wish};
+use super::rejection::Rejection;
+use super::verdict::fault;
+use crate::backoff::Backoff;
+use crate::clock::Now;
+use crate::identity::jwt_svid::JwtSvid;
+use crate::identity::raw::RawJwtSvid;
+use crate::identity::selection::Selection;
+use crate::identity::svid_info::{SvidInfo, Validity};
+use crate::layout::GivenName;
+use crate::logging::retrying_in;
+use crate::store::file::{Contents, File, FileMode, FileName, FileNameError};
+use crate::store::read::PublishedSet;
+use crate::timestamp::rfc3339;
+use crate::timing::{BETWEEN_TOKENS, FIRST_SET, OVERDUE};
+use crate::workload_api::rpc::FetchJwtSvid;
+
+/// The file of a JWT-SVID.
+#[derive(Debug, Clone)]
+pub(crate) struct JwtSvidPart {
+    pub(crate) file: JwtSvidFile,
+    pub(crate) mode: FileMode,
+}
+
+/// A JWT-SVID to keep: the name of its file and its audience.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JwtSvidFile {
+    pub(crate) name: FileName,
+    /// One or more.
+    pub(crate) audience: Vec<String>,
+}
+
+impl FromStr for JwtSvidFile {
+    type Err = JwtSvidFileError;
+
+    /// Reads `FILE=AUDIENCE[,AUDIENCE...]`.
+    fn from_str(text: &str) -> Result<Self, JwtSvidFileError> {
+        let (name, audience) = text.split_once('=').ok_or(JwtSvidFileError::NoAudience)?;
+        let name = name.parse()?;
+        let audience: Vec<_> = audience.split(',').map(|each| each.trim().to_owned()).collect();
+        if audience.iter().any(String::is_empty) {
+            return Err(JwtSvidFileError::NoAudience);
+        }
+        Ok(Self { name, audience })
+    }
+}
+
+/// Why a text is not FILE=AUDIENCE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum JwtSvidFileError {
+    #[error("an audience is missing")]
+    NoAudience,
+    #[error(transparent)]
+    Name(#[from] FileNameError),
+}
+
+impl Part for JwtSvidPart {
+    fn name(&self) -> String {
+        format!("the JWT-SVID {}", self.file.name)
+    }
+
+    fn describe(&self, facts: &Facts) -> String {
+        let Some(svid) = &facts.svid else { return self.name() };
+        let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
+        let (audience, name) = (self.file.audience.join(", "), &self.file.name);
+        format!("the JWT-SVID of {id} for {audience} (valid until {end}) as {name}")
+    }
+
+    fn file(&self) -> &str {
+        self.file.name.as_str()
+    }
+
+    fn given_names(&self) -> Vec<GivenName> {
+        vec![GivenName::exact("jwt-svid", &self.file.name)]
+    }
+
+    fn mode_of(&self, name: &str) -> Option<FileMode> {
+        (name == self.file.name.as_str()).then_some(self.mode)
+    }
+
+    fn read(&self, set: &PublishedSet<'_>, now: SystemTime) -> Result<Facts, DecodeError> {
+        let name = self.file.name.as_str();
+        let contents = set.read(name)?;
+        let token = std::str::from_utf8(&contents).map_err(|_| in_file(name)(ContentError::NotText))?;
+        let token = Zeroizing::new(token.trim_end().to_owned());
+        let svid = JwtSvid::read(token, &self.file.audience, now).map_err(in_file(name))?;
+        Ok(Facts { svid: Some(svid.info().clone()), ..Facts::default() })
+    }
+
+    fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a> {
+        Box::new(JwtSvidSource::new(self, wish))
+    }
+
+    fn key_watch<'a>(&self, wish: &Wish<'a>) -> Option<Box<dyn Source + 'a>> {
+        let renews = wish.agent.until == Until::Stopped;
+        renews.then(|| Box::new(JwtBundlesSource::new(None, wish)) as Box<dyn Source + 'a>)
+    }
+}
+
+struct JwtSvidSource<'a> {
+    part: &'a JwtSvidPart,
+    /// With neither ID nor hint, the ID is that of the part that decides it, once it is known.
+    selection: Selection,
+    /// Whether another part decides the identity.
+    follows_identity: bool,
+    call: RetriedCall<'a, FetchJwtSvid>,
+    renewal: Renewal,
+    /// The newest good token.
+    svid: Option<SvidInfo>,
+    /// The `kid` of the key that signed it, if its header names one.
+    key_id: Option<String>,
+    /// Whether that key has left the trust domain's keys: verifiers refuse the token.
+    is_revoked: bool,
+}
+
+impl<'a> JwtSvidSource<'a> {
+    fn new(part: &'a JwtSvidPart, wish: &Wish<'a>) -> Self {
+        let (selection, now) = (wish.selection.clone(), wish.now);
+        let rpc = FetchJwtSvid { audience: part.file.audience.clone(), id: selection.id.clone() };
+        let label = format!("JWT-SVID {}: ", part.file.name);
+        let mut call = RetriedCall::new(label, Level::Error, rpc, &wish.agent, now);
+        let follows_identity = wish.follows_identity && selection == Selection::default();
+        if follows_identity {
+            // The part that decides the identity gets a moment to arrive first.
+            call.call_at(now.instant + FIRST_SET);
+        }
+        let renewal = Renewal::new(now.instant);
+        Self { part, selection, follows_identity, call, renewal, svid: None, key_id: None, is_revoked: false }
+    }
+
+    fn take(&mut self, raw: Vec<RawJwtSvid>, now: Now) -> Result<Update, Rejection> {
+        let svid = JwtSvid::select(raw, &self.selection, &self.part.file.audience, now.time)
+            .map_err(|error| Rejection::jwt_svids(error, &self.selection))?;
+        let info = svid.info().clone();
+        let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
+        if let Some(fault) = fault(self.part, &facts, now.time) {
+            return Err(match info.validity(now.time) {
+                Validity::NotYet => Rejection::NotValidYet { fault, at: info.not_before },
+                Validity::Valid | Validity::Expired => Rejection::NotGood(fault),
+            });
+        }
+        let key_id = svid.key_id().map(str::to_owned);
+        // The agent may hand out the same token once more.
+        let is_revoked = std::mem::take(&mut self.is_revoked) && key_id == self.key_id;
+        self.key_id = key_id;
+        if self.renewal.received(&info, is_revoked, now) {
+            self.call.served(now);
+        } else {
+            let (id, end) = (&info.id, rfc3339(info.not_after, 0));
+            let cause = match is_revoked {
+                true => "signed with a key that the trust domain has withdrawn",
+                // Without its server, the agent answers from its cache.
+                false => "already due for renewal",
+            };
+            let message = format!("the agent sent a token of {id} (valid until {end}) that is {cause}");
+            let next = retrying_in(self.renewal.earliest_call.duration_since(now.instant));
+            self.call.failures.log(Level::Warn, message, &next, now.instant);
+            self.call.succeeded();
+        }
+        self.svid = Some(info);
+        let contents = Contents::of(svid.token().as_bytes().to_vec());
+        let file = File { name: self.part.file.name.clone(), mode: self.part.mode, contents };
+        Ok(Update::Files(vec![file], facts))
+    }
+
+    /// When to call for the next token, if no call is open.
+    fn renew_at(&self, now: Now) -> Option<Instant> {
+        if !self.call.is_idle() {
+            return None;
+        }
+        let Some(svid) = &self.svid else { return Some(now.instant) };
+        Some(if self.is_revoked { self.renewal.earliest_call } else { self.renewal.renew_at(svid, now) })
+    }
+}
+
+impl Source for JwtSvidSource<'_> {
+    fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
+        if self.renew_at(now).is_some_and(|at| at <= now.instant) {
+            self.call.call_now(now);
+        }
+        self.call.poll(is_offered, now, context).map(|heard| match heard.map(|raw| self.take(raw, now)) {
+            Ok(Ok(update)) | Err(update) => update,
+            Ok(Err(rejection)) => self.call.unusable(&rejection, now),
+        })
+    }
+
+    fn next_deadline(&self, now: Now) -> Option<Instant> {
+        [self.call.next_deadline(), self.renew_at(now)].into_iter().flatten().min()
+    }
+
+    fn call(&self) -> &dyn Call {
+        &self.call
+    }
+
+    fn call_mut(&mut self) -> &mut dyn Call {
+        &mut self.call
+    }
+
+    fn forget(&mut self) {
+        self.svid = None;
+    }
+
+    fn learn(&mut self, learned: Learned<'_>, now: Now) -> bool {
+        match learned {
+            Learned::JwtKeys(keys) => {
+                if let (Some(svid), Some(key_id)) = (&self.svid, &self.key_id) {
+                    let trust_domain = svid.id.trust_domain();
+                    self.is_revoked = keys.of(&trust_domain).is_ok() && !keys.has_key(&trust_domain, key_id);
+                }
+                false
+            }
+            Learned::Identity(own) if self.follows_identity && self.selection.id.as_ref() != Some(own) => {
+                self.selection.id = Some(own.clone());
+                self.call.rpc_mut().id = Some(own.clone());
+                let is_anothers = self.svid.take_if(|svid| svid.id != *own).is_some();
+                if self.svid.is_none() {
+                    self.call.call_now(now);
+                }
+                is_anothers
+            }
+            Learned::Identity(_) => false,
+        }
+    }
+}
+
+/// When a token is renewed.
+struct Renewal {
+    /// No call before this, even if it is time to renew.
+    earliest_call: Instant,
+    overdue: Backoff,
+}
+
+impl Renewal {
+    fn new(now: Instant) -> Self {
+        Self { earliest_call: now, overdue: OVERDUE }
+    }
+
+    /// When to call for the token after `svid`.
+    fn renew_at(&self, svid: &SvidInfo, now: Now) -> Instant {
+        now.instant_of(svid.renew_at()).max(self.earliest_call)
+    }
+
+    /// Takes a good token, or one whose key is revoked; returns whether it is fresh.
+    fn received(&mut self, svid: &SvidInfo, is_revoked: bool, now: Now) -> bool {
+        let is_fresh = svid.renew_at() > now.time && !is_revoked;
+        let wait = if is_fresh {
+            self.overdue.reset();
+            BETWEEN_TOKENS
+        } else {
+            self.overdue.advance()
+        };
+        self.earliest_call = now.instant + wait;
+        is_fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::identity::svid_info::Kind;
+
+    fn token(now: Now, seconds: u64) -> SvidInfo {
+        SvidInfo {
+            id: "spiffe://example.org/a".parse().unwrap(),
+            kind: Kind::Jwt,
+            issued_at: now.time,
+            not_before: now.time,
+            not_after: now.time + Duration::from_secs(seconds),
+        }
+    }
+
+    #[test]
+    fn a_token_is_renewed_at_55_percent_of_its_life() {
+        let now = Now::look();
+        let (token, mut renewal) = (token(now, 300), Renewal::new(now.instant));
+        assert!(renewal.received(&token, false, now));
+        assert_eq!(renewal.renew_at(&token, now), now.instant + Duration::from_secs(165));
+    }
+
+    #[test]
+    fn however_short_a_tokens_life_there_is_a_second_between_two_calls() {
+        let now = Now::look();
+        let (token, mut renewal) = (token(now, 1), Renewal::new(now.instant));
+        assert!(renewal.received(&token, false, now));
+        assert_eq!(renewal.renew_at(&token, now), now.instant + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_token_that_is_due_when_it_arrives_is_asked_for_again_with_a_backoff() {
+        let start = Now::look();
+        let (token, mut renewal) = (token(start, 300), Renewal::new(start.instant));
+        let now = start + Duration::from_secs(200);
+        let waits = [(); 5].map(|()| {
+            assert!(!renewal.received(&token, false, now));
+            (renewal.renew_at(&token, now) - now.instant).as_secs()
+        });
+        assert_eq!(waits, [5, 10, 20, 40, 60]);
+    }
+}

@@ -1,0 +1,54 @@
+//! The kinds of material that become files, one file each: what it is called, which files it has and how they
+//! are read back; and how it is fetched from the agent and checked. See [`kind`].
+//!
+//! A source returns an [`Update`] and nothing else. Its failures, and the log lines about them, stay in the
+//! source. No source holds up another.
+
+mod call;
+mod call_counts;
+mod decode_error;
+mod facts;
+mod failure_log;
+mod jwt_bundles;
+mod jwt_svid;
+mod kind;
+mod rejection;
+mod verdict;
+mod watchdog;
+mod x509;
+pub(crate) mod x509_files;
+mod x509_part;
+mod x509_read;
+
+use std::rc::Rc;
+use std::time::SystemTime;
+
+pub(crate) use call_counts::CallCounts;
+pub(crate) use decode_error::DecodeError;
+pub(crate) use facts::Facts;
+pub(crate) use jwt_bundles::JwtBundlesPart;
+pub(crate) use jwt_svid::{JwtSvidFile, JwtSvidPart};
+pub(crate) use kind::{Agent, Learned, Part, Source, Until, Update, Wish};
+pub(crate) use verdict::fault;
+pub(crate) use x509_part::{PemFiles, X509Part};
+
+use crate::store::Store;
+
+/// The facts of each part of the published set, in their order, or why it cannot be read.
+pub(crate) fn read_published(
+    parts: &[Rc<dyn Part>],
+    store: &Store,
+    now: SystemTime,
+) -> Vec<Result<Facts, DecodeError>> {
+    loop {
+        let set = match store.published() {
+            Ok(set) => set,
+            Err(error) => return parts.iter().map(|_| Err(error.clone().into())).collect(),
+        };
+        let found: Vec<_> = parts.iter().map(|part| part.read(&set, now)).collect();
+        // A set that is replaced meanwhile loses its files: read the new one.
+        if found.iter().all(Result::is_ok) || set.is_current() {
+            return found;
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The X.509-SVID with its bundles: its files, and the stream that brings it.
+
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime};
+
+use log::Level;
+
+use super::call::{RetriedCall, no_longer_offered};
+use super::decode_error::DecodeError;
+use super::facts::Facts;
+use super::kind::{Call, Part, Source, Update, Wish};
+use super::rejection::Rejection;
+use super::verdict::fault;
+use super::watchdog::Watchdog;
+use super::x509_files::{self, Written};
+use super::x509_part::X509Part;
+use super::x509_read;
+use crate::clock::Now;
+use crate::identity::context::X509Context;
+use crate::identity::raw::{Field, RawX509Context};
+use crate::identity::selection::Selection;
+use crate::identity::svid_info::{SvidInfo, Validity};
+use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, GivenName, TRUST_BUNDLE_SUFFIX};
+use crate::logging::Repetition;
+use crate::store::file::{FileMode, FileName};
+use crate::store::read::PublishedSet;
+use crate::timestamp::rfc3339;
+use crate::workload_api::rpc::FetchX509Svid;
+
+impl Part for X509Part {
+    fn name(&self) -> String {
+        "the X.509-SVID".to_owned()
+    }
+
+    fn describe(&self, facts: &Facts) -> String {
+        let Some(svid) = &facts.svid else { return self.name() };
+        let (serial, end) = (svid.serial().unwrap_or_default(), rfc3339(svid.not_after, 0));
+        format!("{} (serial {serial}, valid until {end})", svid.id)
+    }
+
+    fn file(&self) -> &str {
+        self.certificate_file()
+    }
+
+    fn file_of(&self, field: Field) -> &str {
+        match (&self.pem, field) {
+            (Some(pem), Field::Bundle) => pem.bundle.as_str(),
+            (Some(pem), Field::Key) => pem.key.as_str(),
+            _ => self.file(),
+        }
+    }
+
+    fn given_names(&self) -> Vec<GivenName> {
+        let mut given = Vec::new();
+        if let Some(pem) = &self.pem {
+            given.push(GivenName::exact("svid-file-name", &pem.certificate));
+            given.push(GivenName::exact("svid-key-file-name", &pem.key));
+            given.push(GivenName::exact("bundle-file-name", &pem.bundle));
+            if pem.federated_files {
+                given.push(GivenName::suffix("include-federated-bundles", FEDERATED_SUFFIX));
+            }
+        }
+        if self.spiffe {
+            given.extend(CREDENTIAL_BUNDLE.parse().iter().map(|name| GivenName::exact("layout", name)));
+            given.push(GivenName::suffix("layout", TRUST_BUNDLE_SUFFIX));
+        }
+        for (option, name) in [
+            ("combined-file-name", &self.combined),
+            ("keystore-file-name", &self.keystore),
+            ("truststore-file-name", &self.truststore),
+        ] {
+            given.extend(name.iter().map(|name| GivenName::exact(option, name)));
+        }
+        given
+    }
+
+    /// It owns the files that no other part claims: an earlier run with other names may have left them. One of
+    /// those may hold a key.
+    fn mode_of(&self, name: &str) -> Option<FileMode> {
+        let pem = self.pem.iter().flat_map(|pem| [&pem.certificate, &pem.bundle]);
+        let mut public = pem.chain(&self.truststore).map(FileName::as_str);
+        let is_bundle = [FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX].iter().any(|end| name.ends_with(end));
+        let is_public = is_bundle || public.any(|file| file == name);
+        Some(if is_public { self.certificate_mode } else { self.key_mode })
+    }
+
+    fn decides_identity(&self) -> bool {
+        true
+    }
+
+    fn read(&self, set: &PublishedSet<'_>, _now: SystemTime) -> Result<Facts, DecodeError> {
+        x509_read::read(self, set)
+    }
+
+    fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a> {
+        Box::new(X509Source {
+            part: self,
+            selection: wish.selection,
+            call: RetriedCall::new(String::new(), Level::Error, FetchX509Svid, &wish.agent, wish.now),
+            watchdog: Watchdog::new(),
+            svid: None,
+            call_again_at: None,
+            flaws: Repetition::sharing(wish.agent.share.clone()),
+        })
+    }
+}
+
+struct X509Source<'a> {
+    part: &'a X509Part,
+    selection: &'a Selection,
+    call: RetriedCall<'a, FetchX509Svid>,
+    watchdog: Watchdog,
+    /// The newest good SVID.
+    svid: Option<SvidInfo>,
+    /// When to call again though the stream is open: an SVID that arrived too early becomes valid, or a CA
+    /// that is then to be left out expires.
+    call_again_at: Option<SystemTime>,
+    /// What is wrong beside the SVID, for the log.
+    flaws: Repetition,
+}
+
+impl X509Source<'_> {
+    fn take(&mut self, raw: RawX509Context, now: Now) -> Result<Update, Rejection> {
+        let context = X509Context::parse(raw, self.selection)
+            .map_err(|error| Rejection::x509(error, self.selection))?;
+        let info = context.svid.info().clone();
+        let trust = context.svid.trust().clone();
+        let mut facts = Facts { svid: Some(info.clone()), trust: Some(trust.clone()), ..Facts::default() };
+        self.call_again_at = None;
+        if let Some(fault) = fault(self.part, &facts, now.time) {
+            let is_early = info.validity(now.time) == Validity::NotYet;
+            self.call_again_at = trust.good_from(now.time.max(info.not_before));
+            return Err(match is_early {
+                true => Rejection::NotValidYet { fault, at: info.not_before },
+                false => Rejection::NotGood(fault),
+            });
+        }
+        let Written { files, bundles, mut flaws, expires_at } =
+            x509_files::write(self.part, context, now.time)?;
+        if trust.is_guess {
+            flaws.push(
+                "a name in the chain or the bundle cannot be compared, and may be another's".to_owned(),
+            );
+        }
+        self.call_again_at = expires_at;
+        match flaws.as_slice() {
+            [] => drop(self.flaws.end(now.instant)),
+            flaws => self.flaws.log_state(Level::Warn, &flaws.join("; "), now.instant),
+        }
+        let is_new = self.svid.as_ref() != Some(&info);
+        if is_new {
+            self.watchdog.renewed();
+        }
+        if is_new || !info.is_overdue(now.time) {
+            self.call.served(now);
+        }
+        self.svid = Some(info);
+        facts.bundles = bundles;
+        Ok(Update::Files(files, facts))
+    }
+
+    fn replace_at(&self, now: Now) -> Option<Instant> {
+        Some(self.watchdog.replace_at(self.call.stream()?, self.svid.as_ref(), now))
+    }
+
+    /// Replaces a stream that has been silent for too long.
+    fn watch(&mut self, now: Now) -> Option<Update> {
+        let stream = self.call.stream()?;
+        if self.replace_at(now)? > now.instant {
+            return None;
+        }
+        let message = match &self.svid {
+            Some(svid) if svid.is_overdue(now.time) => {
+                self.watchdog.replaced(stream, svid, now);
+                let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
+                format!(
+                    "the SVID of {id} (valid until {end}) is due for renewal, and the agent has sent no newer one"
+                )
+            }
+            _ if stream.delivered => "the agent has sent nothing usable on its open stream".to_owned(),
+            _ => self.call.describe_wait(),
+        };
+        Some(self.call.replace(&message, now))
+    }
+}
+
+impl Source for X509Source<'_> {
+    fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
+        if self.call_again_at.take_if(|at| *at <= now.time).is_some() {
+            self.call.call_now(now);
+        }
+        if let Some(update) = self.watch(now) {
+            return Poll::Ready(update);
+        }
+        self.call.poll(is_offered, now, context).map(|heard| match heard.map(|raw| self.take(raw, now)) {
+            Ok(Ok(update)) | Err(update) => update,
+            Ok(Err(rejection @ Rejection::NotOffered(..))) if self.svid.is_some() => {
+                no_longer_offered(&rejection)
+            }
+            Ok(Err(rejection)) => self.call.unusable(&rejection, now),
+        })
+    }
+
+    fn next_deadline(&self, now: Now) -> Option<Instant> {
+        let call_again_at = self.call_again_at.map(|date| now.instant_of(date));
+        [self.call.next_deadline(), self.replace_at(now), call_again_at].into_iter().flatten().min()
+    }
+
+    fn call(&self) -> &dyn Call {
+        &self.call
+    }
+
+    fn call_mut(&mut self) -> &mut dyn Call {
+        &mut self.call
+    }
+
+    fn offers_identity(&self) -> bool {
+        self.svid.is_some() && self.call.stream().is_some_and(|stream| stream.delivered)
+    }
+
+    fn forget(&mut self) {
+        self.svid = None;
+    }
+}

@@ -1,0 +1,237 @@
+//! An X.509-SVID and its bundles as files.
+
+use std::io::{self, Write};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use thiserror::Error;
+
+use super::x509_part::{PemFiles, X509Part};
+use crate::identity::bundle::{Authority, BundleInfo, X509Bundle};
+use crate::identity::context::{FederatedBundles, X509Context};
+use crate::identity::limits::MAX_TRUST_DOMAINS;
+use crate::identity::spiffe_id::TrustDomain;
+use crate::identity::x509_svid::X509Svid;
+use crate::layout::pem::{self, Label};
+use crate::layout::pkcs12::{self, Password};
+use crate::layout::{
+    CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX, TrustDomainNameError, of_trust_domain,
+};
+use crate::store::file::{Contents, File, FileMode, FileName, FileNameError};
+
+/// Files, and what is known of them.
+pub(crate) struct Written {
+    pub(crate) files: Vec<File>,
+    /// The bundles in the files, our own trust domain's first.
+    pub(super) bundles: Vec<BundleInfo>,
+    /// What was left out, and why: it must not hold up the SVID.
+    pub(super) flaws: Vec<String>,
+    /// When the first CA expires that is then to be left out.
+    pub(super) expires_at: Option<SystemTime>,
+}
+
+/// The files of an X.509-SVID with its bundles.
+///
+/// # Errors
+///
+/// The trust domain cannot be part of a file name that is needed.
+pub(crate) fn write(part: &X509Part, context: X509Context, now: SystemTime) -> Result<Written, LayoutError> {
+    let X509Context { svid, federated, .. } = context;
+    let mut flaws = Vec::new();
+    let federated = if part.writes_federated() { good(federated, &mut flaws) } else { Vec::new() };
+    let valid_at = part.omit_expired.then_some(now);
+    let federated = federated.into_iter().filter(|(_, bundle)| valid(bundle, valid_at).next().is_some());
+    let material = Material {
+        svid,
+        federated: federated.collect(),
+        valid_at,
+        merges_federated: part.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle),
+        password: part.password.clone(),
+    };
+    let trust_domain = material.svid.info().id.trust_domain();
+    let own = std::iter::once((&trust_domain, material.svid.bundle()));
+    let all = own.chain(material.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle)));
+    let bundles: Vec<_> =
+        all.map(|(trust_domain, bundle)| bundle.info(trust_domain.clone(), valid_at)).collect();
+    let expires_at = valid_at.and_then(|_| bundles.iter().map(|bundle| bundle.earliest_expiry).min());
+    let mut files = Files { part, material: Rc::new(material), all: Vec::new(), flaws };
+    if let Some(pem) = &part.pem {
+        files.add_pem_files(pem);
+    }
+    if let Some(name) = &part.combined {
+        files.add(name.clone(), part.key_mode, Contained::KeyAndChain);
+    }
+    if part.spiffe {
+        files.add_credential_folder(&trust_domain)?;
+    }
+    if let Some(name) = &part.keystore {
+        files.add(name.clone(), part.key_mode, Contained::KeyStore);
+    }
+    if let Some(name) = &part.truststore {
+        files.add(name.clone(), part.certificate_mode, Contained::TrustStore);
+    }
+    Ok(Written { files: files.all, bundles, flaws: files.flaws, expires_at })
+}
+
+fn good(federated: FederatedBundles, flaws: &mut Vec<String>) -> Vec<(TrustDomain, X509Bundle)> {
+    flaws.extend(too_many(federated.len()));
+    let mut good = Vec::new();
+    for bundle in federated.parse().take(MAX_TRUST_DOMAINS) {
+        match bundle {
+            Ok(bundle) => good.push(bundle),
+            Err(error) => flaws.push(format!("left out a federated bundle: {error}")),
+        }
+    }
+    good
+}
+
+/// What is left out of so many federated trust domains.
+pub(super) fn too_many(federated: usize) -> Option<String> {
+    (federated > MAX_TRUST_DOMAINS).then(|| {
+        format!(
+            "there are {federated} federated trust domains; only the first {MAX_TRUST_DOMAINS} are written"
+        )
+    })
+}
+
+/// An SVID and its bundles: what all files of X.509 are made of.
+struct Material {
+    svid: X509Svid,
+    federated: Vec<(TrustDomain, X509Bundle)>,
+    /// CA certificates that have expired by then are left out.
+    valid_at: Option<SystemTime>,
+    /// The federated CAs are trusted as the own are.
+    merges_federated: bool,
+    /// Of keystores.
+    password: Password,
+}
+
+/// What is in a file.
+#[derive(Clone, Copy)]
+enum Contained {
+    Leaf,
+    Chain,
+    Key,
+    KeyAndChain,
+    /// The own trust domain's CAs.
+    OwnBundle,
+    /// All CAs that are trusted as the own are.
+    TrustedBundle,
+    /// The same, with the chain's intermediates.
+    TrustedBundleWithIntermediates,
+    /// The CAs of the federated trust domain with this index.
+    FederatedBundle(usize),
+    KeyStore,
+    TrustStore,
+}
+
+impl Material {
+    fn write(&self, contained: Contained, out: &mut dyn Write) -> io::Result<()> {
+        let leaf = || std::iter::once(self.svid.leaf());
+        let intermediates = || self.svid.intermediates().map(|authority| authority.der);
+        let key = || std::iter::once((Label::PrivateKey, self.svid.key().der()));
+        match contained {
+            Contained::Leaf => pem::write(leaf().map(certificate), out),
+            Contained::Chain => pem::write(leaf().chain(intermediates()).map(certificate), out),
+            Contained::Key => pem::write(key(), out),
+            Contained::KeyAndChain => {
+                pem::write(key().chain(leaf().chain(intermediates()).map(certificate)), out)
+            }
+            Contained::OwnBundle => pem::write(self.own().map(certificate), out),
+            Contained::TrustedBundle => pem::write(self.own().chain(self.merged()).map(certificate), out),
+            Contained::TrustedBundleWithIntermediates => {
+                let all = self.own().chain(intermediates()).chain(self.merged());
+                pem::write(all.map(certificate), out)
+            }
+            Contained::FederatedBundle(index) => {
+                let bundle = self.federated.get(index).into_iter();
+                pem::write(bundle.flat_map(|(_, bundle)| valid(bundle, self.valid_at)).map(certificate), out)
+            }
+            Contained::KeyStore => {
+                let chain: Vec<_> = leaf().chain(intermediates()).collect();
+                pkcs12::key_store(self.svid.key().der(), &chain, &self.password, out)
+            }
+            Contained::TrustStore => {
+                pkcs12::trust_store(self.own().chain(self.merged()), &self.password, out)
+            }
+        }
+    }
+
+    fn own(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        valid(self.svid.bundle(), self.valid_at)
+    }
+
+    /// The federated CAs that are trusted as the own are.
+    fn merged(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let merged = self.federated.iter().filter(|_| self.merges_federated);
+        merged.flat_map(|(_, bundle)| valid(bundle, self.valid_at))
+    }
+}
+
+/// The CA certificates of a bundle, DER; those that are valid at a time, if there is one.
+fn valid(bundle: &X509Bundle, at: Option<SystemTime>) -> impl Iterator<Item = &[u8]> + Clone {
+    let is_valid = move |authority: &Authority<'_>| authority.is_valid_at(at);
+    bundle.authorities().filter(is_valid).map(|authority| authority.der)
+}
+
+fn certificate(der: &[u8]) -> (Label, &[u8]) {
+    (Label::Certificate, der)
+}
+
+/// Files that are made of one material.
+struct Files<'a> {
+    part: &'a X509Part,
+    material: Rc<Material>,
+    all: Vec<File>,
+    flaws: Vec<String>,
+}
+
+impl Files<'_> {
+    fn add(&mut self, name: FileName, mode: FileMode, contained: Contained) {
+        let material = self.material.clone();
+        let contents = Contents::new(move |out| material.write(contained, out));
+        self.all.push(File { name, mode, contents });
+    }
+
+    fn add_pem_files(&mut self, pem: &PemFiles) {
+        let (certificate, bundle) = if pem.intermediates_in_bundle {
+            (Contained::Leaf, Contained::TrustedBundleWithIntermediates)
+        } else {
+            (Contained::Chain, Contained::TrustedBundle)
+        };
+        self.add(pem.certificate.clone(), self.part.certificate_mode, certificate);
+        self.add(pem.key.clone(), self.part.key_mode, Contained::Key);
+        self.add(pem.bundle.clone(), self.part.certificate_mode, bundle);
+        if pem.federated_files {
+            self.add_federated(FEDERATED_SUFFIX);
+        }
+    }
+
+    fn add_credential_folder(&mut self, own: &TrustDomain) -> Result<(), LayoutError> {
+        self.add(CREDENTIAL_BUNDLE.parse()?, self.part.key_mode, Contained::KeyAndChain);
+        let name = of_trust_domain(own, TRUST_BUNDLE_SUFFIX)?;
+        self.add(name, self.part.certificate_mode, Contained::OwnBundle);
+        self.add_federated(TRUST_BUNDLE_SUFFIX);
+        Ok(())
+    }
+
+    fn add_federated(&mut self, suffix: &str) {
+        let names = self.material.federated.iter();
+        let names: Vec<_> = names.map(|(other, _)| of_trust_domain(other, suffix)).collect();
+        for (index, name) in names.into_iter().enumerate() {
+            match name {
+                Ok(name) => self.add(name, self.part.certificate_mode, Contained::FederatedBundle(index)),
+                Err(error) => self.flaws.push(format!("{error}; its bundle is left out")),
+            }
+        }
+    }
+}
+
+/// Why an SVID cannot be written to its files.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum LayoutError {
+    #[error(transparent)]
+    TrustDomainName(#[from] TrustDomainNameError),
+    #[error(transparent)]
+    FileName(#[from] FileNameError),
+}

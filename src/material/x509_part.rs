@@ -1,0 +1,58 @@
+//! The files of an X.509-SVID and its bundles: which ones there are.
+
+use crate::layout::CREDENTIAL_BUNDLE;
+use crate::layout::pkcs12::Password;
+use crate::store::file::{FileMode, FileName};
+
+/// The files of an X.509-SVID and its bundles.
+#[derive(Debug, Clone)]
+pub(crate) struct X509Part {
+    /// The three files of `--layout=pem`.
+    pub(crate) pem: Option<PemFiles>,
+    /// Whether there is a credential folder of SPIFFE's draft.
+    pub(crate) spiffe: bool,
+    /// A file with key and chain.
+    pub(crate) combined: Option<FileName>,
+    /// A PKCS#12 file with key and chain.
+    pub(crate) keystore: Option<FileName>,
+    /// A PKCS#12 file with the CA certificates.
+    pub(crate) truststore: Option<FileName>,
+    /// The password of both.
+    pub(crate) password: Password,
+    /// CA certificates that have expired are left out.
+    pub(crate) omit_expired: bool,
+    /// The permissions of public files.
+    pub(crate) certificate_mode: FileMode,
+    /// The permissions of files that hold the private key.
+    pub(crate) key_mode: FileMode,
+}
+
+/// Three files: certificate chain, private key, trust bundle. And federated bundles, if asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct PemFiles {
+    pub(crate) certificate: FileName,
+    pub(crate) key: FileName,
+    pub(crate) bundle: FileName,
+    /// Intermediates go into the bundle, not into the chain.
+    pub(crate) intermediates_in_bundle: bool,
+    /// Federated bundles go into the bundle.
+    pub(crate) federated_in_bundle: bool,
+    /// Each federated bundle has a file of its own, `TRUST-DOMAIN.bundle.pem`.
+    pub(crate) federated_files: bool,
+}
+
+impl X509Part {
+    /// The name of a file with the SVID's certificate.
+    pub(super) fn certificate_file(&self) -> &str {
+        match (&self.pem, &self.combined) {
+            (Some(pem), _) => pem.certificate.as_str(),
+            (None, Some(combined)) if !self.spiffe => combined.as_str(),
+            _ => CREDENTIAL_BUNDLE,
+        }
+    }
+
+    /// Whether any file holds federated bundles.
+    pub(super) fn writes_federated(&self) -> bool {
+        self.spiffe || self.pem.as_ref().is_some_and(|pem| pem.federated_files || pem.federated_in_bundle)
+    }
+}

@@ -1,0 +1,196 @@
+//! An X.509-SVID's published files, read back and checked: each is there, parses, and belongs to the others.
+
+use zeroize::Zeroizing;
+
+use super::decode_error::{ContentError, DecodeError, in_file};
+use super::facts::Facts;
+use super::x509_part::{PemFiles, X509Part};
+use crate::identity::bundle::X509Bundle;
+use crate::identity::raw::{Field, RawX509Svid};
+use crate::identity::spiffe_id::{SpiffeId, TrustDomain};
+use crate::identity::trust::split_off_intermediates;
+use crate::identity::x509_svid::{X509Svid, uri_of_leaf};
+use crate::layout::pem::{self, Block, Label};
+use crate::layout::pkcs12;
+use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX, of_trust_domain};
+use crate::store::read::PublishedSet;
+
+/// The facts of the files in a published set.
+pub(super) fn read(part: &X509Part, set: &PublishedSet<'_>) -> Result<Facts, DecodeError> {
+    Reader { part, set }.read()
+}
+
+struct Reader<'a> {
+    part: &'a X509Part,
+    set: &'a PublishedSet<'a>,
+}
+
+impl Reader<'_> {
+    fn read(&self) -> Result<Facts, DecodeError> {
+        let mut found: Option<(X509Svid, String)> = None;
+        for files in self.keys_and_chains()? {
+            let name = files.chain_name.clone();
+            let svid = files.parse(self.has_intermediates())?;
+            match &found {
+                Some((other, other_name)) if other.leaf() != svid.leaf() => {
+                    return Err(DecodeError::Different { names: [other_name.clone(), name] });
+                }
+                Some(_) => {}
+                None => found = Some((svid, name)),
+            }
+        }
+        let (svid, _) = found.ok_or(ContentError::NoSvid).map_err(in_file(self.part.certificate_file()))?;
+        let trust_domain = svid.info().id.trust_domain();
+        let mut bundles = vec![svid.bundle().info(trust_domain, None)];
+        if self.part.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle) {
+            // Whose CA is whose, the file does not say.
+            bundles.clear();
+        }
+        let federated = self.part.pem.as_ref().is_some_and(|pem| pem.federated_files);
+        let suffixes =
+            [federated.then_some(FEDERATED_SUFFIX), self.part.spiffe.then_some(TRUST_BUNDLE_SUFFIX)];
+        for suffix in suffixes.into_iter().flatten() {
+            for name in self.set.names_ending_with(suffix)? {
+                let bundle = X509Bundle::parse(self.certificates(&name)?).map_err(in_file(&name))?;
+                let id = format!("spiffe://{}", name.strip_suffix(suffix).unwrap_or_default());
+                let others = TrustDomain::from_id(&id).ok();
+                let others = others.filter(|other| bundles.iter().all(|known| known.trust_domain != *other));
+                bundles.extend(others.map(|trust_domain| bundle.info(trust_domain, None)));
+            }
+        }
+        Ok(Facts {
+            svid: Some(svid.info().clone()),
+            trust: Some(svid.trust().clone()),
+            bundles,
+            ..Facts::default()
+        })
+    }
+
+    /// Whether the bundle has the chain's intermediates.
+    fn has_intermediates(&self) -> bool {
+        self.part.pem.as_ref().is_some_and(|pem| pem.intermediates_in_bundle)
+    }
+
+    /// The key and its chain, from each place that holds them.
+    fn keys_and_chains(&self) -> Result<Vec<KeyAndChain>, DecodeError> {
+        let (mut all, part) = (Vec::new(), self.part);
+        if let Some(pem) = &part.pem {
+            all.push(self.three_files(pem)?);
+        }
+        if part.spiffe {
+            all.push(self.combined(CREDENTIAL_BUNDLE, None)?);
+        }
+        if let Some(name) = &part.combined {
+            let bundle = all.first().map(|files| (files.bundle.clone(), files.bundle_name.clone()));
+            all.push(self.combined(name.as_str(), bundle)?);
+        }
+        let truststore = match &part.truststore {
+            Some(name) => Some((self.keystore(name.as_str())?.certificates.concat(), name.to_string())),
+            None => None,
+        };
+        if let Some(name) = &part.keystore {
+            let bundle = all.first().map(|files| (files.bundle.clone(), files.bundle_name.clone()));
+            let contents = self.keystore(name.as_str())?;
+            let key = contents.key.ok_or(ContentError::NotOneKey).map_err(in_file(name.as_str()))?;
+            let (bundle, bundle_name) = truststore.or(bundle).unwrap_or_default();
+            let (chain_name, key_name) = (name.to_string(), name.to_string());
+            let chain = contents.certificates.concat();
+            all.push(KeyAndChain { chain, key, bundle, chain_name, key_name, bundle_name });
+        } else if let (Some((bundle, bundle_name)), Some(files)) = (truststore, all.first()) {
+            all.push(KeyAndChain { bundle, bundle_name, ..files.clone() });
+        }
+        Ok(all)
+    }
+
+    fn three_files(&self, pem: &PemFiles) -> Result<KeyAndChain, DecodeError> {
+        let [certificate, key, bundle] = [&pem.certificate, &pem.key, &pem.bundle].map(|name| name.as_str());
+        let blocks = self.blocks(key)?;
+        let [(Label::PrivateKey, key_der)] = blocks.as_slice() else {
+            return Err(in_file(key)(ContentError::NotOneKey));
+        };
+        Ok(KeyAndChain {
+            chain: self.certificates(certificate)?,
+            key: key_der.clone(),
+            bundle: self.certificates(bundle)?,
+            chain_name: certificate.to_owned(),
+            key_name: key.to_owned(),
+            bundle_name: bundle.to_owned(),
+        })
+    }
+
+    /// A file with the key first, then the chain. Without `bundle`, the bundle of the credential folder
+    /// belongs to it.
+    fn combined(&self, name: &str, bundle: Option<(Vec<u8>, String)>) -> Result<KeyAndChain, DecodeError> {
+        let blocks = self.blocks(name)?;
+        let Some(((Label::PrivateKey, key), chain)) = blocks.split_first() else {
+            return Err(in_file(name)(ContentError::NoKeyFirst));
+        };
+        let chain = concatenated(chain).map_err(in_file(name))?;
+        let (bundle, bundle_name) = match bundle {
+            Some(bundle) => bundle,
+            None => {
+                let id: Option<SpiffeId> = uri_of_leaf(&chain).and_then(|uri| uri.parse().ok());
+                let id = id.ok_or(ContentError::NoSpiffeId).map_err(in_file(name))?;
+                let bundle_name =
+                    of_trust_domain(&id.trust_domain(), TRUST_BUNDLE_SUFFIX).map_err(in_file(name))?;
+                (self.certificates(bundle_name.as_str())?, bundle_name.to_string())
+            }
+        };
+        let (chain_name, key_name) = (name.to_owned(), name.to_owned());
+        Ok(KeyAndChain { chain, key: key.clone(), bundle, chain_name, key_name, bundle_name })
+    }
+
+    fn keystore(&self, name: &str) -> Result<pkcs12::Contents, DecodeError> {
+        pkcs12::read(&self.set.read(name)?, &self.part.password).map_err(in_file(name))
+    }
+
+    fn blocks(&self, name: &str) -> Result<Vec<Block>, DecodeError> {
+        pem::decode(&self.set.read(name)?).map_err(in_file(name))
+    }
+
+    fn certificates(&self, name: &str) -> Result<Vec<u8>, DecodeError> {
+        concatenated(&self.blocks(name)?).map_err(in_file(name))
+    }
+}
+
+/// A key with its chain and bundle, and the names of their files.
+#[derive(Clone)]
+struct KeyAndChain {
+    chain: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+    bundle: Vec<u8>,
+    chain_name: String,
+    key_name: String,
+    bundle_name: String,
+}
+
+impl KeyAndChain {
+    /// Checks each by itself, and that they belong together. `has_intermediates`: the bundle has the chain's.
+    fn parse(self, has_intermediates: bool) -> Result<X509Svid, DecodeError> {
+        let Self { mut chain, key, mut bundle, chain_name, key_name, bundle_name } = self;
+        if has_intermediates {
+            chain.append(&mut split_off_intermediates(&mut bundle).map_err(in_file(&bundle_name))?);
+        }
+        let raw = RawX509Svid {
+            spiffe_id: uri_of_leaf(&chain).unwrap_or_default(),
+            hint: String::new(),
+            chain,
+            key,
+            bundle,
+        };
+        let name = |field| match field {
+            Field::Key => &key_name,
+            Field::Bundle => &bundle_name,
+            Field::SpiffeId | Field::Chain => &chain_name,
+        };
+        X509Svid::parse(raw).map_err(|error| in_file(name(error.field))(error.cause))
+    }
+}
+
+/// The certificates of blocks that hold nothing else.
+fn concatenated(blocks: &[Block]) -> Result<Vec<u8>, ContentError> {
+    if blocks.is_empty() || blocks.iter().any(|(label, _)| *label != Label::Certificate) {
+        return Err(ContentError::NotCertificatesAlone);
+    }
+    Ok(blocks.iter().flat_map(|(_, der)| der.iter().copied()).collect())
+}

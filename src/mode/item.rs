@@ -1,0 +1,147 @@
+//! One kind of material that is kept: what fetches it, its next files, and its published ones.
+
+use std::mem::ManuallyDrop;
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use crate::clock::Now;
+use crate::logging::{Repetition, Share};
+use crate::material::{Facts, Part, Source, fault};
+use crate::store::file::File;
+
+/// A part of the files, with what is wanted of it and what is there.
+pub(super) struct Item<'a> {
+    pub(super) part: &'a dyn Part,
+    /// Never dropped: to end its calls, gRPC may need threads that it could not start.
+    pub(super) source: ManuallyDrop<Box<dyn Source + 'a>>,
+    /// What the next publication does to its files.
+    pub(super) change: Option<Change>,
+    /// The newest good material, published or about to be.
+    pub(super) newest: Option<Facts>,
+    /// The files on disk, if they are there.
+    pub(super) published: Option<Facts>,
+    /// The files that others have removed or changed, until they are restored.
+    pub(super) lost: Option<Facts>,
+    /// The last failure, until something good comes.
+    pub(super) problem: Option<Problem>,
+    /// That `newest` is not good any more, for the log.
+    expiry: Repetition,
+}
+
+/// What a publication does to an item's files.
+pub(super) enum Change {
+    /// Writes these files in place of the earlier ones.
+    Write(Vec<File>),
+    Remove,
+}
+
+/// Why there is nothing good of an item.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    /// What the source says, as the log has it.
+    pub(super) message: String,
+    /// Whether the agent's answer must not be retried.
+    pub(super) is_final: bool,
+    since: Instant,
+}
+
+/// Why an item is not good now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) sentence: String,
+    /// For how long the agent has said so.
+    pub(super) lasts: Option<Duration>,
+}
+
+impl<'a> Item<'a> {
+    /// Nothing is known yet. Items that `share` their reminders are all of one set.
+    pub(super) fn new(part: &'a dyn Part, source: Box<dyn Source + 'a>, share: Share) -> Self {
+        Self {
+            part,
+            source: ManuallyDrop::new(source),
+            change: None,
+            newest: None,
+            published: None,
+            lost: None,
+            problem: None,
+            expiry: Repetition::sharing(share),
+        }
+    }
+
+    /// Whether the source has brought a change or a problem.
+    pub(super) fn has_outcome(&self) -> bool {
+        self.change.is_some() || self.problem.is_some()
+    }
+
+    /// Whether it is published, or never will be.
+    pub(super) fn is_settled(&self) -> bool {
+        self.published.is_some() || self.problem.as_ref().is_some_and(|problem| problem.is_final)
+    }
+
+    /// Something went wrong; the same trouble goes on for as long as nothing good comes.
+    pub(super) fn fails(&mut self, message: String, is_final: bool, now: Instant) {
+        let since = self.problem.as_ref().map_or(now, |problem| problem.since);
+        self.problem = Some(Problem { message, is_final, since });
+    }
+
+    /// Takes good files; returns whether there was a problem before.
+    pub(super) fn wants(&mut self, files: Vec<File>, facts: Facts) -> bool {
+        // Some agents send the same keys again and again, each time in another order.
+        let is_same = facts.keys.is_some()
+            && self.change.is_none()
+            && [&self.newest, &self.published].iter().all(|known| known.as_ref() == Some(&facts));
+        if !is_same {
+            self.newest = Some(facts);
+            self.change = Some(Change::Write(files));
+        }
+        self.problem.take().is_some()
+    }
+
+    /// The new files, if there are any.
+    pub(super) fn files(&self) -> &[File] {
+        match &self.change {
+            Some(Change::Write(files)) => files,
+            Some(Change::Remove) | None => &[],
+        }
+    }
+
+    /// Why it is not published or not good now: the one verdict, or else what the agent said, and for how long.
+    pub(super) fn fault(&self, now: Now) -> Option<Fault> {
+        let Some(published) = &self.published else {
+            let name = self.part.name();
+            let (cause, lasts) = match &self.problem {
+                Some(Problem { message, since, .. }) => {
+                    (message.clone(), now.instant.checked_duration_since(*since))
+                }
+                None => (self.source.describe_wait(), None),
+            };
+            let name = name.strip_prefix("the ").unwrap_or(&name);
+            let cause = cause.strip_prefix(&format!("{name}: ")).unwrap_or(&cause);
+            let sentence = format!("no {name} yet: {cause}");
+            return Some(Fault { sentence, lasts });
+        };
+        fault(self.part, published, now.time).map(|sentence| Fault { sentence, lasts: None })
+    }
+
+    /// What went wrong, or what the source waits for.
+    pub(super) fn describe_problem(&self) -> String {
+        match &self.problem {
+            Some(problem) => problem.message.clone(),
+            None => format!("{}: {}", self.part.name(), self.source.describe_wait()),
+        }
+    }
+
+    /// Logs that the newest material is not good any more: at once, and then now and again.
+    pub(super) fn report_expired(&mut self, now: Now) {
+        match self.newest.as_ref().and_then(|facts| fault(self.part, facts, now.time)) {
+            Some(fault) => {
+                let message = format!("{fault}, and the agent has sent nothing newer");
+                self.expiry.log_state(Level::Error, &message, now.instant);
+            }
+            None => {
+                self.expiry.end(now.instant);
+            }
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The items: what the agent has sent of each, what is to be published, and what is published.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime};
+
+use super::announce;
+use super::item::{Change, Fault, Item};
+use super::publisher::Publisher;
+use crate::clock::Now;
+use crate::identity::selection::Selection;
+use crate::identity::svid_info::SvidInfo;
+use crate::material::{Agent, CallCounts, Facts, Learned, Part, Source, Update, Wish, read_published};
+use crate::metrics::Publications;
+use crate::store::file::File;
+use crate::store::{Publication, StoreError};
+use crate::words::words;
+
+words! {
+    /// What happens to the files when the agent withdraws the identity.
+    OnRevoked {
+        Keep = "keep",
+        Remove = "remove",
+    }
+}
+
+/// All items of one directory.
+pub(super) struct Items<'a> {
+    parts: &'a [Rc<dyn Part>],
+    all: Vec<Item<'a>>,
+    /// Fetches the keys of tokens, where no item does. Never dropped, as the items' sources.
+    key_watch: Option<std::mem::ManuallyDrop<Box<dyn Source + 'a>>>,
+    on_revoked: OnRevoked,
+    publisher: Publisher,
+    is_withdrawn: bool,
+}
+
+impl<'a> Items<'a> {
+    /// One item for each part. The first polls make the first calls.
+    pub(super) fn new(
+        parts: &'a [Rc<dyn Part>],
+        selection: &'a Selection,
+        agent: &Agent<'a>,
+        publisher: Publisher,
+        on_revoked: OnRevoked,
+        now: Now,
+    ) -> Self {
+        let decides = |part: &Rc<dyn Part>| part.decides_identity();
+        let follows_identity = parts.iter().any(decides);
+        let wish = |part| Wish {
+            agent: agent.clone(),
+            selection,
+            follows_identity: follows_identity && !decides(part),
+            now,
+        };
+        let item =
+            |part: &'a Rc<dyn Part>| Item::new(part.as_ref(), part.source(&wish(part)), agent.share.clone());
+        let has_keys = parts.iter().any(|part| part.brings_keys());
+        let key_watch = parts.iter().filter(|_| !has_keys).find_map(|part| part.key_watch(&wish(part)));
+        Self {
+            parts,
+            all: parts.iter().map(item).collect(),
+            key_watch: key_watch.map(std::mem::ManuallyDrop::new),
+            on_revoked,
+            publisher,
+            is_withdrawn: false,
+        }
+    }
+
+    /// Adopts good files of an earlier process.
+    pub(super) fn adopt_existing(&mut self, selection: &Selection, now: SystemTime) {
+        let found = read_published(self.parts, self.publisher.store(), now);
+        for (item, found) in self.all.iter_mut().zip(found) {
+            let is_selected = |svid: &SvidInfo| selection.id.as_ref().is_none_or(|id| svid.id == *id);
+            item.published = found.ok().filter(|facts| facts.svid.as_ref().is_none_or(is_selected));
+        }
+    }
+
+    /// Takes what the sources have learned: at most one update of each, so that none starves another. The one
+    /// that waits longest goes first. Returns whether there may be more.
+    pub(super) fn poll(&mut self, now: Now, context: &mut Context<'_>) -> bool {
+        let mut order: Vec<usize> = (0..self.all.len()).collect();
+        order.sort_by_key(|index| {
+            let since = self.all.get(*index).and_then(|item| item.source.call().waits_since());
+            (since.is_none(), since)
+        });
+        let mut is_busy = self.poll_key_watch(now, context);
+        for index in order {
+            let is_offered = self.is_offered();
+            let Some(item) = self.all.get_mut(index) else { continue };
+            if let Poll::Ready(update) = item.source.poll(is_offered, now, context) {
+                is_busy = true;
+                self.apply(index, update, now);
+            }
+        }
+        if is_busy {
+            self.tell_identity(now);
+        }
+        is_busy
+    }
+
+    fn poll_key_watch(&mut self, now: Now, context: &mut Context<'_>) -> bool {
+        let is_offered = self.is_offered();
+        let Some(Poll::Ready(update)) =
+            self.key_watch.as_mut().map(|source| source.poll(is_offered, now, context))
+        else {
+            return false;
+        };
+        // Its failures are nobody's trouble.
+        if let Update::JwtKeys(keys) = update {
+            self.tell(Learned::JwtKeys(&keys), now);
+        }
+        true
+    }
+
+    fn is_offered(&self) -> bool {
+        self.all.iter().any(|item| item.source.offers_identity())
+    }
+
+    fn apply(&mut self, index: usize, update: Update, now: Now) {
+        let Some(item) = self.all.get_mut(index) else { return };
+        match update {
+            Update::Files(files, facts) => {
+                let had_problem = item.wants(files, facts);
+                let has_changed = item.change.is_some();
+                self.is_withdrawn = false;
+                if has_changed {
+                    self.publisher.schedule.changed(now.instant);
+                }
+                if had_problem {
+                    // The agent serves again: it may serve the others, too.
+                    self.sources().for_each(|source| source.retry_now(now.instant));
+                }
+            }
+            Update::JwtKeys(keys) => self.tell(Learned::JwtKeys(&keys), now),
+            Update::Withdrawn { cause, next } => self.withdraw(index, cause, &next, now),
+            Update::Trouble(message) => item.fails(message, false, now.instant),
+            Update::Refused(message) => item.fails(message, true, now.instant),
+        }
+    }
+
+    /// Names the workload's own identity, that of the published SVID, to the sources.
+    pub(super) fn tell_identity(&mut self, now: Now) {
+        let id = self.identity().map(|svid| svid.id.clone());
+        if let Some(id) = id {
+            self.tell(Learned::Identity(&id), now);
+        }
+    }
+
+    /// An item that turns out to be another identity's is not published, what is published of it does not count,
+    /// and the next publication gives its source a moment to bring another.
+    fn tell(&mut self, learned: Learned<'_>, now: Now) {
+        let mut has_dropped = false;
+        for item in &mut self.all {
+            if item.source.learn(learned, now) {
+                (item.newest, item.change, item.published) = (None, None, None);
+                has_dropped = true;
+            }
+        }
+        if has_dropped {
+            self.publisher.schedule.restart(self.has_changes(), now.instant);
+        }
+    }
+
+    /// A withdrawal covers every form of the identity, and is one log line.
+    fn withdraw(&mut self, index: usize, cause: String, next: &str, now: Now) {
+        let had_nothing = self.all.iter().all(|item| item.newest.is_none() && item.published.is_none());
+        let is_news = !std::mem::replace(&mut self.is_withdrawn, true) && !had_nothing;
+        if is_news {
+            let consequence = match self.on_revoked {
+                OnRevoked::Keep => "the files stay (--on-revoked=remove would remove them)",
+                OnRevoked::Remove => "removing the files",
+            };
+            log::error!("the agent has withdrawn the identity; {consequence}: {cause}{next}");
+        } else {
+            log::debug!("{cause}{next}");
+        }
+        if let Some(item) = self.all.get_mut(index) {
+            item.fails(cause, false, now.instant);
+        }
+        if !is_news {
+            return;
+        }
+        // The agent may still offer an SVID of another form, or not even that.
+        let others = self.all.iter_mut().enumerate().filter(|(other, _)| *other != index);
+        others.for_each(|(_, item)| item.source.call_mut().ask_again(now.instant));
+        if self.on_revoked == OnRevoked::Remove {
+            self.sources().for_each(|source| source.forget());
+            for item in &mut self.all {
+                item.newest = None;
+                item.change = Some(Change::Remove);
+            }
+            self.publisher.schedule.changed(now.instant);
+        }
+    }
+
+    fn sources(&mut self) -> impl Iterator<Item = &mut Box<dyn Source + 'a>> {
+        let all = self.all.iter_mut().map(|item| &mut *item.source);
+        all.chain(self.key_watch.iter_mut().map(|source| &mut **source))
+    }
+
+    /// Whether other programs have removed or changed published files. They then count as missing, are fetched
+    /// again, and the next publication waits for them.
+    pub(super) fn repair(&mut self, now: Now) {
+        let keeps_some = self.all.iter().any(|item| item.change.is_none());
+        if !self.has_published() || !self.publisher.is_damaged(keeps_some, now.instant) {
+            return;
+        }
+        self.all.iter_mut().for_each(|item| item.lost = item.published.take());
+        // A publication waits for what is fetched again: it would drop the damaged files.
+        self.publisher.schedule.restart(self.has_changes(), now.instant);
+        self.sources().for_each(|source| source.call_mut().fetch_again(now.instant));
+    }
+
+    fn has_changes(&self) -> bool {
+        self.all.iter().any(|item| item.change.is_some())
+    }
+
+    /// The SVID that a publication is about: the X.509-SVID, or else the first JWT-SVID. It may be an
+    /// earlier process's.
+    pub(super) fn identity(&self) -> Option<&SvidInfo> {
+        self.all.iter().find_map(|item| {
+            let newest = item.newest.as_ref().and_then(|facts| facts.svid.as_ref());
+            newest.or(item.published.as_ref().and_then(|facts| facts.svid.as_ref()))
+        })
+    }
+
+    pub(super) fn next_deadline(&self, now: Now) -> Option<Instant> {
+        let sources = self.all.iter().map(|item| &item.source).chain(&self.key_watch);
+        let sources = sources.filter_map(|source| source.next_deadline(now));
+        let facts = self.all.iter().flat_map(|item| item.newest.iter().chain(&item.published));
+        let changes = facts.flat_map(Facts::changes).filter(|change| *change > now.time).min();
+        let changes = changes.map(|change| now.instant_of(change));
+        sources.chain(self.publisher.next_deadline()).chain(changes).min()
+    }
+
+    /// Stops waiting for items that have brought nothing.
+    pub(super) fn flush(&mut self, now: Now) {
+        self.publisher.schedule.flush(now.instant);
+    }
+
+    /// Publishes what has changed, all of it at one moment, if that is due. `is_busy`: another update
+    /// may be ready. A failure is logged and retried.
+    pub(super) fn publish_due(&mut self, is_busy: bool, now: Now) -> Option<Publication> {
+        if self.all.iter().all(Item::has_outcome) {
+            self.flush(now);
+        }
+        if !self.publisher.schedule.take_due(is_busy, now.instant) {
+            return None;
+        }
+        let Self { all, publisher, .. } = self;
+        let files: Vec<&File> = all.iter().flat_map(Item::files).collect();
+        let keeps = |name: &str| {
+            // The first part owns what no other one claims.
+            let (item, mode) = all.iter().rev().find_map(|item| Some((item, item.part.mode_of(name)?)))?;
+            item.change.is_none().then_some(mode)
+        };
+        let publication = match publisher.publish(&files, keeps, now)? {
+            // The other files are as they were.
+            Publication::Replaced if files.is_empty() => Publication::Removed,
+            publication => publication,
+        };
+        Some(self.record(publication))
+    }
+
+    /// The changes are done. Files that are restored as they were count as unchanged: nobody needs to know.
+    fn record(&mut self, publication: Publication) -> Publication {
+        let path = self.publisher.path();
+        let mut is_restoration = publication == Publication::Replaced;
+        for item in &mut self.all {
+            match item.change.take() {
+                Some(Change::Write(_)) => {
+                    announce::written(item, publication, path);
+                    is_restoration &= item.lost.is_some() && item.lost == item.newest;
+                    item.lost = None;
+                    item.published = item.newest.clone();
+                }
+                Some(Change::Remove) => {
+                    log::info!("removed {} from {}", item.part.name(), path.display());
+                    (item.published, item.lost) = (None, None);
+                }
+                None => {}
+            }
+        }
+        if is_restoration { Publication::Unchanged } else { publication }
+    }
+
+    /// Logs each SVID that is not good any more and has no newer one, once and then as a reminder.
+    pub(super) fn report_expired(&mut self, now: Now) {
+        self.all.iter_mut().for_each(|item| item.report_expired(now));
+    }
+
+    /// As [`fault`](Self::fault), after a look at the disk. Damage is repaired at once.
+    pub(super) fn fault_on_disk(&mut self, now: Now) -> Option<Fault> {
+        let damage = |sentence| Fault { sentence, lasts: None };
+        self.fault(now).or_else(|| self.publisher.find_damage(now.instant).map(damage))
+    }
+
+    /// The first reason why not every file is there and good now.
+    pub(super) fn fault(&self, now: Now) -> Option<Fault> {
+        self.all.iter().find_map(|item| item.fault(now))
+    }
+
+    /// The facts of the published parts.
+    pub(super) fn published(&self) -> impl Iterator<Item = (&'a dyn Part, &Facts)> {
+        self.all.iter().filter_map(|item| Some((item.part, item.published.as_ref()?)))
+    }
+
+    /// How the calls of each item's source went, since the start.
+    pub(super) fn calls(&self) -> impl Iterator<Item = &CallCounts> {
+        self.all.iter().map(|item| item.source.call().counts())
+    }
+
+    pub(super) fn publications(&self) -> Publications {
+        self.publisher.publications()
+    }
+
+    /// Whether every item is published, or never will be.
+    pub(super) fn is_settled(&self) -> bool {
+        self.all.iter().all(Item::is_settled)
+    }
+
+    /// Whether any item is published.
+    pub(super) fn has_published(&self) -> bool {
+        self.all.iter().any(|item| item.published.is_some())
+    }
+
+    /// The items that are not published.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &Item<'a>> {
+        self.all.iter().filter(|item| item.published.is_none())
+    }
+
+    /// The parts whose newest change is not on disk.
+    pub(super) fn unwritten(&self) -> impl Iterator<Item = &'a dyn Part> {
+        self.all.iter().filter(|item| item.change.is_some()).map(|item| item.part)
+    }
+
+    /// Why the last attempt to publish failed, if it did.
+    pub(super) fn write_error(&self) -> Option<&StoreError> {
+        self.publisher.error()
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        self.publisher.path()
+    }
+}

@@ -1,0 +1,428 @@
+//! The one loop of `init`, `refresh` and `run`: take updates, publish what is due, notify, supervise,
+//! serve, wait.
+//!
+//! `init` ends when everything is published and notified, or with the reason why not. `refresh` ends
+//! at a signal; no failure ends it. `run` ends with its application.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use super::announce;
+use super::item::{Fault, Item};
+use super::items::{Items, OnRevoked};
+use super::publisher::Publisher;
+use crate::clock::Now;
+use crate::http::{HttpServer, NotReady, Question};
+use crate::identity::selection::Selection;
+use crate::last_resort;
+use crate::logging::{self, Share};
+use crate::material::{Agent, Part, Until};
+use crate::metrics::{self, Scrape};
+use crate::notify::{self, Notifier, NotifyError};
+use crate::process::child;
+use crate::process::signal::SignalNumber;
+use crate::store::owner::Owner;
+use crate::store::{Publication, Store, StoreError};
+use crate::supervise::{self, Application};
+use crate::systemd::Systemd;
+use crate::timing::{LONGEST_SLEEP, STOP_GRACE};
+use crate::wait::{ReceivedSignal, Waiter, Woken};
+use crate::workload_api::client::{Client, start_grpc};
+use crate::workload_api::endpoint::Endpoint;
+
+/// What to fetch, where to write it, and what to notify.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) end: End,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) selection: Selection,
+    pub(crate) parts: Vec<Rc<dyn Part>>,
+    pub(crate) svid_path: PathBuf,
+    /// The owner of the files, if not this process's user.
+    pub(crate) owner: Option<Owner>,
+    pub(crate) on_revoked: OnRevoked,
+    pub(crate) notify: notify::Settings,
+    pub(crate) http_address: Option<SocketAddr>,
+}
+
+impl Settings {
+    /// Whether a hook or an application is started.
+    pub(crate) fn has_children(&self) -> bool {
+        self.notify.hook.is_some() || matches!(self.end, End::ApplicationEnded(_))
+    }
+}
+
+/// When the loop ends.
+#[derive(Debug, Clone)]
+pub(crate) enum End {
+    /// `init`: when everything is published and notified, or after so long.
+    Published { within: Duration },
+    /// `refresh`: at a signal.
+    Stopped,
+    /// `run`: when the application has ended.
+    ApplicationEnded(supervise::Settings),
+}
+
+impl fmt::Display for End {
+    /// The mode's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Published { .. } => "init",
+            Self::Stopped => "refresh",
+            Self::ApplicationEnded(_) => "run",
+        })
+    }
+}
+
+/// How the loop has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Everything is published and notified.
+    Published,
+    /// A signal asked it to end.
+    Stopped(SignalNumber),
+    /// The application has ended, with this exit code.
+    Application(u8),
+}
+
+/// Runs until the end that the settings ask for.
+pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, LoopError> {
+    if let End::Published { within } = settings.end {
+        last_resort::end_within(within);
+    }
+    let client = Client::new(settings.endpoint.clone(), start_grpc());
+    let now = Now::look();
+    let names = settings.parts.iter().flat_map(|part| part.given_names()).map(|name| name.to_string());
+    let store = Store::new(settings.svid_path.clone()).owned_by(settings.owner).claiming(names);
+    let share = Share::default();
+    let publisher = Publisher::new(store, share.clone());
+    publisher.prepare(now.time).map_err(LoopError::Start)?;
+    let (phase, until, application) = match &settings.end {
+        End::Published { within } => {
+            let fetching = Phase::Fetching { deadline: now.instant + *within, published: None };
+            (fetching, Until::FirstSuccess, None)
+        }
+        End::Stopped => (Phase::Following, Until::Stopped, None),
+        End::ApplicationEnded(settings) => (Phase::Following, Until::Stopped, Some(settings)),
+    };
+    let agent = Agent { client: &client, waiter, until, share: share.clone() };
+    let (selection, on_revoked) = (&settings.selection, settings.on_revoked);
+    let mut items = Items::new(&settings.parts, selection, &agent, publisher, on_revoked, now);
+    if until == Until::Stopped {
+        // Files of an earlier process count, even without an agent.
+        items.adopt_existing(selection, now.time);
+    }
+    let http = settings.http_address.map(|address| HttpServer::new(address, waiter, &share, now.instant));
+    let notifier = Notifier::new(&settings.notify);
+    let application = application.map(Application::new);
+    let systemd = Systemd::new(|name| std::env::var_os(name), now.instant);
+    MainLoop { settings, waiter, items, notifier, application, http, systemd, phase }.run()
+}
+
+struct MainLoop<'a> {
+    settings: &'a Settings,
+    waiter: &'a Waiter,
+    items: Items<'a>,
+    notifier: Notifier,
+    application: Option<Application>,
+    http: Option<HttpServer<'a>>,
+    systemd: Systemd,
+    phase: Phase,
+}
+
+/// How far the loop has come.
+enum Phase {
+    /// `refresh`: until a signal asks it to end. `run`: until the application has ended.
+    Following,
+    /// `init`: until everything is published, or until the deadline.
+    Fetching { deadline: Instant, published: Option<Publication> },
+    /// `init`: until the signals are sent and the hook has ended, or until the deadline.
+    Notifying { deadline: Instant },
+    /// `init`: until a hook that has outlasted its time has ended, or until the deadline.
+    GivingUp { deadline: Instant, cause: NotifyError },
+    /// A signal asked the loop to end: until a running hook has ended.
+    Stopping { signal: SignalNumber },
+}
+
+impl Phase {
+    /// When the phase ends at the latest, if it has a limit.
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Following | Self::Stopping { .. } => None,
+            Self::Fetching { deadline, .. }
+            | Self::Notifying { deadline }
+            | Self::GivingUp { deadline, .. } => Some(*deadline),
+        }
+    }
+
+    /// Takes note of a publication. Says whether to notify the application of it now: `init`
+    /// notifies once, after the last publication.
+    fn published(&mut self, publication: Publication) -> bool {
+        let Self::Fetching { published, .. } = self else { return true };
+        // An unchanged set must not hide that an earlier one was new.
+        if *published != Some(Publication::Replaced) {
+            *published = Some(publication);
+        }
+        false
+    }
+}
+
+impl MainLoop<'_> {
+    fn run(mut self) -> Result<Ended, LoopError> {
+        self.items.tell_identity(Now::look());
+        loop {
+            let now = Now::look();
+            let is_busy = self.items.poll(now, &mut self.waiter.context());
+            self.publish(is_busy, now);
+            self.notifier.run_due(now.instant);
+            self.supervise(now);
+            self.serve(now);
+            self.report_to_systemd(now);
+            logging::run_due();
+            if let Some(end) = self.end(now) {
+                return end;
+            }
+            let deadline = if is_busy { now.instant } else { self.next_deadline(now) };
+            match self.waiter.wait(deadline) {
+                Woken::Ready => {}
+                Woken::ChildEnded => self.reap(Now::look().instant),
+                Woken::Signal(received) => self.signalled(received)?,
+            }
+        }
+    }
+
+    /// Publishes what is due, and notifies the application.
+    fn publish(&mut self, is_busy: bool, now: Now) {
+        match self.phase {
+            // One part does not hold up another: init publishes the parts that have arrived.
+            Phase::Fetching { deadline, .. } if now.instant >= deadline => self.items.flush(now),
+            // Nobody would be notified.
+            Phase::Stopping { .. } => return,
+            _ => {}
+        }
+        self.items.report_expired(now);
+        if matches!(self.phase, Phase::Following) {
+            self.items.repair(now);
+        }
+        let publication = self.items.publish_due(is_busy, now);
+        if let Some(publication) = publication.filter(|publication| self.phase.published(*publication)) {
+            self.notify(publication, now);
+        }
+    }
+
+    fn notify(&mut self, publication: Publication, now: Now) {
+        let environment = announce::to_hook(self.items.identity(), self.items.path());
+        match publication {
+            Publication::Replaced => {
+                self.notifier.published(environment, now.instant);
+                self.application.iter_mut().for_each(|application| application.renewed(now.instant));
+            }
+            Publication::Unchanged => self.notifier.unchanged(environment, now.instant),
+            Publication::Removed => {}
+        }
+    }
+
+    /// Starts the application when everything is published and valid, and notifies it of rotations.
+    fn supervise(&mut self, now: Now) {
+        let Some(application) = &mut self.application else { return };
+        if self.items.fault(now).is_none() {
+            application.start();
+        }
+        application.run_due(now.instant);
+    }
+
+    /// Reaps the children that have ended, and reports each to the module that started it.
+    fn reap(&mut self, now: Instant) {
+        while let Some((pid, status)) = child::reap() {
+            let application = self.application.as_mut();
+            let is_ours = self.notifier.child_ended(pid, status, now)
+                || application.is_some_and(|application| application.child_ended(pid, status));
+            if !is_ours {
+                log::debug!("reaped orphan process {pid}, which {status}");
+            }
+        }
+    }
+
+    fn serve(&mut self, now: Now) {
+        let Some(http) = &mut self.http else { return };
+        let (items, notifier, application) = (&mut self.items, &self.notifier, &self.application);
+        http.run_due(now.instant, &mut |question| match question {
+            Question::Ready => match items.fault_on_disk(now) {
+                Some(Fault { sentence, lasts }) => Err(NotReady { cause: sentence, lasts }),
+                None => Ok(String::new()),
+            },
+            Question::Metrics => Ok(metrics::render(&Scrape {
+                published: items.published().map(|(part, facts)| (part.file(), facts)).collect(),
+                now: now.time,
+                publications: items.publications(),
+                calls: items.calls().collect(),
+                signals: application.as_ref().map_or(notifier.signals(), Application::renewals),
+                hook_runs: notifier.hook_runs(),
+            })),
+        });
+    }
+
+    fn report_to_systemd(&mut self, now: Now) {
+        let ready = self.items.fault(now).map_or(Ok(()), |fault| Err(fault.sentence));
+        self.systemd.state(ready, || announce::status(self.items.identity(), self.items.path()));
+        self.systemd.run_due(now.instant);
+    }
+
+    /// How the loop has ended, if it has.
+    fn end(&mut self, now: Now) -> Option<Result<Ended, LoopError>> {
+        let is_notified = self.notifier.is_done();
+        match &self.phase {
+            Phase::Following => {
+                let exit_code = self.application.as_ref().and_then(Application::exit_code);
+                exit_code.map(|code| Ok(Ended::Application(code)))
+            }
+            Phase::Fetching { deadline, published } => {
+                if !self.items.is_settled() && now.instant < *deadline {
+                    return None;
+                }
+                let (Some(publication), End::Published { within }) = (*published, &self.settings.end) else {
+                    return Some(self.outcome());
+                };
+                // Fetching may have used up its time, so notifying has a limit of its own.
+                last_resort::end_within(*within + STOP_GRACE);
+                self.phase = Phase::Notifying { deadline: now.instant + *within };
+                self.notify(publication, now);
+                self.end(now)
+            }
+            Phase::Notifying { .. } if is_notified => Some(self.outcome()),
+            Phase::Notifying { deadline } if now.instant < *deadline => None,
+            Phase::Notifying { .. } => {
+                let Err(cause) = self.notifier.outcome() else { return Some(self.outcome()) };
+                self.notifier.begin_stop();
+                self.phase = Phase::GivingUp { deadline: now.instant + STOP_GRACE, cause };
+                self.end(now)
+            }
+            Phase::GivingUp { deadline, cause } => {
+                (is_notified || now.instant >= *deadline).then(|| Err(cause.clone().into()))
+            }
+            Phase::Stopping { .. } if !is_notified => None,
+            Phase::Stopping { signal } => match self.settings.end {
+                End::Published { .. } => Some(self.outcome()),
+                _ => Some(Ok(Ended::Stopped(*signal))),
+            },
+        }
+    }
+
+    /// How `init` ends.
+    fn outcome(&self) -> Result<Ended, LoopError> {
+        if let Some(error) = self.items.write_error() {
+            return Err(LoopError::Publish(error.clone()));
+        }
+        if let Some(missing) = MissingError::of(&self.items, &self.settings.end) {
+            return Err(LoopError::Missing(missing));
+        }
+        self.notifier.outcome()?;
+        Ok(Ended::Published)
+    }
+
+    fn next_deadline(&self, now: Now) -> Instant {
+        let application = self.application.as_ref().and_then(Application::next_deadline);
+        let http = self.http.as_ref().and_then(HttpServer::next_deadline);
+        let deadlines = [
+            self.items.next_deadline(now),
+            self.notifier.next_deadline(),
+            self.systemd.next_deadline(),
+            logging::next_deadline(now.instant),
+            self.phase.deadline(),
+            application,
+            http,
+        ];
+        deadlines.into_iter().flatten().fold(now.instant + LONGEST_SLEEP, Instant::min)
+    }
+
+    /// Passes a signal on to the application, or ends the loop, or ignores the signal.
+    fn signalled(&mut self, received: ReceivedSignal) -> Result<(), LoopError> {
+        let signal = received.signal;
+        if let Some(application) = &mut self.application {
+            application.signalled(received, Now::look().instant);
+            if application.is_stopping() {
+                self.systemd.stopping();
+            }
+            return Ok(());
+        }
+        if !signal.asks_to_end() {
+            log::debug!("ignored {signal}");
+            return Ok(());
+        }
+        // The hook is waited for.
+        last_resort::end_at_will();
+        self.systemd.stopping();
+        match self.phase {
+            Phase::Fetching { published, .. } => {
+                let what = if published.is_none() { "an SVID" } else { "everything" };
+                return Err(LoopError::Stopped { signal, what });
+            }
+            Phase::Following | Phase::Notifying { .. } => {
+                for part in self.items.unwritten() {
+                    log::warn!("stopped by {signal}; {} was not written", part.name());
+                }
+                self.notifier.begin_stop();
+                self.phase = Phase::Stopping { signal };
+            }
+            Phase::GivingUp { .. } | Phase::Stopping { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+/// The items that have not arrived, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct MissingError {
+    /// Whether the others are published.
+    is_incomplete: bool,
+    /// The time limit that has passed; `None` if no retry was allowed.
+    within: Option<Duration>,
+    /// What the agent said of each.
+    problems: Vec<String>,
+}
+
+impl MissingError {
+    /// `None` if everything is published.
+    fn of(items: &Items<'_>, end: &End) -> Option<Self> {
+        let problems: Vec<_> = items.missing().map(Item::describe_problem).collect();
+        let within = match end {
+            End::Published { within } if !items.is_settled() => Some(*within),
+            _ => None,
+        };
+        let is_incomplete = items.has_published();
+        (!problems.is_empty()).then_some(Self { is_incomplete, within, problems })
+    }
+}
+
+impl std::error::Error for MissingError {}
+
+impl fmt::Display for MissingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_incomplete { "not everything arrived" } else { "no SVID" })?;
+        if let Some(within) = self.within {
+            write!(f, " within {within:?}")?;
+        }
+        write!(f, ": {}", self.problems.join("; "))?;
+        f.write_str(if self.is_incomplete { " (the rest is published)" } else { "" })
+    }
+}
+
+/// Why the loop failed.
+#[derive(Debug, Clone, Error)]
+pub(crate) enum LoopError {
+    #[error(transparent)]
+    Missing(MissingError),
+    #[error(transparent)]
+    Start(StoreError),
+    #[error("could not publish the SVID: {0}")]
+    Publish(StoreError),
+    #[error("stopped by {signal} before {what} was published")]
+    Stopped { signal: SignalNumber, what: &'static str },
+    #[error("the files are published, but {0}")]
+    Notify(#[from] NotifyError),
+}
