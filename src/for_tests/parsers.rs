@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use protobuf::Message;
 use zeroize::Zeroizing;
 
 use crate::http::{self, Readiness};
@@ -21,16 +20,16 @@ use crate::material::{PemFiles, X509Part, x509_files};
 use crate::notify::parse_pid;
 use crate::options;
 use crate::process::facts::{self, Stat, has_fowner, is_expected};
+use crate::workload_api::decode::decode;
 use crate::workload_api::endpoint::Endpoint;
-use crate::workload_api::rpc::{FetchJwtBundles, FetchX509Svid, Rpc};
 
 /// What was understood, or why not.
 pub type Parsed<T> = Result<T, String>;
 
 /// What the files hold that a response comes to: name and bytes of each.
 pub fn x509_response(bytes: &[u8]) -> Parsed<Vec<(String, Vec<u8>)>> {
-    let response = Message::parse_from_bytes(bytes).map_err(text)?;
-    let context = X509Context::parse(FetchX509Svid::raw(response), &Selection::default()).map_err(text)?;
+    let raw = decode(bytes).map_err(text)?;
+    let context = X509Context::parse(raw, &Selection::default()).map_err(text)?;
     let name = |name: &str| name.parse().map_err(text);
     let part = X509Part {
         pem: Some(PemFiles {
@@ -77,8 +76,7 @@ pub fn jwt_svid(token: &str) -> Parsed<String> {
 
 /// The documents of a response.
 pub fn jwt_bundles(bytes: &[u8]) -> Parsed<Vec<Vec<u8>>> {
-    let response = Message::parse_from_bytes(bytes).map_err(text)?;
-    let bundles = JwtBundles::parse(FetchJwtBundles::raw(response)).map_err(text)?;
+    let bundles = JwtBundles::parse(decode(bytes).map_err(text)?).map_err(text)?;
     Ok(bundles.good().map(|(_, document)| document.to_vec()).collect())
 }
 

@@ -3,6 +3,8 @@
 //! Every SVID must have the standard's mandatory fields. Beyond that, only the selected SVID is checked,
 //! so that no other one holds it up.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
 use super::bundle::{BundleError, X509Bundle};
@@ -31,7 +33,7 @@ impl X509Context {
         let own = svid.info().id.trust_domain().id();
         let mut federated = FederatedBundles::new(raw.federated_bundles);
         // A trust domain is not federated with itself, whatever the agent says.
-        federated.0.retain(|(key, _)| *key != own);
+        federated.0.remove(&own);
         Ok(Self { svid, federated })
     }
 }
@@ -74,14 +76,12 @@ impl Inspection {
 }
 
 /// The federated bundles of a response, unchecked, by trust domain.
-pub(crate) struct FederatedBundles(Vec<(String, Vec<u8>)>);
+pub(crate) struct FederatedBundles(BTreeMap<String, Vec<u8>>);
 
 impl FederatedBundles {
-    fn new(mut bundles: Vec<(String, Vec<u8>)>) -> Self {
+    fn new(mut bundles: BTreeMap<String, Vec<u8>>) -> Self {
         // A trust domain without X.509 authorities has no bundle (X509-SVID standard, section 6.2).
-        bundles.retain(|(_, der)| !der.is_empty());
-        // The message's map has no order. The same response must give the same files.
-        bundles.sort_by(|(one, _), (other, _)| one.cmp(other));
+        bundles.retain(|_, der| !der.is_empty());
         Self(bundles)
     }
 

@@ -23,7 +23,7 @@ fn find(document: &[u8], kid: Option<&str>) -> Result<bool, JwksError> {
     // JSON is UTF-8 (RFC 8259, section 8.1), also where the reader skips it.
     let document = std::str::from_utf8(document).map_err(|cause| JwksError::NotJson(cause.to_string()))?;
     let mut reader = serde_json::Deserializer::from_str(document);
-    let found = Document { kid }.deserialize(&mut reader);
+    let found = Search { kid, place: Place::Document }.deserialize(&mut reader);
     let found = found.and_then(|found| reader.end().map(|()| found));
     found.map_err(|cause| {
         let refused = if cause.is_data() { JwksError::NotJwks } else { JwksError::NotJson };
@@ -31,98 +31,68 @@ fn find(document: &[u8], kid: Option<&str>) -> Result<bool, JwksError> {
     })
 }
 
-/// The document itself, the list in it, and one key: each is whether the key is found.
+/// Reads what is at a place; `true` if it has, or is, the key with the `kid`.
 #[derive(Clone, Copy)]
-struct Document<'a> {
+struct Search<'a> {
     kid: Option<&'a str>,
-}
-#[derive(Clone, Copy)]
-struct Keys<'a> {
-    kid: Option<&'a str>,
-}
-#[derive(Clone, Copy)]
-struct Key<'a> {
-    kid: Option<&'a str>,
+    place: Place,
 }
 
-impl<'de> DeserializeSeed<'de> for Document<'_> {
+/// A place in a document.
+#[derive(Clone, Copy)]
+enum Place {
+    Document,
+    Keys,
+    Key,
+}
+
+impl<'de> DeserializeSeed<'de> for Search<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
-        reader.deserialize_map(self)
+        match self.place {
+            Place::Document | Place::Key => reader.deserialize_map(self),
+            Place::Keys => reader.deserialize_seq(self),
+        }
     }
 }
 
-impl<'de> Visitor<'de> for Document<'_> {
+impl<'de> Visitor<'de> for Search<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
+        f.write_str(match self.place {
+            Place::Document => "a JSON object",
+            Place::Keys => "a list \"keys\"",
+            Place::Key => "a key, which is a JSON object",
+        })
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<bool, M::Error> {
-        let mut found = None;
+        let (mut found, mut has_keys) = (false, false);
         while let Some(name) = map.next_key::<String>()? {
-            if name == "keys" {
-                found = Some(map.next_value_seed(Keys { kid: self.kid })?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
+            match (self.place, name.as_str()) {
+                (Place::Document, "keys") => {
+                    found = map.next_value_seed(Search { place: Place::Keys, ..self })?;
+                    has_keys = true;
+                }
+                (Place::Key, "kid") => found |= self.kid == Some(map.next_value::<String>()?.as_str()),
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        found.ok_or_else(|| Error::custom("there is no list \"keys\""))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Keys<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
-        reader.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Keys<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list \"keys\"")
+        match self.place {
+            Place::Document if !has_keys => Err(Error::custom("there is no list \"keys\"")),
+            _ => Ok(found),
+        }
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<bool, S::Error> {
         let (mut found, mut number) = (false, 0);
-        while let Some(is_it) = list.next_element_seed(Key { kid: self.kid })? {
+        while let Some(is_it) = list.next_element_seed(Search { place: Place::Key, ..self })? {
             found |= is_it;
             number += 1;
             if number > MAX_BUNDLE {
                 return Err(Error::custom(format_args!("holds more than {MAX_BUNDLE} keys")));
-            }
-        }
-        Ok(found)
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
-        reader.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key, which is a JSON object")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<bool, M::Error> {
-        let mut found = false;
-        while let Some(name) = map.next_key::<String>()? {
-            if name == "kid" {
-                found |= self.kid == Some(map.next_value::<String>()?.as_str());
-            } else {
-                map.next_value::<IgnoredAny>()?;
             }
         }
         Ok(found)

@@ -22,12 +22,10 @@ pub(crate) type Document = Rc<Vec<u8>>;
 impl JwtBundles {
     /// Checks that a response has its mandatory field (SPIFFE Workload API standard, section 6.2.2),
     /// and each of its documents on its own: a bad one does not hold up the others.
-    pub(crate) fn parse(mut raw: RawJwtBundles) -> Result<Self, JwtBundlesError> {
+    pub(crate) fn parse(raw: RawJwtBundles) -> Result<Self, JwtBundlesError> {
         if raw.is_empty() {
             return Err(JwtBundlesError::None);
         }
-        // The message's map has no order. The same response must give the same files.
-        raw.sort_by(|(one, _), (other, _)| one.cmp(other));
         let bundles = raw.into_iter().map(|(key, document)| match check_bundle(&key, &document) {
             Ok(trust_domain) => Ok((trust_domain, Rc::new(document))),
             Err(cause) => Err(FederatedJwtBundleError { key: shortened(&key), cause }),

@@ -1,5 +1,6 @@
 //! The fields of an agent's responses, before any check.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use zeroize::Zeroizing;
@@ -7,16 +8,18 @@ use zeroize::Zeroizing;
 use crate::logging;
 
 /// One `X509SVIDResponse`.
+#[derive(Default)]
 pub(crate) struct RawX509Context {
     /// In the agent's order; the first is the default identity.
     pub(crate) svids: Vec<RawX509Svid>,
     /// Certificate revocation lists, each DER.
     pub(crate) crls: Vec<Vec<u8>>,
     /// For each foreign trust domain, its SPIFFE ID and its bundle (concatenated DER).
-    pub(crate) federated_bundles: Vec<(String, Vec<u8>)>,
+    pub(crate) federated_bundles: BTreeMap<String, Vec<u8>>,
 }
 
 /// One SVID of an `X509SVIDResponse`.
+#[derive(Default)]
 pub(crate) struct RawX509Svid {
     /// The identity, as text.
     pub(crate) spiffe_id: String,
@@ -52,6 +55,7 @@ impl fmt::Display for Field {
 }
 
 /// One SVID of a `JWTSVIDResponse`.
+#[derive(Default)]
 pub(crate) struct RawJwtSvid {
     /// The identity, as text.
     pub(crate) spiffe_id: String,
@@ -62,7 +66,7 @@ pub(crate) struct RawJwtSvid {
 }
 
 /// A `JWTBundlesResponse`: for each trust domain, its SPIFFE ID and its JWKS document.
-pub(crate) type RawJwtBundles = Vec<(String, Vec<u8>)>;
+pub(crate) type RawJwtBundles = BTreeMap<String, Vec<u8>>;
 
 /// Cuts a text of a response for an error message, which must not become as long as the response. Only
 /// the longest SPIFFE IDs are valid and cut.

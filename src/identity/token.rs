@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use der::DateTime;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -11,7 +12,6 @@ use super::limits::MAX_TOKEN;
 use super::raw::shortened;
 use super::spiffe_id::{SpiffeId, SpiffeIdError};
 use crate::logging::Printable;
-use crate::timestamp::{YEAR_0, YEAR_9999};
 
 /// The algorithms allowed for JWT-SVIDs (section 2.1).
 const ALGORITHMS: [&str; 9] =
@@ -95,12 +95,12 @@ fn strings(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// Seconds since 1970, negative before (RFC 7519, section 2: NumericDate). A date beyond the years 0 to
-/// 9999 counts as their first or last second: no clock and no deadline overflows.
+/// Seconds since 1970 (RFC 7519, section 2: NumericDate). A date before 1970 or after 9999 counts as the first
+/// or the last second between: no clock and no deadline overflows.
 fn date(value: &Value) -> Option<SystemTime> {
-    let seconds = value.as_f64()?.clamp(YEAR_0 as f64, YEAR_9999 as f64);
-    let span = Duration::from_secs_f64(seconds.abs());
-    if seconds < 0.0 { UNIX_EPOCH.checked_sub(span) } else { UNIX_EPOCH.checked_add(span) }
+    let last = DateTime::INFINITY.unix_duration();
+    let seconds = value.as_f64()?.clamp(0.0, last.as_secs_f64());
+    UNIX_EPOCH.checked_add(Duration::from_secs_f64(seconds))
 }
 
 /// Why a token is refused.

@@ -124,7 +124,7 @@ pub(crate) enum Received<Raw> {
 
 /// An open call on a connection of its own. Dropping it cancels the call and closes the connection.
 pub(crate) struct OpenCall<R: Rpc> {
-    messages: Messages<R::Response>,
+    messages: Messages<R::Raw>,
     /// How the call ended, while responses that came before the end are still to be handed out.
     end: Option<CallError>,
     endpoint: Endpoint,
@@ -137,7 +137,7 @@ impl<R: Rpc> OpenCall<R> {
         loop {
             let endpoint = || self.endpoint.clone();
             return Poll::Ready(match ready!(self.messages.poll_next_unpin(context)) {
-                Some(Ok(response)) => Received::Response(R::raw(response)),
+                Some(Ok(raw)) => Received::Response(raw),
                 Some(Err(GrpcError::Codec(cause))) => Received::Undecodable(cause.to_string()),
                 // grpcio reports the end before the last messages.
                 Some(Err(GrpcError::RpcFailure(status))) => {

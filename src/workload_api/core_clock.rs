@@ -2,8 +2,22 @@
 //!
 //! They wake up once a second each to look for timers, and find none: no call has a deadline of C-core's, no
 //! connection a ping, and nothing is connected by it. With this clock, what they wait for is ever further
-//! away: they wake up once or twice after the start, and then no more. Nothing else waits for a time that
-//! C-core has read.
+//! away: they wake up once or twice after the start, and then no more.
+//!
+//! Two other places of C-core 1.56.2 wait for a time that C-core has read. Both are harmless:
+//!
+//! - `original_thread_pool.cc`: the pool starts one more thread only a second after the last start. By this clock,
+//!   that second never passes, and the pool keeps the threads that it has at first: one for each core, 2 to 16.
+//!   One of them polls. The others run short jobs, which wait for nothing: a job that finds no idle thread runs
+//!   after another job. `SleepIfRunning` would never return, but only a thread that is started later calls it.
+//! - `tcp_posix.cc`: while a socket takes no more bytes, one more thread polls for ten seconds. By this clock, it
+//!   polls until something happens. It is one thread for all sockets, and the executor starts another for
+//!   other jobs. The write goes on at once all the same: all threads poll one set of sockets, and the one that
+//!   completes calls is among them. A request has a few hundred bytes, for which each socket has room. Only an
+//!   agent that wants many acknowledgements and reads none fills it.
+//!
+//! A test (`tests/specification/c_core.rs`) fails when the version of C-core changes: then read both places again, and
+//! look for others.
 
 use std::ffi::c_int;
 use std::sync::LazyLock;

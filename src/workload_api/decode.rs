@@ -1,82 +1,154 @@
-//! Decodes messages part by part, and counts the parts: an empty one takes two bytes of a message, and hundreds
-//! when it is decoded.
+//! Decodes responses straight into their plain form, in one pass. What the plain form has no place for is counted
+//! and skipped: an unknown field takes two bytes of a message, and would take dozens of memory.
 
-use std::io::Read;
+use std::collections::BTreeMap;
+use std::io::BufRead;
+use std::mem;
 
-use grpcio::{Error, MessageReader, Result};
+use grpcio::{Error, Result};
+use protobuf::CodedInputStream;
 use protobuf::rt::WireType;
-use protobuf::{CodedInputStream, CodedOutputStream, Message};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::limits::{MAX_PARTS, MAX_UNKNOWN_FIELDS};
 
-/// The parts that are messages of their own, in all responses of the Workload API: SVIDs, and entries of maps.
-const MESSAGES: [u32; 2] = [1, 3];
-
-/// Decodes a message of the Workload API, in which no field has a number above `LAST`. What is copied of it,
-/// which may be a key, is wiped from memory.
-pub(super) fn decode<M: Message, const LAST: u32>(mut reader: MessageReader) -> Result<M> {
-    let mut input = CodedInputStream::from_buf_read(&mut reader);
-    let mut message = M::new();
-    let (mut parts, mut unknown) = (0, 0);
-    while let Some((tag, wire_type)) = next_field(&mut input)? {
-        parts += 1;
-        if number(tag) > LAST || wire_type != WireType::LengthDelimited {
-            unknown += 1;
-            input.skip_field(wire_type)?;
-        } else {
-            let length = input.read_raw_varint32()?;
-            let part = Zeroizing::new(input.read_raw_bytes(length)?);
-            if MESSAGES.contains(&number(tag)) {
-                unknown += unknown_fields(&part, LAST)?;
-            }
-            if unknown <= MAX_UNKNOWN_FIELDS {
-                merge(&mut message, tag, &part)?;
-            }
-        }
-        if parts > MAX_PARTS {
-            return Err(refused(format!("it has more than {MAX_PARTS} parts")));
-        }
-        if unknown > MAX_UNKNOWN_FIELDS {
-            return Err(refused(format!("it has more than {MAX_UNKNOWN_FIELDS} unknown fields")));
-        }
-    }
-    Ok(message)
+/// The plain form of a message: each known field, by its number. All are strings, bytes, messages, or maps.
+pub(crate) trait Message {
+    /// Where the value of this field belongs; `None` if the field is not known.
+    fn field(&mut self, number: u32) -> Option<&mut dyn Field>;
 }
 
-fn refused(cause: String) -> Error {
+/// The plain form of a field. A string or bytes: the last value wins; a list has all of them, and a map the last
+/// one of each key.
+pub(crate) trait Field {
+    /// Reads one value.
+    fn read(&mut self, input: &mut Input<'_>) -> Result<()>;
+}
+
+/// Decodes a response.
+pub(crate) fn decode<M: Message + Default>(mut bytes: impl BufRead) -> Result<M> {
+    let mut input = Input { stream: CodedInputStream::from_buf_read(&mut bytes), unknown: 0 };
+    let (mut response, mut parts) = (M::default(), 0);
+    while input.read_field(&mut response)? {
+        parts += 1;
+        if parts > MAX_PARTS {
+            return Err(refused(&format!("it has more than {MAX_PARTS} parts")));
+        }
+    }
+    Ok(response)
+}
+
+fn refused(cause: &str) -> Error {
     Error::Codec(cause.into())
 }
 
-fn number(tag: u32) -> u32 {
-    tag >> 3
+/// The bytes that are still to be read.
+pub(crate) struct Input<'a> {
+    stream: CodedInputStream<'a>,
+    /// How many fields were skipped.
+    unknown: usize,
 }
 
-/// The tag of the next field, and how its value is encoded; `None` at the end.
-fn next_field(input: &mut CodedInputStream<'_>) -> Result<Option<(u32, WireType)>> {
-    let Some(tag) = input.read_raw_tag_or_eof()? else { return Ok(None) };
-    let wire_type =
-        WireType::new(tag & 7).ok_or_else(|| refused(format!("{tag} is not the tag of a field")))?;
-    Ok(Some((tag, wire_type)))
-}
-
-fn unknown_fields(part: &[u8], last: u32) -> Result<usize> {
-    let mut input = CodedInputStream::from_bytes(part);
-    let mut unknown = 0;
-    while let Some((tag, wire_type)) = next_field(&mut input)? {
-        unknown += usize::from(number(tag) > last);
-        input.skip_field(wire_type)?;
+impl Input<'_> {
+    /// Reads the message's next field; `false` at its end.
+    fn read_field(&mut self, message: &mut dyn Message) -> Result<bool> {
+        let Some(tag) = self.stream.read_raw_tag_or_eof()? else { return Ok(false) };
+        let (number, wire_type) = (tag >> 3, WireType::new(tag & 7).filter(|_| tag >> 3 > 0));
+        let wire_type = wire_type.ok_or_else(|| refused(&format!("{tag} is not the tag of a field")))?;
+        // A known number with another type of value is another field.
+        let is_readable = wire_type == WireType::LengthDelimited;
+        match message.field(number).filter(|_| is_readable) {
+            Some(field) => field.read(self)?,
+            None => self.skip(wire_type)?,
+        }
+        Ok(true)
     }
-    Ok(unknown)
+
+    fn skip(&mut self, wire_type: WireType) -> Result<()> {
+        self.unknown += 1;
+        if self.unknown > MAX_UNKNOWN_FIELDS {
+            return Err(refused(&format!("it has more than {MAX_UNKNOWN_FIELDS} unknown fields")));
+        }
+        Ok(self.stream.skip_field(wire_type)?)
+    }
+
+    /// Reads a message inside a message.
+    fn read_message(&mut self, message: &mut dyn Message) -> Result<()> {
+        let length = self.stream.read_raw_varint32()?;
+        let outer = self.stream.push_limit(length.into())?;
+        while self.read_field(message)? {}
+        if self.stream.bytes_until_limit() > 0 {
+            return Err(refused("it is cut off"));
+        }
+        self.stream.pop_limit(outer);
+        Ok(())
+    }
 }
 
-/// Adds a part to the message. `part` is without its head.
-fn merge(message: &mut impl Message, tag: u32, part: &[u8]) -> protobuf::Result<()> {
-    let mut head = Vec::new();
-    let mut output = CodedOutputStream::vec(&mut head);
-    output.write_raw_varint32(tag)?;
-    output.write_raw_varint32(part.len() as u32)?;
-    output.flush()?;
-    drop(output);
-    message.merge_from(&mut CodedInputStream::from_buf_read(&mut head.chain(part)))
+impl Field for Vec<u8> {
+    fn read(&mut self, input: &mut Input<'_>) -> Result<()> {
+        Ok(input.stream.read_bytes_into(self)?)
+    }
 }
+
+impl Field for String {
+    fn read(&mut self, input: &mut Input<'_>) -> Result<()> {
+        // It may be a token: where it is refused, it is wiped.
+        let mut bytes = Zeroizing::new(Vec::new());
+        bytes.read(input)?;
+        *self = String::from_utf8(mem::take(&mut *bytes)).map_err(|error| {
+            let refused = refused(&format!("a string is not UTF-8: {error}"));
+            drop(Zeroizing::new(error.into_bytes()));
+            refused
+        })?;
+        Ok(())
+    }
+}
+
+impl<T: Field + Zeroize> Field for Zeroizing<T> {
+    fn read(&mut self, input: &mut Input<'_>) -> Result<()> {
+        self.zeroize();
+        (**self).read(input)
+    }
+}
+
+impl Field for Vec<Vec<u8>> {
+    fn read(&mut self, input: &mut Input<'_>) -> Result<()> {
+        let mut bytes = Vec::new();
+        bytes.read(input)?;
+        self.push(bytes);
+        Ok(())
+    }
+}
+
+impl<M: Message + Default> Field for Vec<M> {
+    fn read(&mut self, input: &mut Input<'_>) -> Result<()> {
+        let mut message = M::default();
+        input.read_message(&mut message)?;
+        self.push(message);
+        Ok(())
+    }
+}
+
+impl<V: Field + Default> Field for BTreeMap<String, V> {
+    fn read(&mut self, input: &mut Input<'_>) -> Result<()> {
+        let mut entry = <(String, V)>::default();
+        input.read_message(&mut entry)?;
+        self.insert(entry.0, entry.1);
+        Ok(())
+    }
+}
+
+/// An entry of a map.
+impl<V: Field> Message for (String, V) {
+    fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
+        match number {
+            1 => Some(&mut self.0),
+            2 => Some(&mut self.1),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ pub(crate) mod call_error;
 pub(crate) mod client;
 pub(crate) mod connect;
 mod core_clock;
-mod decode;
+pub(crate) mod decode;
 pub(crate) mod endpoint;
 pub(crate) mod limits;
 pub(crate) mod retry;

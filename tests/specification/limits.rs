@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, X509SVID, X509SVIDResponse};
 use pod_svid_helper::for_tests::{MAX_BUNDLE, MAX_MESSAGE_MIB, MAX_SVIDS};
-use protobuf::Message;
+use protobuf::{CodedOutputStream, Message};
 
 use crate::pod::{
     EVERYTHING, Helper, Pod, Published, Running, STOP, is_root, names, offer, skip, wait_until,
@@ -74,16 +74,24 @@ fn a_response_of_exactly_8_mib_is_accepted_and_one_byte_more_is_not() {
     pod.init(&["--init-timeout=1s"]).failed_with(&["ResourceExhausted", "at most 8 MiB"]);
 }
 
-/// Parts of two to four bytes each, which take hundreds of bytes when they are decoded.
+/// Parts and fields of two to four bytes each, which would take dozens or hundreds of bytes if they were kept.
 #[test]
 fn a_response_of_millions_of_small_parts_is_refused_before_it_is_decoded() {
     const SIZE: usize = 4 << 20;
+    // Known by its number, and not by the type of its value, which is no text.
+    let ids_that_are_numbers = {
+        let fields = [0x08, 0].repeat(3_900_000);
+        let mut svid = vec![0x0a];
+        CodedOutputStream::vec(&mut svid).write_bytes_no_tag(&fields).expect("in memory");
+        svid
+    };
     let empty_svids = [0x0a, 0];
     let svids_of_an_unknown_field = [0x0a, 2, 0x78, 1];
     let empty_lists = [0x12, 0];
     let unknown_fields = [0x38, 1];
     let (parts, fields) = ("more than 65536 parts", "more than 8192 unknown fields");
-    let cases: [(&[u8], &str); 4] = [
+    let cases: [(&[u8], &str); 5] = [
+        (&ids_that_are_numbers, fields),
         (&empty_svids, parts),
         (&svids_of_an_unknown_field, fields),
         (&empty_lists, parts),
@@ -94,7 +102,7 @@ fn a_response_of_millions_of_small_parts_is_refused_before_it_is_decoded() {
         let agent = pod.agent(offer([pod.mint()]));
         let mut refresh = pod.refresh(&[]);
         refresh.wait_for_log(&["published"]);
-        agent.reply(Reply::Send(part.repeat(SIZE / part.len())));
+        agent.reply(Reply::Send(part.repeat((SIZE / part.len()).max(1))));
         refresh.wait_for_log(&["ERROR", excess, "waiting for the agent's next response"]);
         fits_into_the_memory(&refresh);
         let next = pod.mint();

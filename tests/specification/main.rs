@@ -8,6 +8,7 @@ mod after_half_a_minute;
 mod application;
 mod application_signals;
 mod bundles;
+mod c_core;
 mod check;
 mod check_trust;
 mod endpoints;
