@@ -33,6 +33,7 @@ mod options;
 mod pod;
 mod process;
 mod process_name;
+mod protected_symlinks;
 mod publication;
 mod refresh;
 mod responses;
