@@ -70,18 +70,20 @@ make_images() {
 }
 
 # As ordinary distributions have it: in a sticky directory, a symbolic link is followed for its owner
-# alone.
-protect_symlinks() {
-    local setting=/proc/sys/fs/protected_symlinks
-    symlinks_were=$(cat $setting)
-    # A process of its own sets it back if the tests are killed.
-    setsid sh -c 'tail --pid="$1" -f /dev/null; echo "$2" >"$3"' sh $$ "$symlinks_were" $setting \
-        </dev/null >/dev/null 2>&1 &
+# alone. Other tests on this machine may need the same, and this one may be killed: see protect-symlinks.
+protect_symlinks() { # [SETTING FILE]
+    mkfifo "$work/needed" "$work/ready"
+    setsid tail --pid=$$ -f /dev/null >"$work/needed" &
     guard=$!
-    disown
-    if ! echo 1 2>/dev/null >"$setting"; then
-        echo "NOT TESTED: fs.protected_symlinks stays $(cat "$setting"), since it cannot be set here"
+    setsid "$here/protect-symlinks" "$@" <"$work/needed" >"$work/ready" 2>/dev/null &
+    keeper=$!
+    if [ "$(head -n 1 "$work/ready")" != ready ]; then
+        echo "NOT TESTED: fs.protected_symlinks stays $(cat /proc/sys/fs/protected_symlinks), since it cannot be set here"
     fi
+}
+stop_protecting_symlinks() {
+    kill "$guard"
+    wait "$keeper"
 }
 
 # The agent: the tests' Workload API server, told what to do through a pipe.
@@ -276,10 +278,7 @@ remove_containers() {
 
 clean_up() {
     set +e
-    if [ -n "${guard:-}" ]; then
-        kill -- "-$guard"
-        echo "$symlinks_were" 2>/dev/null >/proc/sys/fs/protected_symlinks
-    fi
+    if [ -n "${guard:-}" ]; then stop_protecting_symlinks; fi
     remove_containers
     end_background
     jobs -p | xargs -r kill 2>/dev/null
