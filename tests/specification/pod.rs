@@ -147,6 +147,17 @@ impl Pod {
         self.helper(&["--mode=init"]).arguments(arguments).finish()
     }
 
+    /// An init that tries again until its time is over, and fails with a last line that says all of these. It
+    /// gets more time where it had none for its first attempt: a busy machine takes seconds for a large response.
+    pub fn init_fails_with(&self, parts: &[&str]) -> Finished {
+        let init = |seconds: u64| self.init(&[&format!("--init-timeout={seconds}s")]);
+        let says_all = |init: &Finished| {
+            let last = init.log.lines().last().unwrap_or_default();
+            parts.iter().all(|part| last.contains(part))
+        };
+        [1, 8].into_iter().map(init).find(says_all).unwrap_or_else(|| init(64)).failed_with(parts)
+    }
+
     pub fn refresh(&self, arguments: &[&str]) -> Running {
         self.helper(&["--mode=refresh"]).arguments(arguments).start()
     }
