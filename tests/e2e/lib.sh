@@ -1,7 +1,5 @@
 # What all suites use. Sourced by `run`.
 
-. .ci/missing.sh
-
 install_tools() {
     need podman "runs the image, and the manifests as pods" command -v podman
     need runc "runs podman's containers" command -v runc
