@@ -7,6 +7,7 @@
 mod after_half_a_minute;
 mod application;
 mod application_signals;
+mod budgets;
 mod bundles;
 mod check;
 mod check_trust;
