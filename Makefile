@@ -2,8 +2,8 @@
 #
 # One profile, release, for everything: gRPC C-core takes minutes to compile, and is compiled once.
 #
-# What a target installs on this machine is told before. With NO_INSTALL=1, the target tells what is
-# missing and stops.
+# What a target installs on this machine is told before. With NO_INSTALL=1, or without root where only root can
+# install it, the target tells what is missing and stops, before it compiles anything.
 
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
@@ -54,8 +54,7 @@ image: ## build the image with podman, buildah or docker (BINARY=path wraps a bi
 	@./.ci/build-image $(BINARY)
 
 e2e: tools ## run the image, the manifests and the recipes with real servers; as root, on Debian
-	$(CARGO) build --release --locked --bins --examples
-	./tests/e2e/run
+	@./tests/e2e/run
 
 model: ## check the model of publication with Spin: all promises hold, each fault is found
 	@./tests/model/check

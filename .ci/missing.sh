@@ -11,16 +11,31 @@ need() {
     echo "missing: $package ($reason)"
 }
 
-# Announces what is going to be installed; with NO_INSTALL=1, ends the program. Fails if nothing is
-# missing.
+# Announces what is going to be installed. Ends the program where it may not be (NO_INSTALL=1) or cannot be: this
+# is told before anything is compiled. Fails if nothing is missing.
 may_install() { # INSTALLER
     if [ -z "$missing" ]; then return 1; fi
     if [ "${NO_INSTALL:-}" = 1 ]; then
-        echo "please install$missing (nothing is installed because of NO_INSTALL=1)" >&2
-        exit 1
+        stop "please install$missing (nothing is installed because of NO_INSTALL=1)"
     fi
+    case $1 in apt-get | dnf | apk)
+        if ! command -v "$1" >/dev/null; then stop "please install$missing (there is no $1 here that could)"; fi
+        if ! can_be_root; then stop "please install$missing (only root can: $1 install$missing)"; fi
+        ;;
+    esac
     echo "installing$missing with $1"
 }
+
+stop() { echo "$1" >&2; exit 1; }
+
+# Nothing here installs Rust.
+need_cargo() {
+    if ! command -v cargo >/dev/null; then
+        stop "missing: cargo (compiles the program); please install Rust (https://rustup.rs), or add cargo to PATH"
+    fi
+}
+
+can_be_root() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi

@@ -39,7 +39,7 @@ pub fn recoveries(table: &mut Table, subjects: &[Subject], memory: &Path) {
             pod.wait_for(&certificate);
             row.add(&subject.name, milliseconds(start));
         }
-        table.print(row);
+        table.add(row);
     }
 }
 
@@ -61,7 +61,7 @@ pub fn silence(table: &mut Table, ours: &Subject, memory: &Path) {
         wait_until(|| text().contains("did not answer within"));
         row.add(&ours.name, milliseconds(*start) / 1000.0);
     }
-    table.print(row);
+    table.add(row);
 }
 
 fn wait_until(is_so: impl Fn() -> bool) {
@@ -88,13 +88,13 @@ impl<'a> Logs<'a> {
         Self { since: Instant::now(), all: all.collect() }
     }
 
-    pub fn end(self, table: &mut Table) {
+    pub fn end(&self, table: &mut Table) {
         let mut row = Row::new("log of a day without an agent, MiB").within(1.0);
         let days = self.since.elapsed().as_secs_f64() / DAY;
-        for (subject, _pod, _running, log) in self.all {
+        for (subject, _pod, _running, log) in &self.all {
             let bytes = log.as_file().metadata().expect("a log").len();
             row.add(&subject.name, bytes as f64 / days / MIB);
         }
-        table.print(row);
+        table.add(row);
     }
 }

@@ -1,7 +1,5 @@
 # What all suites use. Sourced by `run`.
 
-. .ci/missing.sh
-
 install_tools() {
     need podman "runs the image, and the manifests as pods" command -v podman
     need runc "runs podman's containers" command -v runc
@@ -26,10 +24,8 @@ install_tools() {
     need mosquitto "is a server of the recipes" command -v mosquitto
     need mosquitto-clients "has Mosquitto's client" command -v mosquitto_pub
     if may_install apt-get; then
-        apt-get update -qq
-        # In runlevel 1, packages do not start their servers.
         # shellcheck disable=SC2086 # a list of packages
-        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+        install_packages $missing
     fi
     missing=
     local python=target/tools/bin/python3
@@ -47,7 +43,46 @@ install_tools() {
     fi
 }
 
+# The machine on which packages are installed: a directory in the test of it.
+machine=
+
+# What starts at boot: links of systemd and of SysV, a line each.
+enabled_at_boot() {
+    find $machine/etc/systemd/system $machine/etc/rc[2-5].d -type l \
+        \( -path '*.wants/*' -o -path '*.requires/*' -o -name 'S*' \) 2>/dev/null | sort
+}
+
+# Installs packages whose servers neither start now nor at the next boot.
+install_packages() { # PACKAGE...
+    installed="$*"
+    policy=$machine/usr/sbin/policy-rc.d
+    enabled_at_boot >"$work/enabled"
+    if [ -e "$policy" ] && ! grep -q 'of tests/e2e' "$policy"; then
+        policy=
+    else
+        printf '#!/bin/sh\n# of tests/e2e: no server is started by its package\nexit 101\n' >"$policy"
+        chmod 0755 "$policy"
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# Sets back what install_packages has changed, but for the packages.
+forget_packages() {
+    if [ -z "${installed:-}" ]; then return; fi
+    if [ -n "$policy" ]; then rm -f "$policy"; fi
+    enabled_at_boot | comm -13 "$work/enabled" - | xargs -r rm -f
+    echo "installed, and left here, neither started nor enabled: apt-get purge --autoremove $installed"
+}
+
+# One by one: an image may be of another one.
+remove_images() {
+    if [ "${KEEP:-}" = 1 ] || [ ! -e "$work/images" ]; then return; fi
+    podman images -q --no-trunc | sort -u | comm -13 "$work/images" - | xargs -r -n 1 podman rmi -f >/dev/null 2>&1
+}
+
 make_images() {
+    podman images -q --no-trunc | sort -u >"$work/images"
     make --silent image BINARY="$release/pod-svid-helper" >"$work/image.log" 2>&1 || { cat "$work/image.log"; exit 1; }
     local rootfs=$work/rootfs program library
     mkdir -p "$rootfs"/{bin,etc,var/log/nginx,usr/share/nginx}
@@ -70,18 +105,20 @@ make_images() {
 }
 
 # As ordinary distributions have it: in a sticky directory, a symbolic link is followed for its owner
-# alone.
-protect_symlinks() {
-    local setting=/proc/sys/fs/protected_symlinks
-    symlinks_were=$(cat $setting)
-    # A process of its own sets it back if the tests are killed.
-    setsid sh -c 'tail --pid="$1" -f /dev/null; echo "$2" >"$3"' sh $$ "$symlinks_were" $setting \
-        </dev/null >/dev/null 2>&1 &
+# alone. Other tests on this machine may need the same, and this one may be killed: see protect-symlinks.
+protect_symlinks() { # [SETTING FILE]
+    mkfifo "$work/needed" "$work/ready"
+    setsid tail --pid=$$ -f /dev/null >"$work/needed" &
     guard=$!
-    disown
-    if ! echo 1 2>/dev/null >"$setting"; then
-        echo "NOT TESTED: fs.protected_symlinks stays $(cat "$setting"), since it cannot be set here"
+    setsid "$here/protect-symlinks" "$@" <"$work/needed" >"$work/ready" 2>/dev/null &
+    keeper=$!
+    if [ "$(head -n 1 "$work/ready")" != ready ]; then
+        echo "NOT TESTED: fs.protected_symlinks stays $(cat /proc/sys/fs/protected_symlinks), since it cannot be set here"
     fi
+}
+stop_protecting_symlinks() {
+    kill "$guard"
+    wait "$keeper"
 }
 
 # The agent: the tests' Workload API server, told what to do through a pipe.
@@ -276,12 +313,11 @@ remove_containers() {
 
 clean_up() {
     set +e
-    if [ -n "${guard:-}" ]; then
-        kill -- "-$guard"
-        echo "$symlinks_were" 2>/dev/null >/proc/sys/fs/protected_symlinks
-    fi
-    remove_containers
+    if [ -n "${guard:-}" ]; then stop_protecting_symlinks; fi
+    remove_containers 2>/dev/null
     end_background
+    remove_images
+    forget_packages
     jobs -p | xargs -r kill 2>/dev/null
     wait 2>/dev/null
     mount | awk -v work="$work/" 'index($3, work) == 1 { print $3 }' | tac | xargs -r umount -l

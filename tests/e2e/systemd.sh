@@ -19,9 +19,7 @@ boot() {
     mount -t overlay overlay "$work/systemd/root" \
         -o "lowerdir=/,upperdir=$work/systemd/upper,workdir=$work/systemd/work"
     local root=$work/systemd/root
-    rm -rf "$root/tmp" "$root/run" "$root/files"
-    mkdir "$root/run" "$root/files"
-    mkdir -m 1777 "$root/tmp"
+    mkdir "$root/files"
     cp "$release/pod-svid-helper" manifests/pod-svid-helper.service manifests/wait-for-svids.conf "$root/files/"
     cat >"$root/etc/systemd/system/my-app.service" <<'UNIT'
 [Service]
@@ -29,7 +27,8 @@ ExecStart=/bin/sh -c 'cat /run/pod-svid-helper/svid-key.pem && exec sleep infini
 User=nobody
 UNIT
     mkdir "$work/sockets"
-    podman run -d --privileged --systemd=always --name e2e-systemd --rootfs \
+    # /tmp and /run are its own: others write to the machine's meanwhile.
+    podman run -d --privileged --systemd=always --tmpfs /tmp:mode=1777 --tmpfs /run:mode=0755 --name e2e-systemd --rootfs \
         -v "$work/sockets:/run/spire/sockets" "$root" /lib/systemd/systemd --unit=basic.target
     wait_until "systemd has started" in_systemd systemctl is-active basic.target
     in_systemd sh -exc "cd /files; $(commands_of wait-for-svids.conf)"

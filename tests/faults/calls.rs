@@ -9,7 +9,8 @@ pub struct Call {
     pub name: String,
     /// Which call of this name it is, of all that the main thread makes: the first is 1.
     pub number: usize,
-    /// The same of those calls that touch the volume.
+    /// Which one it is of those that are about the same: file systems list names in different orders, so that
+    /// nothing else tells which call of another run does the same.
     pub index: usize,
     /// What it is about: paths of file descriptors and names, in the order of the arguments. The volume
     /// and hidden directories have the same words in every run: see [`general`].
@@ -19,12 +20,14 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whether it is the same call in another run: hidden directories have other names there.
+    /// What it does, in the same words in every run.
+    pub fn deed(&self) -> (&str, Vec<String>, usize) {
+        (&self.name, self.subject(), self.index)
+    }
+
+    /// Whether it is the same call in another run.
     pub fn is_like(&self, other: &Self) -> bool {
-        let subject = |call: &Self| -> Vec<String> {
-            call.about.iter().take(call.subjects()).map(|text| general(text)).collect()
-        };
-        (&self.name, self.index) == (&other.name, other.index) && subject(self) == subject(other)
+        self.deed() == other.deed()
     }
 
     pub fn has_succeeded(&self) -> bool {
@@ -33,6 +36,11 @@ impl Call {
 
     pub fn was_injected(&self) -> bool {
         self.line.ends_with("(INJECTED)")
+    }
+
+    /// What it is about: hidden directories have other names in each run.
+    fn subject(&self) -> Vec<String> {
+        self.about.iter().take(self.subjects()).map(|text| general(text)).collect()
     }
 
     /// How many of `about` are arguments that go in: others are what a buffer holds.
@@ -48,7 +56,8 @@ impl Call {
 
 /// The calls in a log that touch something in this directory.
 pub fn parse(log: &str, directory: &Path) -> Vec<Call> {
-    let (mut numbers, mut indices) = (HashMap::<&str, usize>::new(), HashMap::<&str, usize>::new());
+    let mut numbers = HashMap::<&str, usize>::new();
+    let mut indices = HashMap::<(&str, Vec<String>), usize>::new();
     let mut calls = Vec::new();
     let directory = directory.to_str().expect("UTF-8");
     for line in log.lines() {
@@ -64,15 +73,12 @@ pub fn parse(log: &str, directory: &Path) -> Vec<Call> {
             continue;
         }
         let about = texts(arguments).map(|text| text.replace(directory, "DIRECTORY")).collect();
-        let index = indices.entry(name).or_default();
+        let mut call =
+            Call { name: name.to_owned(), number: *number, index: 0, about, line: line.to_owned() };
+        let index = indices.entry((name, call.subject())).or_default();
         *index += 1;
-        calls.push(Call {
-            name: name.to_owned(),
-            number: *number,
-            index: *index,
-            about,
-            line: line.to_owned(),
-        });
+        call.index = *index;
+        calls.push(call);
     }
     calls
 }
@@ -99,4 +105,14 @@ fn general(path: &str) -> String {
 /// Whether a name has the form of a hidden directory's: `..2026-11-23T16-40-05.123456789Z`.
 pub fn is_generation(name: &str) -> bool {
     name.strip_prefix("..2").is_some_and(|rest| rest.ends_with('Z'))
+}
+
+#[test]
+fn a_call_is_found_by_what_it_does_in_whatever_order_a_file_system_lists_names() {
+    let call = |name: &str| format!("newfstatat(3</run/svids>, \"{name}\", {{}}, 0) = 0\n");
+    let (one, other) =
+        (call("..2026-11-23T16-40-05.1Z") + &call("a"), call("a") + &call("..2026-11-23T17-00-00.2Z"));
+    let [one, other] = [one, other].map(|log| parse(&log, Path::new("/run")));
+    assert!(one[0].is_like(&other[1]) && one[1].is_like(&other[0]), "{one:?} {other:?}");
+    assert!(!one[0].is_like(&other[0]));
 }

@@ -137,13 +137,7 @@ impl<'a> World<'a> {
         let app = App::start(&pod, "app");
         let (svid, chain) = ledger.mint();
         let agent = pod.agent(offer([svid]));
-        // A shell cannot trap SIGHUP where it is ignored from the start: under nohup(1).
-        let options = [
-            "--mode=refresh",
-            "--log-level=info",
-            "--combined-file-name=combined.pem",
-            "--renew-signal=USR1",
-        ];
+        let options = ["--mode=refresh", "--log-level=info", "--combined-file-name=combined.pem"];
         let helper = pod.helper(&options).argument(pod.pid_file(app.pid())).command(&pod.script(HOOK));
         let refresh = Process::start(helper, &pod.path().join("log"));
         let mut world = Self {

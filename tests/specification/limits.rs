@@ -56,7 +56,7 @@ fn a_response_larger_than_8_mib_is_refused_with_the_limit() {
     let mut response = largest_response(&pod);
     response.crl.push(vec![0; 1 << 20]);
     let _agent = pod.agent(Reply::offer(&response));
-    pod.init(&["--init-timeout=1s"]).failed_with(&["ResourceExhausted", "at most 8 MiB"]);
+    pod.init_fails_with(&["ResourceExhausted", "at most 8 MiB"]);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_response_of_exactly_8_mib_is_accepted_and_one_byte_more_is_not() {
     pod.init(&[]).succeeded();
     response.crl[0].push(0);
     agent.offer(&response);
-    pod.init(&["--init-timeout=1s"]).failed_with(&["ResourceExhausted", "at most 8 MiB"]);
+    pod.init_fails_with(&["ResourceExhausted", "at most 8 MiB"]);
 }
 
 /// Parts and fields of two to four bytes each, which would take dozens or hundreds of bytes if they were kept.
@@ -117,7 +117,7 @@ fn a_response_with_more_than_1024_svids_is_refused_with_the_limit() {
     let pod = Pod::new();
     let response = X509SVIDResponse { svids: vec![pod.mint(); MAX_SVIDS + 1], ..Default::default() };
     let _agent = pod.agent(Reply::offer(&response));
-    pod.init(&["--init-timeout=1s"]).failed_with(&["there are 1025", "at most 1024"]);
+    pod.init_fails_with(&["there are 1025", "at most 1024"]);
 }
 
 /// A helper that has published the largest response in every kind of file, twice: the second time, there

@@ -7,6 +7,7 @@
 mod after_half_a_minute;
 mod application;
 mod application_signals;
+mod budgets;
 mod bundles;
 mod c_core;
 mod check;
@@ -34,6 +35,7 @@ mod options;
 mod pod;
 mod process;
 mod process_name;
+mod protected_symlinks;
 mod publication;
 mod refresh;
 mod responses;

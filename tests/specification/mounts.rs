@@ -1,10 +1,9 @@
 //! What only root can make for a test: mounts, file attributes, a kernel setting. Undone when dropped.
 
-use std::io::Write;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 
 fn run(program: &str, arguments: &[&str], path: &Path) -> bool {
     let status = Command::new(program).args(arguments).arg(path).stderr(Stdio::null()).status();
@@ -64,52 +63,36 @@ impl Drop for Attribute {
     }
 }
 
-const PROTECTED_SYMLINKS: &str = "/proc/sys/fs/protected_symlinks";
-
-/// Keeps `fs.protected_symlinks` at 1, as ordinary nodes have it, until the last of these is dropped. A
-/// process of its own sets it back then, or when the tests are killed.
-pub struct ProtectedSymlinks(());
-
-struct Holders {
-    number: u32,
-    /// Sets it back when its standard input ends.
-    restorer: Child,
-}
-
-static HOLDERS: Mutex<Option<Holders>> = Mutex::new(None);
+/// Keeps `fs.protected_symlinks` at 1, as ordinary nodes have it, until the last of these is dropped, here or in
+/// other tests on this machine. A process of its own sets it back then, even if the tests are killed.
+pub struct ProtectedSymlinks(pub Child);
 
 impl ProtectedSymlinks {
     /// Nothing where that is not allowed.
     pub fn set() -> Option<Self> {
-        let mut holders = HOLDERS.lock().expect("no panic");
-        if let Some(holders) = &mut *holders {
-            holders.number += 1;
-            return Some(Self(()));
-        }
-        let before = std::fs::read_to_string(PROTECTED_SYMLINKS).ok()?;
-        let script =
-            "trap '' HUP INT TERM; read -r before; echo ready; cat >/dev/null; echo \"$before\" >\"$0\"";
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", script, PROTECTED_SYMLINKS]).process_group(0);
-        let mut restorer = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
-        restorer.stdin.as_mut()?.write_all(before.as_bytes()).ok()?;
+        Self::set_with(&[])
+    }
+
+    /// With other files: see the script.
+    pub fn set_with(files: &[&Path]) -> Option<Self> {
+        let mut keeper = Self(Self::keeper(Stdio::piped()).args(files).spawn().ok()?);
         let mut ready = [0; 6];
-        std::io::Read::read_exact(restorer.stdout.as_mut()?, &mut ready).ok()?;
-        std::fs::write(PROTECTED_SYMLINKS, "1").ok()?;
-        *holders = Some(Holders { number: 1, restorer });
-        Some(Self(()))
+        keeper.0.stdout.as_mut()?.read_exact(&mut ready).ok()?;
+        Some(keeper)
+    }
+
+    /// What sets it, until this standard input ends.
+    pub fn keeper(stdin: impl Into<Stdio>) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", include_str!("../e2e/protect-symlinks"), "protect-symlinks"]);
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+        command
     }
 }
 
 impl Drop for ProtectedSymlinks {
     fn drop(&mut self) {
-        let mut held = HOLDERS.lock().expect("no panic");
-        let Some(holders) = &mut *held else { return };
-        holders.number -= 1;
-        if holders.number == 0 {
-            drop(holders.restorer.stdin.take());
-            let _ = holders.restorer.wait();
-            *held = None;
-        }
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }

@@ -5,13 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use der::{Decode, Encode, Reader};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::unistd::Pid;
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, X509SVID, X509SVIDResponse};
 use tempfile::TempDir;
@@ -55,6 +55,7 @@ pub struct Pod {
 
 impl Pod {
     pub fn new() -> Self {
+        ignore_no_signal_in_children();
         let directory = tempfile::Builder::new().prefix("pod").tempdir().expect("a directory");
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755))
             .expect("its permissions");
@@ -144,6 +145,17 @@ impl Pod {
 
     pub fn init(&self, arguments: &[&str]) -> Finished {
         self.helper(&["--mode=init"]).arguments(arguments).finish()
+    }
+
+    /// An init that tries again until its time is over, and fails with a last line that says all of these. It
+    /// gets more time where it had none for its first attempt: a busy machine takes seconds for a large response.
+    pub fn init_fails_with(&self, parts: &[&str]) -> Finished {
+        let init = |seconds: u64| self.init(&[&format!("--init-timeout={seconds}s")]);
+        let says_all = |init: &Finished| {
+            let last = init.log.lines().last().unwrap_or_default();
+            parts.iter().all(|part| last.contains(part))
+        };
+        [1, 8].into_iter().map(init).find(says_all).unwrap_or_else(|| init(64)).failed_with(parts)
     }
 
     pub fn refresh(&self, arguments: &[&str]) -> Running {
@@ -333,6 +345,26 @@ pub fn remove(directory: &Path) {
     std::fs::remove_dir(directory).expect("an empty directory");
 }
 
+/// What a test starts does not inherit that a signal is ignored: nohup(1) ignores SIGHUP, and a shell without
+/// job control SIGINT and SIGQUIT in the background. A shell cannot trap such a signal. The tests themselves
+/// live on: they catch the signal and do nothing, which no program inherits.
+#[allow(unsafe_code, reason = "nix has sigaction as unsafe")]
+fn ignore_no_signal_in_children() {
+    static ONCE: Once = Once::new();
+    extern "C" fn do_nothing(_: i32) {}
+    let caught = SigAction::new(SigHandler::Handler(do_nothing), SaFlags::SA_RESTART, SigSet::empty());
+    ONCE.call_once(|| {
+        for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+            // SAFETY: the handler does nothing.
+            let before = unsafe { sigaction(signal, &caught) }.expect("a signal");
+            if !matches!(before.handler(), SigHandler::SigIgn) {
+                // SAFETY: it was there before.
+                unsafe { sigaction(signal, &before) }.expect("a signal");
+            }
+        }
+    });
+}
+
 /// A command line of the helper.
 pub struct Helper {
     command: Command,
@@ -341,6 +373,7 @@ pub struct Helper {
 impl Helper {
     /// Without arguments and without environment.
     pub fn new() -> Self {
+        ignore_no_signal_in_children();
         let mut command = Command::new(env!("CARGO_BIN_EXE_pod-svid-helper"));
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command }

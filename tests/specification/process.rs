@@ -1,5 +1,7 @@
 //! Processes in the tests: found in log lines, looked at in `/proc`, started as process 1.
 
+use std::process::Command;
+
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -51,4 +53,16 @@ pub fn signals_in_mask(process: Pid, mask: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix(mask)).expect("the mask").trim();
     u64::from_str_radix(line, 16).expect("hexadecimal") & 0x7fff_ffff
+}
+
+/// The application of that test is a shell, which traps SIGHUP.
+#[test]
+fn a_test_that_has_inherited_ignored_signals_starts_programs_that_do_not_ignore_them() {
+    let tests = std::env::current_exe().expect("the tests");
+    let test = "notification::the_process_of_the_pid_file_gets_a_sighup_after_each_publication";
+    let mut run = Command::new("/bin/sh");
+    run.args(["-c", "trap '' HUP INT QUIT TERM; exec \"$0\" --exact \"$1\""]).arg(tests).arg(test);
+    let output = run.output().expect("the tests run");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
