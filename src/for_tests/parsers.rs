@@ -44,7 +44,7 @@ pub fn x509_response(bytes: &[u8]) -> Parsed<Vec<(String, Vec<u8>)>> {
 /// The settings of a command line that asks for many files.
 fn everything() -> Parsed<follow::Settings> {
     let options = ["--layout=pem,spiffe", "--include-federated-bundles", "--combined-file-name=combined.pem"];
-    match options::read(options.map(OsString::from).into(), |_| None) {
+    match options::read(options.map(OsString::from).into(), []) {
         Ok(Request::Do(plan)) => match plan.task {
             Task::Follow(settings) => Ok(settings),
             Task::Check(_) | Task::Inspect(_) => Err("another mode".to_owned()),
@@ -127,8 +127,8 @@ pub fn endpoint(address: &str) -> Parsed<String> {
 }
 
 /// A command line.
-pub fn options(arguments: Vec<OsString>, variable: impl Fn(&str) -> Option<OsString>) -> Parsed<()> {
-    options::read(arguments, variable).map(drop).map_err(text)
+pub fn options(arguments: Vec<OsString>, variables: Vec<(OsString, OsString)>) -> Parsed<()> {
+    options::read(arguments, variables).map(drop).map_err(text)
 }
 
 /// The answer to a request, once its head is complete.

@@ -16,6 +16,7 @@ use thiserror::Error;
 use pkcs12::Password;
 
 use crate::store::file::{FileMode, FileName, FileNameError};
+use crate::words::words;
 
 /// All files that the helper keeps.
 #[derive(Debug, Clone)]
@@ -189,12 +190,13 @@ pub(crate) enum JwtSvidFileError {
     Name(#[from] FileNameError),
 }
 
-/// Which of the two X.509 layouts are written, one or both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum X509Layouts {
-    Pem,
-    Spiffe,
-    Both,
+words! {
+    /// Which of the two X.509 layouts are written, one or both.
+    X509Layouts {
+        Pem = "pem",
+        Spiffe = "spiffe",
+        Both = "pem,spiffe" | "spiffe,pem",
+    }
 }
 
 impl X509Layouts {
@@ -204,18 +206,5 @@ impl X509Layouts {
 
     pub(crate) fn has_spiffe(self) -> bool {
         self != Self::Pem
-    }
-}
-
-impl FromStr for X509Layouts {
-    type Err = crate::words::WordError;
-
-    fn from_str(text: &str) -> Result<Self, crate::words::WordError> {
-        match text.to_ascii_lowercase().as_str() {
-            "pem" => Ok(Self::Pem),
-            "spiffe" => Ok(Self::Spiffe),
-            "pem,spiffe" | "spiffe,pem" => Ok(Self::Both),
-            _ => Err(crate::words::WordError),
-        }
     }
 }

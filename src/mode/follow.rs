@@ -233,14 +233,18 @@ impl Follow<'_> {
 
     /// How `init` ends.
     fn outcome(&self) -> Result<Ended, FollowError> {
-        if let Some(error) = self.set.write_error() {
-            return Err(FollowError::Publish(error.clone()));
+        let missing = || MissingError::of(&self.set, &self.sources, &self.settings.end);
+        let unpublished = self.set.write_error().map(|error| FollowError::Publish(error.clone()));
+        match (unpublished.or_else(|| missing().map(FollowError::Missing)), self.notifier.outcome()) {
+            (None, Ok(())) => Ok(Ended::Published),
+            (None, Err(error)) => Err(error.into()),
+            (Some(error), notified) => {
+                if let Err(also) = notified {
+                    log::error!("{also}");
+                }
+                Err(error)
+            }
         }
-        if let Some(missing) = MissingError::of(&self.set, &self.sources, &self.settings.end) {
-            return Err(FollowError::Missing(missing));
-        }
-        self.notifier.outcome()?;
-        Ok(Ended::Published)
     }
 
     fn next_deadline(&self, now: Now) -> Instant {

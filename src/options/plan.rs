@@ -40,12 +40,13 @@ pub(crate) enum Task {
 }
 
 impl Plan {
-    /// From options that [`check`](super::combinations::check) has accepted.
+    /// From options that [`check`](super::combinations::check) has accepted, and warnings about their sources.
     ///
     /// # Errors
     ///
     /// The password of the keystores cannot be read.
-    pub(super) fn new(options: Options) -> Result<Self, PasswordFileError> {
+    pub(super) fn new(options: Options, mut warnings: Vec<String>) -> Result<Self, PasswordFileError> {
+        warn_of_modes(&options, &mut warnings);
         let layout = layout(&options)?;
         let task = match options.mode {
             Mode::Init | Mode::Refresh | Mode::Run => Task::Follow(follow(&options, layout)),
@@ -61,20 +62,12 @@ impl Plan {
                 output: options.output,
             }),
         };
-        Ok(Self {
-            log_level: options.log_level.0,
-            log_format: options.log_format,
-            warnings: warnings(&options),
-            task,
-        })
+        Ok(Self { log_level: options.log_level.0, log_format: options.log_format, warnings, task })
     }
 }
 
-fn warnings(options: &Options) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if options.mode == Mode::Inspect {
-        return warnings;
-    }
+/// Warns of keys and tokens that every user can read.
+fn warn_of_modes(options: &Options, warnings: &mut Vec<String>) {
     if options.x509 && options.key_file_mode.is_world_readable() {
         warnings
             .push(format!("--key-file-mode={} lets every user read the private key", options.key_file_mode));
@@ -83,7 +76,6 @@ fn warnings(options: &Options) -> Vec<String> {
         warnings
             .push(format!("--jwt-file-mode={} lets every user read the JWT-SVIDs", options.jwt_file_mode));
     }
-    warnings
 }
 
 fn follow(options: &Options, layout: Layout) -> follow::Settings {
@@ -98,10 +90,8 @@ fn follow(options: &Options, layout: Layout) -> follow::Settings {
         (_, hook) => (follow::End::Stopped, hook),
     };
     let retry = if options.mode == Mode::Init { HookRetry::Never } else { HookRetry::UntilSuccess };
-    // The application of run is notified itself.
-    let signals_others = options.mode != Mode::Run;
-    let by_file = options.pid_file.clone().filter(|_| signals_others).map(Target::PidFile);
-    let by_name = options.signal_process.clone().filter(|_| signals_others).map(Target::Name);
+    let by_file = options.pid_file.clone().map(Target::PidFile);
+    let by_name = options.signal_process.clone().map(Target::Name);
     follow::Settings {
         end,
         endpoint: options.workload_api_socket.clone(),
@@ -116,7 +106,7 @@ fn follow(options: &Options, layout: Layout) -> follow::Settings {
             hook,
             retry,
         },
-        http_address: options.http_address.filter(|_| options.mode != Mode::Init),
+        http_address: options.http_address,
     }
 }
 

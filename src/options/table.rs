@@ -1,5 +1,5 @@
 //! The options. One entry each: help, name, type, placeholder, default, a variable beside
-//! `HELPER_NAME`, and the modes in which it may be given.
+//! `HELPER_NAME`, the modes in which it may be given, and those that read its variable, if these are fewer.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -25,6 +25,7 @@ const ASKING: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Inspect];
 const IN_TIME: &[Mode] = &[Mode::Init, Mode::Inspect];
 const NOTIFYING: &[Mode] = &[Mode::Init, Mode::Refresh];
 const FOLLOWING: &[Mode] = &[Mode::Refresh, Mode::Run];
+const REFRESH: &[Mode] = &[Mode::Refresh];
 const RUN: &[Mode] = &[Mode::Run];
 const FILES: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Check];
 const CHECK: &[Mode] = &[Mode::Check];
@@ -36,7 +37,8 @@ macro_rules! options {
         $field:ident: $type:ty $(= $placeholder:literal)?
             $(, default $default:literal)?
             $(, else $fallback:literal)?
-            $(, in $own_modes:ident)?;
+            $(, in $own_modes:ident)?
+            $(, variable in $variable_modes:ident)?;
     )+})+) => {
         /// The value of every option.
         #[derive(Debug, Clone)]
@@ -61,6 +63,7 @@ macro_rules! options {
                 help: &[$($help),+],
                 allowed: <$type as Value>::ALLOWED,
                 modes: modes(&[$($own_modes)?], $modes),
+                variable_modes: modes(&[$($variable_modes,)? $($own_modes)?], $modes),
                 is_switch: <$type as Value>::IS_SWITCH,
                 repeats: <$type as Value>::REPEATS,
             };)+)+
@@ -211,11 +214,11 @@ options! {
 
     "Notifying the application, after each publication", in FETCHING: {
         /// signal the process whose number this file holds
-        pid_file: Option<PathBuf> = "PATH", in NOTIFYING;
+        pid_file: Option<PathBuf> = "PATH", in NOTIFYING, variable in REFRESH;
 
-        /// signal the oldest process of this name; in init, this option and
-        /// --pid-file count as flags only
-        signal_process: Option<ProcessName> = "NAME", in NOTIFYING;
+        /// signal the oldest process of this name; with --mode=init, the
+        /// variables of this option and of --pid-file are ignored
+        signal_process: Option<ProcessName> = "NAME", in NOTIFYING, variable in REFRESH;
 
         /// the signal to send, by name or number (default: SIGHUP)
         renew_signal: Option<RenewSignal> = "SIGNAL";

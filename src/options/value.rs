@@ -26,8 +26,13 @@ pub(crate) trait Value: Sized {
     /// Whether there may be several values; `read` then takes one per line.
     const REPEATS: bool = false;
 
-    /// Reads a value. The error says which rule the text breaks, or nothing when `ALLOWED` says all.
+    /// Reads a text that is not empty. The error says which rule it breaks, or nothing when `ALLOWED` says all.
     fn read(text: &str) -> Result<Self, String>;
+
+    /// The value of an option that is given again.
+    fn and(self, later: Self) -> Self {
+        later
+    }
 
     /// The value of an option that is not set and has no default.
     fn unset() -> Option<Self> {
@@ -55,8 +60,12 @@ impl<T: Value> Value for Vec<T> {
 
     fn read(text: &str) -> Result<Self, String> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let all = lines.map(T::read).collect::<Result<Vec<_>, _>>()?;
-        if all.is_empty() { Err(String::new()) } else { Ok(all) }
+        lines.map(T::read).collect()
+    }
+
+    fn and(mut self, later: Self) -> Self {
+        self.extend(later);
+        self
     }
 
     fn unset() -> Option<Self> {
@@ -77,7 +86,7 @@ impl Value for PathBuf {
     const ALLOWED: &'static str = "a path";
 
     fn read(text: &str) -> Result<Self, String> {
-        (!text.is_empty()).then(|| text.into()).ok_or_else(String::new)
+        Ok(text.into())
     }
 }
 
@@ -85,7 +94,7 @@ impl Value for String {
     const ALLOWED: &'static str = "a text";
 
     fn read(text: &str) -> Result<Self, String> {
-        (!text.is_empty()).then(|| text.to_owned()).ok_or_else(String::new)
+        Ok(text.to_owned())
     }
 }
 
@@ -112,7 +121,7 @@ impl Value for SpiffeId {
 }
 
 macro_rules! values {
-    ($($type:ty: $allowed:literal;)+) => {$(
+    ($($type:ty: $allowed:expr;)+) => {$(
         impl Value for $type {
             const ALLOWED: &'static str = $allowed;
 
@@ -124,21 +133,21 @@ macro_rules! values {
 }
 
 values! {
-    Mode: "init, refresh, run, check or inspect";
+    Mode: Mode::ALLOWED;
     Endpoint: "an absolute path, unix:PATH, unix:///PATH or tcp://IP:PORT";
     FileName: "a plain file name";
     Owner: "numbers: UID or UID:GID";
     FileMode: "an octal file mode such as 0440";
-    X509Layouts: "pem, spiffe or pem,spiffe";
+    X509Layouts: X509Layouts::ALLOWED;
     Span: "a number with ms, s, m or h, such as 30s";
     JwtSvidFile: "FILE=AUDIENCE[,AUDIENCE...]";
     ProcessName: "the name of a program, without a path";
     RenewSignal: "a signal's name or number, such as SIGHUP";
-    OnRenewal: "signal, restart or nothing";
-    OnRevoked: "keep or remove";
+    OnRenewal: OnRenewal::ALLOWED;
+    OnRevoked: OnRevoked::ALLOWED;
     LogLevel: "off, error, warn, info, debug or trace";
-    LogFormat: "text or json";
-    OutputFormat: "text or json";
+    LogFormat: LogFormat::ALLOWED;
+    OutputFormat: OutputFormat::ALLOWED;
 }
 
 words! {
