@@ -30,7 +30,7 @@ pub(super) fn check(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result
     if options.command.is_empty() && mode == Mode::Run {
         return Err(CombinationError::NoApplication);
     }
-    if mode == Mode::Run && options.on_renewal != OnRenewal::Signal && is_flag(&row::renew_signal) {
+    if options.on_renewal != OnRenewal::Signal && is_flag(&row::renew_signal) {
         return Err(CombinationError::NoSignal(options.on_renewal));
     }
     check_content(options, &is_flag)?;
@@ -72,6 +72,10 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     let federated_files = options.x509 && options.layout.has_pem() || options.jwt_bundle_file_name.is_some();
     if is_flag(&row::include_federated_bundles) && !federated_files {
         return requires(&row::include_federated_bundles, "--layout=pem or --jwt-bundle-file-name");
+    }
+    let has_keystore = options.keystore_file_name.is_some() || options.truststore_file_name.is_some();
+    if is_flag(&row::keystore_password_file) && !has_keystore {
+        return requires(&row::keystore_password_file, "--keystore-file-name or --truststore-file-name");
     }
     if is_flag(&row::jwt_file_mode) && options.jwt_svid.is_empty() {
         return requires(&row::jwt_file_mode, "--jwt-svid");

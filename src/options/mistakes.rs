@@ -36,7 +36,7 @@ pub(super) fn in_environment(sources: &Sources) -> Vec<String> {
     let chosen = [(&row::pod_spiffe_id, "SPIFFE ID"), (&row::hint, "hint")];
     let empty = chosen.into_iter().filter(|(row, _)| sources.is_empty_variable(row)).map(|(row, what)| {
         format!(
-            "{} is empty, so an SVID with any {what} is used; give it a value, or remove it",
+            "{} is set but empty, so an SVID with any {what} is used; give it a value, or remove it",
             row.variable()
         )
     });
@@ -45,7 +45,7 @@ pub(super) fn in_environment(sources: &Sources) -> Vec<String> {
         let given = name.to_uppercase().strip_prefix("HELPER_")?.to_owned();
         let nearest = nearest(&given, TABLE.iter().map(|row| row.name()))?;
         let row = TABLE.iter().find(|row| row.name() == nearest)?;
-        Some(format!("no option has the variable {name}; did you mean {}?", row.variable()))
+        Some(format!("ignored the variable {name}: no option has it; did you mean {}?", row.variable()))
     });
     empty.chain(mistyped).collect()
 }

@@ -28,6 +28,7 @@ pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Resul
     };
     let mut sources = Sources::new(command, variables);
     let mut parser = lexopt::Parser::from_args(arguments);
+    let mut switch = None;
     while let Some(whole) = parser.raw_args()?.peek().map(OsStr::to_owned) {
         if let Some(option) = with_other_dashes(&whole) {
             return Err(ParseError::Dashes { given: whole, option });
@@ -48,9 +49,10 @@ pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Resul
                     None => next_value(&mut parser, row)?,
                 };
                 sources.add_flag(row, value)?;
+                switch = row.is_switch.then(|| row.name());
             }
             Some(Arg::Short(_)) => return Err(ParseError::unknown(&whole)),
-            Some(Arg::Value(stray)) => return Err(ParseError::stray(stray)),
+            Some(Arg::Value(stray)) => return Err(ParseError::stray(stray, switch)),
             None => break,
         }
     }
@@ -105,11 +107,11 @@ pub(crate) enum ParseError {
     Unknown { given: String, nearest: Option<String> },
     #[error("unexpected argument {:?}; write {} with two dashes", shown(.given), shown(OsStr::new(.option)).escape_debug())]
     Dashes { given: OsString, option: String },
-    #[error("unexpected argument {:?}; {}", shown(.given), match .mode {
-        Some(mode) => format!("did you mean --mode={mode}?"),
+    #[error("unexpected argument {:?}; {}", shown(.given), match .meant {
+        Some(meant) => format!("did you mean {meant}?"),
         None => "every option is --name=value, and a command follows --".to_owned(),
     })]
-    Stray { given: OsString, mode: Option<Mode> },
+    Stray { given: OsString, meant: Option<String> },
     #[error(transparent)]
     Value(#[from] ValueError),
     #[error("--help and --version take no value, not {:?}", shown(.0))]
@@ -126,8 +128,14 @@ impl ParseError {
         Self::Unknown { given, nearest: nearest(name, names()) }
     }
 
-    fn stray(given: OsString) -> Self {
-        let mode = given.to_str().and_then(|word| word.parse().ok());
-        Self::Stray { given, mode }
+    /// `switch` is the switch before it, if there is one.
+    fn stray(given: OsString, switch: Option<String>) -> Self {
+        let word = given.to_str().unwrap_or_default();
+        let of_switch = || word.parse::<bool>().ok().zip(switch);
+        let meant = match word.parse::<Mode>() {
+            Ok(mode) => Some(format!("--mode={mode}")),
+            Err(_) => of_switch().map(|(value, switch)| format!("--{switch}={value}")),
+        };
+        Self::Stray { given, meant }
     }
 }

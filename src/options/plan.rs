@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
+use nix::errno::Errno;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -151,7 +152,11 @@ fn password(options: &Options) -> Result<Password, PasswordFileError> {
         return Ok(Password::default());
     };
     let error = |cause: String| PasswordFileError { path: path.clone(), cause };
-    let text = read_password_file(path).map_err(|cause| error(cause.to_string()))?;
+    let plain = |cause: io::Error| match cause.raw_os_error() {
+        Some(number) => Errno::from_raw(number).desc().to_owned(),
+        None => cause.to_string(),
+    };
+    let text = read_password_file(path).map_err(|cause| error(plain(cause)))?;
     text.parse().map_err(|cause: PasswordError| error(cause.to_string()))
 }
 

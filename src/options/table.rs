@@ -109,17 +109,17 @@ options! {
         /// the files. inspect: show what the agent offers
         mode: Mode = "MODE", default "init";
 
-        /// how long init and inspect try: a number with ms, s, m or h
+        /// time limit of init and inspect: a number with ms, s, m or h
         init_timeout: Span = "DURATION", default "30s", in IN_TIME;
 
-        /// what happens to the files when the agent withdraws the identity:
-        /// keep or remove
+        /// the files after the agent has withdrawn the identity: keep or
+        /// remove
         on_revoked: OnRevoked = "ACTION", default "keep", in FOLLOWING;
 
         /// check fails if the SVID expires sooner than this
         min_ttl: Option<Span> = "DURATION", in CHECK;
 
-        /// how inspect prints: text or json
+        /// format of inspect: text or json
         output: OutputFormat = "FORMAT", default "text", in INSPECT;
 
         /// off, error, warn, info, debug or trace
@@ -223,7 +223,7 @@ options! {
         /// the signal to send, by name or number (default: SIGHUP)
         renew_signal: Option<RenewSignal> = "SIGNAL";
 
-        /// what a rotation does to the application of --mode=run: signal,
+        /// effect of a rotation on the application of --mode=run: signal,
         /// restart (SIGTERM, wait, start) or nothing
         on_renewal: OnRenewal = "ACTION", default "signal", in RUN;
 

@@ -14,7 +14,7 @@ use crate::notify::{ProcessName, RenewSignal};
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;
 use crate::supervise::OnRenewal;
-use crate::words::{WordError, words};
+use crate::words::words;
 use crate::workload_api::endpoint::Endpoint;
 
 /// A type of option.
@@ -90,8 +90,9 @@ impl Value for PathBuf {
     }
 }
 
+/// A hint.
 impl Value for String {
-    const ALLOWED: &'static str = "a text";
+    const ALLOWED: &'static str = "the hint of a registration entry";
 
     fn read(text: &str) -> Result<Self, String> {
         Ok(text.to_owned())
@@ -136,7 +137,7 @@ values! {
     Mode: Mode::ALLOWED;
     Endpoint: "an absolute path, unix:PATH, unix:///PATH or tcp://IP:PORT";
     FileName: "a plain file name";
-    Owner: "numbers: UID or UID:GID";
+    Owner: "UID or UID:GID, both numbers below 4294967295 (`id NAME` shows those of a user)";
     FileMode: "an octal file mode such as 0440";
     X509Layouts: X509Layouts::ALLOWED;
     Span: "a number with ms, s, m or h, such as 30s";
@@ -166,9 +167,10 @@ words! {
 pub(crate) struct Span(pub(crate) Duration);
 
 impl FromStr for Span {
-    type Err = WordError;
+    /// The rule that is broken, if that is not plain.
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, &'static str> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let milliseconds_per_unit = match unit {
@@ -176,12 +178,14 @@ impl FromStr for Span {
             "s" => 1000,
             "m" => 60 * 1000,
             "h" => 60 * 60 * 1000,
-            _ => return Err(WordError),
+            _ => return Err(""),
         };
         let year = 365 * 24 * 60 * 60 * 1000;
         match number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds_per_unit)) {
-            Some(milliseconds @ 1..) if milliseconds < year => Ok(Self(Duration::from_millis(milliseconds))),
-            _ => Err(WordError),
+            Some(0) => Err("the least is 1ms"),
+            Some(milliseconds) if milliseconds < year => Ok(Self(Duration::from_millis(milliseconds))),
+            _ if digits > 0 => Err("it must be less than a year"),
+            _ => Err(""),
         }
     }
 }

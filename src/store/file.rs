@@ -131,12 +131,12 @@ impl fmt::Display for FileMode {
 /// Not the mode of a published file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum FileModeError {
-    #[error("a file mode is octal, from 0400 to 0644")]
+    #[error("")]
     NotOctal,
-    #[error("modes are octal, and YAML reads an unquoted {meant} as {}: quote it", .meant.0)]
+    #[error("modes are octal; YAML reads an unquoted {meant} as {}: quote it", .meant.0)]
     Decimal { meant: FileMode },
     #[error(
-        "modes are octal, and a file must be readable for its owner, writable for no one else and executable for no one"
+        "modes are octal; the file must be readable for its owner, writable for no one else and executable for no one"
     )]
     NotForData,
 }

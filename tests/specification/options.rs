@@ -32,7 +32,9 @@ refuses! {
     a_log_level_that_does_not_exist_is_refused: ["--log-level=loud"] => ["--log-level takes off, error, warn, info, debug or trace", "\"loud\""];
     a_log_format_that_does_not_exist_is_refused: ["--log-format=xml"] => ["--log-format takes text or json", "\"xml\""];
     a_timeout_without_unit_is_refused: ["--init-timeout=30"] => ["--init-timeout takes a number with ms, s, m or h", "\"30\""];
-    a_timeout_of_nothing_is_refused: ["--init-timeout=0s"] => ["--init-timeout takes", "\"0s\""];
+    a_timeout_of_nothing_is_refused: ["--init-timeout=0s"] => ["--init-timeout takes", "\"0s\"", "the least is 1ms"];
+    a_timeout_of_a_year_is_refused: ["--init-timeout=8760h"] => ["--init-timeout takes", "\"8760h\"", "less than a year"];
+    an_owner_by_name_is_refused_with_the_way_to_its_number: ["--file-owner=nginx"] => ["--file-owner takes UID or UID:GID", "\"nginx\"", "`id NAME`"];
     a_negative_timeout_is_refused: ["--init-timeout=-5s"] => ["--init-timeout takes", "\"-5s\""];
     a_file_name_with_a_slash_is_refused: ["--svid-file-name=a/b"] => ["--svid-file-name takes", "slash"];
     a_file_name_with_a_leading_dot_is_refused: ["--svid-key-file-name=..data"] => ["--svid-key-file-name takes", "leading dot"];
@@ -77,6 +79,7 @@ refuses! {
     a_pem_file_without_its_layout_is_refused: ["--layout=spiffe", "--bundle-file-name=ca.crt"] => ["--bundle-file-name has no meaning without --layout=pem"];
     merged_bundles_without_the_pem_layout_are_refused: ["--layout=spiffe", "--merge-federated-bundles"] => ["--merge-federated-bundles has no meaning without --layout=pem"];
     federated_files_without_the_pem_layout_are_refused: ["--layout=spiffe", "--include-federated-bundles"] => ["--include-federated-bundles has no meaning without"];
+    a_keystore_password_without_a_keystore_is_refused: ["--keystore-password-file=/x"] => ["--keystore-password-file has no meaning without --keystore-file-name or --truststore-file-name"];
     a_mode_of_jwt_files_without_any_is_refused: ["--jwt-file-mode=0644"] => ["--jwt-file-mode has no meaning without --jwt-svid"];
     an_action_on_revocation_that_does_not_exist_is_refused: ["--on-revoked=panic"] => ["--on-revoked takes keep or remove", "\"panic\""];
 }
@@ -401,6 +404,10 @@ fn a_name_is_suggested_only_if_it_is_near() {
 #[test]
 fn a_mode_without_its_option_is_refused_with_the_right_spelling() {
     refused(&["refresh"], &["unexpected argument \"refresh\"", "did you mean --mode=refresh?"]);
+    refused(
+        &["--omit-expired", "false"],
+        &["unexpected argument \"false\"", "did you mean --omit-expired=false?"],
+    );
 }
 
 #[test]
@@ -461,7 +468,7 @@ fn an_empty_variable_that_chooses_the_identity_is_warned_of() {
         for empty in ["", " \n"] {
             let warnings = warnings(&[], &[(variable, empty)]);
             assert!(
-                matches!(&warnings[..], [one] if one.contains(&format!("{variable} is empty"))),
+                matches!(&warnings[..], [one] if one.contains(&format!("{variable} is set but empty"))),
                 "{warnings:?}"
             );
         }
