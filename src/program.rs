@@ -17,7 +17,7 @@ const USAGE_ERROR: u8 = 2;
 /// Does what the command line and the environment say, and ends the process.
 pub fn run() -> ! {
     let arguments = std::env::args_os().skip(1).collect();
-    let code = match options::read(arguments, |name| std::env::var_os(name)) {
+    let code = match options::read(arguments, std::env::vars_os()) {
         Ok(Request::Print(text)) => print(&text),
         Ok(Request::Do(plan)) => {
             let code = follow_plan(&plan);

@@ -1,4 +1,4 @@
-//! Enumerations of words on the command line, in any case.
+//! Enumerations of words on the command line, in any case. Each word stands once.
 
 use thiserror::Error;
 
@@ -7,19 +7,32 @@ use thiserror::Error;
 #[error("")]
 pub(crate) struct WordError;
 
-/// Defines enumerations that are read from words and written as them.
+/// The words in one sentence: `"a, b or c"`.
+macro_rules! alternatives {
+    ($only:literal) => { $only };
+    ($first:literal, $last:literal) => { concat!($first, " or ", $last) };
+    ($first:literal, $($rest:literal),+) => { concat!($first, ", ", $crate::words::alternatives!($($rest),+)) };
+}
+
+/// Defines enumerations that are read from words and written as them. A variant may have several words; it is
+/// written as the first.
 macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal,)+ })+) => {$(
+    ($($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal $(| $other:literal)*,)+ })+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum $name { $(#[doc = concat!("`", $word, "`")] $variant,)+ }
+
+        impl $name {
+            /// All words, for a message.
+            pub(crate) const ALLOWED: &'static str = $crate::words::alternatives!($($word),+);
+        }
 
         impl std::str::FromStr for $name {
             type Err = $crate::words::WordError;
 
             fn from_str(text: &str) -> Result<Self, $crate::words::WordError> {
                 match text.to_ascii_lowercase().as_str() {
-                    $($word => Ok(Self::$variant),)+
+                    $($word $(| $other)* => Ok(Self::$variant),)+
                     _ => Err($crate::words::WordError),
                 }
             }
@@ -35,4 +48,4 @@ macro_rules! words {
     )+};
 }
 
-pub(crate) use words;
+pub(crate) use {alternatives, words};

@@ -129,8 +129,8 @@ pub fn endpoint(address: &str) -> Parsed<String> {
 }
 
 /// A command line.
-pub fn options(arguments: Vec<OsString>, variable: impl Fn(&str) -> Option<OsString>) -> Parsed<()> {
-    options::read(arguments, variable).map(drop).map_err(text)
+pub fn options(arguments: Vec<OsString>, variables: Vec<(OsString, OsString)>) -> Parsed<()> {
+    options::read(arguments, variables).map(drop).map_err(text)
 }
 
 /// The answer to a request, once its head is complete.

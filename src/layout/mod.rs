@@ -4,19 +4,20 @@ mod names;
 pub(crate) mod pem;
 pub(crate) mod pkcs12;
 
-use std::str::FromStr;
-
 pub(crate) use names::{
     CREDENTIAL_BUNDLE, ClashError, FEDERATED_SUFFIX, GivenName, TRUST_BUNDLE_SUFFIX, TrustDomainNameError,
     check_names, of_trust_domain,
 };
 
-/// Which of the two X.509 layouts are written, one or both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum X509Layouts {
-    Pem,
-    Spiffe,
-    Both,
+use crate::words::words;
+
+words! {
+    /// Which of the two X.509 layouts are written, one or both.
+    X509Layouts {
+        Pem = "pem",
+        Spiffe = "spiffe",
+        Both = "pem,spiffe" | "spiffe,pem",
+    }
 }
 
 impl X509Layouts {
@@ -26,18 +27,5 @@ impl X509Layouts {
 
     pub(crate) fn has_spiffe(self) -> bool {
         self != Self::Pem
-    }
-}
-
-impl FromStr for X509Layouts {
-    type Err = crate::words::WordError;
-
-    fn from_str(text: &str) -> Result<Self, crate::words::WordError> {
-        match text.to_ascii_lowercase().as_str() {
-            "pem" => Ok(Self::Pem),
-            "spiffe" => Ok(Self::Spiffe),
-            "pem,spiffe" | "spiffe,pem" => Ok(Self::Both),
-            _ => Err(crate::words::WordError),
-        }
     }
 }

@@ -17,7 +17,7 @@ words! {
     }
 }
 
-/// Whether a line begins with the time.
+/// Whether a text line begins with the time. A JSON line always has it: programs that collect lines want one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stamp {
     /// It does: for modes that run for a while.
@@ -39,13 +39,11 @@ pub(super) struct Form {
 impl Form {
     /// The line, with its line feed; a line that is too long is cut.
     pub(super) fn line(self, record: &Record<'_>) -> Vec<u8> {
-        let time = match self.stamp {
-            Stamp::Time => Some(rfc3339(Now::look().time, 3)),
-            Stamp::Nothing => None,
-        };
-        let line = match self.format {
-            LogFormat::Text => text(time, record),
-            LogFormat::Json => json(time, record),
+        let time = rfc3339(Now::look().time, 3);
+        let line = match (self.format, self.stamp) {
+            (LogFormat::Text, Stamp::Time) => text(&(time + " "), record),
+            (LogFormat::Text, Stamp::Nothing) => text("", record),
+            (LogFormat::Json, _) => json(&time, record),
         };
         (line + "\n").into_bytes()
     }
@@ -54,8 +52,7 @@ impl Form {
 /// The most that a line holds before its line feed.
 const ROOM: usize = LONGEST_LINE - 1;
 
-fn text(time: Option<String>, record: &Record<'_>) -> String {
-    let time = time.map(|time| time + " ").unwrap_or_default();
+fn text(time: &str, record: &Record<'_>) -> String {
     let line = format!("{time}{:<5} {}", record.level(), Printable(record.args()));
     shortened(&line, ROOM)
 }
@@ -70,10 +67,10 @@ pub(crate) fn shortened(text: &str, room: usize) -> String {
     text[..end].to_owned() + &mark
 }
 
-fn json(time: Option<String>, record: &Record<'_>) -> String {
+fn json(time: &str, record: &Record<'_>) -> String {
     let mut room = ROOM;
     loop {
-        let line = json_with(time.clone(), record, room);
+        let line = json_with(time, record, room);
         if line.len() <= ROOM {
             return line;
         }
@@ -83,11 +80,9 @@ fn json(time: Option<String>, record: &Record<'_>) -> String {
 }
 
 /// The object with texts of up to `room` bytes each.
-fn json_with(time: Option<String>, record: &Record<'_>, room: usize) -> String {
+fn json_with(time: &str, record: &Record<'_>, room: usize) -> String {
     let mut fields = Fields { object: Map::new(), room };
-    if let Some(time) = time {
-        fields.put("time", time.into());
-    }
+    fields.put("time", time.into());
     fields.put("level", record.level().as_str().to_lowercase().into());
     fields.put("message", shortened(&record.args().to_string(), room).into());
     // Fails if a field cannot be shown; the line is of use without it.
@@ -159,10 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_time_equal_messages_are_equal_lines() {
+    fn without_a_time_equal_messages_are_equal_text_lines() {
         let form = Form { format: LogFormat::Text, stamp: Stamp::Nothing };
         assert_eq!(own_line(form, Level::Error, "it is so"), b"ERROR it is so\n");
-        let form = Form { format: LogFormat::Json, stamp: Stamp::Nothing };
-        assert_eq!(own_line(form, Level::Error, "so"), b"{\"level\":\"error\",\"message\":\"so\"}\n");
     }
 }

@@ -315,14 +315,18 @@ impl MainLoop<'_> {
 
     /// How `init` ends.
     fn outcome(&self) -> Result<Ended, LoopError> {
-        if let Some(error) = self.items.write_error() {
-            return Err(LoopError::Publish(error.clone()));
+        let missing = || MissingError::of(&self.items, &self.settings.end);
+        let unpublished = self.items.write_error().map(|error| LoopError::Publish(error.clone()));
+        match (unpublished.or_else(|| missing().map(LoopError::Missing)), self.notifier.outcome()) {
+            (None, Ok(())) => Ok(Ended::Published),
+            (None, Err(error)) => Err(error.into()),
+            (Some(error), notified) => {
+                if let Err(also) = notified {
+                    log::error!("{also}");
+                }
+                Err(error)
+            }
         }
-        if let Some(missing) = MissingError::of(&self.items, &self.settings.end) {
-            return Err(LoopError::Missing(missing));
-        }
-        self.notifier.outcome()?;
-        Ok(Ended::Published)
     }
 
     fn next_deadline(&self, now: Now) -> Instant {

@@ -112,12 +112,12 @@ impl Hook {
         if !is_stopped {
             self.runs.count(result.is_ok());
             if let Err(error) = &result {
-                let next = match next {
-                    Next::Nothing => String::new(),
-                    Next::AtOnce => "; running it again for the newest files".to_owned(),
-                    Next::After(delay) => retrying_in(delay),
-                };
-                log::error!("{error}{next}");
+                match next {
+                    // init ends with the error, and reports it then.
+                    Next::Nothing => {}
+                    Next::AtOnce => log::error!("{error}; running it again for the newest files"),
+                    Next::After(delay) => log::error!("{error}{}", retrying_in(delay)),
+                }
             }
         }
         self.last = Some(result);

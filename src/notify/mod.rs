@@ -103,10 +103,11 @@ impl Notifier {
             && self.hook.as_ref().is_none_or(Hook::is_done)
     }
 
-    /// Fails with the first reason why the newest publication was not notified.
+    /// Fails with the first reason why the newest publication was not notified. The hook's comes first: those
+    /// of signals are in the log already.
     pub(crate) fn outcome(&self) -> Result<(), NotifyError> {
-        self.signallers.iter().try_for_each(Signaller::outcome)?;
-        Ok(self.hook.as_ref().map_or(Ok(()), Hook::outcome)?)
+        self.hook.as_ref().map_or(Ok(()), Hook::outcome)?;
+        Ok(self.signallers.iter().try_for_each(Signaller::outcome)?)
     }
 
     /// How many signals succeeded and failed. A publication counts once for each target.

@@ -3,13 +3,22 @@
 use thiserror::Error;
 
 use super::row::Row;
+use super::sources::Sources;
 use super::table::{Options, TABLE, row};
 use super::value::Mode;
 use crate::layout::ClashError;
 use crate::supervise::OnRenewal;
 
-/// Checks options against each other; `is_flag` says which were given as flags. A variable may be
-/// meant for another container of the pod: where it does no harm, it is ignored.
+/// Forgets the variables that have no meaning in this mode, value and all: they may be meant for another
+/// container of the pod.
+pub(super) fn forget_variables_of_other_modes(mode: Mode, sources: &mut Sources) {
+    TABLE
+        .iter()
+        .filter(|row| !row.variable_modes.contains(&mode))
+        .for_each(|row| sources.forget_variables(row));
+}
+
+/// Checks options against each other; `is_flag` says which were given as flags.
 pub(super) fn check(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<(), CombinationError> {
     let mode = options.mode;
     if let Some(row) = TABLE.iter().find(|row| is_flag(row) && !row.modes.contains(&mode)) {
@@ -21,12 +30,8 @@ pub(super) fn check(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result
     if options.command.is_empty() && mode == Mode::Run {
         return Err(CombinationError::NoApplication);
     }
-    if mode == Mode::Run && options.on_renewal != OnRenewal::Signal && is_flag(&row::renew_signal) {
+    if options.on_renewal != OnRenewal::Signal && is_flag(&row::renew_signal) {
         return Err(CombinationError::NoSignal(options.on_renewal));
-    }
-    // The other checks are about fetching and writing.
-    if mode == Mode::Inspect {
-        return Ok(());
     }
     check_content(options, &is_flag)?;
     check_targets(options, is_flag)
@@ -67,6 +72,10 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     let federated_files = options.x509 && options.layout.has_pem() || options.jwt_bundle_file_name.is_some();
     if is_flag(&row::include_federated_bundles) && !federated_files {
         return requires(&row::include_federated_bundles, "--layout=pem or --jwt-bundle-file-name");
+    }
+    let has_keystore = options.keystore_file_name.is_some() || options.truststore_file_name.is_some();
+    if is_flag(&row::keystore_password_file) && !has_keystore {
+        return requires(&row::keystore_password_file, "--keystore-file-name or --truststore-file-name");
     }
     if is_flag(&row::jwt_file_mode) && options.jwt_svid.is_empty() {
         return requires(&row::jwt_file_mode, "--jwt-svid");

@@ -5,6 +5,7 @@
 
 mod combinations;
 mod help;
+mod mistakes;
 mod parse;
 mod plan;
 pub(crate) mod row;
@@ -23,7 +24,6 @@ use plan::PasswordFileError;
 pub(crate) use plan::{Plan, Task};
 use sources::ValueError;
 use table::Options;
-use value::Mode;
 
 use crate::layout::check_names;
 
@@ -37,12 +37,12 @@ pub(crate) enum Request {
 
 /// Reads the arguments, without the program's name, and the environment.
 ///
-/// `variable` looks a variable up; an empty one counts as unset.
+/// An empty variable counts as unset.
 pub(crate) fn read(
     arguments: Vec<OsString>,
-    variable: impl Fn(&str) -> Option<OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Request, UsageError> {
-    let sources = match parse::parse(arguments, &variable)? {
+    let mut sources = match parse::parse(arguments, variables.into_iter().collect())? {
         CommandLine::Help => return Ok(Request::Print(help::help())),
         CommandLine::Version => {
             return Ok(Request::Print(
@@ -51,15 +51,10 @@ pub(crate) fn read(
         }
         CommandLine::Options(sources) => sources,
     };
-    let mut options = Options::from_sources(&sources)?;
-    if options.mode == Mode::Init {
-        // A variable may be meant for another container of the pod, whose application runs already.
-        options.pid_file = options.pid_file.filter(|_| sources.is_flag(&table::row::pid_file));
-        options.signal_process =
-            options.signal_process.filter(|_| sources.is_flag(&table::row::signal_process));
-    }
+    combinations::forget_variables_of_other_modes(sources.value(&table::row::mode)?, &mut sources);
+    let options = Options::from_sources(&sources)?;
     combinations::check(&options, |row| sources.is_flag(row))?;
-    let plan = Plan::new(options)?;
+    let plan = Plan::new(options, mistakes::in_environment(&sources))?;
     if let Task::Follow(settings) = &plan.task {
         let names: Vec<_> = settings.parts.iter().flat_map(|part| part.given_names()).collect();
         check_names(&names).map_err(CombinationError::from)?;

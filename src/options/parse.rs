@@ -5,72 +5,113 @@ use std::ffi::{OsStr, OsString};
 use lexopt::Arg;
 use thiserror::Error;
 
-use super::sources::{Sources, ValueError, shown};
+use super::mistakes::nearest;
+use super::row::Row;
+use super::sources::{Sources, ValueError, Variables, shown};
 use super::table::TABLE;
+use super::value::Mode;
 
 /// A parsed command line.
-pub(crate) enum CommandLine<'a> {
+pub(crate) enum CommandLine {
     Help,
     Version,
     /// Work, by these options.
-    Options(Sources<'a>),
+    Options(Sources),
 }
 
 /// Reads the arguments, without the program's name.
-pub(crate) fn parse<'a>(
-    mut arguments: Vec<OsString>,
-    variable: &'a dyn Fn(&str) -> Option<OsString>,
-) -> Result<CommandLine<'a>, ParseError> {
+pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Result<CommandLine, ParseError> {
     // lexopt would hand out a command's words one by one, as if they were ours.
     let command = match arguments.iter().position(|argument| argument == "--") {
         Some(position) => arguments.split_off(position).split_off(1),
         None => Vec::new(),
     };
-    let mut sources = Sources::new(command, variable);
+    let mut sources = Sources::new(command, variables);
     let mut parser = lexopt::Parser::from_args(arguments);
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Arg::Long("help") | Arg::Short('h') => return without_value(&mut parser, CommandLine::Help),
-            Arg::Long("version") | Arg::Short('V') => {
+    let mut switch = None;
+    while let Some(whole) = parser.raw_args()?.peek().map(OsStr::to_owned) {
+        if let Some(option) = with_other_dashes(&whole) {
+            return Err(ParseError::Dashes { given: whole, option });
+        }
+        match parser.next()? {
+            Some(Arg::Long("help") | Arg::Short('h')) => {
+                return without_value(&mut parser, CommandLine::Help);
+            }
+            Some(Arg::Long("version") | Arg::Short('V')) => {
                 return without_value(&mut parser, CommandLine::Version);
             }
-            Arg::Long(name) => {
+            Some(Arg::Long(name)) => {
                 let row = TABLE.iter().find(|row| row.name() == name);
-                let row = row.ok_or_else(|| ParseError::unknown(&format!("--{name}")))?;
-                let value = if row.is_switch {
-                    parser.optional_value().unwrap_or_else(|| "true".into())
-                } else {
-                    parser.value().map_err(|_| ValueError::Missing { row })?
+                let row = row.ok_or_else(|| ParseError::unknown(&whole))?;
+                let value = match parser.optional_value() {
+                    Some(value) => value,
+                    None if row.is_switch => "true".into(),
+                    None => next_value(&mut parser, row)?,
                 };
-                sources.add_flag(row, value);
+                sources.add_flag(row, value)?;
+                switch = row.is_switch.then(|| row.name());
             }
-            Arg::Short(letter) => return Err(ParseError::unknown(&format!("-{letter}"))),
-            Arg::Value(stray) => return Err(ParseError::Stray(stray)),
+            Some(Arg::Short(_)) => return Err(ParseError::unknown(&whole)),
+            Some(Arg::Value(stray)) => return Err(ParseError::stray(stray, switch)),
+            None => break,
         }
     }
     Ok(CommandLine::Options(sources))
 }
 
-fn without_value<'a>(
-    parser: &mut lexopt::Parser,
-    asked: CommandLine<'a>,
-) -> Result<CommandLine<'a>, ParseError> {
+/// The next argument, unless it is an option: then the value was forgotten.
+fn next_value(parser: &mut lexopt::Parser, row: &'static Row) -> Result<OsString, ParseError> {
+    let mut arguments = parser.raw_args()?;
+    let value = arguments.next().ok_or(ValueError::Missing { row })?;
+    if value.as_encoded_bytes().starts_with(b"--") {
+        return Err(ValueError::NextOption { row, next: value }.into());
+    }
+    Ok(value)
+}
+
+fn without_value(parser: &mut lexopt::Parser, asked: CommandLine) -> Result<CommandLine, ParseError> {
     match parser.optional_value() {
         None => Ok(asked),
         Some(value) => Err(ParseError::ValueForHelp(value)),
     }
 }
 
+/// The names of all options, without their dashes.
+fn names() -> impl Iterator<Item = String> {
+    TABLE.iter().map(|row| row.name()).chain(["help".to_owned(), "version".to_owned()])
+}
+
+/// An argument without the dashes before it, and the name in that.
+fn without_dashes(argument: &str) -> (&str, &str) {
+    // A text program may have made one dash of two.
+    let rest = argument.trim_start_matches(['-', '\u{2013}', '\u{2014}']);
+    (rest, rest.split('=').next().unwrap_or(rest))
+}
+
+/// The option that an argument would be with two dashes: `-mode=init`, as programs in Go take it, or `mode=init`.
+fn with_other_dashes(argument: &OsStr) -> Option<String> {
+    let argument = argument.to_str().filter(|argument| !argument.starts_with("--"))?;
+    let (rest, name) = without_dashes(argument);
+    // Without dashes and value, it is just a word.
+    (rest != name || rest != argument).then_some(())?;
+    names().any(|known| known == name).then(|| format!("--{rest}"))
+}
+
 /// A command line that cannot be read; one line says why.
 #[derive(Debug, Error)]
 pub(crate) enum ParseError {
     #[error("there is no option {:?}; {}", shown(OsStr::new(.given)), match .nearest {
-        Some(nearest) => format!("did you mean {nearest}?"),
+        Some(nearest) => format!("did you mean --{nearest}?"),
         None => "--help lists them".to_owned(),
     })]
     Unknown { given: String, nearest: Option<String> },
-    #[error("unexpected argument {:?}; every option is --name=value", shown(.0))]
-    Stray(OsString),
+    #[error("unexpected argument {:?}; write {} with two dashes", shown(.given), shown(OsStr::new(.option)).escape_debug())]
+    Dashes { given: OsString, option: String },
+    #[error("unexpected argument {:?}; {}", shown(.given), match .meant {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => "every option is --name=value, and a command follows --".to_owned(),
+    })]
+    Stray { given: OsString, meant: Option<String> },
     #[error(transparent)]
     Value(#[from] ValueError),
     #[error("--help and --version take no value, not {:?}", shown(.0))]
@@ -80,14 +121,21 @@ pub(crate) enum ParseError {
 }
 
 impl ParseError {
-    fn unknown(given: &str) -> Self {
-        let near = |name: &String| strsim::damerau_levenshtein(given, name) <= given.len() / 3;
-        let nearest = TABLE
-            .iter()
-            .map(|row| format!("--{}", row.name()))
-            .chain(["--help".to_owned(), "--version".to_owned()])
-            .filter(near)
-            .min_by_key(|name| strsim::damerau_levenshtein(given, name));
-        Self::Unknown { given: given.to_owned(), nearest }
+    fn unknown(argument: &OsStr) -> Self {
+        let argument = argument.to_string_lossy();
+        let (_, name) = without_dashes(&argument);
+        let given = argument.split('=').next().unwrap_or_default().to_owned();
+        Self::Unknown { given, nearest: nearest(name, names()) }
+    }
+
+    /// `switch` is the switch before it, if there is one.
+    fn stray(given: OsString, switch: Option<String>) -> Self {
+        let word = given.to_str().unwrap_or_default();
+        let of_switch = || word.parse::<bool>().ok().zip(switch);
+        let meant = match word.parse::<Mode>() {
+            Ok(mode) => Some(format!("--mode={mode}")),
+            Err(_) => of_switch().map(|(value, switch)| format!("--{switch}={value}")),
+        };
+        Self::Stray { given, meant }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use log::LevelFilter;
+use nix::errno::Errno;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -41,12 +42,13 @@ pub(crate) enum Task {
 }
 
 impl Plan {
-    /// From options that [`check`](super::combinations::check) has accepted.
+    /// From options that [`check`](super::combinations::check) has accepted, and warnings about their sources.
     ///
     /// # Errors
     ///
     /// The password of the keystores cannot be read.
-    pub(super) fn new(options: Options) -> Result<Self, PasswordFileError> {
+    pub(super) fn new(options: Options, mut warnings: Vec<String>) -> Result<Self, PasswordFileError> {
+        warn_of_modes(&options, &mut warnings);
         let parts = parts(&options)?;
         let task = match options.mode {
             Mode::Init | Mode::Refresh | Mode::Run => Task::Follow(follow(&options, parts)),
@@ -62,20 +64,12 @@ impl Plan {
                 output: options.output,
             }),
         };
-        Ok(Self {
-            log_level: options.log_level.0,
-            log_format: options.log_format,
-            warnings: warnings(&options),
-            task,
-        })
+        Ok(Self { log_level: options.log_level.0, log_format: options.log_format, warnings, task })
     }
 }
 
-fn warnings(options: &Options) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if options.mode == Mode::Inspect {
-        return warnings;
-    }
+/// Warns of keys and tokens that every user can read.
+fn warn_of_modes(options: &Options, warnings: &mut Vec<String>) {
     if options.x509 && options.key_file_mode.is_world_readable() {
         warnings
             .push(format!("--key-file-mode={} lets every user read the private key", options.key_file_mode));
@@ -84,7 +78,6 @@ fn warnings(options: &Options) -> Vec<String> {
         warnings
             .push(format!("--jwt-file-mode={} lets every user read the JWT-SVIDs", options.jwt_file_mode));
     }
-    warnings
 }
 
 fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
@@ -99,10 +92,8 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
         (_, hook) => (main_loop::End::Stopped, hook),
     };
     let retry = if options.mode == Mode::Init { HookRetry::Never } else { HookRetry::UntilSuccess };
-    // The application of run is notified itself.
-    let signals_others = options.mode != Mode::Run;
-    let by_file = options.pid_file.clone().filter(|_| signals_others).map(Target::PidFile);
-    let by_name = options.signal_process.clone().filter(|_| signals_others).map(Target::Name);
+    let by_file = options.pid_file.clone().map(Target::PidFile);
+    let by_name = options.signal_process.clone().map(Target::Name);
     main_loop::Settings {
         end,
         endpoint: options.workload_api_socket.clone(),
@@ -117,7 +108,7 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
             hook,
             retry,
         },
-        http_address: options.http_address.filter(|_| options.mode != Mode::Init),
+        http_address: options.http_address,
     }
 }
 
@@ -165,7 +156,11 @@ fn password(options: &Options) -> Result<Password, PasswordFileError> {
         return Ok(Password::default());
     };
     let error = |cause: String| PasswordFileError { path: path.clone(), cause };
-    let text = read_password_file(path).map_err(|cause| error(cause.to_string()))?;
+    let plain = |cause: io::Error| match cause.raw_os_error() {
+        Some(number) => Errno::from_raw(number).desc().to_owned(),
+        None => cause.to_string(),
+    };
+    let text = read_password_file(path).map_err(|cause| error(plain(cause)))?;
     text.parse().map_err(|cause: PasswordError| error(cause.to_string()))
 }
 

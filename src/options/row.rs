@@ -19,9 +19,11 @@ pub struct Row {
     pub(crate) help: &'static [&'static str],
     /// The allowed values, as an error names them.
     pub(crate) allowed: &'static str,
-    /// The modes that accept the flag. Another mode refuses it, and ignores the variable: the
-    /// containers of a pod can share their variables.
+    /// The modes that accept the flag; another mode refuses it.
     pub(crate) modes: &'static [Mode],
+    /// The modes that read the variable; another mode ignores it, value and all: the containers of a
+    /// pod can share their variables.
+    pub(crate) variable_modes: &'static [Mode],
     /// Whether the flag alone means `true`.
     pub(crate) is_switch: bool,
     /// Whether the flag may be given again, for one more value.

@@ -1,6 +1,6 @@
 //! Where the value of an option comes from: flag before variable before default.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 
 use thiserror::Error;
@@ -9,27 +9,31 @@ use super::row::Row;
 use super::value::Value;
 use crate::logging::shortened;
 
+/// The environment.
+pub(crate) type Variables = BTreeMap<OsString, OsString>;
+
 /// The flags that were given, the command behind `--`, and the environment.
-pub(crate) struct Sources<'a> {
-    flags: HashMap<String, OsString>,
+pub(crate) struct Sources {
+    /// The values of each flag, by its name.
+    flags: HashMap<String, Vec<OsString>>,
     pub(crate) command: Vec<OsString>,
-    variable: &'a dyn Fn(&str) -> Option<OsString>,
+    variables: Variables,
 }
 
-impl<'a> Sources<'a> {
-    /// No flags yet. `variable` looks a variable up; an empty one counts as unset.
-    pub(crate) fn new(command: Vec<OsString>, variable: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
-        Self { flags: HashMap::new(), command, variable }
+impl Sources {
+    /// No flags yet.
+    pub(crate) fn new(command: Vec<OsString>, variables: Variables) -> Self {
+        Self { flags: HashMap::new(), command, variables }
     }
 
-    /// Of several values, the last one counts, or all of them, one per line.
-    pub(crate) fn add_flag(&mut self, row: &Row, mut value: OsString) {
-        if let Some(mut earlier) = self.flags.remove(&row.name()).filter(|_| row.repeats) {
-            earlier.push("\n");
-            earlier.push(value);
-            value = earlier;
+    /// Refuses a second value, unless the option repeats.
+    pub(crate) fn add_flag(&mut self, row: &'static Row, value: OsString) -> Result<(), ValueError> {
+        let values = self.flags.entry(row.name()).or_default();
+        if let Some(first) = values.first().filter(|_| !row.repeats) {
+            return Err(ValueError::Twice { row, first: first.clone(), second: value });
         }
-        self.flags.insert(row.name(), value);
+        values.push(value);
+        Ok(())
     }
 
     /// Whether the option was given as a flag.
@@ -37,27 +41,55 @@ impl<'a> Sources<'a> {
         self.flags.contains_key(&row.name())
     }
 
+    /// Forgets the option's variables.
+    pub(crate) fn forget_variables(&mut self, row: &Row) {
+        for name in [Some(row.variable().as_str()), row.fallback_variable].into_iter().flatten() {
+            self.variables.remove(OsStr::new(name));
+        }
+    }
+
+    /// Whether the option's variable is there without a value, and there is no flag.
+    pub(crate) fn is_empty_variable(&self, row: &Row) -> bool {
+        let value = self.variables.get(OsStr::new(&row.variable()));
+        !self.is_flag(row) && value.is_some_and(|value| is_blank(value))
+    }
+
+    /// The names of the variables that have a value.
+    pub(crate) fn set_variables(&self) -> impl Iterator<Item = &str> {
+        self.variables.iter().filter(|(_, value)| !is_blank(value)).filter_map(|(name, _)| name.to_str())
+    }
+
     /// The value of one option. White space around it does not count: a variable that is filled
     /// from a file ends with a line break.
     pub(crate) fn value<T: Value>(&self, row: &'static Row) -> Result<T, ValueError> {
-        let flag = || self.flags.get(&row.name()).map(|value| (format!("--{}", row.name()), value.clone()));
-        let variable = |name: String| match (self.variable)(&name) {
-            Some(value) if !value.is_empty() => Some((name, value)),
-            _ => None,
+        let flag = format!("--{}", row.name());
+        let variable = |name: &str| {
+            let value = self.variables.get(OsStr::new(name)).filter(|value| !is_blank(value))?;
+            Some((name.to_owned(), vec![value.clone()]))
         };
-        let set = flag()
-            .or_else(|| variable(row.variable()))
-            .or_else(|| row.fallback_variable.and_then(|name| variable(name.to_owned())));
-        let (place, value) = match (set, row.default, T::unset()) {
-            (Some(set), _, _) => set,
-            (None, Some(default), _) => (format!("--{}", row.name()), default.into()),
-            (None, None, Some(unset)) => return Ok(unset),
-            (None, None, None) => return Err(ValueError::Missing { row }),
+        let given = self.flags.get(&row.name()).map(|values| (flag.clone(), values.clone()));
+        let set = given
+            .or_else(|| variable(&row.variable()))
+            .or_else(|| row.fallback_variable.and_then(variable))
+            .or_else(|| row.default.map(|value| (flag, vec![value.into()])));
+        let Some((place, values)) = set else {
+            return T::unset().ok_or(ValueError::Missing { row });
         };
-        let bad = |rule| ValueError::Bad { place: place.clone(), value: value.clone(), row, rule };
-        let text = value.to_str().ok_or_else(|| bad("it is not valid UTF-8".to_owned()))?;
-        T::read(text.trim()).map_err(bad)
+        let read = |value: OsString| {
+            let read = match value.to_str().map(str::trim) {
+                Some("") => return Err(ValueError::Missing { row }),
+                Some(text) => T::read(text),
+                None => Err("it is not valid UTF-8".to_owned()),
+            };
+            read.map_err(|rule| ValueError::Bad { place: place.clone(), value, row, rule })
+        };
+        let all = values.into_iter().map(read).reduce(|earlier, later| Ok(earlier?.and(later?)));
+        all.unwrap_or(Err(ValueError::Missing { row }))
     }
+}
+
+fn is_blank(value: &OsStr) -> bool {
+    value.to_str().is_some_and(|text| text.trim().is_empty())
 }
 
 /// What was given, for a message: at most its beginning.
@@ -70,6 +102,16 @@ pub(super) fn shown(given: &OsStr) -> String {
 pub(crate) enum ValueError {
     #[error("--{} needs a value: {}", .row.name(), .row.allowed)]
     Missing { row: &'static Row },
+    #[error(
+        "--{name} needs a value; {:?} is the next option (write --{name}=VALUE if the value begins with dashes)",
+        shown(.next), name = .row.name()
+    )]
+    NextOption { row: &'static Row, next: OsString },
+    #[error(
+        "--{} is given twice, as {:?} and as {:?}; give it once",
+        .row.name(), shown(.first), shown(.second)
+    )]
+    Twice { row: &'static Row, first: OsString, second: OsString },
     #[error(
         "{place} takes {}, not {:?}{}{rule}",
         .row.allowed, shown(.value), if .rule.is_empty() { "" } else { ": " }

@@ -1,5 +1,5 @@
 //! The options. One entry each: help, name, type, placeholder, default, a variable beside
-//! `HELPER_NAME`, and the modes in which it may be given.
+//! `HELPER_NAME`, the modes in which it may be given, and those that read its variable, if these are fewer.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -26,6 +26,7 @@ const ASKING: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Inspect];
 const IN_TIME: &[Mode] = &[Mode::Init, Mode::Inspect];
 const NOTIFYING: &[Mode] = &[Mode::Init, Mode::Refresh];
 const FOLLOWING: &[Mode] = &[Mode::Refresh, Mode::Run];
+const REFRESH: &[Mode] = &[Mode::Refresh];
 const RUN: &[Mode] = &[Mode::Run];
 const FILES: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Check];
 const CHECK: &[Mode] = &[Mode::Check];
@@ -37,7 +38,8 @@ macro_rules! options {
         $field:ident: $type:ty $(= $placeholder:literal)?
             $(, default $default:literal)?
             $(, else $fallback:literal)?
-            $(, in $own_modes:ident)?;
+            $(, in $own_modes:ident)?
+            $(, variable in $variable_modes:ident)?;
     )+})+) => {
         /// The value of every option.
         #[derive(Debug, Clone)]
@@ -62,6 +64,7 @@ macro_rules! options {
                 help: &[$($help),+],
                 allowed: <$type as Value>::ALLOWED,
                 modes: modes(&[$($own_modes)?], $modes),
+                variable_modes: modes(&[$($variable_modes,)? $($own_modes)?], $modes),
                 is_switch: <$type as Value>::IS_SWITCH,
                 repeats: <$type as Value>::REPEATS,
             };)+)+
@@ -107,17 +110,17 @@ options! {
         /// the files. inspect: show what the agent offers
         mode: Mode = "MODE", default "init";
 
-        /// how long init and inspect try: a number with ms, s, m or h
+        /// time limit of init and inspect: a number with ms, s, m or h
         init_timeout: Span = "DURATION", default "30s", in IN_TIME;
 
-        /// what happens to the files when the agent withdraws the identity:
-        /// keep or remove
+        /// the files after the agent has withdrawn the identity: keep or
+        /// remove
         on_revoked: OnRevoked = "ACTION", default "keep", in FOLLOWING;
 
         /// check fails if the SVID expires sooner than this
         min_ttl: Option<Span> = "DURATION", in CHECK;
 
-        /// how inspect prints: text or json
+        /// format of inspect: text or json
         output: OutputFormat = "FORMAT", default "text", in INSPECT;
 
         /// off, error, warn, info, debug or trace
@@ -212,16 +215,16 @@ options! {
 
     "Notifying the application, after each publication", in FETCHING: {
         /// signal the process whose number this file holds
-        pid_file: Option<PathBuf> = "PATH", in NOTIFYING;
+        pid_file: Option<PathBuf> = "PATH", in NOTIFYING, variable in REFRESH;
 
-        /// signal the oldest process of this name; in init, this option and
-        /// --pid-file count as flags only
-        signal_process: Option<ProcessName> = "NAME", in NOTIFYING;
+        /// signal the oldest process of this name; with --mode=init, the
+        /// variables of this option and of --pid-file are ignored
+        signal_process: Option<ProcessName> = "NAME", in NOTIFYING, variable in REFRESH;
 
         /// the signal to send, by name or number (default: SIGHUP)
         renew_signal: Option<RenewSignal> = "SIGNAL";
 
-        /// what a rotation does to the application of --mode=run: signal,
+        /// effect of a rotation on the application of --mode=run: signal,
         /// restart (SIGTERM, wait, start) or nothing
         on_renewal: OnRenewal = "ACTION", default "signal", in RUN;
 

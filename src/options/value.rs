@@ -15,7 +15,7 @@ use crate::notify::{ProcessName, RenewSignal};
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;
 use crate::supervise::OnRenewal;
-use crate::words::{WordError, words};
+use crate::words::words;
 use crate::workload_api::endpoint::Endpoint;
 
 /// A type of option.
@@ -27,8 +27,13 @@ pub(crate) trait Value: Sized {
     /// Whether there may be several values; `read` then takes one per line.
     const REPEATS: bool = false;
 
-    /// Reads a value. The error says which rule the text breaks, or nothing when `ALLOWED` says all.
+    /// Reads a text that is not empty. The error says which rule it breaks, or nothing when `ALLOWED` says all.
     fn read(text: &str) -> Result<Self, String>;
+
+    /// The value of an option that is given again.
+    fn and(self, later: Self) -> Self {
+        later
+    }
 
     /// The value of an option that is not set and has no default.
     fn unset() -> Option<Self> {
@@ -56,8 +61,12 @@ impl<T: Value> Value for Vec<T> {
 
     fn read(text: &str) -> Result<Self, String> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let all = lines.map(T::read).collect::<Result<Vec<_>, _>>()?;
-        if all.is_empty() { Err(String::new()) } else { Ok(all) }
+        lines.map(T::read).collect()
+    }
+
+    fn and(mut self, later: Self) -> Self {
+        self.extend(later);
+        self
     }
 
     fn unset() -> Option<Self> {
@@ -78,15 +87,16 @@ impl Value for PathBuf {
     const ALLOWED: &'static str = "a path";
 
     fn read(text: &str) -> Result<Self, String> {
-        (!text.is_empty()).then(|| text.into()).ok_or_else(String::new)
+        Ok(text.into())
     }
 }
 
+/// A hint.
 impl Value for String {
-    const ALLOWED: &'static str = "a text";
+    const ALLOWED: &'static str = "the hint of a registration entry";
 
     fn read(text: &str) -> Result<Self, String> {
-        (!text.is_empty()).then(|| text.to_owned()).ok_or_else(String::new)
+        Ok(text.to_owned())
     }
 }
 
@@ -113,7 +123,7 @@ impl Value for SpiffeId {
 }
 
 macro_rules! values {
-    ($($type:ty: $allowed:literal;)+) => {$(
+    ($($type:ty: $allowed:expr;)+) => {$(
         impl Value for $type {
             const ALLOWED: &'static str = $allowed;
 
@@ -125,21 +135,21 @@ macro_rules! values {
 }
 
 values! {
-    Mode: "init, refresh, run, check or inspect";
+    Mode: Mode::ALLOWED;
     Endpoint: "an absolute path, unix:PATH, unix:///PATH or tcp://IP:PORT";
     FileName: "a plain file name";
-    Owner: "numbers: UID or UID:GID";
+    Owner: "UID or UID:GID, both numbers below 4294967295 (`id NAME` shows those of a user)";
     FileMode: "an octal file mode such as 0440";
-    X509Layouts: "pem, spiffe or pem,spiffe";
+    X509Layouts: X509Layouts::ALLOWED;
     Span: "a number with ms, s, m or h, such as 30s";
     JwtSvidFile: "FILE=AUDIENCE[,AUDIENCE...]";
     ProcessName: "the name of a program, without a path";
     RenewSignal: "a signal's name or number, such as SIGHUP";
-    OnRenewal: "signal, restart or nothing";
-    OnRevoked: "keep or remove";
+    OnRenewal: OnRenewal::ALLOWED;
+    OnRevoked: OnRevoked::ALLOWED;
     LogLevel: "off, error, warn, info, debug or trace";
-    LogFormat: "text or json";
-    OutputFormat: "text or json";
+    LogFormat: LogFormat::ALLOWED;
+    OutputFormat: OutputFormat::ALLOWED;
 }
 
 words! {
@@ -158,9 +168,10 @@ words! {
 pub(crate) struct Span(pub(crate) Duration);
 
 impl FromStr for Span {
-    type Err = WordError;
+    /// The rule that is broken, if that is not plain.
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, &'static str> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let milliseconds_per_unit = match unit {
@@ -168,12 +179,14 @@ impl FromStr for Span {
             "s" => 1000,
             "m" => 60 * 1000,
             "h" => 60 * 60 * 1000,
-            _ => return Err(WordError),
+            _ => return Err(""),
         };
         let year = 365 * 24 * 60 * 60 * 1000;
         match number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds_per_unit)) {
-            Some(milliseconds @ 1..) if milliseconds < year => Ok(Self(Duration::from_millis(milliseconds))),
-            _ => Err(WordError),
+            Some(0) => Err("the least is 1ms"),
+            Some(milliseconds) if milliseconds < year => Ok(Self(Duration::from_millis(milliseconds))),
+            _ if digits > 0 => Err("it must be less than a year"),
+            _ => Err(""),
         }
     }
 }

@@ -90,6 +90,11 @@ impl FileMode {
         self.0
     }
 
+    /// Whether its owner may read it, no one but the owner may write it, and no one execute it.
+    fn is_for_data(self) -> bool {
+        self.0 & 0o400 != 0 && self.0 & !0o644 == 0
+    }
+
     /// Whether users other than the owner and the group may read it.
     pub(crate) fn is_world_readable(self) -> bool {
         self.0 & 0o004 != 0
@@ -99,11 +104,20 @@ impl FileMode {
 impl FromStr for FileMode {
     type Err = FileModeError;
 
+    /// Reads octal digits. The published files need no other modes than it allows.
     fn from_str(text: &str) -> Result<Self, FileModeError> {
-        let octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
-        match u32::from_str_radix(text, 8) {
-            Ok(bits) if octal && bits <= 0o777 => Ok(Self(bits)),
-            _ => Err(FileModeError),
+        let is_octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        let mode = u32::from_str_radix(text, 8).ok().filter(|_| is_octal).map(Self);
+        // No mode in use is another one in decimal: none of 400, 440, 444, 600, 640 and 644 stands for one.
+        let decimal = text.parse().ok().filter(|_| !text.starts_with('0')).map(Self);
+        match (mode, decimal) {
+            (Some(mode), _) if mode.is_for_data() => Ok(mode),
+            (_, Some(meant)) if meant.is_for_data() => Err(FileModeError::Decimal { meant }),
+            (None, Some(meant)) if (0o400..=0o777).contains(&meant.0) => {
+                Err(FileModeError::Decimal { meant })
+            }
+            (Some(Self(bits)), _) if bits <= 0o777 => Err(FileModeError::NotForData),
+            _ => Err(FileModeError::NotOctal),
         }
     }
 }
@@ -114,10 +128,18 @@ impl fmt::Display for FileMode {
     }
 }
 
-/// Not a file mode.
+/// Not the mode of a published file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a file mode is octal, from 0000 to 0777")]
-pub(crate) struct FileModeError;
+pub(crate) enum FileModeError {
+    #[error("")]
+    NotOctal,
+    #[error("modes are octal; YAML reads an unquoted {meant} as {}: quote it", .meant.0)]
+    Decimal { meant: FileMode },
+    #[error(
+        "modes are octal; the file must be readable for its owner, writable for no one else and executable for no one"
+    )]
+    NotForData,
+}
 
 /// Whether it is a regular file, a directory, a link, ...
 pub(super) fn kind(stat: &FileStat) -> SFlag {

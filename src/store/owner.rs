@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use nix::unistd::{Gid, Uid};
-use thiserror::Error;
+
+use crate::words::WordError;
 
 /// `UID` or `UID:GID`, both numbers: an image from scratch has no `/etc/passwd` to look names up in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +27,13 @@ impl Owner {
 }
 
 impl FromStr for Owner {
-    type Err = OwnerError;
+    type Err = WordError;
 
-    fn from_str(text: &str) -> Result<Self, OwnerError> {
+    fn from_str(text: &str) -> Result<Self, WordError> {
         let number = |text: &str| {
             let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
             // The last number means "unchanged" to chown.
-            text.parse().ok().filter(|number| is_plain && *number != u32::MAX).ok_or(OwnerError)
+            text.parse().ok().filter(|number| is_plain && *number != u32::MAX).ok_or(WordError)
         };
         match text.split_once(':') {
             None => Ok(Self { uid: number(text)?, gid: None }),
@@ -50,11 +51,6 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Not an owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("an owner is UID or UID:GID, both numbers below 4294967295")]
-pub(crate) struct OwnerError;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,7 +61,7 @@ mod tests {
             assert_eq!(good.parse::<Owner>().map(|owner| owner.to_string()), Ok(good.to_owned()));
         }
         for bad in ["", ":", "999:", ":999", "-1", "+1", "postgres", "1:2:3", "4294967295", "4294967296"] {
-            assert_eq!(bad.parse::<Owner>(), Err(OwnerError), "{bad}");
+            assert_eq!(bad.parse::<Owner>(), Err(WordError), "{bad}");
         }
     }
 }

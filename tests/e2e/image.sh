@@ -43,7 +43,7 @@ check "another image runs the helper from an image volume" runs_from_an_image_vo
 new_volume sticky
 another_user_reads_a_sticky_volume() {
     local name
-    podman run --rm "${restricted[@]}" -v "$work/sticky:/var/run/secret" "${helper[@]}" \
+    podman run --rm "${restricted[@]}" -v "$work/sticky:/var/run/secret" "${at_agent[@]}" \
         --svid-path=/var/run/secret --key-file-mode=0440 --mode=init
     for name in svid.pem svid-key.pem bundle.pem; do
         setpriv --reuid=101 --regid=101 --groups=65532 cmp "$work/sticky/$name" "$work/sticky/..data/$name"

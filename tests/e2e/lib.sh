@@ -138,8 +138,8 @@ tell_agent() { echo "$1" >&"$commands"; }
 # The options of `podman run` for a container that is as restricted as a pod can be; and the helper in it.
 restricted=(--read-only --read-only-tmpfs=false --cap-drop=all --security-opt=no-new-privileges
     --user 65532:65532 --network=none --pull=never -v "$work/agent:/var/run/spire:ro")
-helper=(localhost/pod-svid-helper:latest --workload-api-socket=/var/run/spire/spire-agent.sock
-    --svid-path=/var/run/secret/svid)
+at_agent=(localhost/pod-svid-helper:latest --workload-api-socket=/var/run/spire/spire-agent.sock)
+helper=("${at_agent[@]}" --svid-path=/var/run/secret/svid)
 
 # A volume as the kubelet makes an in-memory emptyDir with fsGroup: root's, sticky, writable by all, its
 # group on all that is in it. The files are in its subdirectory `svid`.

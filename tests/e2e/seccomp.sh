@@ -82,11 +82,11 @@ ends_with_success() {
 # Another owner's files, and a sticky directory: only that it is shared by all users is told.
 confined_init_elsewhere() {
     podman run --rm "${confined[@]}" --user=0:0 --cap-add=CHOWN,DAC_OVERRIDE,FOWNER \
-        -v "$work/seccomp:/var/run/secret" "${helper[@]}" \
+        -v "$work/seccomp:/var/run/secret" "${at_agent[@]}" \
         --mode=init --svid-path=/var/run/secret/given --file-owner=101:102 2>&1 | tee "$work/said"
     has_no_trouble "$work/said"
     [ "$(stat -L -c '%u:%g' "$work/seccomp/given/svid-key.pem")" = 101:102 ]
-    podman run --rm "${confined[@]}" -v "$work/seccomp-sticky:/var/run/secret" "${helper[@]}" \
+    podman run --rm "${confined[@]}" -v "$work/seccomp-sticky:/var/run/secret" "${at_agent[@]}" \
         --mode=init --svid-path=/var/run/secret 2>&1 | grep -v 'is shared by all users' | tee "$work/said"
     has_no_trouble "$work/said"
     [ -f "$work/seccomp-sticky/svid.pem" ]
@@ -98,7 +98,7 @@ without_rename() {
     sed 's/"rename\(at\|at2\)\?", *//g; s/"rename\(at\|at2\)\?",$//' manifests/seccomp.json >"$work/seccomp.json"
     init_elsewhere() { # PROFILE
         podman run --rm "${restricted[@]}" --security-opt "seccomp=$1" -v "$work/seccomp:/var/run/secret" \
-            "${helper[@]}" --svid-path=/var/run/secret/other --mode=init --init-timeout=2s 2>&1
+            "${at_agent[@]}" --svid-path=/var/run/secret/other --mode=init --init-timeout=2s 2>&1
     }
     init_elsewhere "$work/seccomp.json" >"$work/said" || code=$?
     cat "$work/said"

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::UNIX_EPOCH;
 
-use pod_svid_helper::for_tests::parsers;
+use pod_svid_helper::for_tests::{TABLE, parsers};
 
 type Target = (&'static str, fn(&[u8]) -> bool);
 
@@ -144,9 +144,11 @@ fn options(bytes: &[u8]) -> bool {
     }
     let mut lines = bytes.split(|byte| *byte == b'\n').map(|line| OsString::from_vec(line.to_vec()));
     let arguments = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let names = TABLE.iter().map(|row| row.variable()).chain(["SPIFFE_ENDPOINT_SOCKET".to_owned()]);
+    let names = names.filter(|name| !name.contains("PASSWORD")).map(OsString::from);
     let value = lines.next();
-    let variable = |name: &str| value.clone().filter(|_| !name.contains("PASSWORD"));
-    understood(parsers::options(arguments, variable)).is_some()
+    let variables = names.filter_map(|name| Some((name, value.clone()?))).collect();
+    understood(parsers::options(arguments, variables)).is_some()
 }
 
 fn http_head(bytes: &[u8]) -> bool {

@@ -59,6 +59,16 @@ fn check_fails_before_anything_is_published() {
     check(&Pod::new(), &[]).failed_with(&["cannot read", "svid-key.pem", "No such file", "published yet"]);
 }
 
+/// Kubernetes counts equal messages of an exec probe as one event; what collects JSON lines wants a time.
+#[test]
+fn the_log_of_check_has_the_time_as_json_alone() {
+    let pod = Pod::new();
+    let time = |log: &str| serde_json::from_str::<serde_json::Value>(log).expect("JSON")["time"].clone();
+    let json = check(&pod, &["--log-format=json"]);
+    assert!(time(&json.log).as_str().is_some_and(|time| time.ends_with('Z')), "{}", json.log);
+    assert!(check(&pod, &[]).log.starts_with("ERROR "));
+}
+
 #[test]
 fn check_fails_without_a_directory() {
     let pod = Pod::new();

@@ -11,6 +11,15 @@ fn refused(address: &str, part: &str) {
     Helper::new().argument(argument).finish().refused_with(&["--workload-api-socket takes", part]);
 }
 
+#[test]
+fn an_empty_address_is_refused() {
+    let argument = "--workload-api-socket=";
+    Helper::new()
+        .argument(argument)
+        .finish()
+        .refused_with(&["--workload-api-socket needs a value", "absolute"]);
+}
+
 macro_rules! refuses {
     ($($name:ident: $address:expr => $part:expr;)+) => {$(
         #[test]
@@ -21,7 +30,6 @@ macro_rules! refuses {
 }
 
 refuses! {
-    an_empty_address_is_refused: "" => "absolute";
     a_relative_path_is_refused: "run/agent.sock" => "absolute";
     a_unix_uri_with_a_relative_path_is_refused: "unix:agent.sock" => "absolute";
     a_unix_uri_without_a_path_is_refused: "unix:" => "absolute";
@@ -58,7 +66,7 @@ fn every_form_of_a_unix_address_reaches_the_agent() {
     for address in
         [format!("{path}"), format!("unix:{path}"), format!("unix://{path}"), format!("UNIX://{path}")]
     {
-        pod.init(&[&format!("--workload-api-socket={address}")]).succeeded();
+        pod.helper_at(address, &pod.volume()).finish().succeeded();
     }
 }
 
@@ -68,7 +76,7 @@ fn a_path_that_no_uri_can_hold_is_used_and_shown_as_it_is() {
     let path = pod.path().join("a?b#c%20.sock");
     let _agent = pod.agent(offer([pod.mint()]));
     std::os::unix::fs::symlink(pod.socket(), &path).expect("a link");
-    let finished = pod.init(&[&format!("--workload-api-socket={}", path.display())]).succeeded();
+    let finished = pod.helper_at(path.display(), &pod.volume()).finish().succeeded();
     assert!(finished.log.contains(&format!("init from {} to", path.display())), "{}", finished.log);
 }
 
@@ -76,12 +84,14 @@ fn a_path_that_no_uri_can_hold_is_used_and_shown_as_it_is() {
 fn a_tcp_address_reaches_the_agent() {
     let pod = Pod::new();
     let agent = WorkloadApiServer::on_loopback(offer([pod.mint()]));
-    pod.init(&[&format!("--workload-api-socket=tcp://127.0.0.1:{}", agent.port())]).succeeded();
+    pod.helper_at(format_args!("tcp://127.0.0.1:{}", agent.port()), &pod.volume()).finish().succeeded();
 }
 
-/// An init that cannot succeed, with a short time limit.
+/// For an init that cannot succeed.
+const AT_ONCE: &str = "--init-timeout=300ms";
+
 fn hopeless_init(pod: &Pod, arguments: &[&str]) -> Finished {
-    pod.helper(&["--init-timeout=300ms"]).arguments(arguments).finish()
+    pod.helper(&[AT_ONCE]).arguments(arguments).finish()
 }
 
 #[test]
@@ -163,6 +173,6 @@ fn a_tcp_port_on_which_nobody_listens_is_named() {
     let port =
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
     let address = format!("tcp://127.0.0.1:{port}");
-    let argument = format!("--workload-api-socket={address}");
-    hopeless_init(&pod, &[&argument]).failed_with(&[&address, "Connection refused"]);
+    let init = pod.helper_at(&address, &pod.volume()).argument(AT_ONCE);
+    init.finish().failed_with(&[&address, "Connection refused"]);
 }

@@ -60,6 +60,38 @@ fn init_fails_when_the_hook_fails() {
 }
 
 #[test]
+fn a_failed_hook_is_reported_once_with_the_next_step() {
+    for hook in ["/bin/false", "no-such-program"] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let finished = init(&pod, &[], &[hook]).failed_with(&[hook, "the next init runs it again"]);
+        assert_eq!(finished.log.lines().filter(|line| line.contains("ERROR")).count(), 1, "{}", finished.log);
+    }
+}
+
+/// What is missing is the reason that init gives last.
+#[test]
+fn a_failed_hook_is_reported_though_something_else_is_missing() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    agent.issue_jwt(|_| Reply::Silence);
+    let finished = init(&pod, &["--init-timeout=3s", "--jwt-svid=token.jwt=one"], &["/bin/false"]);
+    let finished = finished.failed_with(&["not everything arrived", "JWT-SVID token.jwt"]);
+    let of_hook = |line: &&str| line.contains("ERROR") && line.contains("/bin/false");
+    assert_eq!(finished.log.lines().filter(of_hook).count(), 1, "{}", finished.log);
+}
+
+/// The failed signal is in the log, too.
+#[test]
+fn a_failed_hook_is_reported_beside_a_failed_signal() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let finished = init(&pod, &["--signal-process=no-such-process"], &["/bin/false"]);
+    let finished = finished.failed_with(&["/bin/false", "ended with code 1"]);
+    assert!(finished.log.contains("no-such-process"), "{}", finished.log);
+}
+
+#[test]
 fn init_ends_a_hook_that_outlasts_the_timeout_and_fails() {
     let pod = Pod::new();
     let svid = pod.mint();

@@ -91,7 +91,7 @@ tests_of_keys! {
         let pod = Pod::new();
         let _agent = pod.agent(offer([pod.mint()]));
         let directory = pod.volume().join("certs");
-        pod.init(&[&format!("--svid-path={}", directory.display())]).succeeded();
+        pod.helper_at(pod.socket().display(), &directory).finish().succeeded();
         let files = names(&directory).into_iter().filter(|name| name.ends_with(".pem"));
         assert_eq!(files.collect::<Vec<_>>(), ["bundle.pem", "svid-key.pem", "svid.pem"]);
     }

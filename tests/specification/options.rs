@@ -23,25 +23,27 @@ refuses! {
     a_missing_value_is_refused: ["--mode"] => ["--mode needs a value", "init, refresh, run, check or inspect"];
     a_value_for_help_is_refused: ["--help=all"] => ["help"];
     a_mode_that_does_not_exist_is_refused: ["--mode=once"] => ["--mode takes init, refresh, run, check or inspect", "\"once\""];
-    an_empty_mode_is_refused: ["--mode="] => ["--mode takes init, refresh, run, check or inspect", "\"\""];
+    an_empty_mode_is_refused: ["--mode="] => ["--mode needs a value", "init, refresh, run, check or inspect"];
     a_spiffe_id_with_another_scheme_is_refused: ["--pod-spiffe-id=https://example.org/a"] => ["--pod-spiffe-id takes", "\"https://example.org/a\"", "spiffe://"];
     a_spiffe_id_with_an_upper_case_trust_domain_is_refused: ["--pod-spiffe-id=spiffe://Example.org/a"] => ["--pod-spiffe-id takes", "trust domain"];
     a_spiffe_id_with_a_closing_slash_is_refused: ["--pod-spiffe-id=spiffe://example.org/a/"] => ["--pod-spiffe-id takes", "slash"];
-    an_empty_spiffe_id_is_refused: ["--pod-spiffe-id="] => ["--pod-spiffe-id takes", "\"\""];
-    an_empty_directory_is_refused: ["--svid-path="] => ["--svid-path takes"];
+    an_empty_spiffe_id_is_refused: ["--pod-spiffe-id="] => ["--pod-spiffe-id needs a value"];
+    an_empty_directory_is_refused: ["--svid-path="] => ["--svid-path needs a value"];
     a_log_level_that_does_not_exist_is_refused: ["--log-level=loud"] => ["--log-level takes off, error, warn, info, debug or trace", "\"loud\""];
     a_log_format_that_does_not_exist_is_refused: ["--log-format=xml"] => ["--log-format takes text or json", "\"xml\""];
     a_timeout_without_unit_is_refused: ["--init-timeout=30"] => ["--init-timeout takes a number with ms, s, m or h", "\"30\""];
-    a_timeout_of_nothing_is_refused: ["--init-timeout=0s"] => ["--init-timeout takes", "\"0s\""];
+    a_timeout_of_nothing_is_refused: ["--init-timeout=0s"] => ["--init-timeout takes", "\"0s\"", "the least is 1ms"];
+    a_timeout_of_a_year_is_refused: ["--init-timeout=8760h"] => ["--init-timeout takes", "\"8760h\"", "less than a year"];
+    an_owner_by_name_is_refused_with_the_way_to_its_number: ["--file-owner=nginx"] => ["--file-owner takes UID or UID:GID", "\"nginx\"", "`id NAME`"];
     a_negative_timeout_is_refused: ["--init-timeout=-5s"] => ["--init-timeout takes", "\"-5s\""];
     a_file_name_with_a_slash_is_refused: ["--svid-file-name=a/b"] => ["--svid-file-name takes", "slash"];
     a_file_name_with_a_leading_dot_is_refused: ["--svid-key-file-name=..data"] => ["--svid-key-file-name takes", "leading dot"];
-    an_empty_file_name_is_refused: ["--bundle-file-name="] => ["--bundle-file-name takes"];
+    an_empty_file_name_is_refused: ["--bundle-file-name="] => ["--bundle-file-name needs a value"];
     one_name_for_two_files_is_refused: ["--bundle-file-name=svid.pem"] => ["--svid-file-name", "--bundle-file-name", "\"svid.pem\""];
     a_mode_that_is_not_octal_is_refused: ["--key-file-mode=0480"] => ["--key-file-mode takes", "octal", "\"0480\""];
     a_mode_beyond_the_permission_bits_is_refused: ["--cert-file-mode=4755"] => ["--cert-file-mode takes", "\"4755\""];
     a_mode_in_words_is_refused: ["--cert-file-mode=u=rw"] => ["--cert-file-mode takes", "\"u=rw\""];
-    an_empty_hint_is_refused: ["--hint="] => ["--hint takes a text", "\"\""];
+    an_empty_hint_is_refused: ["--hint="] => ["--hint needs a value"];
     a_switch_that_is_neither_true_nor_false_is_refused: ["--omit-expired=maybe"] => ["--omit-expired takes true or false", "\"maybe\""];
     a_value_behind_a_switch_is_refused: ["--omit-expired", "true"] => ["unexpected argument", "\"true\""];
     a_layout_that_does_not_exist_is_refused: ["--layout=pem,der"] => ["--layout takes pem, spiffe or pem,spiffe", "\"pem,der\""];
@@ -69,7 +71,7 @@ refuses! {
     a_file_with_the_name_of_a_federated_bundle_is_refused: ["--include-federated-bundles", "--combined-file-name=other.org.bundle.pem"] => ["--combined-file-name", "\".bundle.pem\"", "belong to trust domains"];
     a_file_with_the_name_of_a_federated_jwt_bundle_is_refused: ["--include-federated-bundles", "--jwt-bundle-file-name=jwks.json", "--jwt-svid=a.jwks.json=one"] => ["--jwt-svid", "--jwt-bundle-file-name", "\".jwks.json\""];
     two_kinds_of_federated_bundles_with_one_name_are_refused: ["--include-federated-bundles", "--bundle-file-name=ca.pem", "--jwt-bundle-file-name=bundle.pem"] => ["--include-federated-bundles", "--jwt-bundle-file-name", "can name the same file"];
-    an_empty_jwt_svid_is_refused: ["--jwt-svid="] => ["--jwt-svid takes FILE=AUDIENCE"];
+    an_empty_jwt_svid_is_refused: ["--jwt-svid="] => ["--jwt-svid needs a value", "FILE=AUDIENCE"];
     a_file_with_the_name_of_a_trust_bundle_is_refused: ["--layout=spiffe", "--combined-file-name=a.spiffe-trust-bundle.x509.pem"] => ["--combined-file-name", "belong to trust domains"];
     jwt_alone_without_any_is_refused: ["--x509=false"] => ["--x509=false leaves nothing to do", "--jwt-svid"];
     jwt_alone_with_a_pem_file_is_refused: ["--x509=false", "--jwt-svid=a=b", "--svid-file-name=c"] => ["--svid-file-name has no meaning without X.509 files"];
@@ -77,6 +79,7 @@ refuses! {
     a_pem_file_without_its_layout_is_refused: ["--layout=spiffe", "--bundle-file-name=ca.crt"] => ["--bundle-file-name has no meaning without --layout=pem"];
     merged_bundles_without_the_pem_layout_are_refused: ["--layout=spiffe", "--merge-federated-bundles"] => ["--merge-federated-bundles has no meaning without --layout=pem"];
     federated_files_without_the_pem_layout_are_refused: ["--layout=spiffe", "--include-federated-bundles"] => ["--include-federated-bundles has no meaning without"];
+    a_keystore_password_without_a_keystore_is_refused: ["--keystore-password-file=/x"] => ["--keystore-password-file has no meaning without --keystore-file-name or --truststore-file-name"];
     a_mode_of_jwt_files_without_any_is_refused: ["--jwt-file-mode=0644"] => ["--jwt-file-mode has no meaning without --jwt-svid"];
     an_action_on_revocation_that_does_not_exist_is_refused: ["--on-revoked=panic"] => ["--on-revoked takes keep or remove", "\"panic\""];
 }
@@ -119,17 +122,58 @@ fn a_flag_wins_over_a_variable() {
 }
 
 #[test]
-fn the_last_of_two_flags_wins() {
-    refused(&["--mode=worse", "--mode=worst"], &["\"worst\""]);
+fn an_option_that_is_given_twice_is_refused() {
+    refused(&["--mode=init", "--mode=refresh"], &["--mode is given twice", "\"init\"", "\"refresh\""]);
+    refused(&["--svid-path=/a", "--hint=b", "--svid-path", "/a"], &["--svid-path is given twice"]);
+    refused(&["--omit-expired", "--omit-expired=false"], &["--omit-expired is given twice"]);
+}
+
+/// The modes that read the variable of an option.
+fn modes_of(name: &str) -> &'static [&'static str] {
+    match name {
+        "log-level" | "log-format" => &["init", "refresh", "run", "check", "inspect"],
+        "init-timeout" => &["init", "inspect"],
+        "workload-api-socket" => &["init", "refresh", "run", "inspect"],
+        "hint" | "file-owner" | "renew-signal" => &["init", "refresh", "run"],
+        "on-revoked" | "http-address" => &["refresh", "run"],
+        // An init container may share the variable with a sidecar, and has no application yet.
+        "pid-file" | "signal-process" => &["refresh"],
+        "on-renewal" => &["run"],
+        "min-ttl" => &["check"],
+        "output" => &["inspect"],
+        _ => &["init", "refresh", "run", "check"],
+    }
+}
+
+/// A command line that ends at once: one name for two files is refused after all variables are read.
+fn without_work(mode: &str) -> Helper {
+    let helper = Helper::new().argument(format!("--mode={mode}")).variable("HELPER_INIT_TIMEOUT", "1ms");
+    match mode {
+        "inspect" => helper,
+        "run" => helper.argument("--bundle-file-name=svid.pem").command(&["true"]),
+        _ => helper.argument("--bundle-file-name=svid.pem"),
+    }
 }
 
 #[test]
-fn every_option_is_read_from_its_variable() {
+fn a_variable_is_read_in_its_modes_and_ignored_in_the_others_value_and_all() {
     use std::os::unix::ffi::OsStrExt;
-    for row in pod_svid_helper::for_tests::TABLE {
-        let helper = Helper::new().variable(&row.variable(), std::ffi::OsStr::from_bytes(b"\xff"));
-        helper.finish().refused_with(&[&row.variable(), "UTF-8"]);
+    let bad = std::ffi::OsStr::from_bytes(b"\xff");
+    let rows = pod_svid_helper::for_tests::TABLE.iter();
+    // Their flags are given.
+    for row in rows.filter(|row| !["mode", "bundle-file-name"].contains(&&*row.name())) {
+        for mode in ["init", "refresh", "run", "check", "inspect"] {
+            let variable = row.variable();
+            let finished = without_work(mode).variable(&variable, bad).finish();
+            if modes_of(&row.name()).contains(&mode) {
+                finished.refused_with(&[&variable, "UTF-8"]);
+            } else {
+                assert!(!finished.log.contains(&variable), "{mode}: {}", finished.log);
+            }
+        }
     }
+    let check = without_work("check").variable("SPIFFE_ENDPOINT_SOCKET", "nonsense");
+    check.argument("--svid-path=/nowhere").finish().failed_with(&["cannot read /nowhere"]);
 }
 
 #[test]
@@ -302,4 +346,180 @@ fn a_flag_that_would_do_nothing_in_the_mode_is_refused() {
         let option = flag.split('=').next().expect("a name");
         refused(&[&format!("--mode={mode}"), flag], &[option, "has no meaning", mode]);
     }
+}
+
+#[test]
+fn an_option_in_place_of_a_value_is_refused() {
+    let rows = pod_svid_helper::for_tests::TABLE.iter();
+    // A switch takes no next argument.
+    for row in rows.filter(|row| !row.placeholder.is_empty()) {
+        let option = format!("--{}", row.name());
+        let needs = format!("{option} needs a value");
+        refused(&[&option, "--log-level=info"], &[&needs, "--log-level=info", &format!("{option}=VALUE")]);
+    }
+}
+
+#[test]
+fn an_option_without_a_value_says_what_it_needs() {
+    for row in pod_svid_helper::for_tests::TABLE {
+        for empty in ["", " "] {
+            let option = format!("--{}", row.name());
+            refused(&[&format!("{option}={empty}")], &[&format!("{option} needs a value")]);
+        }
+    }
+}
+
+#[test]
+fn an_option_with_one_dash_is_refused_with_the_right_spelling() {
+    let names = pod_svid_helper::for_tests::TABLE.iter().map(|row| row.name());
+    for name in names.chain(["help".to_owned(), "version".to_owned()]) {
+        refused(&[&format!("-{name}")], &[&format!("write --{name} with two dashes")]);
+        refused(&[&format!("-{name}=x")], &[&format!("write --{name}=x with two dashes")]);
+    }
+    refused(&["\u{2013}mode=init"], &["write --mode=init with two dashes"]);
+    refused(&["mode=init"], &["write --mode=init with two dashes"]);
+    refused(&["-mdoe=init"], &["there is no option \"-mdoe\"", "did you mean --mode?"]);
+}
+
+#[test]
+fn a_name_is_suggested_only_if_it_is_near() {
+    let near = [
+        ("--svid-pat", "--svid-path"),
+        ("--log-levle", "--log-level"),
+        ("--svidKeyFileName", "--svid-key-file-name"),
+        ("--SVID_PATH=/x", "--svid-path"),
+        ("--spiffe-id", "--pod-spiffe-id"),
+        ("--hlep", "--help"),
+    ];
+    for (given, meant) in near {
+        refused(&[given], &[&format!("did you mean {meant}?")]);
+    }
+    for far in ["--nope", "--cert-file-name", "--config", "--file", "--port", "--"] {
+        let far = if far == "--" { "---" } else { far };
+        let finished = Helper::new().argument(far).finish().refused_with(&["--help lists them"]);
+        assert!(!finished.log.contains("did you mean"), "{}", finished.log);
+    }
+}
+
+#[test]
+fn a_mode_without_its_option_is_refused_with_the_right_spelling() {
+    refused(&["refresh"], &["unexpected argument \"refresh\"", "did you mean --mode=refresh?"]);
+    refused(
+        &["--omit-expired", "false"],
+        &["unexpected argument \"false\"", "did you mean --omit-expired=false?"],
+    );
+}
+
+#[test]
+fn a_file_mode_that_no_file_of_the_set_can_need_is_refused() {
+    for option in ["--cert-file-mode", "--key-file-mode", "--jwt-file-mode"] {
+        // Writable for others, executable, not readable for the owner.
+        for mode in
+            ["0666", "0660", "0602", "0700", "0755", "0410", "0401", "0200", "0000", "0", "0044", "777"]
+        {
+            let argument = format!("{option}={mode}");
+            refused(&[&argument], &[option, mode, "modes are octal", "readable for its owner"]);
+        }
+    }
+}
+
+#[test]
+fn a_file_mode_that_yaml_has_made_decimal_is_refused_with_what_was_meant() {
+    let modes = [
+        ("256", "0400"),
+        ("288", "0440"),
+        ("292", "0444"),
+        ("384", "0600"),
+        ("416", "0640"),
+        ("420", "0644"),
+    ];
+    for (decimal, octal) in modes {
+        for option in ["--cert-file-mode", "--key-file-mode", "--jwt-file-mode"] {
+            let meant = format!("YAML reads an unquoted {octal} as {decimal}: quote it");
+            refused(&[&format!("{option}={decimal}")], &[option, "modes are octal", &meant]);
+        }
+    }
+}
+
+#[test]
+fn a_file_mode_for_reading_is_taken_with_or_without_a_zero_before_it() {
+    for mode in ["0400", "0440", "0444", "0600", "0640", "0644", "0604", "400", "644"] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        pod.init(&[&format!("--key-file-mode={mode}")]).succeeded();
+        let bits = u32::from_str_radix(mode, 8).expect("octal");
+        assert_eq!(crate::pod::mode_of(&pod.volume().join("svid-key.pem")), bits);
+    }
+}
+
+/// The warnings of an init with these variables.
+fn warnings(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let helper =
+        variables.iter().fold(pod.helper(arguments), |helper, (name, value)| helper.variable(name, value));
+    let log = helper.finish().succeeded().log;
+    log.lines().filter(|line| line.contains("WARN")).map(str::to_owned).collect()
+}
+
+#[test]
+fn an_empty_variable_that_chooses_the_identity_is_warned_of() {
+    for variable in ["HELPER_POD_SPIFFE_ID", "HELPER_HINT"] {
+        for empty in ["", " \n"] {
+            let warnings = warnings(&[], &[(variable, empty)]);
+            assert!(
+                matches!(&warnings[..], [one] if one.contains(&format!("{variable} is set but empty"))),
+                "{warnings:?}"
+            );
+        }
+    }
+    assert_eq!(warnings(&[&format!("--pod-spiffe-id={ID}")], &[("HELPER_POD_SPIFFE_ID", "")]), [""; 0]);
+}
+
+#[test]
+fn other_empty_variables_count_as_unset_without_a_line() {
+    let names: Vec<_> = pod_svid_helper::for_tests::TABLE.iter().map(|row| row.variable()).collect();
+    let others = names.iter().filter(|name| !["HELPER_POD_SPIFFE_ID", "HELPER_HINT"].contains(&&***name));
+    let variables: Vec<_> =
+        others.map(|name| (name.as_str(), "")).chain([("HELPER_SPIFFE_ID", "")]).collect();
+    assert_eq!(warnings(&[], &variables), [""; 0]);
+}
+
+#[test]
+fn a_mistyped_variable_is_warned_of_with_the_nearest_name() {
+    for (given, meant) in [
+        ("HELPER_PODSPIFFE_ID", "HELPER_POD_SPIFFE_ID"),
+        ("HELPER_SPIFFE_ID", "HELPER_POD_SPIFFE_ID"),
+        ("HELPER_POD_SPIFEE_ID", "HELPER_POD_SPIFFE_ID"),
+        ("HELPER_SVIDPATH", "HELPER_SVID_PATH"),
+        ("HELPER_SVID-PATH", "HELPER_SVID_PATH"),
+        ("helper_svid_path", "HELPER_SVID_PATH"),
+        ("HELPER_HINTS", "HELPER_HINT"),
+    ] {
+        let warnings = warnings(&[], &[(given, "x")]);
+        let parts = [given, &format!("did you mean {meant}?")];
+        let is_right = |line: &String| parts.iter().all(|part| line.contains(part));
+        assert!(matches!(&warnings[..], [one] if is_right(one)), "{given}: {warnings:?}");
+    }
+}
+
+#[test]
+fn variables_of_kubernetes_and_of_others_are_not_warned_of() {
+    let variables = [
+        ("HELPER_PORT", "tcp://10.96.0.7:8080"),
+        ("HELPER_SERVICE_HOST", "10.96.0.7"),
+        ("HELPER_SERVICE_PORT", "8080"),
+        ("HELPER_SERVICE_PORT_HTTP", "8080"),
+        ("HELPER_SERVICE_PORT_OUTPUT", "8080"),
+        ("HELPER_PORT_8080_TCP", "tcp://10.96.0.7:8080"),
+        ("HELPER_PORT_8080_TCP_ADDR", "10.96.0.7"),
+        ("HELPER_PORT_8080_TCP_PORT", "8080"),
+        ("HELPER_PORT_8080_TCP_PROTO", "tcp"),
+        ("HELPER_MODE_PORT", "tcp://10.96.0.7:8080"),
+        ("HELPER_MODE_SERVICE_HOST", "10.96.0.7"),
+        ("HELPER_IMAGE", "x"),
+        ("SVID_PATH", "/x"),
+        ("MODE", "x"),
+    ];
+    assert_eq!(warnings(&[], &variables), [""; 0]);
 }

@@ -137,10 +137,14 @@ impl Pod {
 
     /// The helper with the pod's socket and volume, and nothing else in its environment.
     pub fn helper(&self, arguments: &[&str]) -> Helper {
+        self.helper_at(self.socket().display(), &self.volume()).arguments(arguments)
+    }
+
+    /// With another socket or directory.
+    pub fn helper_at(&self, address: impl std::fmt::Display, directory: &Path) -> Helper {
         Helper::new()
-            .argument(format!("--workload-api-socket={}", self.socket().display()))
-            .argument(format!("--svid-path={}", self.volume().display()))
-            .arguments(arguments)
+            .argument(format!("--workload-api-socket={address}"))
+            .argument(format!("--svid-path={}", directory.display()))
     }
 
     pub fn init(&self, arguments: &[&str]) -> Finished {

@@ -184,7 +184,7 @@ fn a_directory_without_a_parent_is_refused_by_name() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
     let path = pod.volume().join("a/b");
-    let finished = pod.init(&[BRIEFLY, &format!("--svid-path={}", path.display())]);
+    let finished = pod.helper_at(pod.socket().display(), &path).argument(BRIEFLY).finish();
     finished.failed_with(&["create the directory", path.to_str().unwrap(), "parent"]);
 }
 
@@ -194,7 +194,7 @@ fn a_file_in_place_of_the_directory_is_refused_by_name_and_stays() {
     let _agent = pod.agent(offer([pod.mint()]));
     let path = pod.volume().join("file");
     std::fs::write(&path, "content").expect("a file");
-    let finished = pod.init(&[BRIEFLY, &format!("--svid-path={}", path.display())]);
+    let finished = pod.helper_at(pod.socket().display(), &path).argument(BRIEFLY).finish();
     finished.failed_with(&[path.to_str().unwrap(), "Not a directory", "--svid-path"]);
     assert_eq!(std::fs::read_to_string(&path).expect("the file"), "content");
 }

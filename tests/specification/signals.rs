@@ -85,7 +85,8 @@ fn a_signal_ends_refresh_while_a_tcp_connection_is_set_up() {
     let _first =
         std::net::TcpStream::connect(("127.0.0.1", address.port())).expect("the one place in the queue");
     let pod = Pod::new();
-    let refresh = pod.refresh(&[&format!("--workload-api-socket=tcp://127.0.0.1:{}", address.port())]);
+    let refresh = pod.helper_at(format_args!("tcp://127.0.0.1:{}", address.port()), &pod.volume());
+    let refresh = refresh.argument("--mode=refresh").start();
     wait_until("a connection is half open", || half_open_connections_to(address.port()) > 0);
     refresh.stop();
 }
@@ -108,7 +109,8 @@ fn a_signal_ends_refresh_when_its_directory_is_gone() {
     let agent = pod.agent(offer([svid.clone()]));
     let volume = pod.volume().join("deeper");
     std::fs::create_dir(&volume).expect("a directory");
-    let mut refresh = pod.refresh(&[&format!("--svid-path={}", volume.display())]);
+    let refresh = pod.helper_at(pod.socket().display(), &volume);
+    let mut refresh = refresh.argument("--mode=refresh").start();
     refresh.wait_for_log(&["published"]);
     remove(&pod.volume());
     agent.reply(offer([pod.mint()]));

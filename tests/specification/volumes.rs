@@ -266,7 +266,7 @@ fn a_directory_with_an_attribute_is_refused(name: &str, attribute: char) {
 fn a_missing_parent_is_an_error_at_the_start() {
     let pod = Pod::new();
     let path = pod.volume().join("a/b");
-    let mut refresh = pod.refresh(&[&format!("--svid-path={}", path.display())]);
+    let mut refresh = pod.helper_at(pod.socket().display(), &path).argument("--mode=refresh").start();
     refresh.wait_for_log(&["ERROR", path.to_str().expect("UTF-8"), "parent directory does not exist"]);
     refresh.finish(1);
 }

@@ -1,0 +1,51 @@
+//! Names that are nearly those of options, and variables that are probably a mistake.
+
+use std::collections::BTreeSet;
+
+use super::sources::Sources;
+use super::table::{TABLE, row};
+
+/// The most that a mistyped name differs from the right one: letters left out, added, changed or swapped.
+const MOST_TYPOS: usize = 2;
+/// A longer name is no mistyped one.
+const LONGEST_NAME: usize = 64;
+
+/// The name that is meant by a mistyped one, if that is plain: `svid-path` by `svidPath`, `svid-pth` or `path`.
+pub(super) fn nearest(given: &str, names: impl Iterator<Item = String>) -> Option<String> {
+    let given = given.to_lowercase().replace('_', "-");
+    if given.len() > LONGEST_NAME {
+        return None;
+    }
+    let names: Vec<_> = names.collect();
+    let letters = given.replace('-', "");
+    let most = MOST_TYPOS.min(letters.len() / 3);
+    let typos = |name: &&String| strsim::damerau_levenshtein(&letters, &name.replace('-', ""));
+    let mistyped = names.iter().filter(|name| typos(name) <= most).min_by_key(typos);
+    // Two options that end so are no plain case.
+    let shortened = || {
+        let end = format!("-{given}");
+        let mut longer = names.iter().filter(|name| name.ends_with(&end));
+        longer.next().filter(|_| longer.next().is_none())
+    };
+    mistyped.or_else(shortened).cloned()
+}
+
+/// Warnings for the log: the identity may be chosen by a variable that is empty or mistyped, and then any
+/// identity would be taken without a word.
+pub(super) fn in_environment(sources: &Sources) -> Vec<String> {
+    let chosen = [(&row::pod_spiffe_id, "SPIFFE ID"), (&row::hint, "hint")];
+    let empty = chosen.into_iter().filter(|(row, _)| sources.is_empty_variable(row)).map(|(row, what)| {
+        format!(
+            "{} is set but empty, so an SVID with any {what} is used; give it a value, or remove it",
+            row.variable()
+        )
+    });
+    let own: BTreeSet<_> = TABLE.iter().map(|row| row.variable()).collect();
+    let mistyped = sources.set_variables().filter(|name| !own.contains(*name)).filter_map(|name| {
+        let given = name.to_uppercase().strip_prefix("HELPER_")?.to_owned();
+        let nearest = nearest(&given, TABLE.iter().map(|row| row.name()))?;
+        let row = TABLE.iter().find(|row| row.name() == nearest)?;
+        Some(format!("ignored the variable {name}: no option has it; did you mean {}?", row.variable()))
+    });
+    empty.chain(mistyped).collect()
+}
