@@ -150,10 +150,10 @@ impl Follow<'_> {
     /// Starts the application when everything is published and valid, and notifies it of rotations.
     fn supervise(&mut self, now: Now) {
         let Some(application) = &mut self.application else { return };
-        if self.set.fault(now.time).is_none() {
-            application.start();
-        }
         application.run_due(now.instant);
+        if self.set.fault(now.time).is_none() {
+            application.start(now.instant);
+        }
     }
 
     /// Reaps the children that have ended, and reports each to the module that started it.
@@ -173,7 +173,10 @@ impl Follow<'_> {
         let (sources, set, notifier, application) =
             (&self.sources, &self.set, &self.notifier, &self.application);
         http.run_due(now.instant, &mut |question| match question {
-            Question::Ready => set.fault_on_disk(now.time).map_or(Ok(String::new()), Err),
+            Question::Ready => {
+                let fault = set.fault_on_disk(now.time);
+                fault.or_else(|| application.as_ref()?.fault()).map_or(Ok(String::new()), Err)
+            }
             Question::Metrics => Ok(metrics::render(&Scrape {
                 svids: set.published_files().collect(),
                 bundles: set.published_bundles().collect(),
@@ -186,7 +189,8 @@ impl Follow<'_> {
     }
 
     fn report_to_systemd(&mut self, now: Now) {
-        let ready = self.set.fault(now.time).map_or(Ok(()), Err);
+        let fault = self.set.fault(now.time).or_else(|| self.application.as_ref()?.fault());
+        let ready = fault.map_or(Ok(()), Err);
         self.systemd.state(ready, || announce::status(self.set.identity(), self.set.path()));
         self.systemd.run_due(now.instant);
     }
