@@ -381,8 +381,9 @@ fn an_application_that_the_limit_on_processes_keeps_from_its_restart_is_started_
     }
     let agent = pod.agent(offer([pod.mint()]));
     let volume = format!("--svid-path={}", pod.volume().join("svid").display());
-    let helper = pod.helper(&["--mode=run", "--on-renewal=restart", &volume]);
+    let helper = pod.helper(&["--mode=run", "--on-renewal=restart", &volume, ANY_PORT]);
     let mut run = helper.command(&pod.script(APPLICATION)).run_by(ALONE, ALONE).start();
+    let probe = Probe::of(&mut run);
     pod.wait_for_runs("start\n");
     agent.reply(offer([pod.mint()]));
     pod.wait_for_runs("start\nTERM\n");
@@ -395,6 +396,7 @@ fn an_application_that_the_limit_on_processes_keeps_from_its_restart_is_started_
     limit_processes("1");
     let_end(&pod);
     run.wait_for_log(&["ERROR", "cannot run /bin/sh", "pids.max", "retrying in 250ms"]);
+    assert!(probe.wait_until_ready_is(503).contains("/bin/sh could not be started yet"));
     limit_processes("100");
     run.wait_for_log(&["started /bin/sh"]);
     pod.wait_for_runs("start\nTERM\nstart\n");

@@ -1,10 +1,10 @@
 //! `run`: signals to the helper are the application's, and its end is ours.
 
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 
 use crate::pod::{Pod, Running, offer};
-use crate::process::{position, start_as_process_one};
+use crate::process::{position, process_in, start_as_process_one};
 
 /// Writes down its start and each signal; at SIGTERM and SIGQUIT, it waits for the file `end`, and ends.
 const APPLICATION: &str = r#"
@@ -168,13 +168,6 @@ fn a_rotation_while_the_application_ends_by_sigquit_does_not_start_it_again() {
     assert_eq!(position(&log, &["to restart it"]), None, "{log:?}");
 }
 
-/// The helper with an application, as a session without a terminal, whose process group is its own.
-fn run_without_terminal(pod: &Pod, script: &str) -> Running {
-    let run = pod.helper(&["--mode=run"]).command(&pod.script(script)).through("setsid", &[]).start();
-    pod.wait_for_runs("start\n");
-    run
-}
-
 /// As dumb-init, `tini -g`, `timeout` and systemd do.
 #[test]
 fn a_signal_to_the_helpers_process_group_reaches_the_application_once() {
@@ -186,7 +179,12 @@ fn a_signal_to_the_helpers_process_group_reaches_the_application_once() {
         echo start >>"$0/runs"
         while :; do sleep 0.02; done
     "#;
-    let mut run = run_without_terminal(&pod, text);
+    let helper = pod.helper(&["--mode=run"]).command(&pod.script(text));
+    let mut run = helper.through("setsid", &[]).start();
+    let application = process_in(&run.wait_for_log(&["started /bin/sh"]));
+    pod.wait_for_runs("start\n");
+    // In one group, two signals at nearly the same time can look like one.
+    assert_eq!(getpgid(Some(application)), Ok(application));
     let mut runs = "start\n".to_owned();
     for _ in 0..10 {
         killpg(run.pid(), Signal::SIGTERM).expect("a process group");
