@@ -18,8 +18,8 @@ use crate::timing::{ALARM_GRACE, FINAL_FLUSH};
 /// The exit code of a failure.
 pub(crate) const FAILURE: u8 = 1;
 
-const ABORTED: &str = "pod-svid-helper: aborted: out of memory or threads (check the limits on memory, address space and processes), or a defect of the program\n";
-const OVERDUE: &str = "pod-svid-helper: gave up long after the deadline: gRPC or a file system does not return (check the limits on memory, address space and processes)\n";
+const ABORTED: &str = "pod-svid-helper: aborted: out of memory or threads (check the limits on memory, address space and processes, and whether the container's seccomp profile refuses clone3), or a defect of gRPC\n";
+const OVERDUE: &str = "pod-svid-helper: still running after --init-timeout: a gRPC or file-system call hangs (check the limits on memory, address space and processes)\n";
 
 /// Ends the process at once, without destructors, those of C and C++ among them.
 pub(crate) fn leave(code: u8) -> ! {

@@ -8,6 +8,7 @@ use crate::logging::Stamp;
 use crate::mode::main_loop::Ended;
 use crate::mode::{check, inspect, main_loop};
 use crate::options::{self, Plan, Request, Task};
+use crate::process::environment::set_grpc_variables_aside;
 use crate::wait::Waiter;
 use crate::{core_dumps, logging};
 
@@ -16,6 +17,7 @@ const USAGE_ERROR: u8 = 2;
 
 /// Does what the command line and the environment say, and ends the process.
 pub fn run() -> ! {
+    set_grpc_variables_aside();
     let arguments = std::env::args_os().skip(1).collect();
     let code = match options::read(arguments, std::env::vars_os()) {
         Ok(Request::Print(text)) => print(&text),
@@ -41,6 +43,7 @@ fn follow_plan(plan: &Plan) -> u8 {
         Task::Check(_) | Task::Inspect(_) => Stamp::Nothing,
     };
     logging::start(plan.log_level, plan.log_format, stamp);
+    explain_panics();
     let waiter = match waiter {
         Ok(waiter) => waiter,
         Err(error) => return failed(&format!("cannot wait for signals: {error}")),
@@ -59,6 +62,17 @@ fn follow_plan(plan: &Plan) -> u8 {
             Err(error) => failed(&error),
         },
     }
+}
+
+/// From now on, a panic is one line in the log and a failure. (An application learns of our end by SIGTERM.)
+fn explain_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line()));
+        let message = panic.payload_as_str().unwrap_or("no message");
+        log::error!("internal error{}: {message}", place.unwrap_or_default());
+        logging::finish();
+        last_resort::leave(FAILURE)
+    }));
 }
 
 fn follow(settings: &main_loop::Settings, waiter: &Waiter) -> u8 {
@@ -94,5 +108,37 @@ fn print(text: &str) -> u8 {
             FAILURE
         }
         _ => SUCCESS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use log::LevelFilter;
+
+    use super::*;
+    use crate::logging::LogFormat;
+
+    /// Set in the process that panics.
+    const MARK: &str = "POD_SVID_HELPER_TEST_PANICS";
+
+    #[test]
+    fn a_panic_is_one_log_line_in_the_chosen_format_and_a_failure() {
+        if std::env::var_os(MARK).is_some() {
+            logging::start(LevelFilter::Info, LogFormat::Json, Stamp::Nothing);
+            explain_panics();
+            panic!("the number is {}", 7);
+        }
+        let test = "program::tests::a_panic_is_one_log_line_in_the_chosen_format_and_a_failure";
+        let this = std::env::current_exe().expect("this program");
+        let output = Command::new(this).args(["--exact", test, "--nocapture"]).env(MARK, "").output();
+        let output = output.expect("this program runs");
+        assert_eq!(output.status.code(), Some(FAILURE.into()), "{output:?}");
+        let line: serde_json::Value = serde_json::from_slice(&output.stderr).expect("one line of JSON");
+        let message = line["message"].as_str().expect("a message");
+        assert!(message.starts_with("internal error at src/program.rs:"), "{message}");
+        assert!(message.ends_with(": the number is 7"), "{message}");
+        assert_eq!(line["level"], "error");
     }
 }

@@ -91,6 +91,8 @@ pub(crate) const PID_FILE_SLACK: Duration = seconds(2);
 /// Between runs of a hook that fails: often enough for a server that is just starting, and a line a minute
 /// in the log of one that stays away.
 pub(crate) const HOOK_AGAIN: Backoff = Backoff::new(seconds(1), seconds(60));
+/// Between attempts to start the application of `run` while the machine lacks memory or processes for it.
+pub(crate) const START_AGAIN: Backoff = Backoff::new(milliseconds(250), seconds(10));
 /// How long after SIGINT or SIGQUIT a rotation is not told to the application of `run`: it may be ending. A
 /// pod has half a minute for that, by default.
 pub(crate) const MAY_END: Duration = seconds(60);

@@ -54,10 +54,19 @@ pub(crate) enum Woken {
 pub(crate) struct ReceivedSignal {
     /// Which one.
     pub(crate) signal: SignalNumber,
-    /// Whether it is meant for a child of ours too, and has not reached it yet. The kernel's signals are about
-    /// ourselves, or come from a terminal (for Ctrl-C, say) that sends them to our children as well; but its
-    /// SIGHUP is for the leader of a session alone.
-    pub(crate) is_for_child: bool,
+    /// Who has sent it.
+    pub(crate) sender: Sender,
+}
+
+/// Who has sent a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A process: the signal has reached us alone. So does the kernel's SIGHUP, for the leader of a session.
+    Process,
+    /// A terminal (for Ctrl-C, say): the signal has reached its foreground process group.
+    Terminal,
+    /// The kernel, about what this process does: it exceeds a limit, say.
+    Kernel,
 }
 
 /// The program's one place to wait.
@@ -139,10 +148,20 @@ impl Waiter {
             if signal == Signal::SIGCHLD.into() {
                 return Some(Woken::ChildEnded);
             }
-            let is_for_child = info.ssi_code != libc::SI_KERNEL || signal == Signal::SIGHUP.into();
-            return Some(Woken::Signal(ReceivedSignal { signal, is_for_child }));
+            let sender = sender(signal, info.ssi_code, info.ssi_pid);
+            return Some(Woken::Signal(ReceivedSignal { signal, sender }));
         }
         None
+    }
+}
+
+fn sender(signal: SignalNumber, code: i32, pid: u32) -> Sender {
+    match (code, signal.standard()) {
+        // For a file that would become too large, the kernel writes our own number.
+        _ if pid == std::process::id() => Sender::Kernel,
+        (libc::SI_KERNEL, Some(Signal::SIGINT | Signal::SIGQUIT | Signal::SIGWINCH)) => Sender::Terminal,
+        (libc::SI_KERNEL, signal) if signal != Some(Signal::SIGHUP) => Sender::Kernel,
+        _ => Sender::Process,
     }
 }
 

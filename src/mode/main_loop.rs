@@ -230,10 +230,10 @@ impl MainLoop<'_> {
     /// Starts the application when everything is published and valid, and notifies it of rotations.
     fn supervise(&mut self, now: Now) {
         let Some(application) = &mut self.application else { return };
-        if self.items.fault(now).is_none() {
-            application.start();
-        }
         application.run_due(now.instant);
+        if self.items.fault(now).is_none() {
+            application.start(now.instant);
+        }
     }
 
     /// Reaps the children that have ended, and reports each to the module that started it.
@@ -252,10 +252,11 @@ impl MainLoop<'_> {
         let Some(http) = &mut self.http else { return };
         let (items, notifier, application) = (&mut self.items, &self.notifier, &self.application);
         http.run_due(now.instant, &mut |question| match question {
-            Question::Ready => match items.fault_on_disk(now) {
-                Some(Fault { sentence, lasts }) => Err(NotReady { cause: sentence, lasts }),
-                None => Ok(String::new()),
-            },
+            Question::Ready => {
+                let fault = items.fault_on_disk(now).or_else(|| not_running(application));
+                let not_ready = |fault: Fault| NotReady { cause: fault.sentence, lasts: fault.lasts };
+                fault.map_or(Ok(String::new()), |fault| Err(not_ready(fault)))
+            }
             Question::Metrics => Ok(metrics::render(&Scrape {
                 published: items.published().map(|(part, facts)| (part.file(), facts)).collect(),
                 now: now.time,
@@ -268,7 +269,8 @@ impl MainLoop<'_> {
     }
 
     fn report_to_systemd(&mut self, now: Now) {
-        let ready = self.items.fault(now).map_or(Ok(()), |fault| Err(fault.sentence));
+        let fault = self.items.fault(now).or_else(|| not_running(&self.application));
+        let ready = fault.map_or(Ok(()), |fault| Err(fault.sentence));
         self.systemd.state(ready, || announce::status(self.items.identity(), self.items.path()));
         self.systemd.run_due(now.instant);
     }
@@ -377,6 +379,12 @@ impl MainLoop<'_> {
         }
         Ok(())
     }
+}
+
+/// Why the application of `run` does not run, if it does not.
+fn not_running(application: &Option<Application>) -> Option<Fault> {
+    let sentence = application.as_ref()?.fault()?;
+    Some(Fault { sentence, lasts: None })
 }
 
 /// The items that have not arrived, and why.

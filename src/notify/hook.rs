@@ -12,7 +12,8 @@ use thiserror::Error;
 use super::outcomes::Outcomes;
 use super::schedule::{HookRetry, Next, Schedule};
 use crate::logging::retrying_in;
-use crate::process::child::{ExitStatus, Program, SpawnError, Stdin, Variables};
+use crate::process::child::{ExitStatus, Program, SpawnError, Stdin};
+use crate::process::environment::Variables;
 use crate::process::signal::SignalNumber;
 
 /// The variables that describe a publication to the hook.

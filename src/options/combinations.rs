@@ -30,6 +30,9 @@ pub(super) fn check(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result
     if options.command.is_empty() && mode == Mode::Run {
         return Err(CombinationError::NoApplication);
     }
+    if options.command.first().is_some_and(|program| program.is_empty()) {
+        return Err(CombinationError::EmptyCommand);
+    }
     if options.on_renewal != OnRenewal::Signal && is_flag(&row::renew_signal) {
         return Err(CombinationError::NoSignal(options.on_renewal));
     }
@@ -103,6 +106,8 @@ pub(crate) enum CombinationError {
     CommandInMode(Mode),
     #[error("--mode=run needs an application after --")]
     NoApplication,
+    #[error("the command after -- is empty")]
+    EmptyCommand,
     #[error("--renew-signal has no meaning with --on-renewal={0}, which sends no signal")]
     NoSignal(OnRenewal),
     #[error("--x509=false leaves nothing to do; add --jwt-svid or --jwt-bundle-file-name")]

@@ -1,23 +1,30 @@
 //! Child processes: started with the environment and the descriptors that they need, and reaped.
 //!
-//! Not with the standard library: its children have our signals blocked, SIGTERM among them, and only
-//! unsafe code can change that.
+//! Not with the standard library, nor with posix_spawn. Of the standard library, children have our signals
+//! blocked, SIGTERM among them, and a program of another architecture is handed to a shell. With posix_spawn,
+//! a child cannot be told of our end.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
-use std::os::fd::AsRawFd;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::libc;
-use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
-use nix::sys::signal::SigSet;
-use nix::unistd::{Pid, pipe2};
+use nix::fcntl::{OFlag, open};
+use nix::libc::{self, c_char};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::Mode;
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, dup2_stdin, fork, getpid, getppid, pipe2, setpgid, write};
 use thiserror::Error;
 
+use super::environment::{Variables, for_child};
 use super::signal::SignalNumber;
+use crate::last_resort::{FAILURE, leave};
 
 /// A program with its arguments.
 #[derive(Debug, Clone)]
@@ -25,9 +32,6 @@ pub(crate) struct Program {
     name: OsString,
     arguments: Vec<OsString>,
 }
-
-/// Variables to add to the environment that a child inherits; without a value, to leave out of it.
-pub(crate) type Variables = Vec<(&'static str, Option<OsString>)>;
 
 /// The standard input of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,32 +49,46 @@ impl Program {
         Some(Self { name: name.clone(), arguments: arguments.to_vec() })
     }
 
-    /// Starts it, with our stdout and stderr, no signal blocked, and the default action for each.
+    /// Starts it, with our stdout and stderr, no signal blocked, and the default action for each. It gets
+    /// SIGTERM when the calling thread ends, however that ends: a SIGKILL of ours is not the child's. (The kernel
+    /// forgets that for a child that becomes another user.)
+    ///
+    /// Without a terminal, it is in a process group of its own: whoever signals our group means us, and we pass
+    /// signals on. In the same group, it would get each twice, or once, by chance. A terminal signals the group
+    /// that it knows, for Ctrl-C and Ctrl-Z, so there the child stays in ours.
     pub(crate) fn spawn(&self, stdin: Stdin, variables: &Variables) -> Result<Pid, SpawnError> {
         self.try_spawn(stdin, variables).map_err(|cause| SpawnError { program: self.to_string(), cause })
     }
 
     fn try_spawn(&self, stdin: Stdin, variables: &Variables) -> nix::Result<Pid> {
-        let words = std::iter::once(&self.name).chain(&self.arguments).map(|word| c_string(word));
-        let words = words.collect::<nix::Result<Vec<_>>>()?;
-        let environment = environment(variables)?;
-
-        let mut attributes = PosixSpawnAttr::init()?;
-        attributes
-            .set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF)?;
-        attributes.set_sigmask(&SigSet::empty())?;
-        // Rust programs ignore SIGPIPE, and our own parent may have ignored others.
-        attributes.set_sigdefault(&SigSet::all())?;
-        let mut files = PosixSpawnFileActions::init()?;
+        let image = Image::new(self, variables)?;
         // A pipe without a writer is at its end, and needs no /dev/null.
-        let pipe = match stdin {
+        let stdin = match stdin {
             Stdin::Inherited => None,
-            Stdin::Empty => Some(pipe2(OFlag::O_CLOEXEC)?),
+            Stdin::Empty => Some(pipe2(OFlag::O_CLOEXEC)?.0),
         };
-        if let Some((reader, _)) = &pipe {
-            files.add_dup2(reader.as_raw_fd(), 0)?;
+        let (cause, to_parent) = pipe2(OFlag::O_CLOEXEC)?;
+        let (parent, has_own_group) = (getpid(), !has_terminal());
+        #[allow(unsafe_code, reason = "other threads may hold locks that the child would wait for")]
+        // SAFETY: the child calls only what may be called in a signal handler: it allocates and locks nothing.
+        let forked = unsafe { fork() }?;
+        match forked {
+            ForkResult::Child => {
+                let cause = image.replace_child(parent, has_own_group, stdin.as_ref());
+                let _ = write(&to_parent, &(cause as i32).to_ne_bytes());
+                leave(FAILURE)
+            }
+            ForkResult::Parent { child } => {
+                drop(to_parent);
+                let mut number = [0; 4];
+                // The kernel closes the other end when the child has become the program.
+                if File::from(cause).read_exact(&mut number).is_err() {
+                    return Ok(child);
+                }
+                let _ = waitpid(child, None);
+                Err(Errno::from_raw(i32::from_ne_bytes(number)))
+            }
         }
-        posix_spawnp(&words[0], &files, &attributes, &words, &environment)
     }
 }
 
@@ -80,15 +98,98 @@ impl fmt::Display for Program {
     }
 }
 
-fn environment(variables: &Variables) -> nix::Result<Vec<CString>> {
-    let inherited = std::env::vars_os().filter(|(name, _)| variables.iter().all(|(own, _)| name != own));
-    let own = variables.iter().filter_map(|(name, value)| Some((OsString::from(name), value.clone()?)));
-    let lines = inherited.chain(own).map(|(mut variable, value)| {
-        variable.push("=");
-        variable.push(value);
-        c_string(&variable)
-    });
-    lines.collect()
+/// Whether a terminal controls us.
+fn has_terminal() -> bool {
+    open("/dev/tty", OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty()).is_ok()
+}
+
+/// What a child becomes: all that execve takes, made before the fork.
+struct Image {
+    /// Where the program may be, in the order of PATH.
+    files: Vec<CString>,
+    arguments: Texts,
+    environment: Texts,
+}
+
+impl Image {
+    fn new(program: &Program, variables: &Variables) -> nix::Result<Self> {
+        let arguments = std::iter::once(&program.name).chain(&program.arguments);
+        let environment = for_child(variables);
+        let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
+        let files = files(&program.name, path)?;
+        let lines = environment.into_iter().map(|(mut line, value)| {
+            line.push("=");
+            line.push(value);
+            line
+        });
+        Ok(Self { files, arguments: Texts::new(arguments)?, environment: Texts::new(lines)? })
+    }
+
+    /// Makes a new child the program; returns only if that fails.
+    fn replace_child(&self, parent: Pid, has_own_group: bool, stdin: Option<&OwnedFd>) -> Errno {
+        if has_own_group {
+            let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+        }
+        // Rust programs ignore SIGPIPE, and our own parent may have ignored others.
+        for number in 1..=libc::SIGRTMAX() {
+            #[allow(unsafe_code, reason = "nix has only the standard signals")]
+            // SAFETY: it sets the default action, which runs no code of ours. (SIGKILL's cannot be set.)
+            unsafe {
+                libc::signal(number, libc::SIG_DFL);
+            }
+        }
+        let _ = set_pdeathsig(Signal::SIGTERM);
+        // It has ended before the kernel was asked to tell.
+        if getppid() != parent {
+            return Errno::ESRCH;
+        }
+        let ready = SigSet::empty().thread_set_mask().and(stdin.map_or(Ok(()), dup2_stdin));
+        ready.err().unwrap_or_else(|| self.execute())
+    }
+
+    fn execute(&self) -> Errno {
+        let (mut cause, mut is_denied) = (Errno::ENOENT, false);
+        for file in &self.files {
+            let (arguments, environment) =
+                (self.arguments.pointers.as_ptr(), self.environment.pointers.as_ptr());
+            #[allow(unsafe_code, reason = "nix's execve allocates")]
+            // SAFETY: both are arrays of pointers to texts, and end with a null pointer.
+            unsafe {
+                libc::execve(file.as_ptr(), arguments, environment);
+            }
+            cause = Errno::last();
+            is_denied |= cause == Errno::EACCES;
+            let is_elsewhere = [Errno::EACCES, Errno::ENOENT, Errno::ENOTDIR, Errno::ESTALE, Errno::ENODEV];
+            if !is_elsewhere.contains(&cause) {
+                return cause;
+            }
+        }
+        if is_denied { Errno::EACCES } else { cause }
+    }
+}
+
+/// Texts as C has them.
+struct Texts {
+    /// What the pointers lead to.
+    _texts: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Texts {
+    fn new(texts: impl Iterator<Item = impl AsRef<OsStr>>) -> nix::Result<Self> {
+        let texts = texts.map(|text| c_string(text.as_ref())).collect::<nix::Result<Vec<_>>>()?;
+        let pointers = texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+        Ok(Self { _texts: texts, pointers })
+    }
+}
+
+fn files(name: &OsStr, path: Option<&OsStr>) -> nix::Result<Vec<CString>> {
+    if name.as_bytes().contains(&b'/') {
+        return Ok(vec![c_string(name)?]);
+    }
+    // Without PATH, as the C library has it.
+    let path = path.unwrap_or(OsStr::new("/bin:/usr/bin"));
+    std::env::split_paths(path).map(|directory| c_string(directory.join(name).as_os_str())).collect()
 }
 
 /// Fails for text with a zero byte in it.
@@ -98,7 +199,7 @@ fn c_string(text: &OsStr) -> nix::Result<CString> {
 
 /// Why a program was not started.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("cannot run {program}: {}{}", .cause.desc(), hint(*.cause))]
+#[error("cannot run {}: {}", shown(.program), reason(*.cause))]
 pub(crate) struct SpawnError {
     program: String,
     cause: Errno,
@@ -109,14 +210,27 @@ impl SpawnError {
     pub(crate) fn exit_code(&self) -> u8 {
         if self.cause == Errno::ENOENT { 127 } else { 126 }
     }
+
+    /// Whether it may be started later: the machine lacks memory or processes now.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self.cause, Errno::EAGAIN | Errno::ENOMEM)
+    }
 }
 
-fn hint(cause: Errno) -> &'static str {
+/// A command line that was given as one word looks right without quotes.
+fn shown(program: &str) -> String {
+    if program.contains(char::is_whitespace) { format!("{program:?} (one word)") } else { program.to_owned() }
+}
+
+fn reason(cause: Errno) -> String {
     match cause {
         Errno::ENOENT => {
-            " (is it in this image, and in PATH? a script needs its interpreter there too; no shell is used here)"
+            "no such program (is it in this image, and in PATH? a script needs its interpreter there too; no shell is used here)".to_owned()
         }
-        _ => "",
+        Errno::EAGAIN | Errno::ENOMEM => {
+            format!("{} (check the limits on processes and memory: pids.max, ulimit -u)", cause.desc())
+        }
+        cause => cause.desc().to_owned(),
     }
 }
 

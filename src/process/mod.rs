@@ -2,5 +2,6 @@
 //! nothing of files or SVIDs.
 
 pub(crate) mod child;
+pub(crate) mod environment;
 pub(crate) mod facts;
 pub(crate) mod signal;

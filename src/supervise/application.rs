@@ -15,7 +15,7 @@ use crate::process::child::{ExitStatus, Program, Stdin};
 use crate::process::facts::would_end;
 use crate::process::signal::SignalNumber;
 use crate::timing::REMINDER;
-use crate::wait::ReceivedSignal;
+use crate::wait::{ReceivedSignal, Sender};
 
 /// What to start, and what a rotation does to it.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub(crate) struct Application {
     signal: RenewSignal,
     lifecycle: Lifecycle,
     renewals: Outcomes,
-    /// That it does not end, though it was asked to because of a rotation.
+    /// That it does not end, though it was asked to because of a rotation, or that it cannot be started yet.
     lasting: Repetition,
 }
 
@@ -48,10 +48,15 @@ impl Application {
     }
 
     /// Every file is published and valid: starts the application, unless it runs.
-    pub(crate) fn start(&mut self) {
+    pub(crate) fn start(&mut self, now: Instant) {
         if self.lifecycle.is_not_started() {
-            self.spawn();
+            self.spawn(now);
         }
+    }
+
+    /// Why it does not run, or not for long. `None` while it runs.
+    pub(crate) fn fault(&self) -> Option<String> {
+        Some(format!("{} {}", self.program, self.lifecycle.fault()?))
     }
 
     /// The files are new: the application will be notified, if it runs.
@@ -94,10 +99,10 @@ impl Application {
                 );
                 self.lasting.log_state(Level::Error, &message, now);
             }
-            Some(_) => {}
-            None => {
+            None if self.lifecycle.fault().is_none() => {
                 self.lasting.end(now);
             }
+            _ => {}
         }
     }
 
@@ -127,11 +132,15 @@ impl Application {
         signal.send(pid).map_err(failed)
     }
 
-    fn spawn(&mut self) {
+    fn spawn(&mut self, now: Instant) {
         match self.program.spawn(Stdin::Inherited, &Vec::new()) {
             Ok(pid) => {
                 log::info!("started {} (process {pid})", self.program);
                 self.lifecycle.started(pid);
+            }
+            Err(error) if error.may_pass() => {
+                let next = retrying_in(self.lifecycle.postpone_start(now));
+                self.lasting.log(Level::Error, &error.to_string(), &next, now);
             }
             Err(error) => {
                 log::error!("{error}");
@@ -150,7 +159,12 @@ impl Application {
                 None => log::debug!("ignored {signal}: {} does not run yet", self.program),
             };
         };
-        if !received.is_for_child && getpgid(Some(pid)) == Ok(getpgrp()) {
+        let is_ours_alone = match received.sender {
+            Sender::Process => false,
+            Sender::Terminal => getpgid(Some(pid)) == Ok(getpgrp()),
+            Sender::Kernel => true,
+        };
+        if is_ours_alone {
             return log::debug!("{signal} is not passed on to {}: the kernel has sent it", self.program);
         }
         match self.send(pid, signal) {

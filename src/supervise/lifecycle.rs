@@ -7,16 +7,19 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::on_renewal::OnRenewal;
+use crate::backoff::Backoff;
 use crate::notify::Attempt;
 use crate::process::child::ExitStatus;
 use crate::process::signal::SignalNumber;
-use crate::timing::MAY_END;
+use crate::timing::{MAY_END, START_AGAIN};
 
 /// The state of the application.
 #[derive(Debug, Clone)]
 enum State {
     /// Not every file is published and valid yet.
     NotStarted,
+    /// The machine lacked memory or processes to start it. It may be started from that time on.
+    Postponed(Instant),
     /// It runs; with the pending notification of a rotation, if there is one.
     Running(Pid, Option<Attempt>),
     /// It was asked at that time to end because of a rotation. It is started again when it has ended.
@@ -49,17 +52,32 @@ pub(super) enum Next {
 pub(super) struct Lifecycle {
     state: State,
     on_renewal: OnRenewal,
+    start_again: Backoff,
     /// Until then, the application may be ending by a signal that was passed on to it.
     may_end_until: Option<Instant>,
 }
 
 impl Lifecycle {
     pub(super) fn new(on_renewal: OnRenewal) -> Self {
-        Self { state: State::NotStarted, on_renewal, may_end_until: None }
+        Self { state: State::NotStarted, on_renewal, start_again: START_AGAIN, may_end_until: None }
     }
 
     pub(super) fn is_not_started(&self) -> bool {
         matches!(self.state, State::NotStarted)
+    }
+
+    /// Why it does not run, or not for long: what there is to say of it. `None` while it runs.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        match self.state {
+            State::Running(..) => None,
+            State::NotStarted => Some("is not started yet"),
+            State::Postponed(_) => Some("could not be started yet"),
+            State::Restarting(..) => {
+                Some("was sent SIGTERM, and is started again with the new files when it has ended")
+            }
+            State::Stopping(_) => Some("was asked to end"),
+            State::Ended(_) => Some("does not run any more"),
+        }
     }
 
     /// Whether it was asked to end for good.
@@ -78,7 +96,15 @@ impl Lifecycle {
     /// It was started, for the first time or again.
     pub(super) fn started(&mut self, pid: Pid) {
         self.state = State::Running(pid, None);
+        self.start_again.reset();
         self.may_end_until = None;
+    }
+
+    /// The machine lacks memory or processes to start it; returns the delay before the next attempt.
+    pub(super) fn postpone_start(&mut self, now: Instant) -> Duration {
+        let delay = self.start_again.advance();
+        self.state = State::Postponed(now + delay);
+        delay
     }
 
     /// It could not be asked to end because of a rotation: it runs on.
@@ -102,9 +128,10 @@ impl Lifecycle {
         }
     }
 
-    /// When the application is to be notified of a rotation.
+    /// When the application is to be notified of a rotation, or may be started.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.state {
+            State::Postponed(at) => Some(*at),
             State::Running(_, Some(attempt)) => {
                 Some(self.may_end_until.unwrap_or(attempt.at()).max(attempt.at()))
             }
@@ -114,6 +141,9 @@ impl Lifecycle {
 
     /// Takes what is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Due> {
+        if matches!(self.state, State::Postponed(at) if at <= now) {
+            self.state = State::NotStarted;
+        }
         if self.may_end_until.is_some_and(|until| now < until) {
             return None;
         }
@@ -145,11 +175,11 @@ impl Lifecycle {
             self.may_end_until = Some(now + MAY_END);
         }
         match self.state {
-            State::NotStarted if signal.asks_to_end() => {
+            State::NotStarted | State::Postponed(_) if signal.asks_to_end() => {
                 self.state = State::Ended(ExitStatus::Signal(signal.number()).exit_code());
                 None
             }
-            State::NotStarted | State::Ended(_) => None,
+            State::NotStarted | State::Postponed(_) | State::Ended(_) => None,
             State::Restarting(pid, _) if signal.asks_to_end() => {
                 self.state = State::Stopping(pid);
                 Some(pid)

@@ -130,6 +130,50 @@ fn a_signal_to_stop_before_the_start_is_the_end() {
 }
 
 #[test]
+fn a_start_that_the_machine_has_no_room_for_is_attempted_again_after_longer_and_longer_pauses() {
+    let (mut lifecycle, mut now) = (Lifecycle::new(OnRenewal::Signal), Instant::now());
+    let mut delays = Vec::new();
+    for _ in 0..8 {
+        let delay = lifecycle.postpone_start(now);
+        assert_eq!(lifecycle.next_deadline(), Some(now + delay));
+        assert!(lifecycle.take_due(now).is_none() && !lifecycle.is_not_started());
+        now += delay;
+        assert!(lifecycle.take_due(now).is_none() && lifecycle.is_not_started());
+        // Nothing is due while its files are not there.
+        assert_eq!(lifecycle.next_deadline(), None);
+        delays.push(delay.as_millis());
+    }
+    assert_eq!(delays, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+}
+
+#[test]
+fn a_signal_to_stop_before_the_next_attempt_to_start_is_the_end() {
+    let (mut lifecycle, now) = (Lifecycle::new(OnRenewal::Signal), Instant::now());
+    lifecycle.postpone_start(now);
+    assert_eq!(lifecycle.signalled(Signal::SIGTERM.into(), now), None);
+    assert_eq!(lifecycle.exit_code(), Some(143));
+}
+
+#[test]
+fn there_is_no_fault_only_while_it_runs_and_was_not_asked_to_end() {
+    let mut lifecycle = Lifecycle::new(OnRenewal::Restart);
+    let now = Instant::now();
+    assert_eq!(lifecycle.fault(), Some("is not started yet"));
+    lifecycle.started(PID);
+    assert_eq!(lifecycle.fault(), None);
+    lifecycle.renewed(now);
+    lifecycle.take_due(now + DEBOUNCE);
+    assert!(lifecycle.fault().is_some_and(|fault| fault.contains("started again with the new files")));
+    lifecycle.child_ended(PID, 0);
+    assert_eq!(lifecycle.fault(), Some("is not started yet"));
+    lifecycle.postpone_start(now);
+    assert_eq!(lifecycle.fault(), Some("could not be started yet"));
+    lifecycle.started(AGAIN);
+    lifecycle.signalled(Signal::SIGTERM.into(), now);
+    assert_eq!(lifecycle.fault(), Some("was asked to end"));
+}
+
+#[test]
 fn another_child_is_not_the_application() {
     let (mut lifecycle, _) = running(OnRenewal::Signal);
     assert_eq!(lifecycle.child_ended(AGAIN, 1), None);

@@ -36,16 +36,21 @@ pub(crate) fn start_grpc() -> Arc<Environment> {
     let level = log::max_level();
     log::set_max_level(LevelFilter::Off);
     // The builder panics if it cannot start its thread.
-    std::panic::set_hook(Box::new(move |_| {
+    let general = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
         log::set_max_level(level);
-        log::error!(
-            "cannot start gRPC's threads (check the limits on processes and address space: ulimit -u, ulimit -v, pids.max)"
-        );
+        // EPERM is never a limit's.
+        let is_forbidden = panic.payload_as_str().is_some_and(|cause| cause.contains("PermissionDenied"));
+        let cure = match is_forbidden {
+            true => "the container's seccomp profile refuses clone3: update the container runtime",
+            false => "check the limits on processes and address space: ulimit -u, ulimit -v, pids.max",
+        };
+        log::error!("cannot start gRPC's threads ({cure})");
         logging::finish();
         last_resort::leave(FAILURE);
     }));
     let environment = Arc::new(EnvBuilder::new().cq_count(1).build());
-    drop(std::panic::take_hook());
+    std::panic::set_hook(general);
     log::set_max_level(level);
     std::mem::forget(environment.clone());
     environment

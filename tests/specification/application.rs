@@ -1,11 +1,16 @@
 //! `run`: the application is the helper's child.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::pod::{Pod, Running, names, offer, wait_until};
+use crate::http::{ANY_PORT, Probe};
+use crate::pod::{PATIENCE, Pod, Running, is_root, names, offer, skip, wait_until};
 use crate::process::{children, has_in_mask, position, process_in, signals_in_mask, start_as_process_one};
 use crate::workload_api_server::server::Reply;
 
@@ -329,4 +334,119 @@ fn a_process_that_a_variable_names_is_not_signalled_in_run() {
     run.signal(Signal::SIGTERM);
     let log = run.finish(7);
     assert_eq!(position(&log, &["ERROR"]), None, "{log:#?}");
+}
+
+/// Some values would make C-core abort.
+#[test]
+fn variables_of_grpc_are_for_the_application_alone() {
+    for strategy in ["none", "epollex", "epollsig", ""] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let text = r#"echo "[$GRPC_POLL_STRATEGY] [$GRPC_VERBOSITY] ${GRPC_TRACE-none}" >>"$0/runs""#;
+        let helper = pod.helper(&["--mode=run"]).command(&pod.script(text));
+        let helper = helper.variable("GRPC_POLL_STRATEGY", strategy).variable("GRPC_VERBOSITY", "debug");
+        helper.start().finish(0);
+        assert_eq!(pod.runs(), format!("[{strategy}] [debug] none\n"));
+    }
+}
+
+#[test]
+fn an_empty_command_is_refused() {
+    for mode in ["--mode=run", "--mode=refresh", "--mode=init"] {
+        let helper = Pod::new().helper(&[mode]).command(&["", "argument"]);
+        helper.finish().refused_with(&["the command after -- is empty"]);
+    }
+}
+
+#[test]
+fn a_command_line_that_was_given_as_one_word_is_named_as_such() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let log = run(&pod, &[], &["sleep 3"]).finish(127);
+    let says = ["ERROR", r#"cannot run "sleep 3" (one word): no such program"#, "no shell is used here"];
+    assert!(position(&log, &says).is_some(), "{log:?}");
+}
+
+/// A user without another process.
+const ALONE: u32 = 65529;
+
+#[test]
+fn an_application_that_the_limit_on_processes_keeps_from_its_restart_is_started_later() {
+    if !is_root() {
+        return skip("only root can become a user without a process");
+    }
+    let pod = Pod::new();
+    for directory in [pod.path().to_owned(), pod.volume()] {
+        std::fs::set_permissions(directory, PermissionsExt::from_mode(0o777)).expect("its permissions");
+    }
+    let agent = pod.agent(offer([pod.mint()]));
+    let volume = format!("--svid-path={}", pod.volume().join("svid").display());
+    let helper = pod.helper(&["--mode=run", "--on-renewal=restart", &volume, ANY_PORT]);
+    let mut run = helper.command(&pod.script(APPLICATION)).run_by(ALONE, ALONE).start();
+    let probe = Probe::of(&mut run);
+    pod.wait_for_runs("start\n");
+    agent.reply(offer([pod.mint()]));
+    pod.wait_for_runs("start\nTERM\n");
+    let pid = run.pid().to_string();
+    let limit_processes = |limit: &str| {
+        let arguments = ["--pid", &pid, &format!("--nproc={limit}:")];
+        let status = Command::new("prlimit").args(arguments).uid(ALONE).gid(ALONE).status();
+        assert!(status.expect("prlimit").success());
+    };
+    limit_processes("1");
+    let_end(&pod);
+    run.wait_for_log(&["ERROR", "cannot run /bin/sh", "pids.max", "retrying in 250ms"]);
+    assert!(probe.wait_until_ready_is(503).contains("/bin/sh could not be started yet"));
+    limit_processes("100");
+    run.wait_for_log(&["started /bin/sh"]);
+    pod.wait_for_runs("start\nTERM\nstart\n");
+    run.signal(Signal::SIGTERM);
+    run.finish(7);
+}
+
+/// Whoever asks /ready would send it requests.
+#[test]
+fn it_is_not_ready_while_the_application_restarts() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut run = run(&pod, &["--on-renewal=restart", ANY_PORT], &pod.script(APPLICATION));
+    let probe = Probe::of(&mut run);
+    pod.wait_for_runs("start\n");
+    probe.wait_until_ready_is(200);
+    agent.reply(offer([pod.mint()]));
+    pod.wait_for_runs("start\nTERM\n");
+    let (status, reason) = probe.get("/ready");
+    assert_eq!(status, 503);
+    assert!(reason.contains("/bin/sh was sent SIGTERM, and is started again"), "{reason}");
+    let_end(&pod);
+    pod.wait_for_runs("start\nTERM\nstart\n");
+    assert_eq!(probe.get("/ready").0, 200);
+    run.signal(Signal::SIGTERM);
+    run.finish(7);
+}
+
+#[test]
+fn systemd_learns_that_the_application_restarts() {
+    let pod = Pod::new();
+    let systemd = UnixDatagram::bind(pod.path().join("systemd")).expect("a socket");
+    systemd.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let wait_for = |part: &str| {
+        let mut buffer = [0; 4096];
+        while {
+            let length = systemd.recv(&mut buffer).expect("a message");
+            !String::from_utf8_lossy(&buffer[..length]).contains(part)
+        } {}
+    };
+    let agent = pod.agent(offer([pod.mint()]));
+    let helper = pod.helper(&["--mode=run", "--on-renewal=restart"]).command(&pod.script(APPLICATION));
+    let mut run = helper.variable("NOTIFY_SOCKET", pod.path().join("systemd")).start();
+    wait_for("READY=1");
+    pod.wait_for_runs("start\n");
+    agent.reply(offer([pod.mint()]));
+    wait_for("STATUS=/bin/sh was sent SIGTERM, and is started again");
+    let_end(&pod);
+    wait_for("STATUS=");
+    pod.wait_for_runs("start\nTERM\nstart\n");
+    run.signal(Signal::SIGTERM);
+    run.finish(7);
 }

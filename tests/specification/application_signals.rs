@@ -1,10 +1,10 @@
 //! `run`: signals to the helper are the application's, and its end is ours.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, getpgid};
 
 use crate::pod::{Pod, Running, offer};
-use crate::process::{position, start_as_process_one};
+use crate::process::{position, process_in, start_as_process_one};
 
 /// Writes down its start and each signal; at SIGTERM and SIGQUIT, it waits for the file `end`, and ends.
 const APPLICATION: &str = r#"
@@ -166,4 +166,60 @@ fn a_rotation_while_the_application_ends_by_sigquit_does_not_start_it_again() {
     let log = run.finish(7);
     assert_eq!(pod.runs(), "start\nQUIT\n");
     assert_eq!(position(&log, &["to restart it"]), None, "{log:?}");
+}
+
+/// As dumb-init, `tini -g`, `timeout` and systemd do.
+#[test]
+fn a_signal_to_the_helpers_process_group_reaches_the_application_once() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let text = r#"
+        trap 'echo TERM >>"$0/runs"' TERM
+        trap 'exit 7' USR1
+        echo start >>"$0/runs"
+        while :; do sleep 0.02; done
+    "#;
+    let helper = pod.helper(&["--mode=run"]).command(&pod.script(text));
+    let mut run = helper.through("setsid", &[]).start();
+    let application = process_in(&run.wait_for_log(&["started /bin/sh"]));
+    pod.wait_for_runs("start\n");
+    // In one group, two signals at nearly the same time can look like one.
+    assert_eq!(getpgid(Some(application)), Ok(application));
+    let mut runs = "start\n".to_owned();
+    for _ in 0..10 {
+        killpg(run.pid(), Signal::SIGTERM).expect("a process group");
+        run.wait_for_log(&["passed SIGTERM on to /bin/sh"]);
+        runs += "TERM\n";
+        pod.wait_for_runs(&runs);
+    }
+    run.signal(Signal::SIGUSR1);
+    run.finish(7);
+    assert_eq!(pod.runs(), runs);
+}
+
+/// `timeout -k`, or the kernel when memory is short. (As process 1, the helper takes all others with it.)
+#[test]
+fn the_application_gets_sigterm_when_the_helper_is_killed() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let run = run(&pod, &[]);
+    run.signal(Signal::SIGKILL);
+    pod.wait_for_runs("start\nTERM\n");
+    let_end(&pod);
+}
+
+/// The file is larger than this limit of the helper's: the kernel sends SIGXFSZ, which would end the
+/// application.
+#[test]
+fn a_signal_of_the_kernel_about_the_helper_is_not_passed_on() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut run = run(&pod, &[]);
+    let limit = ["--pid", &run.pid().to_string(), "--fsize=10:"];
+    assert!(std::process::Command::new("prlimit").args(limit).status().expect("prlimit").success());
+    agent.reply(offer([pod.mint()]));
+    run.wait_for_log(&["DEBUG", "SIGXFSZ is not passed on to /bin/sh"]);
+    let_end(&pod);
+    run.signal(Signal::SIGTERM);
+    run.finish(7);
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
-use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getpgid};
 
 use crate::pod::{App, ID, Pod, Running, is_root, offer, skip};
 use crate::process::{children, position, process_in, signals_in_mask, start_as_process_one};
@@ -386,5 +387,56 @@ fn a_hook_that_is_stopped_does_not_hold_up_the_end() {
     let _agent = pod.agent(offer([pod.mint()]));
     let refresh = refresh(&pod, &pod.script(r#"echo run >>"$0/runs"; kill -STOP $$; sleep 60"#));
     pod.wait_for_runs("run\n");
+    refresh.stop();
+}
+
+/// The hook gets it from the helper.
+#[test]
+fn a_signal_to_the_helpers_process_group_reaches_a_hook_once() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let text = r#"
+        trap 'echo TERM >>"$0/runs"' TERM
+        echo start >>"$0/runs"
+        until [ -e "$0/end" ]; do sleep 0.02; done
+    "#;
+    let helper = pod.helper(&["--mode=refresh"]).command(&pod.script(text));
+    let mut refresh = helper.through("setsid", &[]).start();
+    let process = process_in(&refresh.wait_for_log(&["running /bin/sh"]));
+    pod.wait_for_runs("start\n");
+    assert_eq!(getpgid(Some(process)), Ok(process));
+    killpg(refresh.pid(), Signal::SIGTERM).expect("a process group");
+    refresh.wait_for_log(&["sent SIGTERM to /bin/sh"]);
+    pod.wait_for_runs("start\nTERM\n");
+    let_end(&pod);
+    refresh.finish(0);
+    assert_eq!(pod.runs(), "start\nTERM\n");
+}
+
+#[test]
+fn a_hook_gets_sigterm_when_the_helper_is_killed() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let text = r#"
+        trap 'echo TERM >>"$0/runs"; exit' TERM
+        echo start >>"$0/runs"
+        while :; do sleep 0.02; done
+    "#;
+    let refresh = refresh(&pod, &pod.script(text));
+    pod.wait_for_runs("start\n");
+    refresh.signal(Signal::SIGKILL);
+    pod.wait_for_runs("start\nTERM\n");
+}
+
+/// It is for another machine, say. A shell would run it as a script.
+#[test]
+fn a_file_that_the_kernel_cannot_run_is_not_handed_to_a_shell() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let program = pod.path().join("program");
+    std::fs::write(&program, "echo run >>runs\n").expect("a file");
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("its permissions");
+    let mut refresh = refresh(&pod, &[&program]);
+    refresh.wait_for_log(&["ERROR", "cannot run", "Exec format error"]);
     refresh.stop();
 }

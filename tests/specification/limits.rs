@@ -13,6 +13,7 @@ use protobuf::{CodedOutputStream, Message};
 use crate::pod::{
     EVERYTHING, Helper, Pod, Published, Running, STOP, is_root, names, offer, skip, wait_until,
 };
+use crate::process::has_in_mask;
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 /// The longest message.
@@ -375,4 +376,53 @@ fn grpcs_timer_threads_sleep() {
         last.is_some() && since.elapsed() > Duration::from_secs(5)
     });
     refresh.stop();
+}
+
+/// The helper is stopped until long after its deadline, as if a call had hung.
+#[test]
+fn an_init_that_hangs_ends_by_its_alarm() {
+    let pod = Pod::new();
+    let mut init = pod.helper(&["--mode=init", "--init-timeout=1s"]).start();
+    init.wait_for_log(&["cannot connect"]);
+    init.signal(Signal::SIGSTOP);
+    wait_until("the alarm has come", || has_in_mask(init.pid(), "ShdPnd:", Signal::SIGALRM));
+    init.signal(Signal::SIGCONT);
+    let log = init.finish(1);
+    let last = log.last().expect("a line");
+    assert!(last.contains("still running after --init-timeout: a gRPC or file-system call hangs"), "{last}");
+}
+
+/// From now on, the kernel refuses clone3 to this thread and its children, as the seccomp profile of an old
+/// container runtime does. False where it cannot be told to.
+fn refuse_clone3() -> bool {
+    use nix::libc;
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_clone3 as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    #[allow(unsafe_code, reason = "nix has no seccomp")]
+    // SAFETY: the program is there during the call.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
+    }
+}
+
+#[test]
+fn a_seccomp_profile_that_refuses_clone3_is_named() {
+    if !is_root() {
+        return skip("only root has the helper started by fork");
+    }
+    let pod = Pod::new();
+    // With a user, the standard library needs no clone3 itself.
+    let init = pod.helper(&["--mode=init", "--init-timeout=3s"]).run_by(0, 0);
+    let init = std::thread::spawn(|| refuse_clone3().then(|| init.finish())).join().expect("no panic");
+    let Some(init) = init else { return skip("no seccomp filter can be set here") };
+    assert_eq!(init.status.code(), Some(1), "{}", init.log);
+    let last = init.log.lines().last().unwrap_or_default();
+    assert!(last.contains("the container's seccomp profile refuses clone3"), "{}", init.log);
 }
