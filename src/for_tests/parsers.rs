@@ -20,7 +20,7 @@ use crate::layout::{encode, pem, pkcs12};
 use crate::mode::follow;
 use crate::notify::parse_pid;
 use crate::options::{self, Request, Task};
-use crate::process::facts::{self, Stat, has_fowner, is_expected};
+use crate::process::facts::{self, Reaction, Stat, has_fowner};
 use crate::workload_api::endpoint::Endpoint;
 use crate::workload_api::rpc::{FetchJwtBundles, FetchX509Svid, Rpc};
 
@@ -158,7 +158,7 @@ pub fn overrides_owners(status: &str) -> Option<bool> {
 
 /// Whether a process expects SIGHUP, from `/proc/PID/status`.
 pub fn expects_hangup(status: &str) -> bool {
-    is_expected(status, nix::sys::signal::Signal::SIGHUP.into())
+    Reaction::parse(status, nix::sys::signal::Signal::SIGHUP.into()) != Reaction::Ends
 }
 
 /// A day in 2027.

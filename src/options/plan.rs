@@ -100,7 +100,7 @@ fn follow(options: &Options, layout: Layout) -> follow::Settings {
     let retry = if options.mode == Mode::Init { HookRetry::Never } else { HookRetry::UntilSuccess };
     // The application of run is notified itself.
     let signals_others = options.mode != Mode::Run;
-    let by_file = options.pid_file.clone().filter(|_| signals_others).map(Target::PidFile);
+    let by_file = options.pid_file.clone().filter(|_| signals_others).map(Target::pid_file);
     let by_name = options.signal_process.clone().filter(|_| signals_others).map(Target::Name);
     follow::Settings {
         end,
