@@ -74,7 +74,7 @@ impl Signaller {
             Ok(Look::Blocked(_)) => owed.error(&self.target, self.signal),
             Err(error) => SignalError::Failed(error),
         };
-        log::warn!("{error}; the next start of the helper does");
+        log::warn!("{error}; the next start of the helper notifies it");
         self.state = State::GivenUp(error);
     }
 

@@ -146,8 +146,7 @@ impl Target {
 /// Whether a process started after a moment, in ticks since the system started. A start in the future would
 /// show that this system's clocks cannot be compared.
 fn has_started_after(pid: Pid, moment: u64) -> bool {
-    let later = moment + 1..=ticks_since_boot();
-    Stat::of(pid).is_some_and(|stat| later.contains(&stat.start_ticks))
+    Stat::of(pid).is_some_and(|stat| stat.start_ticks > moment && stat.start_ticks <= ticks_since_boot())
 }
 
 impl PidFile {
