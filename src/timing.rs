@@ -80,11 +80,20 @@ pub(crate) const LOCK_AGAIN: Duration = milliseconds(100);
 /// How long a notification waits for more publications, so that one notification covers them. A
 /// process that has just started cannot take a signal yet.
 pub(crate) const DEBOUNCE: Duration = milliseconds(200);
-/// Between attempts to find and signal a process, of which there are [`SIGNAL_ATTEMPTS`]: its PID
-/// file may be about to be written.
-pub(crate) const SIGNAL_AGAIN: Backoff = Backoff::new(milliseconds(100), seconds(1));
-/// How often a signal is attempted.
-pub(crate) const SIGNAL_ATTEMPTS: u32 = 5;
+/// Between attempts to find and signal a process: its PID file may be about to be written, and a slow
+/// application must not wait long once it is ready.
+pub(crate) const SIGNAL_AGAIN: Backoff = Backoff::new(milliseconds(100), seconds(10));
+/// For how long a process may be missing, or without a handler, before the log says so above debug: most start
+/// in this time.
+pub(crate) const SIGNAL_QUIET: Duration = seconds(3);
+/// Between looks at a process that blocks the signal: one that forks or starts a thread does so for about a
+/// millisecond.
+pub(crate) const BLOCKED_LOOK: Duration = milliseconds(20);
+/// How many such looks in a row show that it waits for the signal, with `sigwait` or `signalfd`: one second.
+/// A loop of Python's `subprocess.run` blocks signals for half of its time.
+pub(crate) const BLOCKED_LOOKS: u32 = 50;
+/// How many are needed at most, once a process was seen to block the signal for a moment alone: ten seconds.
+pub(crate) const MOST_BLOCKED_LOOKS: u32 = 500;
 /// How much later than its PID file a process may seem to have started. The kernel's start times are up to
 /// a second early, and the clock may have been corrected since.
 pub(crate) const PID_FILE_SLACK: Duration = seconds(2);

@@ -19,7 +19,7 @@ use crate::layout::{pem, pkcs12};
 use crate::material::{PemFiles, X509Part, x509_files};
 use crate::notify::parse_pid;
 use crate::options;
-use crate::process::facts::{self, Stat, has_fowner, is_expected};
+use crate::process::facts::{self, Reaction, Stat, has_fowner};
 use crate::workload_api::decode::decode;
 use crate::workload_api::endpoint::Endpoint;
 
@@ -160,7 +160,7 @@ pub fn overrides_owners(status: &str) -> Option<bool> {
 
 /// Whether a process expects SIGHUP, from `/proc/PID/status`.
 pub fn expects_hangup(status: &str) -> bool {
-    is_expected(status, nix::sys::signal::Signal::SIGHUP.into())
+    Reaction::parse(status, nix::sys::signal::Signal::SIGHUP.into()) != Reaction::Ends
 }
 
 /// A day in 2027.

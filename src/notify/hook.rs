@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use thiserror::Error;
 
-use super::outcomes::Outcomes;
+use super::owed::Outcomes;
 use super::schedule::{HookRetry, Next, Schedule};
 use crate::logging::retrying_in;
 use crate::process::child::{ExitStatus, Program, SpawnError, Stdin};

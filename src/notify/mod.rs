@@ -1,12 +1,11 @@
 //! Notifies other processes of new files: signals them, runs a hook. Knows nothing of what the files are.
 //!
 //! The caller hands in the time, and the children that have ended. Publications within
-//! [`DEBOUNCE`](crate::timing::DEBOUNCE) cause one notification. Failures are in the log, in
-//! [`Notifier::outcome`] and in the counts; none ends the program.
+//! [`DEBOUNCE`](crate::timing::DEBOUNCE) cause one notification, which is owed until it succeeds. Failures are
+//! in the log, in [`Notifier::outcome`] and in the counts; none ends the program.
 
-mod attempt;
 mod hook;
-mod outcomes;
+mod owed;
 mod renew_signal;
 mod schedule;
 mod signaller;
@@ -17,16 +16,16 @@ use std::time::Instant;
 use nix::unistd::Pid;
 use thiserror::Error;
 
-pub(crate) use attempt::Attempt;
 pub(crate) use hook::HookEnvironment;
-pub(crate) use outcomes::Outcomes;
+pub(crate) use owed::{Outcomes, Owed};
 pub(crate) use renew_signal::RenewSignal;
 pub(crate) use schedule::HookRetry;
 pub(crate) use target::{ProcessName, Target, parse_pid};
 
 use crate::process::child::{ExitStatus, Program};
 use hook::{Hook, HookError};
-use signaller::{SignalError, Signaller};
+use owed::SignalError;
+use signaller::Signaller;
 
 /// What to notify, and how.
 #[derive(Debug, Clone)]
@@ -61,9 +60,10 @@ impl Notifier {
         }
     }
 
-    /// The files are those of an earlier process: runs a hook that has not run yet. Sends no signal:
-    /// other processes have read these files.
+    /// The files are those of an earlier process, which may have died before it notified anybody: signals
+    /// each target that was not signalled yet, and runs a hook that has not run yet.
     pub(crate) fn unchanged(&mut self, environment: HookEnvironment, now: Instant) {
+        self.signallers.iter_mut().for_each(|signaller| signaller.unchanged(now));
         if let Some(hook) = &mut self.hook {
             hook.unchanged(environment, now);
         }
@@ -110,7 +110,8 @@ impl Notifier {
         Ok(self.signallers.iter().try_for_each(Signaller::outcome)?)
     }
 
-    /// How many signals succeeded and failed. A publication counts once for each target.
+    /// How many signals succeeded and failed. One that is late counts as failed, and when it succeeds, as that
+    /// too.
     pub(crate) fn signals(&self) -> Outcomes {
         self.signals
     }

@@ -1,14 +1,10 @@
-//! Signals one process after each publication, and tries a few times to find it.
+//! Signals one process after each publication.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use thiserror::Error;
-
-use super::attempt::Attempt;
-use super::outcomes::Outcomes;
+use super::owed::{Outcomes, Owed, SignalError};
 use super::renew_signal::RenewSignal;
-use super::target::{Target, TargetError};
-use crate::logging::retrying_in;
+use super::target::{Look, Target};
 
 /// A process to signal, and the state of that.
 pub(super) struct Signaller {
@@ -18,88 +14,76 @@ pub(super) struct Signaller {
 }
 
 enum State {
-    /// There is nothing to send.
-    Idle,
-    /// The signal is to be sent; with the failure of the last attempt, if there was one.
-    Due(Attempt, Option<TargetError>),
-    /// The last attempt failed.
-    Failed(TargetError),
+    /// Nothing was owed yet.
+    Untold,
+    /// The signal is to be sent.
+    Owed(Owed),
+    /// The process has the newest files.
+    Told,
+    /// The helper ends.
+    GivenUp(SignalError),
 }
 
 impl Signaller {
     pub(super) fn new(target: Target, signal: RenewSignal) -> Self {
-        Self { target, signal, state: State::Idle }
+        Self { target, signal, state: State::Untold }
     }
 
     pub(super) fn published(&mut self, now: Instant) {
-        let (earlier, error) = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Due(attempt, error) => (Some(attempt), error),
-            State::Idle | State::Failed(_) => (None, None),
-        };
-        self.state = State::Due(Attempt::merged(earlier, now), error);
+        match &mut self.state {
+            State::Owed(owed) => owed.renewed(now),
+            state => *state = State::Owed(Owed::new(!matches!(state, State::Untold), now)),
+        }
+    }
+
+    /// An earlier process has published these files, and may have died before it told anybody.
+    pub(super) fn unchanged(&mut self, now: Instant) {
+        if let State::Untold = self.state {
+            self.published(now);
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Due(attempt, _) => Some(attempt.at()),
-            State::Idle | State::Failed(_) => None,
+            State::Owed(owed) => Some(owed.at()),
+            State::Untold | State::Told | State::GivenUp(_) => None,
         }
     }
 
     pub(super) fn run_due(&mut self, now: Instant, outcomes: &mut Outcomes) {
-        if let State::Due(attempt, _) = &self.state
-            && attempt.at() <= now
+        let Self { target, signal, state } = self;
+        if let State::Owed(owed) = state
+            && owed.at() <= now
         {
-            let next = attempt.next(now);
-            self.send(next, outcomes);
+            let look = owed.look(target, *signal);
+            if owed.take(look, outcomes, now) {
+                *state = State::Told;
+            }
         }
     }
 
     /// Sends the signal at once if it is still to be sent.
     pub(super) fn flush(&mut self, outcomes: &mut Outcomes) {
-        if let State::Due(..) = self.state {
-            self.send(None, outcomes);
-        }
-    }
-
-    /// Sends the signal; `next` is the attempt after this one.
-    fn send(&mut self, next: Option<(Attempt, Duration)>, outcomes: &mut Outcomes) {
-        let (target, signal) = (&self.target, self.signal);
-        self.state = match (target.signal(signal), next) {
-            (Ok(pid), _) => {
-                log::info!("sent {signal} to {target} (process {pid})");
+        let State::Owed(owed) = &self.state else { return };
+        let error = match owed.look(&mut self.target, self.signal) {
+            Ok(Look::Told) => {
                 outcomes.count(true);
-                State::Idle
+                self.state = State::Told;
+                return;
             }
-            (Err(error), Some((attempt, delay))) => {
-                log::debug!("{error}{}", retrying_in(delay));
-                State::Due(attempt, Some(error))
-            }
-            (Err(error), None) => {
-                log::error!("{}", SignalError::Failed(error.clone()));
-                outcomes.count(false);
-                State::Failed(error)
-            }
+            Ok(Look::Blocked(_)) => owed.error(&self.target, self.signal),
+            Err(error) => SignalError::Failed(error),
         };
+        log::warn!("{error}; the next start of the helper notifies it");
+        self.state = State::GivenUp(error);
     }
 
     /// Fails unless the signal for the newest publication was sent.
     pub(super) fn outcome(&self) -> Result<(), SignalError> {
         match &self.state {
-            State::Idle => Ok(()),
-            State::Failed(error) | State::Due(_, Some(error)) => Err(SignalError::Failed(error.clone())),
-            State::Due(_, None) => {
-                Err(SignalError::NotSent { target: self.target.clone(), signal: self.signal })
-            }
+            State::Untold | State::Told => Ok(()),
+            State::Owed(owed) => Err(owed.error(&self.target, self.signal)),
+            State::GivenUp(error) => Err(error.clone()),
         }
     }
-}
-
-/// Why a process was not signalled.
-#[derive(Debug, Clone, Error)]
-pub(crate) enum SignalError {
-    #[error("could not notify the application: {0}")]
-    Failed(TargetError),
-    #[error("{signal} was not sent to {target}")]
-    NotSent { target: Target, signal: RenewSignal },
 }

@@ -1,7 +1,9 @@
-//! Finds the process to signal: by its PID file, or by its name.
+//! Finds the process to signal, by its PID file or by its name, and signals it: the one place from which
+//! rotations are signalled.
 
 use std::fmt;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -12,7 +14,7 @@ use nix::unistd::Pid;
 use thiserror::Error;
 
 use super::renew_signal::RenewSignal;
-use crate::process::facts::{Stat, all_processes, has_name, would_end};
+use crate::process::facts::{Reaction, Stat, all_processes, has_name, ticks_since_boot};
 use crate::regular_file;
 use crate::timestamp::rfc3339;
 use crate::timing::PID_FILE_SLACK;
@@ -37,57 +39,149 @@ impl FromStr for ProcessName {
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     /// The process whose number is in this file; read anew each time.
-    PidFile(PathBuf),
+    PidFile(PidFile),
     /// The oldest process of this name that we may signal.
     Name(ProcessName),
+    /// Our own child.
+    Child { program: String, pid: Pid },
+}
+
+/// A PID file, and the process that was found to be its own.
+#[derive(Debug, Clone)]
+pub(crate) struct PidFile {
+    path: PathBuf,
+    /// Stays, even when a clock that is set makes the file look older than the process.
+    accepted: Option<Owner>,
+}
+
+/// A process that a file names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Owner {
+    pid: Pid,
+    start_ticks: u64,
+    inode: u64,
+}
+
+/// That a file may mean an earlier process of the same number than this one.
+struct Doubt {
+    owner: Owner,
+    error: TargetError,
+}
+
+/// What a look at a process has shown, unless that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// The process has the signal, or needs none.
+    Told,
+    /// The process blocks the signal: either it waits for the signal, or the moment passes.
+    Blocked(Pid),
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PidFile(path) => write!(f, "the process of {}", path.display()),
+            Self::PidFile(file) => write!(f, "the process of {}", file.path.display()),
             Self::Name(ProcessName(name)) => f.write_str(name),
+            Self::Child { program, .. } => f.write_str(program),
         }
     }
 }
 
 impl Target {
+    /// The process whose number is in this file.
+    pub(crate) fn pid_file(path: PathBuf) -> Self {
+        Self::PidFile(PidFile { path, accepted: None })
+    }
+
     /// Finds the process and signals it, unless the signal would end it by its default action: the process
     /// may have just started, and not catch signals yet. SIGTERM and the like are there to end it.
-    pub(super) fn signal(&self, signal: RenewSignal) -> Result<Pid, TargetError> {
-        let pid = match self {
-            Self::PidFile(path) => read_pid_file(path)?,
-            Self::Name(ProcessName(name)) => oldest_of_name(name)?,
+    ///
+    /// A process that started after the publication has read the new files. (`published`: in ticks since the
+    /// system started.) `waits`: a process that has blocked the signal for long, to wait for it.
+    pub(super) fn signal(
+        &mut self,
+        signal: RenewSignal,
+        published: u64,
+        waits: Option<Pid>,
+    ) -> Result<Look, TargetError> {
+        let (pid, doubt) = match self {
+            Self::PidFile(file) => file.read()?,
+            Self::Name(ProcessName(name)) => (oldest_of_name(name)?, None),
+            Self::Child { pid, .. } => (*pid, None),
         };
         // Without a shared PID namespace, a number that means another process elsewhere is ours.
         // Signals to one of our threads are for all of us.
         if pid == Pid::this() || Path::new(&format!("/proc/self/task/{pid}")).exists() {
             return Err(TargetError::Ourselves { target: self.clone(), pid });
         }
-        if !signal.number().asks_to_end() && would_end(pid, signal.number()) {
-            return Err(TargetError::WouldEnd { target: self.clone(), pid, signal });
+        if doubt.is_none() && has_started_after(pid, published) {
+            log::debug!("{self} (process {pid}) needs no {signal}: it started after the publication");
+            return Ok(Look::Told);
         }
-        let failed = |cause| TargetError::Kill { target: self.clone(), pid, signal, cause };
-        signal.number().send(pid).map_err(failed)?;
-        Ok(pid)
+        // The end of a child would be ours.
+        let may_end = signal.number().asks_to_end() && !matches!(self, Self::Child { .. });
+        match (&doubt, Reaction::of(pid, signal.number())) {
+            (None, _) if may_end => {}
+            (Some(doubt), reaction) if may_end || reaction != Reaction::Handles => {
+                return Err(doubt.error.clone());
+            }
+            (_, Reaction::Handles) => {}
+            (_, Reaction::Blocks) if waits == Some(pid) => {}
+            (_, Reaction::Blocks) => return Ok(Look::Blocked(pid)),
+            (_, Reaction::Ends) => return Err(TargetError::WouldEnd { target: self.clone(), pid, signal }),
+        }
+        signal.number().send(pid).map_err(|cause| match cause {
+            Errno::ESRCH => TargetError::NoSuchPid { target: self.clone(), pid },
+            cause => TargetError::Kill { target: self.clone(), pid, signal, cause },
+        })?;
+        log::info!("sent {signal} to {self} (process {pid})");
+        if let (Self::PidFile(file), Some(Doubt { owner, error })) = (self, doubt) {
+            log::warn!("{error} (has a clock been set?); the process handles {signal}, so it got the signal");
+            file.accepted = Some(owner);
+        }
+        Ok(Look::Told)
     }
 }
 
-/// The process whose number the file holds, which must not have started after the file was written: the
-/// number then has another process by now.
-fn read_pid_file(path: &Path) -> Result<Pid, TargetError> {
-    let failed = |cause: io::Error| TargetError::PidFile { path: path.to_owned(), cause: cause.kind() };
-    let file = regular_file::open(path).map_err(failed)?;
-    let file = file.ok_or_else(|| TargetError::NoFile { path: path.to_owned() })?;
-    let written = file.metadata().and_then(|metadata| metadata.modified()).map_err(failed)?;
-    let mut text = Vec::new();
-    file.take(LONGEST_PID_FILE).read_to_end(&mut text).map_err(failed)?;
-    let pid = parse_pid(&text).map_err(|text| TargetError::NotAPid { path: path.to_owned(), text })?;
-    match Stat::of(pid).and_then(|stat| stat.started()) {
-        Some(started) if started > written + PID_FILE_SLACK => {
-            Err(TargetError::Stale { path: path.to_owned(), written, pid, started })
+/// Whether a process started after a moment, in ticks since the system started. A start in the future would
+/// show that this system's clocks cannot be compared.
+fn has_started_after(pid: Pid, moment: u64) -> bool {
+    Stat::of(pid).is_some_and(|stat| stat.start_ticks > moment && stat.start_ticks <= ticks_since_boot())
+}
+
+impl PidFile {
+    /// The process whose number the file holds. If it started after the file was written, the number may have
+    /// another process by now, or a clock was set.
+    fn read(&mut self) -> Result<(Pid, Option<Doubt>), TargetError> {
+        let path = &self.path;
+        let failed = |cause: io::Error| match cause.kind() {
+            io::ErrorKind::NotFound => TargetError::NoPidFile { path: path.clone() },
+            cause => TargetError::PidFile { path: path.clone(), cause },
+        };
+        let file = regular_file::open(path).map_err(failed)?;
+        let file = file.ok_or_else(|| TargetError::NoFile { path: path.clone() })?;
+        let metadata = file.metadata().map_err(failed)?;
+        let mut text = Vec::new();
+        file.take(LONGEST_PID_FILE).read_to_end(&mut text).map_err(failed)?;
+        let pid = parse_pid(&text).map_err(|text| TargetError::NotAPid { path: path.clone(), text })?;
+        let Some(stat) = Stat::of(pid) else { return Ok((pid, None)) };
+        let owner = Owner { pid, start_ticks: stat.start_ticks, inode: metadata.ino() };
+        if self.accepted == Some(owner) {
+            return Ok((pid, None));
         }
-        _ => Ok(pid),
+        let written = metadata.modified().map_err(failed)?;
+        let latest = written.checked_add(PID_FILE_SLACK);
+        let latest = latest.ok_or_else(|| TargetError::NoDate { path: path.clone() })?;
+        match stat.started() {
+            Some(started) if started > latest => {
+                let error = TargetError::Older { path: path.clone(), written, pid, started };
+                Ok((pid, Some(Doubt { owner, error })))
+            }
+            _ => {
+                self.accepted = Some(owner);
+                Ok((pid, None))
+            }
+        }
     }
 }
 
@@ -124,20 +218,21 @@ fn oldest_of_name(name: &str) -> Result<Pid, TargetError> {
 /// Why a process was not signalled.
 #[derive(Debug, Clone, Error)]
 pub(crate) enum TargetError {
-    #[error(
-        "cannot read the PID file {}: {cause} (does the application write it there, and is it mounted here?)",
-        .path.display()
-    )]
+    #[error("no PID file at {} (does the application write it there, and is it mounted here?)", .path.display())]
+    NoPidFile { path: PathBuf },
+    #[error("cannot read the PID file {}: {cause}", .path.display())]
     PidFile { path: PathBuf, cause: io::ErrorKind },
     #[error("the PID file {} is not a regular file", .path.display())]
     NoFile { path: PathBuf },
     #[error("the PID file {} holds {text:?}, which is not a process ID", .path.display())]
     NotAPid { path: PathBuf, text: String },
+    #[error("the PID file {} has a date that no clock shows (write it again)", .path.display())]
+    NoDate { path: PathBuf },
     #[error(
-        "the PID file {} is stale: it was written at {}, and process {pid} started at {}",
+        "the PID file {} is older than process {pid}: it was written at {}, and the process started at {}",
         .path.display(), rfc3339(*.written, 0), rfc3339(*.started, 0)
     )]
-    Stale { path: PathBuf, written: SystemTime, pid: Pid, started: SystemTime },
+    Older { path: PathBuf, written: SystemTime, pid: Pid, started: SystemTime },
     #[error("no process is called {name} (in a pod, set shareProcessNamespace: true)")]
     NoProcess { name: String },
     #[error(
@@ -146,22 +241,44 @@ pub(crate) enum TargetError {
     OtherUsers { name: String },
     #[error("{target} is this process itself, {pid} (in a pod, set shareProcessNamespace: true)")]
     Ourselves { target: Target, pid: Pid },
-    #[error(
-        "{target} (process {pid}) neither catches nor ignores {signal}, which would end it (is it still starting?)"
-    )]
+    #[error("{target} (process {pid}) neither catches nor ignores {signal}, which would end it{}", cure(.target))]
     WouldEnd { target: Target, pid: Pid, signal: RenewSignal },
+    #[error(
+        "{target}, {pid}: no process has this PID here (has it ended? in a pod, set shareProcessNamespace: true)"
+    )]
+    NoSuchPid { target: Target, pid: Pid },
     #[error("cannot send {signal} to {target} (process {pid}): {}{}", .cause.desc(), kill_hint(*.cause))]
     Kill { target: Target, pid: Pid, signal: RenewSignal, cause: Errno },
 }
 
-fn kill_hint(cause: Errno) -> &'static str {
-    match cause {
-        Errno::ESRCH => {
-            " (the number is stale, or from another PID namespace: in a pod, set shareProcessNamespace: true)"
-        }
-        Errno::EPERM => " (run as the application's user, or add the capability KILL)",
-        _ => "",
+impl TargetError {
+    /// Whether the process to tell is not there: it has not started yet, or has ended.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::NoPidFile { .. } | Self::NoProcess { .. } | Self::NoSuchPid { .. } | Self::Older { .. }
+        )
     }
+
+    /// Whether the start of the application can mend it.
+    pub(super) fn may_pass(&self) -> bool {
+        self.is_absence() || matches!(self, Self::WouldEnd { .. })
+    }
+}
+
+/// What helps when the signal would end the process.
+fn cure(target: &Target) -> &'static str {
+    match target {
+        Target::Child { .. } => {
+            "; choose --on-renewal=restart, or --on-renewal=nothing if it watches the files"
+        }
+        Target::PidFile(_) | Target::Name(_) => " (is it still starting?)",
+    }
+}
+
+fn kill_hint(cause: Errno) -> &'static str {
+    let is_denied = cause == Errno::EPERM;
+    if is_denied { " (run as the application's user, or add the capability KILL)" } else { "" }
 }
 
 #[cfg(test)]

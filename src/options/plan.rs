@@ -92,7 +92,7 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
         (_, hook) => (main_loop::End::Stopped, hook),
     };
     let retry = if options.mode == Mode::Init { HookRetry::Never } else { HookRetry::UntilSuccess };
-    let by_file = options.pid_file.clone().map(Target::PidFile);
+    let by_file = options.pid_file.clone().map(Target::pid_file);
     let by_name = options.signal_process.clone().map(Target::Name);
     main_loop::Settings {
         end,

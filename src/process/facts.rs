@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::libc;
 use nix::unistd::Pid;
 
 use super::signal::SignalNumber;
@@ -88,18 +89,49 @@ pub(crate) fn program(command_line: &[u8]) -> Option<String> {
     Path::new(&program).file_name().and_then(OsStr::to_str).map(str::to_owned)
 }
 
-/// Whether the signal would end the process, as far as `/proc` shows: its action is the default one,
-/// and nothing waits for it.
-pub(crate) fn would_end(pid: Pid, signal: SignalNumber) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-    let is_expected = status.map_or(true, |status| is_expected(&status, signal));
-    signal.ends_by_default() && !is_expected && !waits_for_signals(pid)
+/// What a process does with a signal, as far as `/proc` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reaction {
+    /// It catches or ignores it, or waits for it, or runs on by the default action.
+    Handles,
+    /// It blocks it: to read it from a descriptor, or for the moment in which it forks or starts a thread.
+    Blocks,
+    /// It ends.
+    Ends,
 }
 
-/// Whether a signal is caught, ignored, or blocked to be read from a descriptor.
-pub(crate) fn is_expected(status: &str, signal: SignalNumber) -> bool {
-    let masks = ["SigCgt:", "SigIgn:", "SigBlk:"].map(|name| mask(status, name).unwrap_or_default());
-    masks.into_iter().any(|mask| mask & signal.bit() != 0)
+impl Reaction {
+    pub(crate) fn of(pid: Pid, signal: SignalNumber) -> Self {
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return Self::Handles };
+        match Self::parse(&status, signal) {
+            Self::Ends if waits_for_signals(pid) => Self::Handles,
+            reaction => reaction,
+        }
+    }
+
+    /// By the text of `/proc/PID/status`.
+    pub(crate) fn parse(status: &str, signal: SignalNumber) -> Self {
+        let is_in = |name| mask(status, name).unwrap_or_default() & signal.bit() != 0;
+        if !signal.ends_by_default() || is_in("SigCgt:") || is_in("SigIgn:") {
+            Self::Handles
+        } else if is_in("SigBlk:") {
+            Self::Blocks
+        } else {
+            Self::Ends
+        }
+    }
+}
+
+/// The time since the system started, in the unit of [`Stat::start_ticks`]. Nobody can set this clock.
+pub(crate) fn ticks_since_boot() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    #[allow(unsafe_code, reason = "nix has no clocks without another feature")]
+    // SAFETY: `clock_gettime` writes the time into the structure that it is given, and nothing else.
+    unsafe {
+        libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time)
+    };
+    let (seconds, ticks) = (time.tv_sec as u64, time.tv_nsec as u64 / (1_000_000_000 / USER_HZ));
+    seconds.saturating_mul(USER_HZ).saturating_add(ticks)
 }
 
 /// Whether a process may treat other users' files as its own (`CAP_FOWNER`); `None` if the kernel does not say.
@@ -139,11 +171,22 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_is_expected_if_it_is_caught_ignored_or_blocked() {
-        for name in ["SigCgt", "SigIgn", "SigBlk"] {
+    fn a_process_of_now_started_at_the_time_of_now_in_ticks() {
+        let before = ticks_since_boot();
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let started = Stat::of(Pid::from_raw(child.id() as i32)).unwrap().start_ticks;
+        assert!(before <= started && started <= ticks_since_boot());
+        child.kill().and_then(|()| child.wait()).unwrap();
+    }
+
+    #[test]
+    fn a_signal_is_handled_if_it_is_caught_or_ignored_and_may_be_waited_for_if_it_is_blocked() {
+        for (name, reaction) in
+            [("SigCgt", Reaction::Handles), ("SigIgn", Reaction::Handles), ("SigBlk", Reaction::Blocks)]
+        {
             let status = format!("{name}:\t0000000000000001\n");
-            assert!(is_expected(&status, Signal::SIGHUP.into()), "{name}");
-            assert!(!is_expected(&status, Signal::SIGUSR1.into()), "{name}");
+            assert_eq!(Reaction::parse(&status, Signal::SIGHUP.into()), reaction, "{name}");
+            assert_eq!(Reaction::parse(&status, Signal::SIGUSR1.into()), Reaction::Ends, "{name}");
         }
     }
 }

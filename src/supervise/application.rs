@@ -7,12 +7,10 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgid, getpgrp};
 use thiserror::Error;
 
-use super::lifecycle::{Due, Lifecycle, Next};
-use super::on_renewal::OnRenewal;
+use super::lifecycle::{Due, Lifecycle, Next, OnRenewal};
 use crate::logging::{Repetition, retrying_in};
-use crate::notify::{Outcomes, RenewSignal};
+use crate::notify::{Outcomes, RenewSignal, Target};
 use crate::process::child::{ExitStatus, Program, Stdin};
-use crate::process::facts::would_end;
 use crate::process::signal::SignalNumber;
 use crate::timing::REMINDER;
 use crate::wait::{ReceivedSignal, Sender};
@@ -72,20 +70,23 @@ impl Application {
     /// Does what is due.
     pub(crate) fn run_due(&mut self, now: Instant) {
         self.report_restart(now);
-        let result = match self.lifecycle.take_due(now) {
-            None => return,
-            Some(Due::Restart(pid)) => self.restart(pid).inspect_err(|_| self.lifecycle.failed_to_restart()),
-            Some(Due::Signal(pid, next)) => match (self.send_renewal(pid), next) {
-                (Err(error @ RenewalError::WouldEnd { .. }), Some((attempt, delay))) => {
-                    log::debug!("{error}{}", retrying_in(delay));
-                    return self.lifecycle.postpone(attempt);
+        match self.lifecycle.take_due(now) {
+            None => {}
+            Some(Due::Restart(pid)) => {
+                let result = self.restart(pid);
+                self.renewals.count(result.is_ok());
+                if let Err(error) = result {
+                    self.lifecycle.failed_to_restart();
+                    log::error!("could not notify the application: {error}");
                 }
-                (result, _) => result,
-            },
-        };
-        self.renewals.count(result.is_ok());
-        if let Err(error) = result {
-            log::error!("could not notify the application: {error}");
+            }
+            Some(Due::Signal(pid, mut owed)) => {
+                let mut target = Target::Child { program: self.program.to_string(), pid };
+                let look = owed.look(&mut target, self.signal);
+                if !owed.take(look, &mut self.renewals, now) {
+                    self.lifecycle.postpone(owed);
+                }
+            }
         }
     }
 
@@ -106,17 +107,7 @@ impl Application {
         }
     }
 
-    fn send_renewal(&self, pid: Pid) -> Result<(), RenewalError> {
-        let (program, signal) = (&self.program, self.signal.number());
-        if would_end(pid, signal) {
-            return Err(RenewalError::WouldEnd { program: program.to_string(), pid, signal });
-        }
-        self.send(pid, signal)?;
-        log::info!("sent {signal} to {program} (process {pid})");
-        Ok(())
-    }
-
-    fn restart(&self, pid: Pid) -> Result<(), RenewalError> {
+    fn restart(&self, pid: Pid) -> Result<(), KillError> {
         self.send(pid, Signal::SIGTERM.into())?;
         // One that is stopped would not notice.
         self.send(pid, Signal::SIGCONT.into())?;
@@ -124,10 +115,10 @@ impl Application {
         Ok(())
     }
 
-    fn send(&self, pid: Pid, signal: SignalNumber) -> Result<(), RenewalError> {
+    fn send(&self, pid: Pid, signal: SignalNumber) -> Result<(), KillError> {
         let failed = |cause: nix::Error| {
             let (program, cause) = (self.program.to_string(), cause.desc());
-            RenewalError::Kill { program, pid, signal, cause }
+            KillError { program, pid, signal, cause }
         };
         signal.send(pid).map_err(failed)
     }
@@ -214,11 +205,10 @@ impl Application {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-enum RenewalError {
-    #[error(
-        "{program} (process {pid}) neither catches nor ignores {signal}, which would end it; choose --on-renewal=restart, or --on-renewal=nothing if it watches the files"
-    )]
-    WouldEnd { program: String, pid: Pid, signal: SignalNumber },
-    #[error("cannot send {signal} to {program} (process {pid}): {cause}")]
-    Kill { program: String, pid: Pid, signal: SignalNumber, cause: &'static str },
+#[error("cannot send {signal} to {program} (process {pid}): {cause}")]
+struct KillError {
+    program: String,
+    pid: Pid,
+    signal: SignalNumber,
+    cause: &'static str,
 }

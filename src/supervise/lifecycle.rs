@@ -6,22 +6,31 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::on_renewal::OnRenewal;
 use crate::backoff::Backoff;
-use crate::notify::Attempt;
+use crate::notify::Owed;
 use crate::process::child::ExitStatus;
 use crate::process::signal::SignalNumber;
 use crate::timing::{MAY_END, START_AGAIN};
+use crate::words::words;
+
+words! {
+    /// What a rotation does to the application.
+    OnRenewal {
+        Signal = "signal",
+        Restart = "restart",
+        Nothing = "nothing",
+    }
+}
 
 /// The state of the application.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum State {
     /// Not every file is published and valid yet.
     NotStarted,
     /// The machine lacked memory or processes to start it. It may be started from that time on.
     Postponed(Instant),
-    /// It runs; with the pending notification of a rotation, if there is one.
-    Running(Pid, Option<Attempt>),
+    /// It runs; with the notification of a rotation that it is owed, if it is.
+    Running(Pid, Option<Owed>),
     /// It was asked at that time to end because of a rotation. It is started again when it has ended.
     Restarting(Pid, Instant),
     /// It was asked to end.
@@ -33,8 +42,8 @@ enum State {
 /// What is due because of a rotation.
 #[derive(Debug)]
 pub(super) enum Due {
-    /// The renewal signal; and the next attempt, if this one fails.
-    Signal(Pid, Option<(Attempt, Duration)>),
+    /// The renewal signal.
+    Signal(Pid, Owed),
     /// SIGTERM, and a new start.
     Restart(Pid),
 }
@@ -124,7 +133,10 @@ impl Lifecycle {
         if let State::Running(_, renewal) = &mut self.state
             && self.on_renewal != OnRenewal::Nothing
         {
-            *renewal = Some(Attempt::merged(renewal.take(), now));
+            match renewal {
+                Some(owed) => owed.renewed(now),
+                None => *renewal = Some(Owed::new(true, now)),
+            }
         }
     }
 
@@ -132,9 +144,7 @@ impl Lifecycle {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Postponed(at) => Some(*at),
-            State::Running(_, Some(attempt)) => {
-                Some(self.may_end_until.unwrap_or(attempt.at()).max(attempt.at()))
-            }
+            State::Running(_, Some(owed)) => Some(self.may_end_until.unwrap_or(owed.at()).max(owed.at())),
             _ => None,
         }
     }
@@ -148,20 +158,20 @@ impl Lifecycle {
             return None;
         }
         let State::Running(pid, renewal) = &mut self.state else { return None };
-        let (pid, attempt) = (*pid, renewal.take_if(|attempt| attempt.at() <= now)?);
+        let (pid, owed) = (*pid, renewal.take_if(|owed| owed.at() <= now)?);
         Some(match self.on_renewal {
             OnRenewal::Restart => {
                 self.state = State::Restarting(pid, now);
                 Due::Restart(pid)
             }
-            OnRenewal::Signal | OnRenewal::Nothing => Due::Signal(pid, attempt.next(now)),
+            OnRenewal::Signal | OnRenewal::Nothing => Due::Signal(pid, owed),
         })
     }
 
     /// The signal that was due could not be sent yet.
-    pub(super) fn postpone(&mut self, attempt: Attempt) {
+    pub(super) fn postpone(&mut self, owed: Owed) {
         if let State::Running(_, renewal) = &mut self.state {
-            *renewal = Some(attempt);
+            *renewal = Some(owed);
         }
     }
 

@@ -5,9 +5,8 @@
 
 mod application;
 mod lifecycle;
-mod on_renewal;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use application::{Application, Settings};
-pub(crate) use on_renewal::OnRenewal;
+pub(crate) use lifecycle::OnRenewal;

@@ -5,9 +5,8 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::lifecycle::{Due, Lifecycle, Next};
-use super::on_renewal::OnRenewal;
-use crate::timing::{DEBOUNCE, MAY_END, SIGNAL_ATTEMPTS};
+use super::lifecycle::{Due, Lifecycle, Next, OnRenewal};
+use crate::timing::{DEBOUNCE, MAY_END};
 
 const PID: Pid = Pid::from_raw(12);
 const AGAIN: Pid = Pid::from_raw(13);
@@ -24,22 +23,21 @@ fn rotations_at_nearly_the_same_time_are_one_signal() {
     lifecycle.renewed(start);
     lifecycle.renewed(start + DEBOUNCE / 2);
     assert!(lifecycle.take_due(start).is_none());
-    assert!(matches!(lifecycle.take_due(start + DEBOUNCE), Some(Due::Signal(PID, Some(_)))));
+    assert!(matches!(lifecycle.take_due(start + DEBOUNCE), Some(Due::Signal(PID, _))));
     assert_eq!(lifecycle.next_deadline(), None);
 }
 
 #[test]
-fn a_signal_that_cannot_be_sent_yet_is_attempted_a_few_times() {
+fn a_signal_that_cannot_be_sent_yet_is_owed_until_the_application_ends() {
     let (mut lifecycle, start) = running(OnRenewal::Signal);
     lifecycle.renewed(start);
-    let mut attempts = 0;
-    while let Some(now) = lifecycle.next_deadline() {
-        attempts += 1;
-        if let Some(Due::Signal(_, Some((attempt, _)))) = lifecycle.take_due(now) {
-            lifecycle.postpone(attempt);
-        }
+    for _ in 0..100 {
+        let now = lifecycle.next_deadline().expect("a time for the next look");
+        let Some(Due::Signal(_, owed)) = lifecycle.take_due(now) else { panic!("nothing is due") };
+        lifecycle.postpone(owed);
     }
-    assert_eq!(attempts, SIGNAL_ATTEMPTS);
+    assert_eq!(lifecycle.child_ended(PID, 0), Some(Next::End));
+    assert_eq!(lifecycle.next_deadline(), None);
 }
 
 #[test]

@@ -148,8 +148,7 @@ fn a_signal_that_would_end_the_application_is_not_sent() {
     let process = process_in(&run.wait_for_log(&["started /bin/sleep"]));
     agent.reply(offer([pod.mint()]));
     run.wait_for_log(&["DEBUG", "neither catches nor ignores SIGHUP", "retrying in"]);
-    let says =
-        ["ERROR", "neither catches nor ignores SIGHUP", "--on-renewal=restart", "--on-renewal=nothing"];
+    let says = ["WARN", "neither catches nor ignores SIGHUP", "--on-renewal=restart", "--on-renewal=nothing"];
     run.wait_for_log(&says);
     assert_eq!(children(run.pid()), [process]);
     run.signal(Signal::SIGTERM);

@@ -201,7 +201,7 @@ fn a_hook_that_cannot_be_run_is_an_error_and_refresh_goes_on() {
 }
 
 #[test]
-fn a_hook_is_run_at_the_start_when_the_set_stands_already_and_no_process_is_signalled() {
+fn a_hook_is_run_and_a_process_signalled_once_at_the_start_when_the_set_stands_already() {
     let pod = Pod::new();
     let app = App::start(&pod, "app");
     let svid = pod.mint();
@@ -211,13 +211,14 @@ fn a_hook_is_run_at_the_start_when_the_set_stands_already_and_no_process_is_sign
     let mut refresh = helper.command(&pod.script(r#"echo run >>"$0/runs""#)).start();
     refresh.wait_for_log(&["nothing written"]);
     refresh.wait_for_log(&["ended with code 0"]);
-    app.has_got(&[]);
+    app.wait_for_signals(&["HUP"]);
     // It has been run by now.
     agent.reply(offer([svid]));
     refresh.wait_for_log(&["nothing written"]);
     agent.reply(offer([pod.mint()]));
     refresh.wait_for_log(&["ended with code 0"]);
     assert_eq!(pod.runs(), "run\nrun\n");
+    app.wait_for_signals(&["HUP", "HUP"]);
     refresh.stop();
 }
 

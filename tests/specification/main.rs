@@ -32,6 +32,7 @@ mod mounts;
 mod neighbours;
 mod notification;
 mod options;
+mod owed_signals;
 mod pod;
 mod process;
 mod process_name;

@@ -1,12 +1,13 @@
 //! Signals to other processes, after each publication: by a PID file; in init and refresh.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
-use crate::pod::{App, NOBODY, Pod, Published, is_root, offer, skip};
+use crate::pod::{App, BRIEFLY, NOBODY, Pod, Published, is_root, offer, skip};
 use crate::process::{position, process_in};
 use crate::process_name::own_name;
 use crate::workload_api_server::server::Reply;
@@ -59,17 +60,86 @@ fn a_signal_with_another_meaning_is_refused() {
     }
 }
 
+/// Lets a file look an hour old, as if a clock had been set forward since it was written.
+fn make_old(path: &Path) {
+    let file = std::fs::File::options().write(true).open(path).expect("a PID file");
+    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).expect("its time");
+}
+
+/// Its number may be another process's by now.
 #[test]
-fn a_process_that_is_younger_than_the_pid_file_is_not_signalled() {
+fn a_process_that_is_younger_than_the_pid_file_and_does_not_handle_the_signal_is_not_signalled() {
+    for options in [&["--renew-signal=HUP"], &["--renew-signal=TERM"]] {
+        let pod = Pod::new();
+        let (mut app, pid) = sleeper("/bin/sleep".as_ref());
+        let _agent = pod.agent(offer([pod.mint()]));
+        let option = pod.pid_file(pid);
+        make_old(&pod.path().join("app.pid"));
+        let mut refresh = pod.helper(&["--mode=refresh", &option]).arguments(options).start();
+        refresh.wait_for_log(&[
+            "WARN",
+            "could not notify",
+            "app.pid is older than process",
+            &pid.to_string(),
+        ]);
+        assert!(app.try_wait().expect("a child").is_none());
+        refresh.stop();
+        app.kill().and_then(|()| app.wait()).expect("a child");
+    }
+}
+
+/// The file may come from an image, or a clock was set.
+#[test]
+fn a_process_that_is_younger_than_the_pid_file_and_handles_the_signal_is_signalled_with_a_warning() {
     let pod = Pod::new();
     let app = App::start(&pod, "app");
-    let _agent = pod.agent(offer([pod.mint()]));
+    let agent = pod.agent(offer([pod.mint()]));
     let option = pod.pid_file(app.pid());
-    let file = std::fs::File::options().write(true).open(pod.path().join("app.pid")).expect("a PID file");
-    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).expect("its time");
-    let mut refresh = pod.refresh(&[&option]);
-    refresh.wait_for_log(&["ERROR", "could not notify", "app.pid is stale", &app.pid().to_string()]);
-    app.has_got(&[]);
+    make_old(&pod.path().join("app.pid"));
+    let refresh = pod.refresh(&[&option]);
+    app.wait_for_signals(&["HUP"]);
+    agent.reply(offer([pod.mint()]));
+    app.wait_for_signals(&["HUP", "HUP"]);
+    let log = refresh.stop();
+    let warnings = log.iter().filter(|line| line.contains("WARN") && line.contains("has a clock been set?"));
+    assert_eq!(warnings.count(), 1, "{log:?}");
+    assert_eq!(position(&log, &["ERROR"]), None, "{log:?}");
+}
+
+#[test]
+fn a_process_that_was_once_found_to_be_the_pid_files_stays_so_when_the_clock_is_set_forward() {
+    let pod = Pod::new();
+    let (mut app, pid) = sleeper("/bin/sleep".as_ref());
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = pod.refresh(&[&pod.pid_file(pid)]);
+    refresh.wait_for_log(&["DEBUG", "neither catches nor ignores SIGHUP"]);
+    make_old(&pod.path().join("app.pid"));
+    agent.reply(offer([pod.mint()]));
+    refresh.wait_for_log(&["WARN", "neither catches nor ignores SIGHUP"]);
+    let log = refresh.stop();
+    assert_eq!(position(&log, &["is older than process"]), None, "{log:?}");
+    app.kill().and_then(|()| app.wait()).expect("a child");
+}
+
+/// Another user may set it, on a tmpfs.
+#[test]
+fn a_pid_file_with_the_last_date_that_there_is_is_an_error_and_refresh_goes_on() {
+    let pod = Pod::new();
+    let app = App::start(&pod, "app");
+    let agent = pod.agent(offer([pod.mint()]));
+    let memory = tempfile::tempdir_in("/dev/shm").expect("a tmpfs");
+    let path = memory.path().join("app.pid");
+    std::fs::write(&path, app.pid().to_string()).expect("a PID file");
+    let touched =
+        std::process::Command::new("touch").args(["-d", "@9223372036854775807"]).arg(&path).status();
+    assert!(touched.expect("touch").success());
+    let mut refresh = pod.refresh(&[&format!("--pid-file={}", path.display())]);
+    refresh.wait_for_log(&["ERROR", "could not notify", "app.pid has a date that no clock shows"]);
+    let next = pod.mint();
+    agent.reply(offer([next.clone()]));
+    pod.wait_for(&next);
+    std::fs::write(&path, app.pid().to_string()).expect("a PID file");
+    app.wait_for_signals(&["HUP"]);
     refresh.stop();
 }
 
@@ -115,14 +185,14 @@ fn the_number_may_be_followed_by_more_lines() {
 }
 
 #[test]
-fn a_pid_file_that_stays_missing_is_an_error_and_refresh_goes_on() {
+fn a_pid_file_that_stays_missing_is_a_warning_and_refresh_goes_on() {
     let pod = Pod::new();
     let agent = pod.agent(offer([pod.mint()]));
     let missing = pod.path().join("missing.pid");
     let mut refresh = pod.refresh(&[&format!("--pid-file={}", missing.display())]);
     refresh.wait_for_log(&[
-        "ERROR",
-        "could not notify the application",
+        "WARN",
+        "could not notify the application: no PID file at",
         "missing.pid",
         "is it mounted here?",
     ]);
@@ -138,21 +208,21 @@ fn a_pid_file_that_names_no_process_is_an_error_and_refresh_goes_on() {
     let agent = pod.agent(Reply::Silence);
     let mut refresh = pod.refresh(&[&pod.pid_file("")]);
     let no_number = "is not a process ID";
-    for (text, reason) in [
-        ("", no_number),
-        ("garbage", no_number),
-        ("0", no_number),
+    for (level, text, reason) in [
+        ("ERROR", "", no_number),
+        ("ERROR", "garbage", no_number),
+        ("ERROR", "0", no_number),
         // A whole process group, or every process there is.
-        ("-1", no_number),
-        ("99999999999", no_number),
-        // More than the kernel's highest PID.
-        ("2147483647", "No such process (the number is stale, or from another PID namespace"),
+        ("ERROR", "-1", no_number),
+        ("ERROR", "99999999999", no_number),
+        // More than the kernel's highest PID. The application may not have written its own yet.
+        ("WARN", "2147483647", "no process has this PID here"),
     ] {
         pod.pid_file(text);
         let svid = pod.mint();
         agent.reply(offer([svid.clone()]));
         pod.wait_for(&svid);
-        refresh.wait_for_log(&["ERROR", "could not notify the application", "app.pid", text, reason]);
+        refresh.wait_for_log(&[level, "could not notify the application", "app.pid", text, reason]);
     }
     refresh.stop();
 }
@@ -223,7 +293,7 @@ fn an_application_of_another_user_is_an_error_that_says_what_is_missing() {
 }
 
 /// A process that has no handler yet, and is not a child of the helper.
-fn sleeper(program: &std::path::Path) -> (std::process::Child, Pid) {
+pub fn sleeper(program: &Path) -> (std::process::Child, Pid) {
     let child = std::process::Command::new(program).arg("1000").spawn().expect("a process");
     let pid = Pid::from_raw(child.id().try_into().expect("a PID"));
     (child, pid)
@@ -236,7 +306,7 @@ fn a_process_that_the_signal_would_end_is_not_signalled() {
     let _agent = pod.agent(offer([pod.mint()]));
     let mut refresh = pod.refresh(&[&pod.pid_file(pid)]);
     refresh.wait_for_log(&["DEBUG", "neither catches nor ignores SIGHUP", "retrying in"]);
-    refresh.wait_for_log(&["ERROR", "could not notify", "neither catches nor ignores SIGHUP"]);
+    refresh.wait_for_log(&["WARN", "could not notify", "neither catches nor ignores SIGHUP"]);
     assert!(app.try_wait().expect("a child").is_none());
     refresh.stop();
     app.kill().and_then(|()| app.wait()).expect("a child");
@@ -394,7 +464,7 @@ fn init_fails_when_a_process_that_a_flag_names_cannot_be_signalled() {
         let pod = Pod::new();
         let svid = pod.mint();
         let _agent = pod.agent(offer([svid.clone()]));
-        let finished = pod.init(&[option]);
+        let finished = pod.init(&[option, BRIEFLY]);
         finished.failed_with(&["the files are published, but", "could not notify the application", cause]);
         pod.wait_for(&svid);
     }

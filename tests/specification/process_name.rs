@@ -84,17 +84,12 @@ fn an_older_process_whose_name_only_begins_the_same_is_left_alone() {
 }
 
 #[test]
-fn a_name_that_no_process_has_is_an_error_and_refresh_goes_on() {
+fn a_name_that_no_process_has_is_a_warning_and_refresh_goes_on() {
     let pod = Pod::new();
     let name = own_name(&pod, "-none");
     let agent = pod.agent(offer([pod.mint()]));
     let mut refresh = pod.refresh(&[&format!("--signal-process={name}")]);
-    refresh.wait_for_log(&[
-        "ERROR",
-        "could not notify the application",
-        &name,
-        "shareProcessNamespace: true",
-    ]);
+    refresh.wait_for_log(&["WARN", "could not notify the application", &name, "shareProcessNamespace: true"]);
     let next = pod.mint();
     agent.reply(offer([next.clone()]));
     pod.wait_for(&next);
