@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use log::Level;
+
 use super::changes;
 use super::item::Item;
 use crate::identity::svid_info::SvidInfo;
@@ -27,13 +29,18 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
     let Some(svid) = &facts.svid else {
         return log::info!(path:%; "published {what} in {path}{change}");
     };
-    let (id, not_after) = (&svid.id, rfc3339(svid.not_after, 0));
-    let not_after = not_after.as_str();
-    match svid.serial() {
-        Some(serial) => {
-            log::info!(spiffe_id:% = id, serial, not_after, path:%; "published {what} in {path}{change}")
+    let before = item.lost.as_ref().or(item.published.as_ref()).and_then(|facts| facts.svid.as_ref());
+    let (level, advice) = match before {
+        Some(before) if before.id != svid.id => {
+            (Level::Warn, " (the agent's first identity has changed; choose one with --pod-spiffe-id)")
         }
-        None => log::info!(spiffe_id:% = id, not_after, path:%; "published {what} in {path}{change}"),
+        _ => (Level::Info, ""),
+    };
+    let (id, not_after) = (&svid.id, rfc3339(svid.not_after, 0));
+    let (not_after, text) = (not_after.as_str(), format!("published {what} in {path}{change}{advice}"));
+    match svid.serial() {
+        Some(serial) => log::log!(level, spiffe_id:% = id, serial, not_after, path:%; "{text}"),
+        None => log::log!(level, spiffe_id:% = id, not_after, path:%; "{text}"),
     }
 }
 

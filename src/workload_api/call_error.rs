@@ -137,6 +137,9 @@ fn refusal_hint(code: RpcStatusCode, message: &str) -> &'static str {
             " (the listener does not implement this call; is this the agent's workload socket?)"
         }
         RpcStatusCode::RESOURCE_EXHAUSTED if message.contains("larger than max") => MAX_MESSAGE_HINT,
+        RpcStatusCode::INTERNAL if message.contains("http1.x server") => {
+            " (an HTTP/1 server listens there: is this the agent's workload socket?)"
+        }
         _ => "",
     }
 }

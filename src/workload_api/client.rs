@@ -1,6 +1,6 @@
 //! Calls the Workload API: a connection, the metadata of every call, the messages of the response.
 
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -10,6 +10,7 @@ use grpcio::{
     MetadataBuilder,
 };
 use log::LevelFilter;
+use nix::sys::socket::{Shutdown, shutdown};
 
 use super::call_error::CallError;
 use super::core_clock;
@@ -87,6 +88,7 @@ impl Client {
 
     /// Calls an RPC on a connection of its own.
     pub(crate) fn call<R: Rpc>(&self, rpc: &R, socket: OwnedFd) -> Result<OpenCall<R>, CallError> {
+        let line = Line(socket.try_clone().ok());
         let channel = self.channel(socket);
         let not_called =
             |error: GrpcError| CallError::Grpc { endpoint: self.endpoint.clone(), cause: error.to_string() };
@@ -94,7 +96,7 @@ impl Client {
         metadata.add_str(SECURITY_HEADER.0, SECURITY_HEADER.1).map_err(not_called)?;
         let options = CallOption::default().headers(metadata.build());
         let messages = rpc.call(&GrpcClient::new(channel.clone()), options).map_err(not_called)?;
-        Ok(OpenCall { messages, end: None, endpoint: self.endpoint.clone(), _channel: channel })
+        Ok(OpenCall { _line: line, messages, end: None, endpoint: self.endpoint.clone(), _channel: channel })
     }
 
     fn channel(&self, socket: OwnedFd) -> Channel {
@@ -129,11 +131,26 @@ pub(crate) enum Received<Raw> {
 
 /// An open call on a connection of its own. Dropping it cancels the call and closes the connection.
 pub(crate) struct OpenCall<R: Rpc> {
+    /// Cut first: see [`Line`].
+    _line: Line,
     messages: Messages<R::Raw>,
     /// How the call ended, while responses that came before the end are still to be handed out.
     end: Option<CallError>,
     endpoint: Endpoint,
     _channel: Channel,
+}
+
+/// A call's connection; nothing if there was no descriptor left for it. Dropping it cuts the connection: C-core's
+/// own close waits for its last write, for as long as a peer that never reads keeps its end open.
+struct Line(Option<OwnedFd>);
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.0 {
+            // The peer may be gone.
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+        }
+    }
 }
 
 impl<R: Rpc> OpenCall<R> {
@@ -156,5 +173,53 @@ impl<R: Rpc> OpenCall<R> {
                 None => Received::End(self.end.take().unwrap_or(CallError::Ended { endpoint: endpoint() })),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::workload_api::rpc::FetchX509Svid;
+
+    /// Empty settings, and pings until there is no room for them. They are answered, and never read.
+    fn ping_without_reading(mut stream: &UnixStream) -> ErrorKind {
+        let [settings, ping] = [(0, 4), (8, 6)].map(|(length, kind)| {
+            let mut frame = vec![0, 0, length, kind, 0, 0, 0, 0, 0];
+            frame.resize(9 + usize::from(length), 0);
+            frame
+        });
+        let mut sent = stream.write_all(&settings);
+        while sent.is_ok() {
+            sent = stream.write_all(&ping);
+        }
+        sent.unwrap_err().kind()
+    }
+
+    #[test]
+    fn a_call_that_is_dropped_closes_its_connection_though_the_peer_never_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("agent.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (tell, told) = channel();
+        let peer = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+            assert_eq!(ping_without_reading(&stream), ErrorKind::WouldBlock);
+            tell.send(()).unwrap();
+            stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+            ping_without_reading(&stream)
+        });
+        let client = Client::new(Endpoint::Unix(socket.clone()), start_grpc());
+        let connection = UnixStream::connect(&socket).unwrap();
+        connection.set_nonblocking(true).unwrap();
+        let call = client.call(&FetchX509Svid, connection.into()).ok().unwrap();
+        told.recv_timeout(Duration::from_secs(60)).unwrap();
+        drop(call);
+        assert!([ErrorKind::BrokenPipe, ErrorKind::ConnectionReset].contains(&peer.join().unwrap()));
     }
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use pod_svid_helper::for_tests::workload::{X509SVID, X509SVIDResponse};
 
-use crate::pod::{ID, Pod, Published, ders, mode_of, names};
+use crate::http::{ANY_PORT, Probe};
+use crate::pod::{ID, Pod, Published, ders, mode_of, names, wait_until};
 use crate::workload_api_server::authority::{Authority, Recipe};
 use crate::workload_api_server::server::Reply;
 
@@ -176,5 +177,44 @@ fn a_bundle_without_any_valid_ca_is_not_published() {
     agent.reply(federated(&second, &[]));
     refresh.wait_for_log(&["ERROR", "rejected the agent's response: bundle.pem: certificate 0 expired at"]);
     pod.wait_for(&first);
+    refresh.stop();
+}
+
+#[test]
+fn a_ca_that_expires_leaves_at_its_end_with_omit_expired() {
+    let pod = Pod::new();
+    let mut svid = pod.mint();
+    let old = Authority::named("example.org", "old");
+    let mut response = X509SVIDResponse::new();
+    svid.bundle.extend(old.bundle_until("old", SystemTime::now() + Duration::from_secs(5)));
+    response.svids.push(svid);
+    let _agent = pod.agent(Reply::offer(&response));
+    let mut refresh = pod.refresh(&["--omit-expired", ANY_PORT]);
+    let probe = Probe::of(&mut refresh);
+    probe.wait_until_ready_is(200);
+    let earliest = || probe.metric("bundle_earliest_expiry_timestamp_seconds{trust_domain=\"example.org\"}");
+    let before = earliest();
+    refresh.wait_for_log(&["INFO", "published", ": CA removed"]);
+    wait_until("the bundle has one CA", || certificates(&pod, "bundle.pem") == pod.authority.bundle());
+    assert!(earliest() > before, "the metric is not of the file as written");
+    probe.wait_until_ready_is(200);
+    refresh.stop();
+}
+
+#[test]
+fn the_end_of_the_issuing_ca_has_a_metric_of_its_own() {
+    let pod = Pod::new();
+    let mut svid = pod.mint();
+    svid.bundle.extend(pod.authority.expired_root());
+    let _agent = pod.agent(federated(&svid, &[]));
+    let mut refresh = pod.refresh(&[ANY_PORT]);
+    let probe = Probe::of(&mut refresh);
+    probe.wait_until_ready_is(200);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let earliest = probe.metric("bundle_earliest_expiry_timestamp_seconds{trust_domain=\"example.org\"}");
+    assert!(earliest.is_some_and(|end| end < now), "{earliest:?}");
+    let series = format!("issuer_not_after_timestamp_seconds{{file=\"svid.pem\",spiffe_id=\"{ID}\"}}");
+    let issuer = probe.metric(&series);
+    assert!(issuer.is_some_and(|end| end > now), "{issuer:?}");
     refresh.stop();
 }

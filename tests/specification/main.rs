@@ -26,6 +26,7 @@ mod keystores;
 mod layouts;
 mod limits;
 mod logs;
+mod manners;
 mod metrics;
 mod migration;
 mod mounts;

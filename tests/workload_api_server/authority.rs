@@ -74,7 +74,12 @@ impl Authority {
 
     /// The root with its name and its key, valid until this time.
     pub fn root_until(&self, end: SystemTime) -> Vec<u8> {
-        let mut params = ca_params(&self.trust_domain, "root");
+        self.bundle_until("root", end)
+    }
+
+    /// The same of a root with another name.
+    pub fn bundle_until(&self, role: &str, end: SystemTime) -> Vec<u8> {
+        let mut params = ca_params(&self.trust_domain, role);
         params.not_after = end.into();
         params.self_signed(self.root.key()).expect("a root").der().to_vec()
     }
