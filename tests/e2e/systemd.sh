@@ -28,7 +28,8 @@ User=nobody
 UNIT
     mkdir "$work/sockets"
     # /tmp and /run are its own: others write to the machine's meanwhile.
-    podman run -d --privileged --systemd=always --tmpfs /tmp:mode=1777 --tmpfs /run:mode=0755 --name e2e-systemd --rootfs \
+    podman run -d --privileged --systemd=always --tmpfs /tmp:mode=1777,notmpcopyup \
+        --tmpfs /run:mode=0755,notmpcopyup --name e2e-systemd --rootfs \
         -v "$work/sockets:/run/spire/sockets" "$root" /lib/systemd/systemd --unit=basic.target
     wait_until "systemd has started" in_systemd systemctl is-active basic.target
     in_systemd sh -exc "cd /files; $(commands_of wait-for-svids.conf)"

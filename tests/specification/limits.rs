@@ -11,7 +11,8 @@ use pod_svid_helper::for_tests::{MAX_BUNDLE, MAX_MESSAGE_MIB, MAX_SVIDS};
 use protobuf::{CodedOutputStream, Message};
 
 use crate::pod::{
-    EVERYTHING, Helper, Pod, Published, Running, STOP, is_root, names, offer, skip, wait_until,
+    EVERYTHING, Helper, PATIENCE, Pod, Published, Running, STOP, is_root, names, offer, skip,
+    stop_on_a_busy_machine, wait_until,
 };
 use crate::process::has_in_mask;
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
@@ -241,7 +242,8 @@ fn end_while_publishing(entries: usize) -> Option<Duration> {
     refresh.finish(0);
     let took = start.elapsed();
     let has_published = pod.volume().join("..data").exists();
-    pod.init(&["--include-federated-bundles"]).succeeded();
+    let patience = format!("--init-timeout={}s", PATIENCE.as_secs());
+    pod.init(&["--include-federated-bundles", &patience]).succeeded();
     // Nothing is left over: three files and one of each trust domain, their names, `..data` and one set.
     assert_eq!(count(&pod.volume()), 2 * (3 + MANY) + 2 + usize::from(has_claim(&pod.volume())));
     (!has_published).then_some(took)
@@ -265,8 +267,12 @@ fn has_claim(volume: &Path) -> bool {
 fn a_signal_ends_refresh_at_once_while_it_publishes_thousands_of_files() {
     // In the first file, among the files, and among the names.
     for entries in [2, MANY / 2, MANY - 10, MANY + MANY / 3] {
-        let took = (0..10).find_map(|_| end_while_publishing(entries).filter(|took| *took < STOP));
-        assert!(took.is_some(), "ten times, at {entries} entries, it took longer than {STOP:?}");
+        let took = (0..10)
+            .find_map(|_| end_while_publishing(entries).filter(|took| *took < stop_on_a_busy_machine()));
+        assert!(
+            took.is_some(),
+            "ten times, at {entries} entries, it took longer than {STOP:?} for each program"
+        );
     }
 }
 
@@ -285,7 +291,8 @@ fn a_signal_ends_refresh_at_once_while_responses_of_thousands_of_svids_arrive() 
         start.elapsed()
     };
     // The machine may be busy with other tests, ten times hardly.
-    assert!((0..10).map(takes).any(|took| took < STOP), "ten times, it took longer than {STOP:?}");
+    let in_time = (0..10).map(takes).any(|took| took < stop_on_a_busy_machine());
+    assert!(in_time, "ten times, it took longer than {STOP:?} for each program that wants a core");
 }
 
 /// Init does its work or says in one line why not, and never hangs or aborts.

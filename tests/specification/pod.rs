@@ -30,6 +30,15 @@ pub const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// How fast a signal ends a helper that runs nothing.
 pub const STOP: Duration = Duration::from_millis(100);
 
+/// The same on this machine as it is now: so many programs want each core.
+pub fn stop_on_a_busy_machine() -> Duration {
+    let load = std::fs::read_to_string("/proc/loadavg").expect("/proc/loadavg");
+    let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
+    // The average of the last minute, and, behind two more, the programs that run or want to just now.
+    let programs = load.split([' ', '/']).step_by(3).take(2).filter_map(|text| text.parse::<f64>().ok());
+    STOP.mul_f64(programs.fold(cores, f64::max) / cores)
+}
+
 /// All that the helper can write, in one set.
 pub const EVERYTHING: [&str; 5] = [
     "--layout=pem,spiffe",
