@@ -7,24 +7,24 @@ use super::table::{TABLE, row};
 
 /// The most that a mistyped name differs from the right one: letters left out, added, changed or swapped.
 const MOST_TYPOS: usize = 2;
-/// A longer name is no mistyped one.
+/// What is shorter or longer is no mistyped name.
+const SHORTEST_NAME: usize = 3;
 const LONGEST_NAME: usize = 64;
 
 /// The name that is meant by a mistyped one, if that is plain: `svid-path` by `svidPath`, `svid-pth` or `path`.
 pub(super) fn nearest(given: &str, names: impl Iterator<Item = String>) -> Option<String> {
-    let given = given.to_lowercase().replace('_', "-");
-    if given.len() > LONGEST_NAME {
+    let letters = |name: &str| name.to_lowercase().replace(['-', '_'], "");
+    let given = letters(given);
+    if !(SHORTEST_NAME..=LONGEST_NAME).contains(&given.len()) {
         return None;
     }
     let names: Vec<_> = names.collect();
-    let letters = given.replace('-', "");
-    let most = MOST_TYPOS.min(letters.len() / 3);
-    let typos = |name: &&String| strsim::damerau_levenshtein(&letters, &name.replace('-', ""));
+    let typos = |name: &&String| strsim::damerau_levenshtein(&given, &letters(name));
+    let most = MOST_TYPOS.min(given.len() / 3);
     let mistyped = names.iter().filter(|name| typos(name) <= most).min_by_key(typos);
     // Two options that end so are no plain case.
     let shortened = || {
-        let end = format!("-{given}");
-        let mut longer = names.iter().filter(|name| name.ends_with(&end));
+        let mut longer = names.iter().filter(|name| letters(name).ends_with(&given));
         longer.next().filter(|_| longer.next().is_none())
     };
     mistyped.or_else(shortened).cloned()

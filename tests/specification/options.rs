@@ -173,7 +173,7 @@ fn a_variable_is_read_in_its_modes_and_ignored_in_the_others_value_and_all() {
         }
     }
     let check = without_work("check").variable("SPIFFE_ENDPOINT_SOCKET", "nonsense");
-    check.argument("--svid-path=/nowhere").finish().failed_with(&["cannot read /nowhere"]);
+    check.argument("--svid-path=/nowhere").finish().failed_with(&["cannot open the directory /nowhere"]);
 }
 
 #[test]
@@ -490,6 +490,7 @@ fn a_mistyped_variable_is_warned_of_with_the_nearest_name() {
     for (given, meant) in [
         ("HELPER_PODSPIFFE_ID", "HELPER_POD_SPIFFE_ID"),
         ("HELPER_SPIFFE_ID", "HELPER_POD_SPIFFE_ID"),
+        ("HELPER_SPIFFEID", "HELPER_POD_SPIFFE_ID"),
         ("HELPER_POD_SPIFEE_ID", "HELPER_POD_SPIFFE_ID"),
         ("HELPER_SVIDPATH", "HELPER_SVID_PATH"),
         ("HELPER_SVID-PATH", "HELPER_SVID_PATH"),
