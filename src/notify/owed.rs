@@ -232,7 +232,7 @@ mod tests {
             owed.take(would_end(), &mut outcomes, start + Duration::from_secs(seconds));
             outcomes.failed
         };
-        assert_eq!([0, 2, 3, 60].map(|seconds| failed_after(seconds)), [0, 0, 1, 1]);
+        assert_eq!([0, 2, 3, 60].map(&mut failed_after), [0, 0, 1, 1]);
     }
 
     /// Does `sigwait` or `signalfd`, say.

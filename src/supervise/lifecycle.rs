@@ -27,7 +27,7 @@ enum State {
     /// Not every file is published and valid yet.
     NotStarted,
     /// It runs; with the notification of a rotation that it is owed, if it is.
-    Running(Pid, Option<Owed>),
+    Running(Pid, Option<Box<Owed>>),
     /// It was asked at that time to end because of a rotation. It is started again when it has ended.
     Restarting(Pid, Instant),
     /// It was asked to end.
@@ -40,7 +40,7 @@ enum State {
 #[derive(Debug)]
 pub(super) enum Due {
     /// The renewal signal.
-    Signal(Pid, Owed),
+    Signal(Pid, Box<Owed>),
     /// SIGTERM, and a new start.
     Restart(Pid),
 }
@@ -109,7 +109,7 @@ impl Lifecycle {
         {
             match renewal {
                 Some(owed) => owed.renewed(now),
-                None => *renewal = Some(Owed::new(true, now)),
+                None => *renewal = Some(Box::new(Owed::new(true, now))),
             }
         }
     }
@@ -139,7 +139,7 @@ impl Lifecycle {
     }
 
     /// The signal that was due could not be sent yet.
-    pub(super) fn postpone(&mut self, owed: Owed) {
+    pub(super) fn postpone(&mut self, owed: Box<Owed>) {
         if let State::Running(_, renewal) = &mut self.state {
             *renewal = Some(owed);
         }
