@@ -228,11 +228,11 @@ mod tests {
     #[test]
     fn a_process_without_a_handler_is_no_failure_for_three_seconds() {
         let (mut owed, start, mut outcomes) = owed(true);
-        let mut failed_after = |seconds| {
+        let failed_after = |seconds| {
             owed.take(would_end(), &mut outcomes, start + Duration::from_secs(seconds));
             outcomes.failed
         };
-        assert_eq!([0, 2, 3, 60].map(|seconds| failed_after(seconds)), [0, 0, 1, 1]);
+        assert_eq!([0, 2, 3, 60].map(failed_after), [0, 0, 1, 1]);
     }
 
     /// Does `sigwait` or `signalfd`, say.

@@ -30,7 +30,7 @@ enum State {
     /// The machine lacked memory or processes to start it. It may be started from that time on.
     Postponed(Instant),
     /// It runs; with the notification of a rotation that it is owed, if it is.
-    Running(Pid, Option<Owed>),
+    Running(Pid, Option<Box<Owed>>),
     /// It was asked at that time to end because of a rotation. It is started again when it has ended.
     Restarting(Pid, Instant),
     /// It was asked to end.
@@ -43,7 +43,7 @@ enum State {
 #[derive(Debug)]
 pub(super) enum Due {
     /// The renewal signal.
-    Signal(Pid, Owed),
+    Signal(Pid, Box<Owed>),
     /// SIGTERM, and a new start.
     Restart(Pid),
 }
@@ -135,7 +135,7 @@ impl Lifecycle {
         {
             match renewal {
                 Some(owed) => owed.renewed(now),
-                None => *renewal = Some(Owed::new(true, now)),
+                None => *renewal = Some(Box::new(Owed::new(true, now))),
             }
         }
     }
@@ -169,7 +169,7 @@ impl Lifecycle {
     }
 
     /// The signal that was due could not be sent yet.
-    pub(super) fn postpone(&mut self, owed: Owed) {
+    pub(super) fn postpone(&mut self, owed: Box<Owed>) {
         if let State::Running(_, renewal) = &mut self.state {
             *renewal = Some(owed);
         }
