@@ -25,6 +25,7 @@ use crate::logging::Repetition;
 use crate::store::file::{FileMode, FileName};
 use crate::store::read::PublishedSet;
 use crate::timestamp::rfc3339;
+use crate::timing::LOOK_AT_FILES;
 use crate::workload_api::rpc::FetchX509Svid;
 
 impl Part for X509Part {
@@ -101,6 +102,8 @@ impl Part for X509Part {
             svid: None,
             call_again_at: None,
             flaws: Repetition::sharing(wish.agent.share.clone()),
+            look_at_password: self.password.is_in_file().then_some(wish.now.instant + LOOK_AT_FILES),
+            password_flaw: Repetition::sharing(wish.agent.share.clone()),
         })
     }
 }
@@ -117,6 +120,10 @@ struct X509Source<'a> {
     call_again_at: Option<SystemTime>,
     /// What is wrong beside the SVID, for the log.
     flaws: Repetition,
+    /// When the password of the keystores is looked at again.
+    look_at_password: Option<Instant>,
+    /// That it cannot be read, for the log.
+    password_flaw: Repetition,
 }
 
 impl X509Source<'_> {
@@ -135,6 +142,7 @@ impl X509Source<'_> {
                 false => Rejection::NotGood(fault),
             });
         }
+        self.password_has_changed(now);
         let Written { files, bundles, mut flaws, expires_at } =
             x509_files::write(self.part, context, now.time)?;
         if trust.is_guess {
@@ -157,6 +165,19 @@ impl X509Source<'_> {
         self.svid = Some(info);
         facts.bundles = bundles;
         Ok(Update::Files(files, facts))
+    }
+
+    /// Looks at the password of the keystores. While it cannot be read, the last one holds.
+    fn password_has_changed(&mut self, now: Now) -> bool {
+        let looked = self.part.password.look();
+        match &looked {
+            Ok(_) => drop(self.password_flaw.end(now.instant)),
+            Err(error) => {
+                let message = format!("{error}; the keystores keep the last password");
+                self.password_flaw.log_state(Level::Warn, &message, now.instant);
+            }
+        }
+        looked.unwrap_or(false)
     }
 
     fn replace_at(&self, now: Now) -> Option<Instant> {
@@ -189,6 +210,13 @@ impl Source for X509Source<'_> {
         if self.call_again_at.take_if(|at| *at <= now.time).is_some() {
             self.call.call_now(now);
         }
+        if self.look_at_password.is_some_and(|at| at <= now.instant) {
+            self.look_at_password = Some(now.instant + LOOK_AT_FILES);
+            if self.password_has_changed(now) {
+                // The key is not kept in memory: the agent sends it again, and new keystores are made.
+                self.call.call_now(now);
+            }
+        }
         if let Some(update) = self.watch(now) {
             return Poll::Ready(update);
         }
@@ -203,7 +231,8 @@ impl Source for X509Source<'_> {
 
     fn next_deadline(&self, now: Now) -> Option<Instant> {
         let call_again_at = self.call_again_at.map(|date| now.instant_of(date));
-        [self.call.next_deadline(), self.replace_at(now), call_again_at].into_iter().flatten().min()
+        let all = [self.call.next_deadline(), self.replace_at(now), call_again_at, self.look_at_password];
+        all.into_iter().flatten().min()
     }
 
     fn call(&self) -> &dyn Call {

@@ -46,7 +46,7 @@ pub(crate) fn write(part: &X509Part, context: X509Context, now: SystemTime) -> R
         federated: federated.collect(),
         valid_at,
         merges_federated: part.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle),
-        password: part.password.clone(),
+        password: part.password.newest(),
     };
     let trust_domain = material.svid.info().id.trust_domain();
     let own = std::iter::once((&trust_domain, material.svid.bundle()));

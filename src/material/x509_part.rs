@@ -1,7 +1,7 @@
 //! The files of an X.509-SVID and its bundles: which ones there are.
 
 use crate::layout::CREDENTIAL_BUNDLE;
-use crate::layout::pkcs12::Password;
+use crate::layout::pkcs12::KeystorePassword;
 use crate::store::file::{FileMode, FileName};
 
 /// The files of an X.509-SVID and its bundles.
@@ -18,7 +18,7 @@ pub(crate) struct X509Part {
     /// A PKCS#12 file with the CA certificates.
     pub(crate) truststore: Option<FileName>,
     /// The password of both.
-    pub(crate) password: Password,
+    pub(crate) password: KeystorePassword,
     /// CA certificates that have expired are left out.
     pub(crate) omit_expired: bool,
     /// The permissions of public files.

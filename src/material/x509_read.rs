@@ -141,7 +141,7 @@ impl Reader<'_> {
     }
 
     fn keystore(&self, name: &str) -> Result<pkcs12::Contents, DecodeError> {
-        pkcs12::read(&self.set.read(name)?, &self.part.password).map_err(in_file(name))
+        pkcs12::read(&self.set.read(name)?, &self.part.password.newest()).map_err(in_file(name))
     }
 
     fn blocks(&self, name: &str) -> Result<Vec<Block>, DecodeError> {

@@ -20,12 +20,12 @@ use thiserror::Error;
 use combinations::CombinationError;
 
 use parse::{CommandLine, ParseError};
-use plan::PasswordFileError;
 pub(crate) use plan::{Plan, Task};
 use sources::ValueError;
 use table::Options;
 
 use crate::layout::check_names;
+use crate::layout::pkcs12::PasswordFileError;
 
 /// What the program is to do.
 pub(crate) enum Request {

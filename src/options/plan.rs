@@ -1,27 +1,19 @@
 //! The plan that the options come to: the task, and the settings of each module.
 
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use log::LevelFilter;
-use nix::errno::Errno;
-use thiserror::Error;
-use zeroize::Zeroizing;
 
 use super::table::Options;
 use super::value::Mode;
 use crate::identity::selection::Selection;
-use crate::layout::pkcs12::{Password, PasswordError};
+use crate::layout::pkcs12::{KeystorePassword, PasswordFileError};
 use crate::logging::LogFormat;
 use crate::material::{JwtBundlesPart, JwtSvidPart, Part, PemFiles, X509Part};
 use crate::mode::{check, inspect, main_loop};
 use crate::notify::{self, HookRetry, Target};
 use crate::process::child::Program;
-use crate::{regular_file, supervise};
-
-/// What is read of a password file, in bytes.
-const LONGEST_PASSWORD_FILE: u64 = 4096;
+use crate::supervise;
 
 /// The options, resolved.
 pub(crate) struct Plan {
@@ -150,31 +142,8 @@ fn x509(options: &Options) -> Result<X509Part, PasswordFileError> {
 }
 
 /// The password of the keystores, if there are any.
-fn password(options: &Options) -> Result<Password, PasswordFileError> {
+fn password(options: &Options) -> Result<KeystorePassword, PasswordFileError> {
     let has_keystore = options.keystore_file_name.is_some() || options.truststore_file_name.is_some();
-    let Some(path) = options.keystore_password_file.as_ref().filter(|_| has_keystore) else {
-        return Ok(Password::default());
-    };
-    let error = |cause: String| PasswordFileError { path: path.clone(), cause };
-    let plain = |cause: io::Error| match cause.raw_os_error() {
-        Some(number) => Errno::from_raw(number).desc().to_owned(),
-        None => cause.to_string(),
-    };
-    let text = read_password_file(path).map_err(|cause| error(plain(cause)))?;
-    text.parse().map_err(|cause: PasswordError| error(cause.to_string()))
-}
-
-fn read_password_file(path: &Path) -> io::Result<Zeroizing<String>> {
-    let file = regular_file::open(path)?.ok_or_else(|| io::Error::other("it is not a regular file"))?;
-    let mut text = Zeroizing::new(String::new());
-    file.take(LONGEST_PASSWORD_FILE).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// The password of the keystores cannot be read.
-#[derive(Debug, Error)]
-#[error("cannot use the password file {} (--keystore-password-file): {cause}", .path.display())]
-pub(crate) struct PasswordFileError {
-    path: PathBuf,
-    cause: String,
+    let file = options.keystore_password_file.as_ref().filter(|_| has_keystore);
+    file.map_or(Ok(KeystorePassword::default()), |file| KeystorePassword::in_file(file))
 }

@@ -108,6 +108,8 @@ fn a_password_file_that_cannot_be_used_is_named_with_the_reason() {
     refused("No such file");
     std::fs::write(&path, "\n").expect("a file");
     refused("empty");
+    std::fs::write(&path, "x".repeat(4097)).expect("a file");
+    refused("longer than 4096 bytes");
     std::fs::remove_file(&path).expect("a file");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     refused("not a regular file");
@@ -157,4 +159,34 @@ fn check_reads_the_keystores() {
         check().failed_with(&parts);
         std::fs::write(&path, good).expect("a file");
     }
+}
+
+#[test]
+fn a_password_that_changes_is_the_keystores_at_the_next_publication() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let path = pod.path().join("password");
+    std::fs::write(&path, "the first").expect("a file");
+    let option = format!("--keystore-password-file={}", path.display());
+    let mut refresh = pod.helper(&["--mode=refresh"]).arguments(&STORES).arguments(&[&option]).start();
+    refresh.wait_for_log(&["INFO", "published"]);
+    std::fs::write(&path, "the second").expect("a file");
+    let rotate = || {
+        let next = pod.mint();
+        agent.reply(offer([next.clone()]));
+        pod.wait_for(&next);
+    };
+    rotate();
+    let check = || {
+        let volume = format!("--svid-path={}", pod.volume().display());
+        Helper::new().arguments(&["--mode=check", &volume, &option]).arguments(&STORES).finish()
+    };
+    check().succeeded();
+    // A password that cannot be read holds up nothing: the last one stays.
+    std::fs::remove_file(&path).expect("a file");
+    rotate();
+    refresh.wait_for_log(&["WARN", "cannot use the password file", "keep the last password"]);
+    std::fs::write(&path, "the second").expect("a file");
+    check().succeeded();
+    refresh.stop();
 }

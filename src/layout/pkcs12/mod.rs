@@ -17,6 +17,6 @@ mod tests;
 mod write;
 
 pub(crate) use error::Pkcs12Error;
-pub(crate) use password::{Password, PasswordError};
+pub(crate) use password::{KeystorePassword, Password, PasswordFileError};
 pub(crate) use read::{Contents, read};
 pub(crate) use write::{key_store, trust_store};

@@ -1,10 +1,19 @@
 //! The password of keystores.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::str::FromStr;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+use nix::errno::Errno;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::regular_file;
+
+/// The most bytes of a password file.
+const LONGEST_FILE: usize = 4096;
 
 /// A password that every reader of PKCS#12 understands in the same way: printable ASCII. Wiped from
 /// memory when dropped, and never shown.
@@ -27,21 +36,70 @@ impl Password {
     }
 }
 
-impl FromStr for Password {
-    type Err = PasswordError;
-
-    /// From the text of a password file. One newline at its end, which editors and `echo` leave, is
-    /// not part of the password.
-    fn from_str(text: &str) -> Result<Self, PasswordError> {
-        let password = text.strip_suffix('\n').unwrap_or(text);
-        let password = password.strip_suffix('\r').unwrap_or(password);
+impl Password {
+    /// From the bytes of a password file. One newline at their end, which editors and `echo` leave, is not part of
+    /// the password.
+    pub(super) fn from_file(bytes: &[u8]) -> Result<Self, PasswordError> {
+        let password = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let password = password.strip_suffix(b"\r").unwrap_or(password);
         // Java's PBES2 refuses everything else; some readers take an empty password for none.
-        match password.bytes().position(|byte| !matches!(byte, b' '..=b'~')) {
+        match password.iter().position(|byte| !matches!(byte, b' '..=b'~')) {
             Some(index) => Err(PasswordError::Character { index }),
             None if password.is_empty() => Err(PasswordError::Empty),
-            None => Ok(Self(Zeroizing::new(password.to_owned()))),
+            // ASCII, as was just seen.
+            None => Ok(Self(Zeroizing::new(String::from_utf8_lossy(password).into_owned()))),
         }
     }
+}
+
+/// The password of an X.509-SVID's keystores: the default one, or that of a file, which may change.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeystorePassword {
+    file: Option<PathBuf>,
+    newest: Rc<RefCell<Password>>,
+}
+
+impl KeystorePassword {
+    /// The password in a file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or holds no password.
+    pub(crate) fn in_file(file: &Path) -> Result<Self, PasswordFileError> {
+        let password = Self { file: Some(file.to_owned()), ..Self::default() };
+        password.look().map(|_| password)
+    }
+
+    /// Whether it may change.
+    pub(crate) fn is_in_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The newest one.
+    pub(crate) fn newest(&self) -> Password {
+        self.newest.borrow().clone()
+    }
+
+    /// Reads the file again, if there is one; returns whether the password is another now.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be used; the newest password stays.
+    pub(crate) fn look(&self) -> Result<bool, PasswordFileError> {
+        let Some(path) = &self.file else { return Ok(false) };
+        let found = read(path).map_err(|cause| PasswordFileError { path: path.clone(), cause })?;
+        let is_new = *found.0 != *self.newest.borrow().0;
+        self.newest.replace(found);
+        Ok(is_new)
+    }
+}
+
+/// No copy of the bytes stays in memory.
+fn read(path: &Path) -> Result<Password, PasswordError> {
+    let file = regular_file::open(path)?.ok_or_else(|| io::Error::other("it is not a regular file"))?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_FILE + 1));
+    file.take(LONGEST_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > LONGEST_FILE { Err(PasswordError::Long) } else { Password::from_file(&bytes) }
 }
 
 impl Default for Password {
@@ -57,12 +115,28 @@ impl fmt::Debug for Password {
 }
 
 /// Why a text cannot be the password of a keystore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum PasswordError {
+#[derive(Debug, Error)]
+pub(super) enum PasswordError {
+    #[error("{}", cause(.0))]
+    Io(#[from] io::Error),
+    #[error("it is longer than {LONGEST_FILE} bytes")]
+    Long,
     #[error("the password is empty")]
     Empty,
     #[error(
         "byte {index} of the password is not printable ASCII, and Java reads no keystore with such a password"
     )]
     Character { index: usize },
+}
+
+fn cause(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
+}
+
+/// The password of the keystores cannot be read.
+#[derive(Debug, Error)]
+#[error("cannot use the password file {} (--keystore-password-file): {cause}", .path.display())]
+pub(crate) struct PasswordFileError {
+    path: PathBuf,
+    cause: PasswordError,
 }

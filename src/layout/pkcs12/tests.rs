@@ -12,7 +12,7 @@ use super::*;
 const KEY: &[u8] = b"a private key, in PKCS#8";
 
 fn password(text: &str) -> Password {
-    text.parse().unwrap()
+    Password::from_file(text.as_bytes()).unwrap()
 }
 
 fn default() -> Password {
@@ -220,17 +220,32 @@ fn a_password_is_printable_ascii_and_may_end_with_a_newline() {
         assert!(read(&file, &default()).is_ok(), "{text:?}");
     }
     for (text, error) in [
-        ("", PasswordError::Empty),
-        ("\n", PasswordError::Empty),
-        ("two\nlines", PasswordError::Character { index: 3 }),
-        ("tab\t", PasswordError::Character { index: 3 }),
-        ("Schlüssel", PasswordError::Character { index: 4 }),
+        ("", "is empty"),
+        ("\n", "is empty"),
+        ("two\nlines", "byte 3 of"),
+        ("tab\t", "byte 3 of"),
+        ("Schlüssel", "byte 4 of"),
     ] {
-        assert_eq!(text.parse::<Password>().err(), Some(error), "{text:?}");
+        let refused = Password::from_file(text.as_bytes()).err().unwrap().to_string();
+        assert!(refused.contains(error), "{text:?}: {refused}");
     }
 }
 
 #[test]
 fn a_password_is_never_shown() {
     assert!(!format!("{:?}", password("secret")).contains("secret"));
+}
+
+#[test]
+fn a_password_file_is_read_again_and_what_it_says_last_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "one").unwrap();
+    let password = KeystorePassword::in_file(&file).unwrap();
+    assert!(!password.look().unwrap());
+    std::fs::write(&file, "two").unwrap();
+    assert!(password.look().unwrap() && !password.look().unwrap());
+    std::fs::write(&file, "").unwrap();
+    assert!(password.look().is_err());
+    assert_eq!(password.newest().as_bytes(), b"two");
 }
