@@ -123,7 +123,7 @@ fn a_flag_wins_over_a_variable() {
 
 #[test]
 fn an_option_that_is_given_twice_is_refused() {
-    refused(&["--mode=init", "--mode=refresh"], &["--mode is given twice", "\"init\"", "\"refresh\""]);
+    refused(&["--mode=refresh", "--mode=check"], &["--mode is given twice", "\"refresh\"", "\"check\""]);
     refused(&["--svid-path=/a", "--hint=b", "--svid-path", "/a"], &["--svid-path is given twice"]);
     refused(&["--omit-expired", "--omit-expired=false"], &["--omit-expired is given twice"]);
 }
