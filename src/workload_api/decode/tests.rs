@@ -169,7 +169,7 @@ fn unknown_fields_are_counted_over_all_parts_and_limited() {
 #[test]
 fn parts_are_counted_with_those_that_are_skipped_and_limited() {
     for (known, unknown) in [(MAX_PARTS, 0), (MAX_PARTS - MAX_UNKNOWN_FIELDS, MAX_UNKNOWN_FIELDS)] {
-        let most = [field(2, b"").repeat(known), vec![0x08, 0x01].repeat(unknown)].concat();
+        let most = [field(2, b"").repeat(known), [0x08, 0x01].repeat(unknown)].concat();
         assert_eq!(x509(&most).crls.len(), known);
         let more = [most, field(2, b"")].concat();
         assert!(refusal(&more).contains("more than 65536 parts"), "{known}, {unknown}");
@@ -199,10 +199,10 @@ fn a_field_that_is_longer_than_its_message_is_refused() {
 
 #[test]
 fn what_is_not_the_head_of_a_field_is_refused() {
-    // The number 0, the types 6 and 7, and the end of a group that has not begun.
-    for head in [0x02, 0x00, 0x0e, 0x0f, 0x0c] {
-        refusal(&[head, 0, 0, 0, 0, 0, 0, 0, 0]);
-        refusal(&field(1, &[head, 0, 0, 0, 0, 0, 0, 0, 0]));
+    // The number 0 with a length and with a number, the types 6 and 7, and the end of a group that has not begun.
+    for head in [&[0x02, 0][..], &[0x00, 1], &[0x0e], &[0x0f], &[0x0c]] {
+        refusal(head);
+        refusal(&field(1, head));
     }
     refusal(&[0xff; 11]);
 }
