@@ -435,6 +435,9 @@ pub(crate) enum LoopError {
     Publish(StoreError),
     #[error("stopped by {signal} before {what} was published")]
     Stopped { signal: SignalNumber, what: &'static str },
-    #[error("the files are published, but {0}")]
+    #[error("the files are published, but {0}{}", match .0 {
+        NotifyError::Hook(_) => "; the next init runs it again",
+        NotifyError::Signal(_) => "",
+    })]
     Notify(#[from] NotifyError),
 }

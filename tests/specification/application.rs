@@ -379,8 +379,9 @@ fn an_application_that_the_limit_on_processes_keeps_from_its_restart_is_started_
         std::fs::set_permissions(directory, PermissionsExt::from_mode(0o777)).expect("its permissions");
     }
     let agent = pod.agent(offer([pod.mint()]));
-    let volume = format!("--svid-path={}", pod.volume().join("svid").display());
-    let helper = pod.helper(&["--mode=run", "--on-renewal=restart", &volume, ANY_PORT]);
+    let address = format!("unix://{}", pod.socket().display());
+    let helper = pod.helper_at(address, &pod.volume().join("svid"));
+    let helper = helper.arguments(&["--mode=run", "--on-renewal=restart", ANY_PORT]);
     let mut run = helper.command(&pod.script(APPLICATION)).run_by(ALONE, ALONE).start();
     let probe = Probe::of(&mut run);
     pod.wait_for_runs("start\n");
