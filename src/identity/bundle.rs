@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::certificate::{Certificate, CertificateError, split};
 use super::limits::MAX_BUNDLE;
+use super::raw::shortened;
 use super::spiffe_id::{TrustDomain, TrustDomainError};
 
 /// The CA certificates of a trust domain, one or more.
@@ -28,6 +29,16 @@ impl Authority<'_> {
     pub(crate) fn is_valid_at(&self, time: Option<SystemTime>) -> bool {
         time.is_none_or(|time| self.not_after >= time)
     }
+}
+
+/// A CA certificate, for a person.
+pub(crate) struct AuthorityDetails {
+    /// Its subject's name, as RFC 4514 writes it.
+    pub(crate) subject: String,
+    /// The first moment of its validity.
+    pub(crate) not_before: SystemTime,
+    /// The last moment of its validity.
+    pub(crate) not_after: SystemTime,
 }
 
 /// The public facts of a published bundle.
@@ -88,6 +99,16 @@ impl X509Bundle {
         let digest =
             |authority: Authority<'_>| BuildHasherDefault::<DefaultHasher>::default().hash_one(authority.der);
         BundleInfo { trust_domain, earliest_expiry, authorities: written.map(digest).collect() }
+    }
+
+    /// What a person wants to know of each CA.
+    pub(crate) fn details(&self) -> impl Iterator<Item = AuthorityDetails> {
+        self.authorities().enumerate().filter_map(|(index, authority)| {
+            let certificate = Certificate::parse(authority.der, index).ok()?;
+            let not_before = certificate.fields().validity().not_before.to_system_time();
+            let subject = shortened(&certificate.fields().subject().to_string());
+            Some(AuthorityDetails { subject, not_before, not_after: authority.not_after })
+        })
     }
 
     /// Checks the key and the value of one federated bundle.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::clock::Now;
+use crate::identity::bundle::{AuthorityDetails, X509Bundle};
 use crate::identity::context::{InspectedSvid, Inspection, X509ContextError};
 use crate::identity::svid_info::Validity;
 use crate::identity::x509_svid::X509Svid;
@@ -120,6 +121,7 @@ fn text(context: &Inspection, now: Now) -> String {
         line("key", &svid.key().key_type().to_string());
         line("chain", &chain(svid));
         line("bundle", &count(svid.bundle().authorities().len(), "CA certificate"));
+        authorities(svid.bundle(), now).for_each(|authority| line("", &authority));
         line("", "");
     }
     line("", "Federated trust domains");
@@ -130,6 +132,7 @@ fn text(context: &Inspection, now: Now) -> String {
                     "bundle",
                     &format!("{trust_domain}: {}", count(bundle.authorities().len(), "CA certificate")),
                 );
+                authorities(bundle, now).for_each(|authority| line("", &authority));
             }
             Err(error) => line("not good", &error.to_string()),
         }
@@ -141,6 +144,32 @@ fn text(context: &Inspection, now: Now) -> String {
         line("CRLs", &context.crls.to_string());
     }
     text
+}
+
+/// The most CAs of a bundle that are shown one by one.
+const SHOWN: usize = 10;
+
+/// A line for each CA of a bundle: its name, and its dates.
+fn authorities(bundle: &X509Bundle, now: Now) -> impl Iterator<Item = String> {
+    let more = bundle.authorities().len().saturating_sub(SHOWN);
+    let line = move |ca: AuthorityDetails| {
+        let state = if ca.not_after < now.time { "expired" } else { "until" };
+        format!("    {} ({state} {})", Printable(ca.subject.as_str()), rfc3339(ca.not_after, 0))
+    };
+    let rest = (more > 0).then(|| format!("    and {more} more"));
+    bundle.details().take(SHOWN).map(line).chain(rest)
+}
+
+/// The same for programs: all CAs.
+fn authorities_json(bundle: &X509Bundle) -> Vec<Value> {
+    let ca = |ca: AuthorityDetails| {
+        json!({
+            "subject": ca.subject,
+            "not_before": rfc3339(ca.not_before, 0),
+            "not_after": rfc3339(ca.not_after, 0),
+        })
+    };
+    bundle.details().map(ca).collect()
 }
 
 fn validity(svid: &X509Svid, now: Now) -> String {
@@ -188,6 +217,7 @@ fn json(context: &Inspection, now: Now) -> Value {
             "key_type": svid.key().key_type().to_string(),
             "chain_certificates": svid.intermediates().len() + 1,
             "bundle_certificates": svid.bundle().authorities().len(),
+            "bundle": authorities_json(svid.bundle()),
         })
     };
     let federated: serde_json::Map<String, Value> = context
@@ -195,7 +225,8 @@ fn json(context: &Inspection, now: Now) -> Value {
         .iter()
         .map(|bundle| match bundle {
             Ok((trust_domain, bundle)) => {
-                (trust_domain.to_string(), json!({ "bundle_certificates": bundle.authorities().len() }))
+                let (number, bundle) = (bundle.authorities().len(), authorities_json(bundle));
+                (trust_domain.to_string(), json!({ "bundle_certificates": number, "bundle": bundle }))
             }
             Err(error) => (error.key.clone(), json!({ "error": error.cause.to_string() })),
         })

@@ -64,7 +64,10 @@ fn inspect_prints_a_block_for_each_svid_and_the_federated_trust_domains() {
     }
     assert!(first.contains("  valid to    2") && first.contains(" (2 hours"), "{first}");
     assert!(second.contains("(expired 1 day 3 hours ago)"), "{second}");
-    assert_eq!(*federated, "Federated trust domains\n  bundle      other.org: 3 CA certificates\n");
+    assert!(first.contains("    CN=example.org root (until "), "{first}");
+    let federated: Vec<_> = federated.lines().collect();
+    assert_eq!(federated[..2], ["Federated trust domains", "  bundle      other.org: 3 CA certificates"]);
+    assert_eq!(federated.len(), 5, "a line for each CA");
 }
 
 #[test]
@@ -80,12 +83,27 @@ fn inspect_prints_json_for_programs() {
     assert_eq!(svid["key_type"], "RSA 2048");
     assert_eq!(svid["chain_certificates"], 2);
     assert_eq!(svid["bundle_certificates"], 1);
+    assert_eq!(svid["bundle"][0]["subject"], "CN=example.org root");
+    for date in ["not_before", "not_after"] {
+        assert!(svid["bundle"][0][date].as_str().is_some_and(|time| time.ends_with('Z')), "{svid}");
+    }
     assert!(svid["seconds_left"].as_u64().is_some_and(|left| (6000..=7300).contains(&left)), "{svid}");
     assert!(svid["not_before"].as_str().is_some_and(|time| time.ends_with('Z')), "{svid}");
     assert!(svid["not_after"].as_str().is_some_and(|time| time.ends_with('Z')), "{svid}");
     assert_eq!(json["svids"][1]["seconds_left"], 0);
     assert_eq!(json["federated_trust_domains"]["other.org"]["bundle_certificates"], 3);
     assert_eq!(json["crls"], 0);
+}
+
+#[test]
+fn inspect_shows_each_ca_with_its_end_and_counts_those_beyond_ten() {
+    let pod = Pod::new();
+    let mut svid = pod.mint();
+    svid.bundle.extend(pod.authority.expired_root().repeat(11));
+    let _agent = pod.agent(offer([svid]));
+    let text = inspect(&pod, &[]).succeeded().stdout;
+    assert_eq!(text.matches("    CN=example.org old root (expired 2").count(), 9, "{text}");
+    assert!(text.contains("\n    and 2 more\n"), "{text}");
 }
 
 #[test]
