@@ -642,6 +642,19 @@ fn a_revoked_token_is_replaced(options: &[&str], files: &[&str]) {
 }
 
 #[test]
+fn a_token_that_the_agent_sends_with_a_withdrawn_key_is_named_as_one() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+    let mut refresh = pod.refresh(&[TOKEN]);
+    pod.wait_for_file("token.jwt", |_| true);
+    // The agent goes on to hand out what the old key has signed.
+    let other = Arc::new(Authority::with_jwt_key_id("example.org", "2"));
+    agent.reply_with_jwt_bundles(jwt_bundles([&other]));
+    refresh.wait_for_log(&["WARN", "JWT-SVID token.jwt", "signed with a key that the trust domain has withdrawn"]);
+    refresh.stop();
+}
+
+#[test]
 fn keys_that_the_agent_keeps_to_itself_are_no_trouble_if_no_file_holds_them() {
     for code in [RpcStatusCode::UNIMPLEMENTED, RpcStatusCode::PERMISSION_DENIED, RpcStatusCode::UNAVAILABLE] {
         let pod = Pod::new();
