@@ -59,9 +59,25 @@ impl Sources {
         self.variables.iter().filter(|(_, value)| !is_blank(value)).filter_map(|(name, _)| name.to_str())
     }
 
-    /// The value of one option. White space around it does not count: a variable that is filled
-    /// from a file ends with a line break.
+    /// The value of one option.
     pub(crate) fn value<T: Value>(&self, row: &'static Row) -> Result<T, ValueError> {
+        let Some((place, texts)) = self.texts(row)? else {
+            return T::unset().ok_or(ValueError::Missing { row });
+        };
+        let mut all: Option<T> = None;
+        for text in texts {
+            let value = T::read(&text).map_err(|rule| bad(row, &place, text.into(), rule))?;
+            all = Some(match all {
+                Some(earlier) => earlier.and(value),
+                None => value,
+            });
+        }
+        all.ok_or(ValueError::Missing { row })
+    }
+
+    /// The texts that an option is set to, and the place where; `None` if it is not set. White space around one
+    /// does not count: a variable that is filled from a file ends with a line break.
+    fn texts(&self, row: &'static Row) -> Result<Option<(String, Vec<String>)>, ValueError> {
         let flag = format!("--{}", row.name());
         let variable = |name: &str| {
             let value = self.variables.get(OsStr::new(name)).filter(|value| !is_blank(value))?;
@@ -72,20 +88,19 @@ impl Sources {
             .or_else(|| variable(&row.variable()))
             .or_else(|| row.fallback_variable.and_then(variable))
             .or_else(|| row.default.map(|value| (flag, vec![value.into()])));
-        let Some((place, values)) = set else {
-            return T::unset().ok_or(ValueError::Missing { row });
-        };
-        let read = |value: OsString| {
-            let read = match value.to_str().map(str::trim) {
-                Some("") => return Err(ValueError::Missing { row }),
-                Some(text) => T::read(text),
-                None => Err("it is not valid UTF-8".to_owned()),
-            };
-            read.map_err(|rule| ValueError::Bad { place: place.clone(), value, row, rule })
-        };
-        let all = values.into_iter().map(read).reduce(|earlier, later| Ok(earlier?.and(later?)));
-        all.unwrap_or(Err(ValueError::Missing { row }))
+        let Some((place, values)) = set else { return Ok(None) };
+        let texts = values.into_iter().map(|value| match value.to_str().map(str::trim) {
+            Some("") => Err(ValueError::Missing { row }),
+            Some(text) => Ok(text.to_owned()),
+            None => Err(bad(row, &place, value, "it is not valid UTF-8".to_owned())),
+        });
+        let texts = texts.collect::<Result<_, _>>()?;
+        Ok(Some((place, texts)))
     }
+}
+
+fn bad(row: &'static Row, place: &str, value: OsString, rule: String) -> ValueError {
+    ValueError::Bad { place: place.to_owned(), value, row, rule }
 }
 
 fn is_blank(value: &OsStr) -> bool {

@@ -650,7 +650,11 @@ fn a_token_that_the_agent_sends_with_a_withdrawn_key_is_named_as_one() {
     // The agent goes on to hand out what the old key has signed.
     let other = Arc::new(Authority::with_jwt_key_id("example.org", "2"));
     agent.reply_with_jwt_bundles(jwt_bundles([&other]));
-    refresh.wait_for_log(&["WARN", "JWT-SVID token.jwt", "signed with a key that the trust domain has withdrawn"]);
+    refresh.wait_for_log(&[
+        "WARN",
+        "JWT-SVID token.jwt",
+        "signed with a key that the trust domain has withdrawn",
+    ]);
     refresh.stop();
 }
 
