@@ -52,7 +52,7 @@ unit_is_confined() {
 application_waits() {
     in_systemd systemctl start --no-block my-app.service
     wait_until "the unit starts" has pod-svid-helper ActiveState activating
-    wait_until "the status has the reason" sh -c 'podman exec e2e-systemd systemctl status pod-svid-helper | grep "not published"'
+    wait_until "the status has the reason" sh -c 'podman exec e2e-systemd systemctl status pod-svid-helper | grep "no X.509-SVID yet"'
     has my-app ActiveState inactive
     # The agent comes.
     ln "$work/agent/spire-agent.sock" "$work/sockets/agent.sock"

@@ -265,7 +265,7 @@ impl<'a> World<'a> {
         self.set_clock(offset);
         self.offer();
         self.refresh.wait_for_log(if offset > 0 {
-            "with an SVID that expired at"
+            "expired at"
         } else {
             "is not valid until"
         });
