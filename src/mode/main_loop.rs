@@ -98,7 +98,8 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, LoopErr
     let client = Client::new(settings.endpoint.clone(), start_grpc());
     let now = Now::look();
     let names = settings.parts.iter().flat_map(|part| part.given_names()).map(|name| name.to_string());
-    let store = Store::new(settings.svid_path.clone()).owned_by(settings.owner).claiming(names);
+    let identity = settings.selection.id.as_ref().map(ToString::to_string);
+    let store = Store::new(settings.svid_path.clone()).owned_by(settings.owner).claiming(names, identity);
     let share = Share::default();
     let publisher = Publisher::new(store, share.clone());
     publisher.prepare(now.time).map_err(LoopError::Start)?;

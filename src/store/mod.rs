@@ -29,6 +29,7 @@ mod snapshot;
 mod tests;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -40,8 +41,10 @@ use notices::{Notice, Notices};
 use owner::Owner;
 use snapshot::Snapshot;
 
-/// The file that is held as long as the process lives.
-const CLAIM: &str = "..names";
+/// The file that claims the names. Older programs compare all of it with their own names.
+const NAMES: &str = "..names";
+/// The file that claims the identity.
+const IDENTITY: &str = "..identity";
 
 /// A directory into which sets of files are published.
 pub(crate) struct Store {
@@ -49,8 +52,11 @@ pub(crate) struct Store {
     owner: Option<Owner>,
     /// The names that we publish, one a line; nothing is claimed if there are none.
     names: String,
+    /// The identity that we publish, if it is known before the first publication.
+    identity: Option<String>,
     notices: Notices,
-    claim: RefCell<Option<Claim>>,
+    /// Held as long as the process lives, by the names of their files.
+    claims: RefCell<BTreeMap<&'static str, Claim>>,
     snapshot: RefCell<Snapshot>,
 }
 
@@ -72,8 +78,9 @@ impl Store {
             path,
             owner: None,
             names: String::new(),
+            identity: None,
             notices: Notices::default(),
-            claim: RefCell::default(),
+            claims: RefCell::default(),
             snapshot: RefCell::default(),
         }
     }
@@ -84,12 +91,17 @@ impl Store {
         self
     }
 
-    /// Keeps helpers that publish other names out of the directory. The names may be patterns: they are only
-    /// compared with another helper's, and shown.
-    pub(crate) fn claiming(mut self, names: impl IntoIterator<Item = String>) -> Self {
+    /// Keeps helpers that publish other names or another identity out of the directory. The names may be
+    /// patterns: all these are only compared with another helper's, and shown.
+    pub(crate) fn claiming(
+        mut self,
+        names: impl IntoIterator<Item = String>,
+        identity: Option<String>,
+    ) -> Self {
         let mut names: Vec<_> = names.into_iter().collect();
         names.sort();
         self.names = names.join("\n");
+        self.identity = identity;
         self
     }
 
@@ -101,7 +113,7 @@ impl Store {
     /// Prepares the directory for the first publication:
     ///
     /// 1. make the directory, if it is not there;
-    /// 2. claim the names;
+    /// 2. claim the names, and the identity if the options name it;
     /// 3. try whether files can be given to the owner;
     /// 4. repair what a crash left: names of the published set that are missing or earlier
     ///    ones; hidden directories of ours that are not published; names that lead nowhere.
@@ -125,7 +137,7 @@ impl Store {
                 ),
             );
         }
-        self.claim(&directory)?;
+        self.claim(&directory, None)?;
         if self.owner.is_some() {
             let probe = Generation::new(&directory, now)?;
             let given = probe.finish();
@@ -161,16 +173,24 @@ impl Store {
         Directory::lock(&self.path, self.owner, absent, &self.notices)
     }
 
-    fn claim(&self, directory: &Directory<'_>) -> Result<(), StoreError> {
-        let mut claim = self.claim.borrow_mut();
-        if self.names.is_empty() || claim.as_ref().is_some_and(|claim| claim.holds(&directory.fd, CLAIM)) {
-            return Ok(());
-        }
-        let claimed = Claim::take(&directory.fd, CLAIM, &self.names);
-        match claimed.map_err(|cause| no_lock(&directory.fd, &self.path, CLAIM, cause))? {
-            Claimed::Yes(new) => *claim = Some(new),
-            Claimed::Unsupported => {}
-            Claimed::Others(names) => return Err(StoreError::Held { path: self.path.clone(), names }),
+    /// Claims the names and the identity, which the options may name.
+    fn claim(&self, directory: &Directory<'_>, identity: Option<&str>) -> Result<(), StoreError> {
+        let identity = self.identity.as_deref().or(identity).unwrap_or_default();
+        let mut claims = self.claims.borrow_mut();
+        for (name, text) in [(NAMES, self.names.as_str()), (IDENTITY, identity)] {
+            if text.is_empty() || claims.get(name).is_some_and(|claim| claim.holds(&directory.fd, text)) {
+                continue;
+            }
+            // Our own claim to an earlier identity would be in the way. So would we be, where another helper's
+            // identity changes as well.
+            claims.remove(name);
+            match Claim::take(&directory.fd, name, text)
+                .map_err(|cause| no_lock(&directory.fd, &self.path, name, cause))?
+            {
+                Claimed::Yes(claim) => drop(claims.insert(name, claim)),
+                Claimed::Unsupported => {}
+                Claimed::Others(claim) => return Err(StoreError::Held { path: self.path.clone(), claim }),
+            }
         }
         Ok(())
     }
@@ -178,10 +198,11 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if let Some(claim) = self.claim.take()
+        let claims = self.claims.take();
+        if !claims.is_empty()
             && let Ok(Some(directory)) = self.lock(Absent::Ignore)
         {
-            claim.release(&directory.fd, CLAIM);
+            claims.into_values().for_each(|claim| claim.release(&directory.fd));
         }
     }
 }

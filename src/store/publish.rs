@@ -39,7 +39,7 @@ impl Store {
     ///
     /// 1. Open the directory (made if its parent exists) and lock it, so that two writers cannot
     ///    interleave.
-    /// 2. Claim the names, so that no helper with other names starts here while we live.
+    /// 2. Claim the names and the `identity`, so that no helper with others publishes here while we live.
     /// 3. Find the files to keep: regular files that we own, in a set that we own. Withdraw an empty
     ///    set; write nothing if the same set is published already.
     /// 4. Check that every name and `..data` can be replaced. These cannot:
@@ -69,13 +69,14 @@ impl Store {
         &self,
         files: &[&File],
         keeps: impl Fn(&str) -> Option<FileMode>,
+        identity: Option<&str>,
         now: SystemTime,
     ) -> Result<Publication, StoreError> {
         // 1.
         let absent = if files.is_empty() { Absent::Ignore } else { Absent::Create };
         let Some(directory) = self.lock(absent)? else { return Ok(Publication::Unchanged) };
         // 2.
-        self.claim(&directory)?;
+        self.claim(&directory, identity)?;
         // 3.
         let data = directory.data()?;
         warn_of_foreign_set(&directory, &data);

@@ -26,7 +26,7 @@ fn file(name: &str, contents: &str) -> File {
 }
 
 fn publish(store: &Store, contents: &str, now: SystemTime) -> Result<Publication, StoreError> {
-    store.publish(&[&file("key", contents), &file("chain", contents)], |_| None, now)
+    store.publish(&[&file("key", contents), &file("chain", contents)], |_| None, None, now)
 }
 
 fn root_or_skipped() -> bool {
@@ -101,7 +101,7 @@ fn a_set_is_intact_until_something_of_it_is_changed_by_name_or_behind_it() {
         assert!(!next.is_intact(), "change {number}, found at the start");
         assert_eq!(publish(&store, "1", SystemTime::now()), Ok(Publication::Replaced), "change {number}");
         assert!(store.is_intact());
-        assert_eq!(store.publish(&[], |_| None, SystemTime::now()), Ok(Publication::Removed));
+        assert_eq!(store.publish(&[], |_| None, None, SystemTime::now()), Ok(Publication::Removed));
         assert!(store.is_intact(), "nothing is expected any more");
     }
 }
@@ -135,14 +135,14 @@ fn all_that_is_published_belongs_to_the_owner_and_is_kept_by_him() {
     publish(&store(), "1", SystemTime::now()).expect("a publication");
     assert_eq!(owners(volume.path()), vec![(ANOTHER, 65533); 1 + 1 + 1 + 2 + 2]);
     let keeps = |name: &str| (name == "chain").then(|| mode("0440"));
-    store().publish(&[&file("key", "2")], keeps, SystemTime::now()).expect("a publication");
+    store().publish(&[&file("key", "2")], keeps, None, SystemTime::now()).expect("a publication");
     assert_eq!(owners(volume.path()), vec![(ANOTHER, 65533); 1 + 1 + 1 + 2 + 2]);
     let chain = std::fs::metadata(path.join("chain")).expect("a file");
     assert_eq!(chain.mode() & 0o7777, 0o440);
     // A file that a helper without an owner has left is given away when it is kept.
     let other = Store::new(path.clone());
     publish(&other, "3", SystemTime::now()).expect("a publication");
-    store().publish(&[&file("key", "4")], keeps, SystemTime::now()).expect("a publication");
+    store().publish(&[&file("key", "4")], keeps, None, SystemTime::now()).expect("a publication");
     for name in ["key", "chain"] {
         let file = std::fs::metadata(path.join(name)).expect("a file");
         assert_eq!((file.uid(), file.gid()), (ANOTHER, 65533), "{name}");

@@ -243,7 +243,7 @@ fn end_while_publishing(entries: usize) -> Option<Duration> {
     let has_published = pod.volume().join("..data").exists();
     pod.init(&["--include-federated-bundles"]).succeeded();
     // Nothing is left over: three files and one of each trust domain, their names, `..data` and one set.
-    assert_eq!(count(&pod.volume()), 2 * (3 + MANY) + 2 + usize::from(has_claim(&pod.volume())));
+    assert_eq!(count(&pod.volume()), 2 * (3 + MANY) + 2 + claims(&pod.volume()));
     (!has_published).then_some(took)
 }
 
@@ -257,8 +257,8 @@ fn count(directory: &Path) -> usize {
     entries.map_while(Result::ok).map(count_of).sum()
 }
 
-fn has_claim(volume: &Path) -> bool {
-    volume.join("..names").exists()
+fn claims(volume: &Path) -> usize {
+    ["..names", "..identity"].into_iter().filter(|name| volume.join(name).exists()).count()
 }
 
 #[test]

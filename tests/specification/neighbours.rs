@@ -130,7 +130,7 @@ fn anything_in_place_of_the_lock_is_replaced_and_not_followed() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
     let target = pod.path().join("target");
-    for name in ["..lock", "..names"] {
+    for name in ["..lock", "..names", "..identity"] {
         symlink(&target, pod.volume().join(name)).expect("a link");
     }
     pod.init(&[]).succeeded();
