@@ -11,7 +11,7 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::bytes::{self, LARGEST_FILE, read_regular};
 use super::create::{directory_mode, sync};
-use super::directory::{DATA, Data, Directory, entries, through_data};
+use super::directory::{DATA, Data, Directory, entries, is_generation_name, through_data};
 use super::error::StoreError;
 use super::file::{File, FileMode, kind};
 use super::notices::Notice;
@@ -242,6 +242,36 @@ pub(super) fn remove(directory: &Directory<'_>, name: &str) -> Result<(), StoreE
     remove().map_err(|cause| directory.error("remove", name, cause))
 }
 
+/// Whether a hidden directory of ours is there.
+pub(super) fn is_one_in(directory: &Directory<'_>) -> Result<bool, StoreError> {
+    let names = entries(&directory.fd).map_err(|cause| StoreError::write("list", directory.path, cause))?;
+    for name in names.iter().filter(|name| is_generation_name(name)) {
+        if directory.open_ours(name)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Gives another program's `..data` a name that nobody takes for a set. It is not ours to remove.
+pub(super) fn move_data_aside(directory: &Directory<'_>, now: SystemTime) -> Result<Data, StoreError> {
+    let mut time = generation_name(now);
+    let aside = loop {
+        let name = format!("..foreign-{}", time.trim_start_matches('.'));
+        if directory.look_at(&name)?.is_none() {
+            break name;
+        }
+        time = successor(&time);
+    };
+    renameat(&directory.fd, DATA, &directory.fd, aside.as_str())
+        .map_err(|cause| directory.error("move aside", DATA, cause))?;
+    log::warn!(
+        "another program has put its own ..data in the place of ours in {0}: moved it to {0}/{aside} (let no other user write to that directory)",
+        directory.path.display()
+    );
+    Ok(Data::Absent)
+}
+
 /// `..2026-11-23T16-40-05.123456789Z`: no colons, which some tools take for a separator.
 fn generation_name(time: SystemTime) -> String {
     format!("..{}", rfc3339(time, 9).replace(':', "-"))
@@ -259,7 +289,6 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::store::directory::is_generation_name;
 
     #[test]
     fn only_names_of_exactly_our_form_count_as_ours() {

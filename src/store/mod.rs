@@ -28,12 +28,12 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use directory::{Absent, Directory, no_lock};
+use directory::{Absent, Data, Directory, no_lock};
 pub(crate) use error::StoreError;
 use generation::Generation;
 use lock::{Claim, Claimed};
@@ -57,6 +57,8 @@ pub(crate) struct Store {
     notices: Notices,
     /// Held as long as the process lives, by the names of their files.
     claims: RefCell<BTreeMap<&'static str, Claim>>,
+    /// Whether a set of ours was seen here.
+    is_ours: Cell<bool>,
     snapshot: RefCell<Snapshot>,
 }
 
@@ -81,6 +83,7 @@ impl Store {
             identity: None,
             notices: Notices::default(),
             claims: RefCell::default(),
+            is_ours: Cell::default(),
             snapshot: RefCell::default(),
         }
     }
@@ -115,7 +118,8 @@ impl Store {
     /// 1. make the directory, if it is not there;
     /// 2. claim the names, and the identity if the options name it;
     /// 3. try whether files can be given to the owner;
-    /// 4. repair what a crash left: names of the published set that are missing or earlier
+    /// 4. move another program's `..data` aside, if a set of ours is here;
+    /// 5. repair what a crash left: names of the published set that are missing or earlier
     ///    ones; hidden directories of ours that are not published; names that lead nowhere.
     ///
     /// # Errors
@@ -144,8 +148,9 @@ impl Store {
             probe.remove()?;
             given?;
         }
+        let data = self.data(&directory, now)?;
         leftovers::repair_names(&directory, now)?;
-        let set = directory.open_set(&directory.data()?)?;
+        let set = directory.open_set(&data)?;
         if set.is_some() {
             // A helper may have died between its publication and the sync. A loss of power must not bring back
             // a set whose files are removed here.
@@ -167,6 +172,21 @@ impl Store {
 
     fn remember<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         self.snapshot.replace(Snapshot::take(&self.path, names));
+    }
+
+    /// What `..data` is. Another program's, in a directory where a set of ours is or was, is moved aside: whoever
+    /// put it there has moved ours away.
+    fn data(&self, directory: &Directory<'_>, now: SystemTime) -> Result<Data, StoreError> {
+        let data = directory.data();
+        match &data {
+            Ok(data) => self.is_ours.set(self.is_ours.get() || directory.open_set(data)?.is_some()),
+            Err(StoreError::OthersData { .. }) if self.is_ours.get() || generation::is_one_in(directory)? => {
+                self.is_ours.set(true);
+                return generation::move_data_aside(directory, now);
+            }
+            Err(_) => {}
+        }
+        data
     }
 
     fn lock(&self, absent: Absent) -> Result<Option<Directory<'_>>, StoreError> {

@@ -46,7 +46,8 @@ impl Store {
     ///    a. a directory that is immutable or append-only itself,
     ///    b. the published set, or a file of it, that is a mount point, immutable or append-only,
     ///    c. a name that is one of these, d. a directory in place of a name,
-    ///    e. another user's file in a sticky directory; and, in step 3, another program's `..data`.
+    ///    e. another user's file in a sticky directory; and, in step 3, another program's `..data`. But where a
+    ///    set of ours is or was, that `..data` is moved aside.
     /// 5. Make a new hidden directory, named by `now`.
     /// 6. Take over the files to keep.
     /// 7. Write each file into it, with its mode from the start and its owner, and sync it.
@@ -78,7 +79,7 @@ impl Store {
         // 2.
         self.claim(&directory, identity)?;
         // 3.
-        let data = directory.data()?;
+        let data = self.data(&directory, now)?;
         warn_of_foreign_set(&directory, &data);
         let kept = kept(&directory, &data, files, keeps)?;
         if files.is_empty() && kept.is_empty() {
@@ -113,6 +114,7 @@ impl Store {
             (Err(_), _) | (_, Ok(())) => {}
         }
         placed?;
+        self.is_ours.set(true);
         self.remember(names);
         Ok(Publication::Replaced)
     }
