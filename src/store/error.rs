@@ -17,7 +17,7 @@ pub(crate) enum StoreError {
         path: PathBuf,
     },
     /// A signal came that ends the program.
-    #[error("told to end before the set in {} was published", .path.display())]
+    #[error("stopped by a signal before the files in {} were published", .path.display())]
     ToldToEnd {
         /// The directory.
         path: PathBuf,

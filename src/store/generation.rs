@@ -16,7 +16,6 @@ use super::error::StoreError;
 use super::file::{File, FileMode, kind};
 use super::notices::Notice;
 use crate::timestamp::rfc3339;
-use crate::wait::is_told_to_end;
 
 /// `..data` on its way to its name. No file of a set can have this name.
 const NEW_DATA: &str = "..link";
@@ -228,7 +227,7 @@ pub(super) fn remove(directory: &Directory<'_>, name: &str) -> Result<(), StoreE
     let Some(fd) = directory.open_ours(name)? else { return Ok(()) };
     let remove = || {
         for (index, entry) in entries(&fd)?.into_iter().enumerate() {
-            if index > REMOVED_AT_THE_END && is_told_to_end() {
+            if index > REMOVED_AT_THE_END && (directory.is_told_to_end)() {
                 // The next start removes the rest.
                 return Ok(());
             }

@@ -50,6 +50,8 @@ const IDENTITY: &str = "..identity";
 pub(crate) struct Store {
     path: PathBuf,
     owner: Option<Owner>,
+    /// Whether a signal asks the program to end: a publication then stops.
+    is_told_to_end: fn() -> bool,
     /// The names that we publish, one a line; nothing is claimed if there are none.
     names: String,
     /// The identity that we publish, if it is known before the first publication.
@@ -79,6 +81,7 @@ impl Store {
         Self {
             path,
             owner: None,
+            is_told_to_end: || false,
             names: String::new(),
             identity: None,
             notices: Notices::default(),
@@ -91,6 +94,12 @@ impl Store {
     /// Gives files and directories to an owner; without one, they stay ours.
     pub(crate) fn owned_by(mut self, owner: Option<Owner>) -> Self {
         self.owner = owner;
+        self
+    }
+
+    /// Stops a publication when this says so.
+    pub(crate) fn stopped_by(mut self, is_told_to_end: fn() -> bool) -> Self {
+        self.is_told_to_end = is_told_to_end;
         self
     }
 
@@ -190,7 +199,7 @@ impl Store {
     }
 
     fn lock(&self, absent: Absent) -> Result<Option<Directory<'_>>, StoreError> {
-        Directory::lock(&self.path, self.owner, absent, &self.notices)
+        Directory::lock(&self.path, self.owner, absent, self.is_told_to_end, &self.notices)
     }
 
     /// Claims the names and the identity, which the options may name.

@@ -107,6 +107,19 @@ fn a_set_is_intact_until_something_of_it_is_changed_by_name_or_behind_it() {
 }
 
 #[test]
+fn a_signal_that_ends_the_program_stops_a_publication_and_says_so() {
+    let volume = volume();
+    let store = || Store::new(volume.path().to_owned());
+    publish(&store(), "1", SystemTime::now()).expect("a publication");
+    let error = publish(&store().stopped_by(|| true), "2", SystemTime::now()).expect_err("it stops");
+    let sentence =
+        format!("stopped by a signal before the files in {} were published", volume.path().display());
+    assert_eq!(error.to_string(), sentence);
+    assert_eq!(std::fs::read(volume.path().join("key")).expect("the old file"), b"1");
+    assert_eq!(std::fs::read_dir(volume.path()).expect("a directory").count(), 4);
+}
+
+#[test]
 fn a_file_is_read_only_if_its_name_leads_into_the_set() {
     let volume = volume();
     let store = Store::new(volume.path().to_owned());
