@@ -105,7 +105,7 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, LoopErr
         .claiming(names, identity);
     let share = Share::default();
     let publisher = Publisher::new(store, share.clone());
-    publisher.prepare(now.time).map_err(LoopError::Start)?;
+    publisher.prepare(now).map_err(LoopError::Start)?;
     let (phase, until, application) = match &settings.end {
         End::Published { within } => {
             let fetching = Phase::Fetching { deadline: now.instant + *within, published: None };

@@ -1,7 +1,7 @@
 //! Publishes the set when that is due, and again after a failure.
 
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use log::Level;
 
@@ -45,7 +45,7 @@ impl Publisher {
     /// # Errors
     ///
     /// The options do not fit the directory.
-    pub(super) fn prepare(&self, now: SystemTime) -> Result<(), StoreError> {
+    pub(super) fn prepare(&self, now: Now) -> Result<(), StoreError> {
         match self.store.start(now) {
             Err(error) if error.forbids_start() => return Err(error),
             Err(error) => log::warn!("{error}"),
@@ -95,7 +95,7 @@ impl Publisher {
         identity: Option<&str>,
         now: Now,
     ) -> Option<Publication> {
-        match self.store.publish(files, keeps, identity, now.time) {
+        match self.store.publish(files, keeps, identity, now) {
             Ok(publication) => {
                 self.trouble.end(now.instant);
                 self.error = None;

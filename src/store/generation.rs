@@ -252,8 +252,8 @@ pub(super) fn is_one_in(directory: &Directory<'_>) -> Result<bool, StoreError> {
     Ok(false)
 }
 
-/// Gives another program's `..data` a name that nobody takes for a set. It is not ours to remove.
-pub(super) fn move_data_aside(directory: &Directory<'_>, now: SystemTime) -> Result<Data, StoreError> {
+/// Gives another program's `..data` a name that nobody takes for a set, and returns that. It is not ours to remove.
+pub(super) fn move_data_aside(directory: &Directory<'_>, now: SystemTime) -> Result<String, StoreError> {
     let mut time = generation_name(now);
     let aside = loop {
         let name = format!("..foreign-{}", time.trim_start_matches('.'));
@@ -264,11 +264,7 @@ pub(super) fn move_data_aside(directory: &Directory<'_>, now: SystemTime) -> Res
     };
     renameat(&directory.fd, DATA, &directory.fd, aside.as_str())
         .map_err(|cause| directory.error("move aside", DATA, cause))?;
-    log::warn!(
-        "another program has put its own ..data in the place of ours in {0}: moved it to {0}/{aside} (let no other user write to that directory)",
-        directory.path.display()
-    );
-    Ok(Data::Absent)
+    Ok(aside)
 }
 
 /// `..2026-11-23T16-40-05.123456789Z`: no colons, which some tools take for a separator.

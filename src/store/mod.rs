@@ -31,7 +31,6 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use directory::{Absent, Data, Directory, no_lock};
 pub(crate) use error::StoreError;
@@ -40,6 +39,8 @@ use lock::{Claim, Claimed};
 use notices::{Notice, Notices};
 use owner::Owner;
 use snapshot::Snapshot;
+
+use crate::clock::Now;
 
 /// The file that claims the names. Older programs compare all of it with their own names.
 const NAMES: &str = "..names";
@@ -135,7 +136,7 @@ impl Store {
     ///
     /// An error that [`StoreError::forbids_start`] should end the program. A publication meets the others
     /// again if they matter.
-    pub(crate) fn start(&self, now: SystemTime) -> Result<(), StoreError> {
+    pub(crate) fn start(&self, now: Now) -> Result<(), StoreError> {
         let directory = match self.lock(Absent::Create) {
             Err(StoreError::Busy { .. }) => return Ok(()),
             locked => locked?,
@@ -152,13 +153,13 @@ impl Store {
         }
         self.claim(&directory, None)?;
         if self.owner.is_some() {
-            let probe = Generation::new(&directory, now)?;
+            let probe = Generation::new(&directory, now.time)?;
             let given = probe.finish();
             probe.remove()?;
             given?;
         }
         let data = self.data(&directory, now)?;
-        leftovers::repair_names(&directory, now)?;
+        leftovers::repair_names(&directory, now.time)?;
         let set = directory.open_set(&data)?;
         if set.is_some() {
             // A helper may have died between its publication and the sync. A loss of power must not bring back
@@ -185,17 +186,27 @@ impl Store {
 
     /// What `..data` is. Another program's, in a directory where a set of ours is or was, is moved aside: whoever
     /// put it there has moved ours away.
-    fn data(&self, directory: &Directory<'_>, now: SystemTime) -> Result<Data, StoreError> {
-        let data = directory.data();
-        match &data {
-            Ok(data) => self.is_ours.set(self.is_ours.get() || directory.open_set(data)?.is_some()),
-            Err(StoreError::OthersData { .. }) if self.is_ours.get() || generation::is_one_in(directory)? => {
+    fn data(&self, directory: &Directory<'_>, now: Now) -> Result<Data, StoreError> {
+        match directory.data() {
+            Err(StoreError::OthersData { path })
+                if self.is_ours.get() || generation::is_one_in(directory)? =>
+            {
                 self.is_ours.set(true);
-                return generation::move_data_aside(directory, now);
+                let aside = generation::move_data_aside(directory, now.time)?;
+                let message = format!(
+                    "another program has put its own {} in the place of ours: moved it aside, to {aside} (let no other user write to that directory)",
+                    path.display()
+                );
+                self.notices.warn(Notice::OthersData, &message, now.instant);
+                Ok(Data::Absent)
             }
-            Err(_) => {}
+            data => {
+                let data = data?;
+                self.is_ours.set(self.is_ours.get() || directory.open_set(&data)?.is_some());
+                self.notices.end(Notice::OthersData, now.instant);
+                Ok(data)
+            }
         }
-        data
     }
 
     fn lock(&self, absent: Absent) -> Result<Option<Directory<'_>>, StoreError> {
