@@ -249,6 +249,7 @@ impl<'a> Items<'a> {
         if !self.publisher.schedule.take_due(is_busy, now.instant) {
             return None;
         }
+        let identity = self.identity().map(|svid| svid.id.to_string());
         let Self { all, publisher, .. } = self;
         let files: Vec<&File> = all.iter().flat_map(Item::files).collect();
         let keeps = |name: &str| {
@@ -256,7 +257,7 @@ impl<'a> Items<'a> {
             let (item, mode) = all.iter().rev().find_map(|item| Some((item, item.part.mode_of(name)?)))?;
             item.change.is_none().then_some(mode)
         };
-        let publication = match publisher.publish(&files, keeps, now)? {
+        let publication = match publisher.publish(&files, keeps, identity.as_deref(), now)? {
             // The other files are as they were.
             Publication::Replaced if files.is_empty() => Publication::Removed,
             publication => publication,

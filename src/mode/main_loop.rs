@@ -31,7 +31,7 @@ use crate::store::{Publication, Store, StoreError};
 use crate::supervise::{self, Application};
 use crate::systemd::Systemd;
 use crate::timing::{LONGEST_SLEEP, STOP_GRACE};
-use crate::wait::{ReceivedSignal, Waiter, Woken};
+use crate::wait::{ReceivedSignal, Waiter, Woken, is_told_to_end};
 use crate::workload_api::client::{Client, start_grpc};
 use crate::workload_api::endpoint::Endpoint;
 
@@ -98,10 +98,14 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, LoopErr
     let client = Client::new(settings.endpoint.clone(), start_grpc());
     let now = Now::look();
     let names = settings.parts.iter().flat_map(|part| part.given_names()).map(|name| name.to_string());
-    let store = Store::new(settings.svid_path.clone()).owned_by(settings.owner).claiming(names);
+    let identity = settings.selection.id.as_ref().map(ToString::to_string);
+    let store = Store::new(settings.svid_path.clone())
+        .owned_by(settings.owner)
+        .stopped_by(is_told_to_end)
+        .claiming(names, identity);
     let share = Share::default();
     let publisher = Publisher::new(store, share.clone());
-    publisher.prepare(now.time).map_err(LoopError::Start)?;
+    publisher.prepare(now).map_err(LoopError::Start)?;
     let (phase, until, application) = match &settings.end {
         End::Published { within } => {
             let fetching = Phase::Fetching { deadline: now.instant + *within, published: None };

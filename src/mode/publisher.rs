@@ -1,7 +1,7 @@
 //! Publishes the set when that is due, and again after a failure.
 
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use log::Level;
 
@@ -45,7 +45,7 @@ impl Publisher {
     /// # Errors
     ///
     /// The options do not fit the directory.
-    pub(super) fn prepare(&self, now: SystemTime) -> Result<(), StoreError> {
+    pub(super) fn prepare(&self, now: Now) -> Result<(), StoreError> {
         match self.store.start(now) {
             Err(error) if error.forbids_start() => return Err(error),
             Err(error) => log::warn!("{error}"),
@@ -87,14 +87,15 @@ impl Publisher {
         self.schedule.next_deadline().into_iter().chain(self.look_at).min()
     }
 
-    /// Publishes `files`, all at one moment. A failure is logged, and the next attempt is scheduled.
+    /// Publishes `files` of this identity, all at one moment. A failure is logged, and the next attempt is scheduled.
     pub(super) fn publish(
         &mut self,
         files: &[&File],
         keeps: impl Fn(&str) -> Option<FileMode>,
+        identity: Option<&str>,
         now: Now,
     ) -> Option<Publication> {
-        match self.store.publish(files, keeps, now.time) {
+        match self.store.publish(files, keeps, identity, now) {
             Ok(publication) => {
                 self.trouble.end(now.instant);
                 self.error = None;
@@ -149,7 +150,7 @@ mod tests {
         let mut publisher = Publisher::new(Store::new(volume.path().to_owned()), Share::default());
         let (name, mode) = ("svid.pem".parse().unwrap(), "0644".parse().unwrap());
         let file = File { name, mode, contents: Contents::of(b"leaf".to_vec()) };
-        assert_eq!(publisher.publish(&[&file], |_| None, now), Some(Publication::Replaced));
+        assert_eq!(publisher.publish(&[&file], |_| None, None, now), Some(Publication::Replaced));
         let mut is_damaged_after =
             |seconds| publisher.is_damaged(false, now.instant + Duration::from_secs(seconds));
         assert!(!is_damaged_after(0));

@@ -18,7 +18,6 @@ use super::file::FileMode;
 use super::lock::{Locked, lock};
 use super::notices::{Notice, Notices};
 use super::owner::Owner;
-use crate::wait::is_told_to_end;
 
 /// The name that leads to the published set; its replacement is the moment of publication.
 pub(super) const DATA: &str = "..data";
@@ -39,6 +38,7 @@ pub(super) struct Directory<'a> {
     /// The owner to give published files to.
     pub(super) owner: Option<Owner>,
     pub(super) notices: &'a Notices,
+    pub(super) is_told_to_end: fn() -> bool,
     /// The owner of what we make here: a network's file system may map ours to another.
     uid: u32,
     /// The group of what we make here.
@@ -70,6 +70,7 @@ impl<'a> Directory<'a> {
         path: &'a Path,
         owner: Option<Owner>,
         absent: Absent,
+        is_told_to_end: fn() -> bool,
         notices: &'a Notices,
     ) -> Result<Option<Self>, StoreError> {
         let fail = |action| move |cause| StoreError::write(action, path, cause);
@@ -100,7 +101,8 @@ impl<'a> Directory<'a> {
             }
         };
         let (uid, gid) = (stat.st_uid, stat.st_gid);
-        let mut directory = Self { fd, path, owner, notices, uid, gid, is_shared: false, _lock: lock };
+        let mut directory =
+            Self { fd, path, owner, notices, is_told_to_end, uid, gid, is_shared: false, _lock: lock };
         let own = fstat(&directory.fd).map_err(fail("look at"))?;
         let shared = (Mode::S_ISVTX | Mode::S_IWOTH).bits();
         directory.is_shared = own.st_mode & shared == shared && own.st_uid != directory.target_uid();
@@ -209,7 +211,11 @@ impl<'a> Directory<'a> {
 
     /// Fails if the program is told to end: thousands of files, each of them synced, take seconds.
     pub(super) fn go_on(&self) -> Result<(), StoreError> {
-        if is_told_to_end() { Err(StoreError::ToldToEnd { path: self.path.to_owned() }) } else { Ok(()) }
+        if (self.is_told_to_end)() {
+            Err(StoreError::ToldToEnd { path: self.path.to_owned() })
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn sync(&self) -> Result<(), StoreError> {

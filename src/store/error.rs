@@ -17,21 +17,21 @@ pub(crate) enum StoreError {
         path: PathBuf,
     },
     /// A signal came that ends the program.
-    #[error("told to end before the set in {} was published", .path.display())]
+    #[error("stopped by a signal before the files in {} were published", .path.display())]
     ToldToEnd {
         /// The directory.
         path: PathBuf,
     },
-    /// A helper that runs publishes files of other names there, and each would remove the other's.
+    /// A helper that runs publishes other names or another identity there, and each would remove the other's.
     #[error(
-        "another helper that is running publishes {names} in {}: give each helper a directory of its own, or the same options",
+        "another helper that is running publishes {claim} in {}: give each helper a directory of its own, or the same options",
         .path.display()
     )]
     Held {
         /// The directory.
         path: PathBuf,
-        /// The other helper's names.
-        names: String,
+        /// The other helper's names, or its identity.
+        claim: String,
     },
     /// The directory is missing, and so is the one to create it in.
     #[error(

@@ -11,12 +11,11 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::bytes::{self, LARGEST_FILE, read_regular};
 use super::create::{directory_mode, sync};
-use super::directory::{DATA, Data, Directory, entries, through_data};
+use super::directory::{DATA, Data, Directory, entries, is_generation_name, through_data};
 use super::error::StoreError;
 use super::file::{File, FileMode, kind};
 use super::notices::Notice;
 use crate::timestamp::rfc3339;
-use crate::wait::is_told_to_end;
 
 /// `..data` on its way to its name. No file of a set can have this name.
 const NEW_DATA: &str = "..link";
@@ -228,7 +227,7 @@ pub(super) fn remove(directory: &Directory<'_>, name: &str) -> Result<(), StoreE
     let Some(fd) = directory.open_ours(name)? else { return Ok(()) };
     let remove = || {
         for (index, entry) in entries(&fd)?.into_iter().enumerate() {
-            if index > REMOVED_AT_THE_END && is_told_to_end() {
+            if index > REMOVED_AT_THE_END && (directory.is_told_to_end)() {
                 // The next start removes the rest.
                 return Ok(());
             }
@@ -240,6 +239,32 @@ pub(super) fn remove(directory: &Directory<'_>, name: &str) -> Result<(), StoreE
         unlinkat(&directory.fd, name, UnlinkatFlags::RemoveDir)
     };
     remove().map_err(|cause| directory.error("remove", name, cause))
+}
+
+/// Whether a hidden directory of ours is there.
+pub(super) fn is_one_in(directory: &Directory<'_>) -> Result<bool, StoreError> {
+    let names = entries(&directory.fd).map_err(|cause| StoreError::write("list", directory.path, cause))?;
+    for name in names.iter().filter(|name| is_generation_name(name)) {
+        if directory.open_ours(name)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Gives another program's `..data` a name that nobody takes for a set, and returns that. It is not ours to remove.
+pub(super) fn move_data_aside(directory: &Directory<'_>, now: SystemTime) -> Result<String, StoreError> {
+    let mut time = generation_name(now);
+    let aside = loop {
+        let name = format!("..foreign-{}", time.trim_start_matches('.'));
+        if directory.look_at(&name)?.is_none() {
+            break name;
+        }
+        time = successor(&time);
+    };
+    renameat(&directory.fd, DATA, &directory.fd, aside.as_str())
+        .map_err(|cause| directory.error("move aside", DATA, cause))?;
+    Ok(aside)
 }
 
 /// `..2026-11-23T16-40-05.123456789Z`: no colons, which some tools take for a separator.
@@ -259,7 +284,6 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::store::directory::is_generation_name;
 
     #[test]
     fn only_names_of_exactly_our_form_count_as_ours() {

@@ -1,5 +1,5 @@
-//! The two lock files of a directory. Both are ours and have mode 0600, so that a reader of the directory
-//! cannot lock them. A helper holds `..lock` during a publication, and `..names` as long as it runs.
+//! The lock files of a directory. They are ours and have mode 0600, so that a reader of the directory cannot
+//! lock them. A helper holds `..lock` during a publication, and `..names` and `..identity` as long as it runs.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -15,8 +15,8 @@ use super::file::kind;
 
 /// How often to open a file again that others remove meanwhile.
 const ATTEMPTS: u32 = 100;
-/// The longest list of names that is read.
-const LONGEST_LIST: u64 = 1 << 20;
+/// The longest claim that is read.
+const LONGEST_CLAIM: u64 = 1 << 20;
 
 /// An attempt to lock a file.
 pub(super) enum Locked {
@@ -54,25 +54,27 @@ fn try_lock(file: File, how: fn(&File) -> Result<(), TryLockError>) -> nix::Resu
     }
 }
 
-/// The claim of live helpers to the names that they publish; helpers with the same names share it. Only
-/// used while the directory is locked.
+/// The claim of live helpers to what they publish; helpers that claim the same share it. Only used while
+/// the directory is locked.
 pub(super) struct Claim {
+    name: &'static str,
+    text: String,
     file: File,
     stat: FileStat,
 }
 
-/// An attempt to claim names.
+/// An attempt to claim.
 pub(super) enum Claimed {
     Yes(Claim),
-    /// A live helper has claimed these.
+    /// A live helper has claimed this instead.
     Others(String),
     /// The file system has no locks.
     Unsupported,
 }
 
 impl Claim {
-    /// Claims names, one a line.
-    pub(super) fn take(directory: impl AsFd, name: &str, names: &str) -> nix::Result<Claimed> {
+    /// Claims what the lines of the text say, in a file of this name.
+    pub(super) fn take(directory: impl AsFd, name: &'static str, text: &str) -> nix::Result<Claimed> {
         let (fd, stat) = open_private(&directory, name)?;
         let mut file = File::from(fd.try_clone().map_err(|error| errno(&error))?);
         match try_lock(fd.into(), File::try_lock)? {
@@ -82,9 +84,9 @@ impl Claim {
             }
             Locked::Busy => {
                 let mut found = String::new();
-                let read = (&file).take(LONGEST_LIST).read_to_string(&mut found);
+                let read = (&file).take(LONGEST_CLAIM).read_to_string(&mut found);
                 read.map_err(|error| errno(&error))?;
-                if found != names {
+                if found != text {
                     return Ok(Claimed::Others(found.lines().collect::<Vec<_>>().join(", ")));
                 }
             }
@@ -92,7 +94,7 @@ impl Claim {
             Locked::Yes(_) => {
                 ftruncate(&file, 0)?;
                 file.rewind()
-                    .and_then(|()| file.write_all(names.as_bytes()))
+                    .and_then(|()| file.write_all(text.as_bytes()))
                     .map_err(|error| errno(&error))?;
             }
         }
@@ -101,20 +103,21 @@ impl Claim {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let reader = openat(&directory, name, flags, Mode::empty())?;
         match try_lock(reader.into(), File::try_lock_shared)? {
-            Locked::Yes(file) => Ok(Claimed::Yes(Self { file, stat })),
+            Locked::Yes(file) => Ok(Claimed::Yes(Self { name, text: text.to_owned(), file, stat })),
             Locked::Busy => Err(Errno::EWOULDBLOCK),
             Locked::Unsupported => Ok(Claimed::Unsupported),
         }
     }
 
-    /// Whether the name still leads to it.
-    pub(super) fn holds(&self, directory: impl AsFd, name: &str) -> bool {
-        is_still(directory, name, &self.stat)
+    /// Whether it is a claim to this, and its name still leads to it.
+    pub(super) fn holds(&self, directory: impl AsFd, text: &str) -> bool {
+        self.text == text && is_still(directory, self.name, &self.stat)
     }
 
-    /// Gives the names up; the last one removes the file.
-    pub(super) fn release(self, directory: impl AsFd, name: &str) {
-        let is_there = self.holds(&directory, name);
+    /// Gives it up; the last one removes the file.
+    pub(super) fn release(self, directory: impl AsFd) {
+        let name = self.name;
+        let is_there = is_still(&directory, name, &self.stat);
         drop(self.file);
         if is_there
             && let Ok((fd, _)) = open_private(&directory, name)

@@ -28,11 +28,11 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use directory::{Absent, Directory, no_lock};
+use directory::{Absent, Data, Directory, no_lock};
 pub(crate) use error::StoreError;
 use generation::Generation;
 use lock::{Claim, Claimed};
@@ -40,17 +40,28 @@ use notices::{Notice, Notices};
 use owner::Owner;
 use snapshot::Snapshot;
 
-/// The file that is held as long as the process lives.
-const CLAIM: &str = "..names";
+use crate::clock::Now;
+
+/// The file that claims the names. Older programs compare all of it with their own names.
+const NAMES: &str = "..names";
+/// The file that claims the identity.
+const IDENTITY: &str = "..identity";
 
 /// A directory into which sets of files are published.
 pub(crate) struct Store {
     path: PathBuf,
     owner: Option<Owner>,
+    /// Whether a signal asks the program to end: a publication then stops.
+    is_told_to_end: fn() -> bool,
     /// The names that we publish, one a line; nothing is claimed if there are none.
     names: String,
+    /// The identity that we publish, if it is known before the first publication.
+    identity: Option<String>,
     notices: Notices,
-    claim: RefCell<Option<Claim>>,
+    /// Held as long as the process lives, by the names of their files.
+    claims: RefCell<BTreeMap<&'static str, Claim>>,
+    /// Whether a set of ours was seen here.
+    is_ours: Cell<bool>,
     snapshot: RefCell<Snapshot>,
 }
 
@@ -71,9 +82,12 @@ impl Store {
         Self {
             path,
             owner: None,
+            is_told_to_end: || false,
             names: String::new(),
+            identity: None,
             notices: Notices::default(),
-            claim: RefCell::default(),
+            claims: RefCell::default(),
+            is_ours: Cell::default(),
             snapshot: RefCell::default(),
         }
     }
@@ -84,12 +98,23 @@ impl Store {
         self
     }
 
-    /// Keeps helpers that publish other names out of the directory. The names may be patterns: they are only
-    /// compared with another helper's, and shown.
-    pub(crate) fn claiming(mut self, names: impl IntoIterator<Item = String>) -> Self {
+    /// Stops a publication when this says so.
+    pub(crate) fn stopped_by(mut self, is_told_to_end: fn() -> bool) -> Self {
+        self.is_told_to_end = is_told_to_end;
+        self
+    }
+
+    /// Keeps helpers that publish other names or another identity out of the directory. The names may be
+    /// patterns: all these are only compared with another helper's, and shown.
+    pub(crate) fn claiming(
+        mut self,
+        names: impl IntoIterator<Item = String>,
+        identity: Option<String>,
+    ) -> Self {
         let mut names: Vec<_> = names.into_iter().collect();
         names.sort();
         self.names = names.join("\n");
+        self.identity = identity;
         self
     }
 
@@ -101,16 +126,17 @@ impl Store {
     /// Prepares the directory for the first publication:
     ///
     /// 1. make the directory, if it is not there;
-    /// 2. claim the names;
+    /// 2. claim the names, and the identity if the options name it;
     /// 3. try whether files can be given to the owner;
-    /// 4. repair what a crash left: names of the published set that are missing or earlier
+    /// 4. move another program's `..data` aside, if a set of ours is here;
+    /// 5. repair what a crash left: names of the published set that are missing or earlier
     ///    ones; hidden directories of ours that are not published; names that lead nowhere.
     ///
     /// # Errors
     ///
     /// An error that [`StoreError::forbids_start`] should end the program. A publication meets the others
     /// again if they matter.
-    pub(crate) fn start(&self, now: SystemTime) -> Result<(), StoreError> {
+    pub(crate) fn start(&self, now: Now) -> Result<(), StoreError> {
         let directory = match self.lock(Absent::Create) {
             Err(StoreError::Busy { .. }) => return Ok(()),
             locked => locked?,
@@ -125,15 +151,16 @@ impl Store {
                 ),
             );
         }
-        self.claim(&directory)?;
+        self.claim(&directory, None)?;
         if self.owner.is_some() {
-            let probe = Generation::new(&directory, now)?;
+            let probe = Generation::new(&directory, now.time)?;
             let given = probe.finish();
             probe.remove()?;
             given?;
         }
-        leftovers::repair_names(&directory, now)?;
-        let set = directory.open_set(&directory.data()?)?;
+        let data = self.data(&directory, now)?;
+        leftovers::repair_names(&directory, now.time)?;
+        let set = directory.open_set(&data)?;
         if set.is_some() {
             // A helper may have died between its publication and the sync. A loss of power must not bring back
             // a set whose files are removed here.
@@ -157,20 +184,53 @@ impl Store {
         self.snapshot.replace(Snapshot::take(&self.path, names));
     }
 
-    fn lock(&self, absent: Absent) -> Result<Option<Directory<'_>>, StoreError> {
-        Directory::lock(&self.path, self.owner, absent, &self.notices)
+    /// What `..data` is. Another program's, in a directory where a set of ours is or was, is moved aside: whoever
+    /// put it there has moved ours away.
+    fn data(&self, directory: &Directory<'_>, now: Now) -> Result<Data, StoreError> {
+        match directory.data() {
+            Err(StoreError::OthersData { path })
+                if self.is_ours.get() || generation::is_one_in(directory)? =>
+            {
+                self.is_ours.set(true);
+                let aside = generation::move_data_aside(directory, now.time)?;
+                let message = format!(
+                    "another program has put its own {} in the place of ours: moved it aside, to {aside} (let no other user write to that directory)",
+                    path.display()
+                );
+                self.notices.warn(Notice::OthersData, &message, now.instant);
+                Ok(Data::Absent)
+            }
+            data => {
+                let data = data?;
+                self.is_ours.set(self.is_ours.get() || directory.open_set(&data)?.is_some());
+                self.notices.end(Notice::OthersData, now.instant);
+                Ok(data)
+            }
+        }
     }
 
-    fn claim(&self, directory: &Directory<'_>) -> Result<(), StoreError> {
-        let mut claim = self.claim.borrow_mut();
-        if self.names.is_empty() || claim.as_ref().is_some_and(|claim| claim.holds(&directory.fd, CLAIM)) {
-            return Ok(());
-        }
-        let claimed = Claim::take(&directory.fd, CLAIM, &self.names);
-        match claimed.map_err(|cause| no_lock(&directory.fd, &self.path, CLAIM, cause))? {
-            Claimed::Yes(new) => *claim = Some(new),
-            Claimed::Unsupported => {}
-            Claimed::Others(names) => return Err(StoreError::Held { path: self.path.clone(), names }),
+    fn lock(&self, absent: Absent) -> Result<Option<Directory<'_>>, StoreError> {
+        Directory::lock(&self.path, self.owner, absent, self.is_told_to_end, &self.notices)
+    }
+
+    /// Claims the names and the identity, which the options may name.
+    fn claim(&self, directory: &Directory<'_>, identity: Option<&str>) -> Result<(), StoreError> {
+        let identity = self.identity.as_deref().or(identity).unwrap_or_default();
+        let mut claims = self.claims.borrow_mut();
+        for (name, text) in [(NAMES, self.names.as_str()), (IDENTITY, identity)] {
+            if text.is_empty() || claims.get(name).is_some_and(|claim| claim.holds(&directory.fd, text)) {
+                continue;
+            }
+            // Our own claim to an earlier identity would be in the way. So would we be, where another helper's
+            // identity changes as well.
+            claims.remove(name);
+            match Claim::take(&directory.fd, name, text)
+                .map_err(|cause| no_lock(&directory.fd, &self.path, name, cause))?
+            {
+                Claimed::Yes(claim) => drop(claims.insert(name, claim)),
+                Claimed::Unsupported => {}
+                Claimed::Others(claim) => return Err(StoreError::Held { path: self.path.clone(), claim }),
+            }
         }
         Ok(())
     }
@@ -178,10 +238,11 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if let Some(claim) = self.claim.take()
+        let claims = self.claims.take();
+        if !claims.is_empty()
             && let Ok(Some(directory)) = self.lock(Absent::Ignore)
         {
-            claim.release(&directory.fd, CLAIM);
+            claims.into_values().for_each(|claim| claim.release(&directory.fd));
         }
     }
 }

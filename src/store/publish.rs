@@ -32,6 +32,7 @@ use super::leftovers::{file_names, remove_leftovers};
 use super::names::{Naming, Staged};
 use super::notices::Notice;
 use super::{Publication, Store, obstacles};
+use crate::clock::Now;
 
 impl Store {
     /// Makes `files` the published set, together with those files of the set before it to whose
@@ -39,15 +40,16 @@ impl Store {
     ///
     /// 1. Open the directory (made if its parent exists) and lock it, so that two writers cannot
     ///    interleave.
-    /// 2. Claim the names, so that no helper with other names starts here while we live.
+    /// 2. Claim the names and the `identity`, so that no helper with others publishes here while we live.
     /// 3. Find the files to keep: regular files that we own, in a set that we own. Withdraw an empty
     ///    set; write nothing if the same set is published already.
     /// 4. Check that every name and `..data` can be replaced. These cannot:
     ///    a. a directory that is immutable or append-only itself,
     ///    b. the published set, or a file of it, that is a mount point, immutable or append-only,
     ///    c. a name that is one of these, d. a directory in place of a name,
-    ///    e. another user's file in a sticky directory; and, in step 3, another program's `..data`.
-    /// 5. Make a new hidden directory, named by `now`.
+    ///    e. another user's file in a sticky directory; and, in step 3, another program's `..data`. But where a
+    ///    set of ours is or was, that `..data` is moved aside.
+    /// 5. Make a new hidden directory, named by the time.
     /// 6. Take over the files to keep.
     /// 7. Write each file into it, with its mode from the start and its owner, and sync it.
     /// 8. Make the link for `..data`; sync the hidden directory.
@@ -69,17 +71,18 @@ impl Store {
         &self,
         files: &[&File],
         keeps: impl Fn(&str) -> Option<FileMode>,
-        now: SystemTime,
+        identity: Option<&str>,
+        now: Now,
     ) -> Result<Publication, StoreError> {
         // 1.
         let absent = if files.is_empty() { Absent::Ignore } else { Absent::Create };
         let Some(directory) = self.lock(absent)? else { return Ok(Publication::Unchanged) };
         // 2.
-        self.claim(&directory)?;
+        self.claim(&directory, identity)?;
         // 3.
-        let data = directory.data()?;
+        let data = self.data(&directory, now)?;
         warn_of_foreign_set(&directory, &data);
-        let kept = kept(&directory, &data, files, keeps)?;
+        let kept = kept(&directory, &data, files, keeps, now)?;
         if files.is_empty() && kept.is_empty() {
             self.remember([]);
             return withdraw(&directory, &data);
@@ -100,7 +103,7 @@ impl Store {
         // 4.
         obstacles::check(&directory, &data, &names)?;
         // 5. to 11.
-        let swapped = swap(&directory, &data, files, &kept, &names, now);
+        let swapped = swap(&directory, &data, files, &kept, &names, now.time);
         // 12. From here on there is no way back.
         let placed = swapped.and_then(|staged| {
             staged.place()?;
@@ -108,10 +111,15 @@ impl Store {
         });
         // 13. A leftover does no harm: the next publication tries to remove it again.
         match (&placed, remove_leftovers(&directory)) {
-            (Ok(()), Err(error)) => log::warn!("{error}; the new files are published nevertheless"),
-            (Err(_), _) | (_, Ok(())) => {}
+            (Ok(()), Err(error)) => {
+                let message = format!("{error}; the new files are published nevertheless");
+                self.notices.warn(Notice::NotRemoved, &message, now.instant);
+            }
+            (Ok(()), Ok(())) => self.notices.end(Notice::NotRemoved, now.instant),
+            (Err(_), _) => {}
         }
         placed?;
+        self.is_ours.set(true);
         self.remember(names);
         Ok(Publication::Replaced)
     }
@@ -160,10 +168,11 @@ fn kept(
     data: &Data,
     files: &[&File],
     keeps: impl Fn(&str) -> Option<FileMode>,
+    now: Now,
 ) -> Result<Vec<(String, FileMode)>, StoreError> {
     let Some(set) = directory.open_set(data)? else { return Ok(Vec::new()) };
     let new: HashSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
-    let mut kept = Vec::new();
+    let (mut kept, mut is_complete) = (Vec::new(), true);
     for name in file_names(directory, &set)? {
         if new.contains(name.as_str()) {
             continue;
@@ -172,9 +181,15 @@ fn kept(
         if directory.look_in(&set, &name)?.is_some_and(|stat| is_acceptable(directory, &stat)) {
             kept.push((name, mode));
         } else {
+            is_complete = false;
             let path = directory.path.join(DATA).join(&name);
-            log::warn!("{} is not a regular file of this process's user: leaving it out", path.display());
+            let message =
+                format!("{} is not a regular file of this process's user: leaving it out", path.display());
+            directory.notices.warn(Notice::LeftOut, &message, now.instant);
         }
+    }
+    if is_complete {
+        directory.notices.end(Notice::LeftOut, now.instant);
     }
     Ok(kept)
 }

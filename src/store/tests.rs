@@ -25,8 +25,13 @@ fn file(name: &str, contents: &str) -> File {
     File { name: name.parse().expect("a name"), mode: mode("0400"), contents: Contents::of(contents.into()) }
 }
 
+/// This moment, by a wall clock that may be wrong.
+fn at(time: SystemTime) -> Now {
+    Now { time, ..Now::look() }
+}
+
 fn publish(store: &Store, contents: &str, now: SystemTime) -> Result<Publication, StoreError> {
-    store.publish(&[&file("key", contents), &file("chain", contents)], |_| None, now)
+    store.publish(&[&file("key", contents), &file("chain", contents)], |_| None, None, at(now))
 }
 
 fn root_or_skipped() -> bool {
@@ -95,15 +100,28 @@ fn a_set_is_intact_until_something_of_it_is_changed_by_name_or_behind_it() {
         publish(&store, "1", SystemTime::now()).expect("a publication");
         assert!(store.is_intact());
         let next = Store::new(path.clone());
-        next.start(SystemTime::now()).expect("a good directory");
+        next.start(Now::look()).expect("a good directory");
         change(&path);
         assert!(!store.is_intact(), "change {number}");
         assert!(!next.is_intact(), "change {number}, found at the start");
         assert_eq!(publish(&store, "1", SystemTime::now()), Ok(Publication::Replaced), "change {number}");
         assert!(store.is_intact());
-        assert_eq!(store.publish(&[], |_| None, SystemTime::now()), Ok(Publication::Removed));
+        assert_eq!(store.publish(&[], |_| None, None, Now::look()), Ok(Publication::Removed));
         assert!(store.is_intact(), "nothing is expected any more");
     }
+}
+
+#[test]
+fn a_signal_that_ends_the_program_stops_a_publication_and_says_so() {
+    let volume = volume();
+    let store = || Store::new(volume.path().to_owned());
+    publish(&store(), "1", SystemTime::now()).expect("a publication");
+    let error = publish(&store().stopped_by(|| true), "2", SystemTime::now()).expect_err("it stops");
+    let sentence =
+        format!("stopped by a signal before the files in {} were published", volume.path().display());
+    assert_eq!(error.to_string(), sentence);
+    assert_eq!(std::fs::read(volume.path().join("key")).expect("the old file"), b"1");
+    assert_eq!(std::fs::read_dir(volume.path()).expect("a directory").count(), 4);
 }
 
 #[test]
@@ -131,18 +149,18 @@ fn all_that_is_published_belongs_to_the_owner_and_is_kept_by_him() {
     let volume = volume();
     let path = volume.path().join("svids");
     let store = || Store::new(path.clone()).owned_by("65532:65533".parse().ok());
-    store().start(SystemTime::now()).expect("root may");
+    store().start(Now::look()).expect("root may");
     publish(&store(), "1", SystemTime::now()).expect("a publication");
     assert_eq!(owners(volume.path()), vec![(ANOTHER, 65533); 1 + 1 + 1 + 2 + 2]);
     let keeps = |name: &str| (name == "chain").then(|| mode("0440"));
-    store().publish(&[&file("key", "2")], keeps, SystemTime::now()).expect("a publication");
+    store().publish(&[&file("key", "2")], keeps, None, Now::look()).expect("a publication");
     assert_eq!(owners(volume.path()), vec![(ANOTHER, 65533); 1 + 1 + 1 + 2 + 2]);
     let chain = std::fs::metadata(path.join("chain")).expect("a file");
     assert_eq!(chain.mode() & 0o7777, 0o440);
     // A file that a helper without an owner has left is given away when it is kept.
     let other = Store::new(path.clone());
     publish(&other, "3", SystemTime::now()).expect("a publication");
-    store().publish(&[&file("key", "4")], keeps, SystemTime::now()).expect("a publication");
+    store().publish(&[&file("key", "4")], keeps, None, Now::look()).expect("a publication");
     for name in ["key", "chain"] {
         let file = std::fs::metadata(path.join(name)).expect("a file");
         assert_eq!((file.uid(), file.gid()), (ANOTHER, 65533), "{name}");
@@ -165,7 +183,7 @@ fn without_the_privilege_an_owner_is_refused_at_the_start() {
     let volume = volume();
     std::os::unix::fs::chown(volume.path(), Some(ANOTHER), None).expect("its owner");
     let store = Store::new(volume.path().to_owned()).owned_by("0".parse().ok());
-    let error = as_another(|| store.start(SystemTime::now())).expect_err("a refusal");
+    let error = as_another(|| store.start(Now::look())).expect_err("a refusal");
     assert!(matches!(error, StoreError::NotGiven { .. }) && error.forbids_start(), "{error}");
     assert_eq!(std::fs::read_dir(volume.path()).expect("a directory").count(), 0);
 }

@@ -2,7 +2,7 @@
 //! stop a publication.
 
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use grpcio::RpcStatusCode;
@@ -112,6 +112,58 @@ fn a_data_link_that_leads_to_no_directory_is_replaced() {
     }
 }
 
+/// Moves `..data` away, and lets the neighbour put something in its place.
+fn replace_data(volume: &Path, plant: fn(&Path)) {
+    let data = volume.join("..data");
+    std::fs::rename(&data, volume.join("zz")).expect("a link");
+    plant(&data);
+}
+
+/// What the neighbour has planted, under the name that the helper has given it.
+fn moved_aside(volume: &Path) -> Vec<PathBuf> {
+    let found = names(volume).into_iter().filter(|name| name.starts_with("..foreign-"));
+    found.map(|name| volume.join(name)).collect()
+}
+
+#[test]
+fn another_program_that_replaces_data_stops_no_rotation_and_loses_nothing() {
+    let directory: fn(&Path) = |path| {
+        std::fs::create_dir(path).expect("a directory");
+        std::fs::write(path.join("svid.pem"), "theirs").expect("a file");
+        chown(path, Some(NOBODY), Some(NOBODY)).expect("its owner");
+    };
+    let file: fn(&Path) = |path| std::fs::write(path, "theirs").expect("a file");
+    let link: fn(&Path) = |path| symlink("/etc", path).expect("a link");
+    let plants = [file, link].into_iter().chain(is_root().then_some(directory));
+    for plant in plants {
+        let pod = Pod::new();
+        let svids = [pod.mint(), pod.mint(), pod.mint()];
+        let agent = pod.agent(offer([svids[0].clone()]));
+        std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o777)).expect("its permissions");
+        let mut refresh = pod.refresh(&[]);
+        refresh.wait_for_log(&["published", "svids"]);
+        replace_data(&pod.volume(), plant);
+        agent.reply(offer([svids[1].clone()]));
+        refresh.wait_for_log(&["WARN", "..data", "..foreign-", "let no other user write"]);
+        pod.wait_for(&svids[1]);
+        refresh.stop();
+        assert_eq!(moved_aside(&pod.volume()).len(), 1);
+        // The next helper knows the directory by the set that is still there.
+        replace_data(&pod.volume(), plant);
+        agent.reply(offer([svids[2].clone()]));
+        pod.init(&[]).succeeded();
+        pod.wait_for(&svids[2]);
+        let moved = moved_aside(&pod.volume());
+        assert_eq!(moved.len(), 2);
+        for moved in moved {
+            let meta = moved.symlink_metadata().expect("what was planted");
+            let inside = if meta.is_dir() { moved.join("svid.pem") } else { moved };
+            let is_theirs = |text: String| text == "theirs";
+            assert!(meta.is_symlink() || std::fs::read_to_string(inside).is_ok_and(is_theirs));
+        }
+    }
+}
+
 #[test]
 fn a_link_that_a_kill_left_in_the_set_blocks_no_publication() {
     let pod = Pod::new();
@@ -130,7 +182,7 @@ fn anything_in_place_of_the_lock_is_replaced_and_not_followed() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
     let target = pod.path().join("target");
-    for name in ["..lock", "..names"] {
+    for name in ["..lock", "..names", "..identity"] {
         symlink(&target, pod.volume().join(name)).expect("a link");
     }
     pod.init(&[]).succeeded();

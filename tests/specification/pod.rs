@@ -308,12 +308,12 @@ pub fn claims(token: &str) -> serde_json::Value {
     serde_json::from_slice(&Base64UrlUnpadded::decode_vec(payload).expect("base64url")).expect("JSON")
 }
 
-/// Names in a directory, sorted, without the one that a running helper holds.
+/// Names in a directory, sorted, without those that a running helper holds.
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).expect("a directory");
     let mut names: Vec<_> =
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
-    names.retain(|name| name != "..names");
+    names.retain(|name| !["..names", "..identity"].contains(&name.as_str()));
     names.sort();
     names
 }

@@ -267,6 +267,27 @@ fn files_that_are_not_ours_are_left_alone() {
 }
 
 #[test]
+fn what_cannot_be_removed_is_one_warning_and_not_one_for_each_rotation() {
+    let pod = Pod::new();
+    let mut svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    // It looks like ours, and holds what is not.
+    let inside = pod.volume().join("..2026-01-01T00-00-00.000000000Z/theirs");
+    std::fs::create_dir_all(&inside).expect("a directory");
+    let refresh = pod.refresh(&[]);
+    for _ in 0..3 {
+        pod.wait_for(&svid);
+        svid = pod.mint();
+        agent.reply(offer([svid.clone()]));
+    }
+    pod.wait_for(&svid);
+    let log = refresh.stop();
+    let is_warning = |line: &&String| line.contains("WARN") && line.contains("published nevertheless");
+    assert_eq!(log.iter().filter(is_warning).count(), 1, "{log:?}");
+    assert!(inside.exists());
+}
+
+#[test]
 fn names_that_are_no_longer_in_the_set_disappear() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));

@@ -8,9 +8,11 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use grpcio::RpcStatusCode;
+use pod_svid_helper::for_tests::workload::X509SVID;
 
 use crate::mounts::{Attribute, BindMount, ProtectedSymlinks, Tmpfs};
-use crate::pod::{BRIEFLY, Helper, NOBODY, Pod, Published, is_root, mode_of, names, offer, wait_until};
+use crate::pod::{BRIEFLY, Helper, ID, NOBODY, Pod, Published, is_root, mode_of, names, offer, wait_until};
+use crate::workload_api_server::authority::Recipe;
 use crate::workload_api_server::server::Reply;
 
 /// The users of the pod: the helper's, with the pod's fsGroup, and the application's.
@@ -289,6 +291,95 @@ fn a_second_helper_with_other_names_is_refused_while_the_first_one_lives() {
     pod.init(&other).succeeded();
     let left: Vec<_> = std::fs::read_dir(pod.volume()).expect("a directory").collect();
     assert_eq!(left.len(), 3 + 2, "nothing is left of the claims");
+}
+
+const OTHER_ID: &str = "spiffe://example.org/other";
+
+/// SVIDs of [`ID`] and of [`OTHER_ID`].
+fn of_two_identities(pod: &Pod) -> [X509SVID; 2] {
+    [ID, OTHER_ID].map(|id| pod.authority.mint(&Recipe::for_id(id)))
+}
+
+fn with_id(id: &str) -> String {
+    format!("--pod-spiffe-id={id}")
+}
+
+/// What the log of a helper says that may not publish because of the other.
+const IDENTITY_HELD: [&str; 3] = ["another helper that is running publishes", ID, "a directory of its own"];
+
+#[test]
+fn a_second_helper_with_another_identity_is_refused_while_the_first_one_lives() {
+    let pod = Pod::new();
+    let [svid, other] = of_two_identities(&pod);
+    let _agent = pod.agent(offer([svid.clone(), other.clone()]));
+    // The first SVID that the agent offers.
+    for arguments in [&[][..], &[&*with_id(ID)]] {
+        let mut refresh = pod.refresh(arguments);
+        refresh.wait_for_log(&["published", "svids"]);
+        assert_eq!(mode_of(&pod.volume().join("..identity")), 0o600, "no reader can lock it");
+        let refused = pod.init(&[&with_id(OTHER_ID)]).failed_with(&IDENTITY_HELD);
+        assert!(!refused.log.contains("retrying"), "{}", refused.log);
+        pod.refresh(&[&with_id(OTHER_ID)]).finish(1);
+        pod.wait_for(&svid);
+        // An init container beside a sidecar of the same identity.
+        pod.init(&[&with_id(ID)]).succeeded();
+        pod.init(&[]).succeeded();
+        refresh.stop();
+        pod.init(&[&with_id(OTHER_ID)]).succeeded();
+        pod.wait_for(&other);
+        let left: Vec<_> = std::fs::read_dir(pod.volume()).expect("a directory").collect();
+        assert_eq!(left.len(), 3 + 2, "nothing is left of the claims");
+    }
+}
+
+#[test]
+fn a_publication_of_another_identity_waits_until_the_first_helper_has_ended() {
+    let pod = Pod::new();
+    let [svid, other] = of_two_identities(&pod);
+    let agent = pod.agent(offer([svid.clone()]));
+    let mut first = pod.refresh(&[&with_id(ID)]);
+    first.wait_for_log(&["published", "svids"]);
+    agent.reply(offer([other.clone()]));
+    let mut second = pod.refresh(&[]);
+    second.wait_for_log(&["ERROR", IDENTITY_HELD[0], IDENTITY_HELD[1], IDENTITY_HELD[2], "retrying"]);
+    pod.wait_for(&svid);
+    first.stop();
+    pod.wait_for(&other);
+    second.stop();
+    pod.holds_one_set();
+}
+
+#[test]
+fn two_helpers_whose_identity_changes_work_together_under_the_new_one() {
+    let pod = Pod::new();
+    let [svid, other] = of_two_identities(&pod);
+    let agent = pod.agent(offer([svid]));
+    let mut helpers = [(); 2].map(|()| pod.refresh(&[]));
+    let volume = pod.volume().display().to_string();
+    // Each of them has published it, or found it there.
+    let mut wait_for_id =
+        |id| helpers.iter_mut().for_each(|helper| drop(helper.wait_for_log(&[id, &volume])));
+    wait_for_id(ID);
+    agent.reply(offer([other.clone()]));
+    wait_for_id(OTHER_ID);
+    pod.init(&[&with_id(ID)]).failed_with(&[IDENTITY_HELD[0], OTHER_ID]);
+    pod.wait_for(&other);
+    helpers.into_iter().for_each(|helper| drop(helper.stop()));
+    pod.holds_one_set();
+}
+
+#[test]
+fn a_helper_that_was_killed_holds_no_identity() {
+    let pod = Pod::new();
+    let [svid, other] = of_two_identities(&pod);
+    let _agent = pod.agent(offer([svid.clone(), other.clone()]));
+    let refresh = pod.refresh(&[&with_id(ID)]);
+    pod.wait_for(&svid);
+    pod.init(&[&with_id(OTHER_ID)]).failed_with(&IDENTITY_HELD);
+    drop(refresh);
+    pod.init(&[&with_id(OTHER_ID)]).succeeded();
+    pod.wait_for(&other);
+    pod.holds_one_set();
 }
 
 #[test]
