@@ -42,8 +42,8 @@ impl Backoff {
     }
 }
 
-/// Evenly spread over 0..1. The standard library's hasher seeds are random enough to spread calls.
-fn random_fraction() -> f64 {
+/// Evenly spread over 0..1. The standard library's hasher seeds are random enough to spread calls and notifications.
+pub(crate) fn random_fraction() -> f64 {
     let random = RandomState::new().hash_one(());
     (random >> 11) as f64 / (1u64 << 53) as f64
 }

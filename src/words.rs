@@ -19,7 +19,7 @@ macro_rules! alternatives {
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal $(| $other:literal)*,)+ })+) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum $name { $(#[doc = concat!("`", $word, "`")] $variant,)+ }
 
         impl $name {

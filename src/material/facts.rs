@@ -20,6 +20,19 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// Whether both have the same CAs of the same trust domains. Files of an earlier process may not show whose
+    /// CAs they have: then it is not known.
+    pub(super) fn has_same_bundles(&self, other: &Self) -> bool {
+        let has = |bundles: &[BundleInfo], bundle: &BundleInfo| {
+            let is_same = |known: &BundleInfo| {
+                known.trust_domain == bundle.trust_domain && known.authorities == bundle.authorities
+            };
+            bundles.iter().any(is_same)
+        };
+        self.bundles.len() == other.bundles.len()
+            && self.bundles.iter().all(|bundle| has(&other.bundles, bundle))
+    }
+
     /// Each moment at which the verdict may change.
     pub(crate) fn changes(&self) -> impl Iterator<Item = SystemTime> {
         let svid = self.svid.iter().flat_map(|svid| [svid.not_before, svid.not_after]);

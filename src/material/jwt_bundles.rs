@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use log::Level;
 
 use super::call::RetriedCall;
+use super::changes::{ChangeKind, ChangeKinds};
 use super::decode_error::{DecodeError, in_file};
 use super::facts::Facts;
 use super::kind::{Call, Learned, Part, Source, Update, Wish};
@@ -88,6 +89,10 @@ impl Part for JwtBundlesPart {
     fn mode_of(&self, name: &str) -> Option<FileMode> {
         let is_own = name == self.name.as_str() || self.federated_files && name.ends_with(&self.suffix());
         is_own.then_some(self.mode)
+    }
+
+    fn kinds(&self) -> ChangeKinds {
+        [ChangeKind::Keys].into_iter().collect()
     }
 
     fn read(&self, set: &PublishedSet<'_>, _now: SystemTime) -> Result<Facts, DecodeError> {

@@ -9,6 +9,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::call::RetriedCall;
+use super::changes::{ChangeKind, ChangeKinds};
 use super::decode_error::{ContentError, DecodeError, in_file};
 use super::facts::Facts;
 use super::jwt_bundles::JwtBundlesSource;
@@ -90,6 +91,10 @@ impl Part for JwtSvidPart {
 
     fn mode_of(&self, name: &str) -> Option<FileMode> {
         (name == self.file.name.as_str()).then_some(self.mode)
+    }
+
+    fn kinds(&self) -> ChangeKinds {
+        [ChangeKind::Token].into_iter().collect()
     }
 
     fn read(&self, set: &PublishedSet<'_>, now: SystemTime) -> Result<Facts, DecodeError> {

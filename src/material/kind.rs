@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use super::call_counts::CallCounts;
+use super::changes::ChangeKinds;
 use super::decode_error::DecodeError;
 use super::facts::Facts;
 use crate::clock::Now;
@@ -41,6 +42,14 @@ pub(crate) trait Part: fmt::Debug {
 
     /// The permissions of a file of the published set; `None` if it belongs to another part.
     fn mode_of(&self, name: &str) -> Option<FileMode>;
+
+    /// The kinds of what its files hold.
+    fn kinds(&self) -> ChangeKinds;
+
+    /// Which of them differ between the published facts and newer ones, as far as facts show that.
+    fn changes(&self, _before: &Facts, _after: &Facts) -> ChangeKinds {
+        self.kinds()
+    }
 
     /// Whether its SVID decides whose the other parts are.
     fn decides_identity(&self) -> bool {

@@ -6,6 +6,7 @@
 
 mod call;
 mod call_counts;
+mod changes;
 mod decode_error;
 mod facts;
 mod failure_log;
@@ -24,6 +25,7 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 pub(crate) use call_counts::CallCounts;
+pub(crate) use changes::{ChangeKind, ChangeKinds};
 pub(crate) use decode_error::DecodeError;
 pub(crate) use facts::Facts;
 pub(crate) use jwt_bundles::JwtBundlesPart;

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use log::Level;
 
 use super::call::{RetriedCall, no_longer_offered};
+use super::changes::{ChangeKind, ChangeKinds};
 use super::decode_error::DecodeError;
 use super::facts::Facts;
 use super::kind::{Call, Part, Source, Update, Wish};
@@ -83,6 +84,16 @@ impl Part for X509Part {
         let is_bundle = [FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX].iter().any(|end| name.ends_with(end));
         let is_public = is_bundle || public.any(|file| file == name);
         Some(if is_public { self.certificate_mode } else { self.key_mode })
+    }
+
+    fn kinds(&self) -> ChangeKinds {
+        [ChangeKind::Svid, ChangeKind::Bundle].into_iter().collect()
+    }
+
+    fn changes(&self, before: &Facts, after: &Facts) -> ChangeKinds {
+        let svid = (before.svid != after.svid).then_some(ChangeKind::Svid);
+        let bundle = (!before.has_same_bundles(after)).then_some(ChangeKind::Bundle);
+        svid.into_iter().chain(bundle).collect()
     }
 
     fn decides_identity(&self) -> bool {

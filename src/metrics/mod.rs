@@ -5,7 +5,7 @@
 mod exposition;
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use exposition::{Sample, Text, Type, timestamp};
 
@@ -24,6 +24,8 @@ pub(crate) struct Scrape<'a> {
     pub(crate) calls: Vec<&'a CallCounts>,
     pub(crate) signals: Outcomes,
     pub(crate) hook_runs: Outcomes,
+    /// For how long the hook has been running; zero if none runs.
+    pub(crate) hook_running: Duration,
 }
 
 /// How often a set was written. (An unchanged set is not written.)
@@ -77,6 +79,12 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
         Type::Counter,
         "Runs of the hook after a publication that have ended.",
         outcomes(scrape.hook_runs),
+    );
+    text.family(
+        "hook_running_seconds",
+        Type::Gauge,
+        "For how long the hook has been running; 0 if none runs.",
+        [Sample::of(format_args!("{:.3}", scrape.hook_running.as_secs_f64()))],
     );
     text.family(
         "dropped_log_lines_total",
@@ -162,7 +170,7 @@ fn svids(text: &mut Text, published: &[(&str, &Facts)], now: SystemTime) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use super::*;
     use crate::identity::bundle::BundleInfo;
@@ -200,6 +208,7 @@ mod tests {
             calls: vec![&stream, &tokens, &tokens],
             signals: Outcomes { succeeded: 1, failed: 0 },
             hook_runs: Outcomes { succeeded: 0, failed: 1 },
+            hook_running: Duration::from_millis(61_500),
         })
     }
 
@@ -221,6 +230,7 @@ mod tests {
             "notifications_total{outcome=\"success\"} 1",
             "notifications_total{outcome=\"failure\"} 0",
             "hook_runs_total{outcome=\"failure\"} 1",
+            "hook_running_seconds 61.500",
             "dropped_log_lines_total 0",
         ] {
             let line = format!("\npod_svid_helper_{line}\n");
@@ -242,6 +252,7 @@ mod tests {
             calls: Vec::new(),
             signals: Outcomes::default(),
             hook_runs: Outcomes::default(),
+            hook_running: Duration::ZERO,
         });
         assert!(text.contains("\npod_svid_helper_agent_connected 0\n"));
         for name in ["svid_", "bundle_", "last_publication", "failed_calls"] {

@@ -21,15 +21,15 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
     if publication == Publication::Unchanged {
         return log::debug!("{what} is already in {path}; nothing written");
     }
-    let change = match (&item.lost, &item.published) {
-        (Some(lost), _) if lost == facts => ": files restored".to_owned(),
-        (Some(before), _) | (None, Some(before)) => format!(": {}", changes::describe(before, facts)),
-        (None, None) => String::new(),
+    let change = match item.before() {
+        Some(_) if item.restores() => ": files restored".to_owned(),
+        Some(before) => format!(": {}", changes::describe(before, facts)),
+        None => String::new(),
     };
     let Some(svid) = &facts.svid else {
         return log::info!(path:%; "published {what} in {path}{change}");
     };
-    let before = item.lost.as_ref().or(item.published.as_ref()).and_then(|facts| facts.svid.as_ref());
+    let before = item.before().and_then(|facts| facts.svid.as_ref());
     let (level, advice) = match before {
         Some(before) if before.id != svid.id => {
             (Level::Warn, " (the agent's first identity has changed; choose one with --pod-spiffe-id)")

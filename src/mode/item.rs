@@ -7,7 +7,7 @@ use log::Level;
 
 use crate::clock::Now;
 use crate::logging::{Repetition, Share};
-use crate::material::{Facts, Part, Source, fault};
+use crate::material::{ChangeKinds, Facts, Part, Source, fault};
 use crate::store::file::File;
 
 /// A part of the files, with what is wanted of it and what is there.
@@ -103,6 +103,25 @@ impl<'a> Item<'a> {
         match &self.change {
             Some(Change::Write(files)) => files,
             Some(Change::Remove) | None => &[],
+        }
+    }
+
+    /// What was published before, even if others have removed or changed it since.
+    pub(super) fn before(&self) -> Option<&Facts> {
+        self.lost.as_ref().or(self.published.as_ref())
+    }
+
+    /// Whether its newest files are the ones that others have removed or changed.
+    pub(super) fn restores(&self) -> bool {
+        self.lost.is_some() && self.lost == self.newest
+    }
+
+    /// What its newest files change, as far as facts show that. Its first files change everything.
+    pub(super) fn changes(&self) -> ChangeKinds {
+        match (self.before(), &self.newest) {
+            _ if self.restores() => ChangeKinds::default(),
+            (Some(before), Some(newest)) => self.part.changes(before, newest),
+            _ => self.part.kinds(),
         }
     }
 

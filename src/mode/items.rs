@@ -11,7 +11,9 @@ use super::publisher::Publisher;
 use crate::clock::Now;
 use crate::identity::selection::Selection;
 use crate::identity::svid_info::SvidInfo;
-use crate::material::{Agent, CallCounts, Facts, Learned, Part, Source, Update, Wish, read_published};
+use crate::material::{
+    Agent, CallCounts, ChangeKinds, Facts, Learned, Part, Source, Update, Wish, read_published,
+};
 use crate::metrics::Publications;
 use crate::store::file::File;
 use crate::store::{Publication, StoreError};
@@ -23,6 +25,15 @@ words! {
         Keep = "keep",
         Remove = "remove",
     }
+}
+
+/// What an attempt to publish has done.
+pub(super) struct Effect {
+    pub(super) publication: Publication,
+    /// What is new.
+    pub(super) changed: ChangeKinds,
+    /// When the last third of the life begins of an SVID that was published before.
+    pub(super) renewal_due: Option<SystemTime>,
 }
 
 /// All items of one directory.
@@ -242,7 +253,7 @@ impl<'a> Items<'a> {
 
     /// Publishes what has changed, all of it at one moment, if that is due. `is_busy`: another update
     /// may be ready. A failure is logged and retried.
-    pub(super) fn publish_due(&mut self, is_busy: bool, now: Now) -> Option<Publication> {
+    pub(super) fn publish_due(&mut self, is_busy: bool, now: Now) -> Option<Effect> {
         if self.all.iter().all(Item::has_outcome) {
             self.flush(now);
         }
@@ -266,14 +277,20 @@ impl<'a> Items<'a> {
     }
 
     /// The changes are done. Files that are restored as they were count as unchanged: nobody needs to know.
-    fn record(&mut self, publication: Publication) -> Publication {
+    fn record(&mut self, publication: Publication) -> Effect {
         let path = self.publisher.path();
         let mut is_restoration = publication == Publication::Replaced;
+        let (mut changed, mut written) = (ChangeKinds::default(), ChangeKinds::default());
+        let mut renewal_due: Option<SystemTime> = None;
         for item in &mut self.all {
             match item.change.take() {
                 Some(Change::Write(_)) => {
                     announce::written(item, publication, path);
-                    is_restoration &= item.lost.is_some() && item.lost == item.newest;
+                    is_restoration &= item.restores();
+                    changed.add(item.changes());
+                    written.add(item.part.kinds());
+                    let earlier = item.before().and_then(|facts| facts.svid.as_ref());
+                    renewal_due = renewal_due.into_iter().chain(earlier.map(SvidInfo::overdue_at)).min();
                     item.lost = None;
                     item.published = item.newest.clone();
                 }
@@ -284,7 +301,14 @@ impl<'a> Items<'a> {
                 None => {}
             }
         }
-        if is_restoration { Publication::Unchanged } else { publication }
+        let publication = if is_restoration { Publication::Unchanged } else { publication };
+        let changed = match publication {
+            Publication::Unchanged | Publication::Removed => ChangeKinds::default(),
+            // Facts do not show all: the files have other names, say.
+            Publication::Replaced if changed.is_empty() => written,
+            Publication::Replaced => changed,
+        };
+        Effect { publication, changed, renewal_due }
     }
 
     /// Logs each SVID that is not good any more and has no newer one, once and then as a reminder.
@@ -306,6 +330,11 @@ impl<'a> Items<'a> {
     /// The facts of the published parts.
     pub(super) fn published(&self) -> impl Iterator<Item = (&'a dyn Part, &Facts)> {
         self.all.iter().filter_map(|item| Some((item.part, item.published.as_ref()?)))
+    }
+
+    /// The kinds of what the published files hold.
+    pub(super) fn kinds(&self) -> ChangeKinds {
+        self.published().map(|(part, _)| part.kinds()).collect()
     }
 
     /// How the calls of each item's source went, since the start.

@@ -14,16 +14,16 @@ use thiserror::Error;
 
 use super::announce;
 use super::item::{Fault, Item};
-use super::items::{Items, OnRevoked};
+use super::items::{Effect, Items, OnRevoked};
 use super::publisher::Publisher;
 use crate::clock::Now;
 use crate::http::{HttpServer, NotReady, Question};
 use crate::identity::selection::Selection;
 use crate::last_resort;
 use crate::logging::{self, Share};
-use crate::material::{Agent, Part, Until};
+use crate::material::{Agent, ChangeKinds, Part, Until};
 use crate::metrics::{self, Scrape};
-use crate::notify::{self, Notifier, NotifyError};
+use crate::notify::{self, News, Notifier, NotifyError};
 use crate::process::child;
 use crate::process::signal::SignalNumber;
 use crate::store::owner::Owner;
@@ -213,22 +213,24 @@ impl MainLoop<'_> {
         if matches!(self.phase, Phase::Following) {
             self.items.repair(now);
         }
-        let publication = self.items.publish_due(is_busy, now);
-        if let Some(publication) = publication.filter(|publication| self.phase.published(*publication)) {
-            self.notify(publication, now);
+        let effect = self.items.publish_due(is_busy, now);
+        if let Some(effect) = effect.filter(|effect| self.phase.published(effect.publication)) {
+            self.notify(effect, now);
         }
     }
 
-    fn notify(&mut self, publication: Publication, now: Now) {
-        let environment = announce::to_hook(self.items.identity(), self.items.path());
-        match publication {
-            Publication::Replaced => {
-                self.notifier.published(environment, now.instant);
-                self.application.iter_mut().for_each(|application| application.renewed(now.instant));
-            }
-            Publication::Unchanged => self.notifier.unchanged(environment, now.instant),
-            Publication::Removed => {}
+    fn notify(&mut self, effect: Effect, now: Now) {
+        if effect.publication == Publication::Removed {
+            return;
         }
+        let news = News {
+            changed: effect.changed,
+            there: self.items.kinds(),
+            at_latest: effect.renewal_due.map(|due| now.instant_of(due)),
+            environment: announce::to_hook(self.items.identity(), self.items.path()),
+        };
+        self.application.iter_mut().for_each(|application| application.published(&news, now.instant));
+        self.notifier.published(news, now.instant);
     }
 
     /// Starts the application when everything is published and valid, and notifies it of rotations.
@@ -268,6 +270,7 @@ impl MainLoop<'_> {
                 calls: items.calls().collect(),
                 signals: application.as_ref().map_or(notifier.signals(), Application::renewals),
                 hook_runs: notifier.hook_runs(),
+                hook_running: notifier.hook_running_for(now.instant),
             })),
         });
     }
@@ -297,7 +300,9 @@ impl MainLoop<'_> {
                 // Fetching may have used up its time, so notifying has a limit of its own.
                 last_resort::end_within(*within + STOP_GRACE);
                 self.phase = Phase::Notifying { deadline: now.instant + *within };
-                self.notify(publication, now);
+                // The first notification tells everything.
+                let changed = ChangeKinds::default();
+                self.notify(Effect { publication, changed, renewal_due: None }, now);
                 self.end(now)
             }
             Phase::Notifying { .. } if is_notified => Some(self.outcome()),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::Level;
 use nix::sys::signal::Signal;
@@ -11,10 +11,12 @@ use thiserror::Error;
 
 use super::owed::Outcomes;
 use super::schedule::{HookRetry, Next, Schedule};
-use crate::logging::retrying_in;
+use crate::logging::{Repetition, retrying_in};
+use crate::material::ChangeKinds;
 use crate::process::child::{ExitStatus, Program, SpawnError, Stdin};
 use crate::process::environment::Variables;
 use crate::process::signal::SignalNumber;
+use crate::timing::REMINDER;
 
 /// The variables that describe a publication to the hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,12 +30,14 @@ pub(crate) struct HookEnvironment {
 }
 
 impl HookEnvironment {
-    fn variables(&self) -> Variables {
+    /// `changed`: since the hook ran last.
+    fn variables(&self, changed: &ChangeKinds) -> Variables {
         let text = |value: &Option<String>| value.as_ref().map(OsString::from);
         vec![
             ("SVID_PATH", Some(self.svid_path.clone().into())),
             ("SVID_SPIFFE_ID", text(&self.spiffe_id)),
             ("SVID_NOT_AFTER", text(&self.not_after)),
+            ("SVID_CHANGED", Some(changed.to_string().into())),
         ]
     }
 }
@@ -44,48 +48,105 @@ pub(super) struct Hook {
     schedule: Schedule,
     /// Of the newest publication.
     environment: Option<HookEnvironment>,
+    /// What no run was told yet that has succeeded or goes on.
+    changed: ChangeKinds,
+    run: Option<Run>,
     /// How the last run ended.
     last: Option<Result<(), HookError>>,
     pub(super) runs: Outcomes,
 }
 
+/// A run that goes on.
+struct Run {
+    /// What it was told.
+    changed: ChangeKinds,
+    began: Instant,
+    remind_at: Instant,
+    /// That it does not end.
+    lasting: Repetition,
+}
+
+impl Run {
+    fn new(changed: ChangeKinds, now: Instant) -> Self {
+        Self { changed, began: now, remind_at: now + REMINDER, lasting: Repetition::default() }
+    }
+
+    /// Whether to say now that it goes on: once a minute.
+    fn take_reminder(&mut self, now: Instant) -> bool {
+        let is_due = self.remind_at <= now;
+        if is_due {
+            self.remind_at = now + REMINDER;
+        }
+        is_due
+    }
+}
+
 impl Hook {
     pub(super) fn new(program: Program, retry: HookRetry) -> Self {
         let schedule = Schedule::new(retry);
-        Self { program, schedule, environment: None, last: None, runs: Outcomes::default() }
+        Self {
+            program,
+            schedule,
+            environment: None,
+            changed: ChangeKinds::default(),
+            run: None,
+            last: None,
+            runs: Outcomes::default(),
+        }
     }
 
-    pub(super) fn published(&mut self, environment: HookEnvironment, now: Instant) {
+    /// There was a publication. `from`: the moment from which on it is to be run, unless the publication notifies
+    /// nobody.
+    pub(super) fn published(
+        &mut self,
+        environment: HookEnvironment,
+        changed: ChangeKinds,
+        from: Option<Instant>,
+    ) {
+        self.environment = Some(environment);
+        self.changed.add(changed);
+        let Some(from) = from else { return };
         if let Some(pid) = self.schedule.running() {
             log::info!(
                 "{} (process {pid}) still runs; it will run again when it has ended (use --mode=run for an application that keeps running)",
                 self.program
             );
         }
-        self.environment = Some(environment);
-        self.schedule.request(now);
-    }
-
-    /// Runs a hook that has not run yet.
-    pub(super) fn unchanged(&mut self, environment: HookEnvironment, now: Instant) {
-        if self.last.is_none() && self.schedule.is_idle() {
-            self.published(environment, now);
-        }
+        self.schedule.request(from);
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.schedule.next_deadline()
+        self.schedule.next_deadline().or(self.run.as_ref().map(|run| run.remind_at))
+    }
+
+    /// For how long it has been running; zero if it does not run.
+    pub(super) fn running_for(&self, now: Instant) -> Duration {
+        self.run.as_ref().map_or(Duration::ZERO, |run| now.saturating_duration_since(run.began))
     }
 
     pub(super) fn run_due(&mut self, now: Instant) {
+        self.report_long_run(now);
         let is_due = self.schedule.next_deadline().is_some_and(|at| at <= now);
         let Some(environment) = self.environment.as_ref().filter(|_| is_due) else { return };
-        match self.program.spawn(Stdin::Empty, &environment.variables()) {
+        match self.program.spawn(Stdin::Empty, environment.variables(&self.changed)) {
             Ok(pid) => {
                 log::info!("running {} (process {pid})", self.program);
                 self.schedule.started(pid);
+                self.run = Some(Run::new(std::mem::take(&mut self.changed), now));
             }
             Err(error) => self.finished(Err(error.into()), now),
+        }
+    }
+
+    fn report_long_run(&mut self, now: Instant) {
+        if let (Some(pid), Some(run)) = (self.schedule.running(), &mut self.run)
+            && run.take_reminder(now)
+        {
+            let message = format!(
+                "{} (process {pid}) has been running for more than a minute; it runs again for newer files only when it has ended (does it wait for something?)",
+                self.program
+            );
+            run.lasting.log_state(Level::Warn, &message, now);
         }
     }
 
@@ -110,6 +171,9 @@ impl Hook {
     fn finished(&mut self, result: Result<(), HookError>, now: Instant) {
         let is_stopped = self.schedule.is_stopping();
         let next = self.schedule.ended(result.is_ok(), now);
+        // The next run does what this one has not done.
+        let untold = self.run.take().filter(|_| result.is_err());
+        self.changed.add(untold.map(|run| run.changed).unwrap_or_default());
         if !is_stopped {
             self.runs.count(result.is_ok());
             if let Err(error) = &result {
@@ -170,4 +234,17 @@ pub(crate) enum HookError {
     StillRunning { hook: String, pid: Pid },
     #[error("{hook} was not run for the newest files")]
     NotRun { hook: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_does_not_end_is_a_warning_each_minute() {
+        let start = Instant::now();
+        let mut run = Run::new(ChangeKinds::default(), start);
+        let warnings = (0..=200).filter(|seconds| run.take_reminder(start + Duration::from_secs(*seconds)));
+        assert_eq!(warnings.collect::<Vec<_>>(), [60, 120, 180]);
+    }
 }

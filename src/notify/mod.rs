@@ -1,4 +1,4 @@
-//! Notifies other processes of new files: signals them, runs a hook. Knows nothing of what the files are.
+//! Notifies other processes of new files: signals them, runs a hook. Of the files, it knows the kinds.
 //!
 //! The caller hands in the time, and the children that have ended. Publications within
 //! [`DEBOUNCE`](crate::timing::DEBOUNCE) cause one notification, which is owed until it succeeds. Failures are
@@ -6,22 +6,25 @@
 
 mod hook;
 mod owed;
+mod policy;
 mod renew_signal;
 mod schedule;
 mod signaller;
 mod target;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use thiserror::Error;
 
 pub(crate) use hook::HookEnvironment;
 pub(crate) use owed::{Outcomes, Owed};
+pub(crate) use policy::Policy;
 pub(crate) use renew_signal::RenewSignal;
 pub(crate) use schedule::HookRetry;
 pub(crate) use target::{ProcessName, Target, parse_pid};
 
+use crate::material::ChangeKinds;
 use crate::process::child::{ExitStatus, Program};
 use hook::{Hook, HookError};
 use owed::SignalError;
@@ -34,6 +37,19 @@ pub(crate) struct Settings {
     pub(crate) signal: RenewSignal,
     pub(crate) hook: Option<Program>,
     pub(crate) retry: HookRetry,
+    pub(crate) policy: Policy,
+}
+
+/// What there is to tell of a publication.
+#[derive(Debug, Clone)]
+pub(crate) struct News {
+    /// What it has changed: nothing, if the files stood there already.
+    pub(crate) changed: ChangeKinds,
+    /// All that there are files of.
+    pub(crate) there: ChangeKinds,
+    /// When it is told at the latest: then the last third of an earlier SVID's life begins.
+    pub(crate) at_latest: Option<Instant>,
+    pub(crate) environment: HookEnvironment,
 }
 
 /// The processes to signal, the hook to run, and the state of each.
@@ -41,6 +57,9 @@ pub(crate) struct Notifier {
     signallers: Vec<Signaller>,
     signals: Outcomes,
     hook: Option<Hook>,
+    policy: Policy,
+    /// Whether any publication was one to notify of.
+    has_begun: bool,
 }
 
 impl Notifier {
@@ -49,23 +68,30 @@ impl Notifier {
         let targets = settings.targets.iter().cloned();
         let signallers = targets.map(|target| Signaller::new(target, settings.signal)).collect();
         let hook = settings.hook.clone().map(|program| Hook::new(program, settings.retry));
-        Self { signallers, signals: Outcomes::default(), hook }
+        let policy = settings.policy.clone();
+        Self { signallers, signals: Outcomes::default(), hook, policy, has_begun: false }
     }
 
-    /// The files are new: every target will be signalled, and the hook run.
-    pub(crate) fn published(&mut self, environment: HookEnvironment, now: Instant) {
-        self.signallers.iter_mut().for_each(|signaller| signaller.published(now));
-        if let Some(hook) = &mut self.hook {
-            hook.published(environment, now);
+    /// There was a publication, of new files or of files that stood already: if it concerns them, every target
+    /// will be signalled, and the hook run.
+    ///
+    /// The first notification tells everything, at once. An earlier helper may have died before it told anybody of
+    /// these files, and an application that starts waits for it.
+    pub(crate) fn published(&mut self, news: News, now: Instant) {
+        if self.signallers.is_empty() && self.hook.is_none() {
+            return;
         }
-    }
-
-    /// The files are those of an earlier process, which may have died before it notified anybody: signals
-    /// each target that was not signalled yet, and runs a hook that has not run yet.
-    pub(crate) fn unchanged(&mut self, environment: HookEnvironment, now: Instant) {
-        self.signallers.iter_mut().for_each(|signaller| signaller.unchanged(now));
+        let changed = if self.has_begun { news.changed } else { news.there };
+        let from = self.policy.concerns(&changed).then(|| match self.has_begun {
+            true => self.policy.begin(news.at_latest, now),
+            false => now,
+        });
+        if let Some(from) = from {
+            self.has_begun = true;
+            self.signallers.iter_mut().for_each(|signaller| signaller.published(from));
+        }
         if let Some(hook) = &mut self.hook {
-            hook.unchanged(environment, now);
+            hook.published(news.environment, changed, from);
         }
     }
 
@@ -114,6 +140,11 @@ impl Notifier {
     /// too.
     pub(crate) fn signals(&self) -> Outcomes {
         self.signals
+    }
+
+    /// For how long the hook has been running; zero if none runs.
+    pub(crate) fn hook_running_for(&self, now: Instant) -> Duration {
+        self.hook.as_ref().map_or(Duration::ZERO, |hook| hook.running_for(now))
     }
 
     /// How many runs of the hook succeeded and failed. A run that was stopped does not count.

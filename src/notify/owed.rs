@@ -51,12 +51,12 @@ pub(crate) struct Owed {
 }
 
 impl Owed {
-    /// Owed since a publication at `now`. `was_told`: a process has had an earlier signal.
-    pub(crate) fn new(was_told: bool, now: Instant) -> Self {
+    /// Owed from a moment on, for a publication. `was_told`: a process has had an earlier signal.
+    pub(crate) fn new(was_told: bool, from: Instant) -> Self {
         Self {
             published: ticks_since_boot(),
-            since: now,
-            at: now + DEBOUNCE,
+            since: from,
+            at: from + DEBOUNCE,
             backoff: SIGNAL_AGAIN,
             was_told,
             blocked: None,
@@ -67,11 +67,11 @@ impl Owed {
         }
     }
 
-    /// There is a newer publication, at `now`: one signal covers both.
-    pub(crate) fn renewed(&mut self, now: Instant) {
+    /// There is a newer publication, to be told from a moment on: one signal covers both.
+    pub(crate) fn renewed(&mut self, from: Instant) {
         self.published = ticks_since_boot();
         // Never later: in a flood of publications, there would be no look.
-        self.at = self.at.min(now + DEBOUNCE);
+        self.at = self.at.min(from + DEBOUNCE);
         self.backoff.reset();
         self.has_failed = false;
     }

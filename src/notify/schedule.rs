@@ -26,8 +26,8 @@ enum State {
     Due(Instant),
     /// It runs for the newest publication.
     Running(Pid),
-    /// It runs, and a publication has come since its start.
-    Outdated(Pid),
+    /// It runs, and a publication has come since its start, for which it is to be run from that moment on.
+    Outdated(Pid, Instant),
     /// It runs, and was asked to end.
     Stopping(Pid),
     /// It is not run any more.
@@ -56,14 +56,15 @@ impl Schedule {
         Self { state: State::Idle, retry, backoff: HOOK_AGAIN }
     }
 
-    /// Asks for a run, for a publication at `now`.
-    pub(super) fn request(&mut self, now: Instant) {
-        let at = now + DEBOUNCE;
+    /// Asks for a run from a moment on, for a publication.
+    pub(super) fn request(&mut self, from: Instant) {
+        let at = from + DEBOUNCE;
         self.backoff.reset();
         self.state = match self.state {
             State::Idle => State::Due(at),
             State::Due(earlier) => State::Due(earlier.min(at)),
-            State::Running(pid) | State::Outdated(pid) => State::Outdated(pid),
+            State::Running(pid) => State::Outdated(pid, from),
+            State::Outdated(pid, earlier) => State::Outdated(pid, earlier.min(from)),
             State::Stopping(_) | State::Stopped => self.state,
         };
     }
@@ -76,10 +77,6 @@ impl Schedule {
         }
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.state == State::Idle
-    }
-
     /// Whether nothing runs, and nothing will without a publication.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.state, State::Idle | State::Stopped)
@@ -87,13 +84,13 @@ impl Schedule {
 
     /// Whether a publication still needs a run.
     pub(super) fn is_behind(&self) -> bool {
-        matches!(self.state, State::Due(_) | State::Outdated(_))
+        matches!(self.state, State::Due(_) | State::Outdated(..))
     }
 
     /// The process that runs.
     pub(super) fn running(&self) -> Option<Pid> {
         match self.state {
-            State::Running(pid) | State::Outdated(pid) | State::Stopping(pid) => Some(pid),
+            State::Running(pid) | State::Outdated(pid, _) | State::Stopping(pid) => Some(pid),
             State::Idle | State::Due(_) | State::Stopped => None,
         }
     }
@@ -114,7 +111,7 @@ impl Schedule {
         }
         let (state, next) = match self.state {
             State::Stopping(_) | State::Stopped => (State::Stopped, Next::Nothing),
-            State::Outdated(_) => (State::Due(now), Next::AtOnce),
+            State::Outdated(_, from) => (State::Due(from.max(now)), Next::AtOnce),
             _ if is_success || self.retry == HookRetry::Never => (State::Idle, Next::Nothing),
             _ => {
                 let delay = self.backoff.advance();
@@ -167,6 +164,20 @@ mod tests {
         schedule.started(PID);
         assert_eq!(schedule.ended(true, start), Next::Nothing);
         assert!(schedule.is_done());
+    }
+
+    #[test]
+    fn a_publication_that_may_wait_is_waited_for_during_a_run_too() {
+        let (mut schedule, start) = running(HookRetry::UntilSuccess);
+        let (from, minute) = (start + Duration::from_secs(60), Duration::from_secs(60));
+        schedule.request(from);
+        schedule.request(from + minute);
+        schedule.ended(true, start);
+        assert_eq!(schedule.next_deadline(), Some(from));
+        let (mut schedule, start) = running(HookRetry::UntilSuccess);
+        schedule.request(from);
+        schedule.ended(true, from + minute);
+        assert_eq!(schedule.next_deadline(), Some(from + minute), "not before {start:?}");
     }
 
     #[test]

@@ -29,17 +29,11 @@ impl Signaller {
         Self { target, signal, state: State::Untold }
     }
 
-    pub(super) fn published(&mut self, now: Instant) {
+    /// There are new files, to be told from a moment on.
+    pub(super) fn published(&mut self, from: Instant) {
         match &mut self.state {
-            State::Owed(owed) => owed.renewed(now),
-            state => *state = State::Owed(Owed::new(!matches!(state, State::Untold), now)),
-        }
-    }
-
-    /// An earlier process has published these files, and may have died before it told anybody.
-    pub(super) fn unchanged(&mut self, now: Instant) {
-        if let State::Untold = self.state {
-            self.published(now);
+            State::Owed(owed) => owed.renewed(from),
+            state => *state = State::Owed(Owed::new(!matches!(state, State::Untold), from)),
         }
     }
 

@@ -7,6 +7,7 @@ use super::sources::Sources;
 use super::table::{Options, TABLE, row};
 use super::value::Mode;
 use crate::layout::ClashError;
+use crate::material::ChangeKind;
 use crate::supervise::OnRenewal;
 
 /// Forgets the variables that have no meaning in this mode, value and all: they may be meant for another
@@ -35,6 +36,12 @@ pub(super) fn check(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result
     }
     if options.on_renewal != OnRenewal::Signal && is_flag(&row::renew_signal) {
         return Err(CombinationError::NoSignal(options.on_renewal));
+    }
+    let of_notifications = [&row::notify_for, &row::notify_splay];
+    if let Some(row) = of_notifications.into_iter().find(|row| is_flag(row))
+        && options.on_renewal == OnRenewal::Nothing
+    {
+        return Err(CombinationError::NoNotification(row));
     }
     check_content(options, &is_flag)?;
     check_targets(options, is_flag)
@@ -83,6 +90,17 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     if is_flag(&row::jwt_file_mode) && options.jwt_svid.is_empty() {
         return requires(&row::jwt_file_mode, "--jwt-svid");
     }
+    let has_files = |kind| match kind {
+        ChangeKind::Svid | ChangeKind::Bundle => options.x509,
+        ChangeKind::Token => !options.jwt_svid.is_empty(),
+        ChangeKind::Keys => options.jwt_bundle_file_name.is_some(),
+    };
+    if let Some(kinds) = options.notify_for.as_ref().filter(|_| is_flag(&row::notify_for))
+        && !kinds.iter().any(has_files)
+    {
+        let option = format!("--notify-for={kinds}");
+        return Err(CombinationError::Without { option, without: "files of such a kind (--jwt-svid, ...)" });
+    }
     Ok(())
 }
 
@@ -90,11 +108,13 @@ fn check_targets(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     let target =
         options.pid_file.is_some() || options.signal_process.is_some() || !options.command.is_empty();
     // A variable may be meant for the other container of the pod, which has the target.
-    let counts = is_flag(&row::renew_signal) || options.mode == Mode::Refresh;
-    if options.renew_signal.is_some() && !target && counts {
-        return Err(CombinationError::NoTarget { option: format!("--{}", row::renew_signal.name()) });
+    let counts = options.renew_signal.is_some() && options.mode == Mode::Refresh;
+    let variable = counts.then_some(&row::renew_signal);
+    let flags = [&row::renew_signal, &row::notify_for, &row::notify_splay];
+    match variable.into_iter().chain(flags.into_iter().filter(|row| is_flag(row))).next() {
+        Some(row) if !target => Err(CombinationError::NoTarget { option: format!("--{}", row.name()) }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Options that make no sense together; one line says why.
@@ -110,6 +130,8 @@ pub(crate) enum CombinationError {
     EmptyCommand,
     #[error("--renew-signal has no meaning with --on-renewal={0}, which sends no signal")]
     NoSignal(OnRenewal),
+    #[error("--{} has no meaning with --on-renewal=nothing", .0.name())]
+    NoNotification(&'static Row),
     #[error("--x509=false leaves nothing to do; add --jwt-svid or --jwt-bundle-file-name")]
     Nothing,
     #[error("{option} has no meaning without {without}")]

@@ -9,11 +9,12 @@ use super::value::Mode;
 use crate::identity::selection::Selection;
 use crate::layout::pkcs12::{KeystorePassword, PasswordFileError};
 use crate::logging::LogFormat;
-use crate::material::{JwtBundlesPart, JwtSvidPart, Part, PemFiles, X509Part};
+use crate::material::{ChangeKind, ChangeKinds, JwtBundlesPart, JwtSvidPart, Part, PemFiles, X509Part};
 use crate::mode::{check, inspect, main_loop};
-use crate::notify::{self, HookRetry, Target};
+use crate::notify::{self, HookRetry, Policy, Target};
 use crate::process::child::Program;
-use crate::supervise;
+use crate::process::environment::Variables;
+use crate::supervise::{self, OnRenewal};
 
 /// The options, resolved.
 pub(crate) struct Plan {
@@ -73,11 +74,17 @@ fn warn_of_modes(options: &Options, warnings: &mut Vec<String>) {
 }
 
 fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
-    let program = Program::from_words(&options.command);
+    let program = Program::from_words(&options.command, credential_folder(options));
+    let policy = policy(options, &parts);
     let signal = options.renew_signal.unwrap_or_default();
     let (end, hook) = match (options.mode, program) {
         (Mode::Run, Some(program)) => {
-            let application = supervise::Settings { program, on_renewal: options.on_renewal, signal };
+            let application = supervise::Settings {
+                program,
+                on_renewal: options.on_renewal,
+                signal,
+                policy: policy.clone(),
+            };
             (main_loop::End::ApplicationEnded(application), None)
         }
         (Mode::Init, hook) => (main_loop::End::Published { within: options.init_timeout.0 }, hook),
@@ -99,9 +106,29 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
             signal,
             hook,
             retry,
+            policy,
         },
         http_address: options.http_address,
     }
+}
+
+/// Which changes notify, and how late.
+fn policy(options: &Options, parts: &[Rc<dyn Part>]) -> Policy {
+    let all: ChangeKinds = parts.iter().map(|part| part.kinds()).collect();
+    // An application that serves with its SVID reads tokens and keys from their files.
+    let restarts = options.mode == Mode::Run && options.on_renewal == OnRenewal::Restart;
+    let essential = || [ChangeKind::Svid, ChangeKind::Bundle].into_iter().collect();
+    let chosen = options.notify_for.clone().or_else(|| restarts.then(essential));
+    let kinds = chosen.map(|chosen| chosen.common(&all)).filter(|kinds| !kinds.is_empty()).unwrap_or(all);
+    Policy::new(kinds, options.notify_splay.map(|span| span.0).unwrap_or_default())
+}
+
+/// Where the SPIFFE layout is, for the programs that we start: section 3.1 of the draft.
+fn credential_folder(options: &Options) -> Variables {
+    let is_there = options.x509 && options.layout.has_spiffe();
+    let folder =
+        is_there.then(|| std::path::absolute(&options.svid_path).unwrap_or(options.svid_path.clone()));
+    folder.into_iter().map(|folder| ("SPIFFE_CREDENTIAL_FOLDER", Some(folder.into()))).collect()
 }
 
 /// The kinds of material that are wanted, each in a row. The first decides the identity, if it is X.509.

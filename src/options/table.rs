@@ -11,7 +11,7 @@ use super::value::{Mode, Span, Value};
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
 use crate::logging::{LogFormat, LogLevel};
-use crate::material::JwtSvidFile;
+use crate::material::{ChangeKinds, JwtSvidFile};
 use crate::mode::inspect::OutputFormat;
 use crate::mode::items::OnRevoked;
 use crate::notify::{ProcessName, RenewSignal};
@@ -227,6 +227,14 @@ options! {
         /// effect of a rotation on the application of --mode=run: signal,
         /// restart (SIGTERM, wait, start) or nothing
         on_renewal: OnRenewal = "ACTION", default "signal", in RUN;
+
+        /// which changes notify: svid,bundle,token,keys
+        /// (default: all; for restart: svid,bundle)
+        notify_for: Option<ChangeKinds> = "KINDS";
+
+        /// random wait up to this, so that replicas do
+        /// not restart at once; less if the SVID is old
+        notify_splay: Option<Span> = "DURATION", in FOLLOWING;
 
         /// serve HTTP here: /live and /ready for probes, /metrics for
         /// Prometheus

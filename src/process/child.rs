@@ -31,6 +31,7 @@ use crate::last_resort::{FAILURE, leave};
 pub(crate) struct Program {
     name: OsString,
     arguments: Vec<OsString>,
+    variables: Variables,
 }
 
 /// The standard input of a child.
@@ -43,10 +44,10 @@ pub(crate) enum Stdin {
 }
 
 impl Program {
-    /// The first word is the program, looked up in PATH; `None` without a word.
-    pub(crate) fn from_words(words: &[OsString]) -> Option<Self> {
+    /// The first word is the program, looked up in PATH; `None` without a word. It always gets these variables.
+    pub(crate) fn from_words(words: &[OsString], variables: Variables) -> Option<Self> {
         let (name, arguments) = words.split_first()?;
-        Some(Self { name: name.clone(), arguments: arguments.to_vec() })
+        Some(Self { name: name.clone(), arguments: arguments.to_vec(), variables })
     }
 
     /// Starts it, with our stdout and stderr, no signal blocked, and the default action for each. It gets
@@ -56,11 +57,11 @@ impl Program {
     /// Without a terminal, it is in a process group of its own: whoever signals our group means us, and we pass
     /// signals on. In the same group, it would get each twice, or once, by chance. A terminal signals the group
     /// that it knows, for Ctrl-C and Ctrl-Z, so there the child stays in ours.
-    pub(crate) fn spawn(&self, stdin: Stdin, variables: &Variables) -> Result<Pid, SpawnError> {
+    pub(crate) fn spawn(&self, stdin: Stdin, variables: Variables) -> Result<Pid, SpawnError> {
         self.try_spawn(stdin, variables).map_err(|cause| SpawnError { program: self.to_string(), cause })
     }
 
-    fn try_spawn(&self, stdin: Stdin, variables: &Variables) -> nix::Result<Pid> {
+    fn try_spawn(&self, stdin: Stdin, variables: Variables) -> nix::Result<Pid> {
         let image = Image::new(self, variables)?;
         // A pipe without a writer is at its end, and needs no /dev/null.
         let stdin = match stdin {
@@ -112,9 +113,10 @@ struct Image {
 }
 
 impl Image {
-    fn new(program: &Program, variables: &Variables) -> nix::Result<Self> {
+    fn new(program: &Program, mut variables: Variables) -> nix::Result<Self> {
         let arguments = std::iter::once(&program.name).chain(&program.arguments);
-        let environment = for_child(variables);
+        variables.extend(program.variables.iter().cloned());
+        let environment = for_child(&variables);
         let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
         let files = files(&program.name, path)?;
         let lines = environment.into_iter().map(|(mut line, value)| {

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::lifecycle::{Due, Lifecycle, Next, OnRenewal};
 use crate::logging::{Repetition, retrying_in};
-use crate::notify::{Outcomes, RenewSignal, Target};
+use crate::notify::{News, Outcomes, Policy, RenewSignal, Target};
 use crate::process::child::{ExitStatus, Program, Stdin};
 use crate::process::signal::SignalNumber;
 use crate::timing::REMINDER;
@@ -21,12 +21,14 @@ pub(crate) struct Settings {
     pub(crate) program: Program,
     pub(crate) on_renewal: OnRenewal,
     pub(crate) signal: RenewSignal,
+    pub(crate) policy: Policy,
 }
 
 /// The application, and the state that it is in.
 pub(crate) struct Application {
     program: Program,
     signal: RenewSignal,
+    policy: Policy,
     lifecycle: Lifecycle,
     renewals: Outcomes,
     /// That it does not end, though it was asked to because of a rotation, or that it cannot be started yet.
@@ -39,6 +41,7 @@ impl Application {
         Self {
             program: settings.program.clone(),
             signal: settings.signal,
+            policy: settings.policy.clone(),
             lifecycle: Lifecycle::new(settings.on_renewal),
             renewals: Outcomes::default(),
             lasting: Repetition::default(),
@@ -57,9 +60,11 @@ impl Application {
         Some(format!("{} {}", self.program, self.lifecycle.fault()?))
     }
 
-    /// The files are new: the application will be notified, if it runs.
-    pub(crate) fn renewed(&mut self, now: Instant) {
-        self.lifecycle.renewed(now);
+    /// Files may be new: if that concerns the application, it will be notified, if it runs.
+    pub(crate) fn published(&mut self, news: &News, now: Instant) {
+        if self.lifecycle.is_told_of_rotations() && self.policy.concerns(&news.changed) {
+            self.lifecycle.renewed(self.policy.begin(news.at_latest, now));
+        }
     }
 
     /// When there is something to do.
@@ -124,7 +129,7 @@ impl Application {
     }
 
     fn spawn(&mut self, now: Instant) {
-        match self.program.spawn(Stdin::Inherited, &Vec::new()) {
+        match self.program.spawn(Stdin::Inherited, Vec::new()) {
             Ok(pid) => {
                 log::info!("started {} (process {pid})", self.program);
                 self.lifecycle.started(pid);

@@ -128,14 +128,20 @@ impl Lifecycle {
         self.state = State::Ended(exit_code);
     }
 
-    /// The files have changed. An application that does not run yet will read the new ones.
-    pub(super) fn renewed(&mut self, now: Instant) {
+    /// Whether a rotation is to be told. An application that does not run yet will read the new files.
+    pub(super) fn is_told_of_rotations(&self) -> bool {
+        matches!(self.state, State::Running(..)) && self.on_renewal != OnRenewal::Nothing
+    }
+
+    /// The files have changed, which is to be told from a moment on.
+    pub(super) fn renewed(&mut self, from: Instant) {
+        let is_told = self.is_told_of_rotations();
         if let State::Running(_, renewal) = &mut self.state
-            && self.on_renewal != OnRenewal::Nothing
+            && is_told
         {
             match renewal {
-                Some(owed) => owed.renewed(now),
-                None => *renewal = Some(Box::new(Owed::new(true, now))),
+                Some(owed) => owed.renewed(from),
+                None => *renewal = Some(Box::new(Owed::new(true, from))),
             }
         }
     }

@@ -264,11 +264,7 @@ impl<'a> World<'a> {
         self.refresh.pass_log();
         self.set_clock(offset);
         self.offer();
-        self.refresh.wait_for_log(if offset > 0 {
-            "expired at"
-        } else {
-            "is not valid until"
-        });
+        self.refresh.wait_for_log(if offset > 0 { "expired at" } else { "is not valid until" });
         self.old_set_stands();
         self.set_clock(right);
     }
