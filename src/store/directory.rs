@@ -1,23 +1,24 @@
-//! The directory that files are published into: opened once, locked, and inspected. Every name is
-//! relative to it, so that a path that is moved meanwhile cannot lead elsewhere.
+//! The directory that files are published into: opened once, locked, and looked at. Every name is relative to
+//! it, so that a path that is moved meanwhile cannot lead elsewhere. What would be in the way of a publication
+//! is found before anything has moved.
 
+use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::attributes::obstacle;
-use super::create::{DIRECTORY, finish, give, make, set_mode, sync};
-use super::error::{Obstacle, StoreError};
-use super::file::FileMode;
-use super::lock::{Locked, lock};
-use super::notices::{Notice, Notices};
+use super::error::{Notice, Notices, Obstacle, StoreError};
+use super::file::{FileMode, kind};
+use super::open::{DIRECTORY, Locked, finish, give, lock, make, set_mode, sync};
 use super::owner::Owner;
+use crate::process::facts::has_fowner;
 
 /// The name that leads to the published set; its replacement is the moment of publication.
 pub(super) const DATA: &str = "..data";
@@ -296,4 +297,88 @@ pub(super) fn entries(directory: impl AsFd) -> nix::Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// Fails if a name, or `..data`, cannot be replaced:
+///
+/// a. the directory itself is immutable or append-only;
+/// b. the published set, or a file of it, is a mount point, or immutable or append-only: that set could
+///    not be removed, and the file is meant to stay;
+/// c. the name is a mount point, or immutable or append-only;
+/// d. a directory has the name;
+/// e. it belongs to another user, in a sticky directory that is not ours either.
+pub(super) fn check(directory: &Directory<'_>, data: &Data, names: &[&str]) -> Result<(), StoreError> {
+    // a.
+    if let Some(obstacle) = obstacle(&directory.fd, "") {
+        return Err(StoreError::Obstacle { path: directory.path.to_owned(), obstacle });
+    }
+    let of_directory = fstat(&directory.fd).map_err(|cause| directory.error("look at", "", cause))?;
+    let is_sticky = of_directory.st_mode & Mode::S_ISVTX.bits() != 0 && !directory.owns(&of_directory);
+    if let Some(set) = directory.open_set(data)? {
+        // b.
+        for name in names.iter().copied().chain([""]) {
+            if let Some(obstacle) = obstacle(&set, name) {
+                return Err(StoreError::Obstacle { path: directory.path.join(DATA).join(name), obstacle });
+            }
+        }
+    }
+    for name in names.iter().copied().chain([DATA]) {
+        let Some(stat) = directory.look_at(name)? else { continue };
+        let is_set = name == DATA && *data == Data::Directory;
+        let found = if let Some(obstacle) = obstacle(&directory.fd, name) {
+            // c.
+            Some(obstacle)
+        } else if kind(&stat) == SFlag::S_IFDIR && !is_set {
+            // d.
+            Some(Obstacle::Directory)
+        } else if is_sticky && !directory.owns(&stat) && !overrides_owners() {
+            // e.
+            Some(Obstacle::OtherUsers(stat.st_uid))
+        } else {
+            None
+        };
+        if let Some(obstacle) = found {
+            return Err(StoreError::Obstacle { path: directory.path.join(name), obstacle });
+        }
+    }
+    Ok(())
+}
+
+/// Whether this process may replace other users' files in a sticky directory: root may lack the
+/// capability.
+fn overrides_owners() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    has_fowner(&status).unwrap_or_else(|| geteuid().is_root())
+}
+
+/// The attribute by which a name cannot be renamed or replaced, if it has one; `None` on a kernel
+/// before 5.8, which does not report them. `name` is relative to `directory`, and not followed if it is a
+/// link; an empty one means the directory itself.
+pub(super) fn obstacle(directory: impl AsFd, name: &str) -> Option<Obstacle> {
+    let attributes = attributes(directory, name)?;
+    let has = |bit: libc::c_int| u64::try_from(bit).is_ok_and(|bit| attributes & bit != 0);
+    if !name.is_empty() && has(libc::STATX_ATTR_MOUNT_ROOT) {
+        Some(Obstacle::MountPoint)
+    } else if has(libc::STATX_ATTR_IMMUTABLE) {
+        Some(Obstacle::Immutable)
+    } else if has(libc::STATX_ATTR_APPEND) {
+        Some(Obstacle::AppendOnly)
+    } else {
+        None
+    }
+}
+
+fn attributes(directory: impl AsFd, name: &str) -> Option<u64> {
+    let name = CString::new(name).ok()?;
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_EMPTY_PATH;
+    let directory = directory.as_fd().as_raw_fd();
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the name ends with NUL; the buffer is a statx, of integers alone, so that zeroes are
+    // one too.
+    #[allow(unsafe_code, reason = "nix has no statx")]
+    let (result, found) = unsafe {
+        let result = libc::statx(directory, name.as_ptr(), flags, 0, found.as_mut_ptr());
+        (result, found.assume_init())
+    };
+    (result == 0).then_some(found.stx_attributes & found.stx_attributes_mask)
 }

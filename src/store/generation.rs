@@ -9,12 +9,10 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
-use super::bytes::{self, LARGEST_FILE, read_regular};
-use super::create::{directory_mode, sync};
 use super::directory::{DATA, Data, Directory, entries, is_generation_name, through_data};
-use super::error::StoreError;
-use super::file::{File, FileMode, kind};
-use super::notices::Notice;
+use super::error::{Notice, StoreError};
+use super::file::{self, File, FileMode, LARGEST_FILE, kind, read_regular};
+use super::open::{directory_mode, sync};
 use crate::timestamp::rfc3339;
 
 /// `..data` on its way to its name. No file of a set can have this name.
@@ -129,7 +127,7 @@ impl<'a> Generation<'a> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let first = if mode.is_world_readable() { mode.bits() } else { 0o400 };
         let fd = openat(&self.fd, name, flags, Mode::from_bits_truncate(first)).map_err(fail)?;
-        let fd = bytes::write(fd, contents).map_err(fail)?;
+        let fd = file::write(fd, contents).map_err(fail)?;
         self.directory.set_mode(&fd, name, mode.bits())?;
         self.directory.give(&fd)?;
         sync(&fd).map_err(fail)

@@ -1,14 +1,13 @@
-//! Leftovers of a crash or of an earlier set.
+//! The last step: cleans up what a crash or an earlier set has left.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
 
-use super::directory::{Data, Directory, entries, is_generation_name};
+use super::directory::{Data, Directory, check, entries, is_generation_name};
 use super::error::StoreError;
 use super::file::FileName;
 use super::generation::{is_acceptable, remove};
 use super::names::{Naming, Staged, is_file_of};
-use super::obstacles;
 
 /// Repairs names of the published set after a crash: missing names and, where names are files, those of
 /// an earlier set. They are not synced.
@@ -28,7 +27,7 @@ pub(super) fn repair_names(directory: &Directory<'_>, now: SystemTime) -> Result
     if names.is_empty() {
         return Ok(());
     }
-    obstacles::check(directory, &data, &names)?;
+    check(directory, &data, &names)?;
     Staged::new(directory, &set, &names, naming, now)?.place()
 }
 

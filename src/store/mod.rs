@@ -2,29 +2,23 @@
 //! of their contents.
 //!
 //! ```text
-//! publish ──► obstacles · adopt · names · leftovers ──► generation ──► directory ──► lock · create
-//! read ──► bytes                   snapshot: is it all still there?
+//! publish: open and lock ──► look ──► prepare ──► swap ──► clean up
+//!          open              directory   generation, names     leftovers
+//! read:    the published set, by the names that an application opens
 //! ```
 //!
 //! The steps of a publication are those of [`Store::publish`].
 
-mod adopt;
-mod attributes;
-mod bytes;
-mod create;
 mod directory;
 mod error;
 pub(crate) mod file;
 mod generation;
 mod leftovers;
-mod lock;
 mod names;
-mod notices;
-mod obstacles;
+mod open;
 pub(crate) mod owner;
 mod publish;
 pub(crate) mod read;
-mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -34,11 +28,11 @@ use std::path::{Path, PathBuf};
 
 use directory::{Absent, Data, Directory, no_lock};
 pub(crate) use error::StoreError;
+use error::{Notice, Notices};
 use generation::Generation;
-use lock::{Claim, Claimed};
-use notices::{Notice, Notices};
+use open::{Claim, Claimed};
 use owner::Owner;
-use snapshot::Snapshot;
+use read::{PublishedSet, Snapshot};
 
 use crate::clock::Now;
 
@@ -174,6 +168,12 @@ impl Store {
         Ok(())
     }
 
+    /// Opens the published set for reading, or else the directory itself, with files that are not
+    /// the helper's own.
+    pub(crate) fn published(&self) -> Result<PublishedSet<'_>, StoreError> {
+        PublishedSet::open(&self.path)
+    }
+
     /// Whether the set that was last published or found is still there: each file by its name and through
     /// `..data`, unchanged. Reads no file.
     pub(crate) fn is_intact(&self) -> bool {
@@ -184,8 +184,8 @@ impl Store {
         self.snapshot.replace(Snapshot::take(&self.path, names));
     }
 
-    /// What `..data` is. Another program's, in a directory where a set of ours is or was, is moved aside: whoever
-    /// put it there has moved ours away.
+    /// What `..data` is. Where a set of ours is or was, another program's `..data` is moved aside: that program
+    /// has moved ours away.
     fn data(&self, directory: &Directory<'_>, now: Now) -> Result<Data, StoreError> {
         match directory.data() {
             Err(StoreError::OthersData { path })

@@ -21,17 +21,14 @@ use std::time::SystemTime;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
-use super::adopt::adopt_plain_files;
-use super::bytes::is_regular_with;
-use super::create::open_to_readers;
-use super::directory::{Absent, DATA, Data, Directory};
-use super::error::StoreError;
-use super::file::{File, FileMode};
+use super::directory::{Absent, DATA, Data, Directory, check, entries};
+use super::error::{Notice, StoreError};
+use super::file::{File, FileMode, is_regular_with};
 use super::generation::{Generation, is_acceptable, remove};
 use super::leftovers::{file_names, remove_leftovers};
-use super::names::{Naming, Staged};
-use super::notices::Notice;
-use super::{Publication, Store, obstacles};
+use super::names::{Naming, Staged, adopt_plain_files};
+use super::open::open_to_readers;
+use super::{Publication, Store};
 use crate::clock::Now;
 
 impl Store {
@@ -101,7 +98,7 @@ impl Store {
             return Ok(Publication::Unchanged);
         }
         // 4.
-        obstacles::check(&directory, &data, &names)?;
+        check(&directory, &data, &names)?;
         // 5. to 11.
         let swapped = swap(&directory, &data, files, &kept, &names, now.time);
         // 12. From here on there is no way back.
@@ -223,7 +220,7 @@ fn holds(directory: &Directory<'_>, data: &Data, files: &[&File], kept: &[(Strin
         let name = file.name.as_str();
         is_right(name, file.mode) && is_regular_with(&set, name, &file.contents, |stat| directory.owns(stat))
     };
-    super::directory::entries(&set).is_ok_and(|names| names.len() == files.len() + kept.len())
+    entries(&set).is_ok_and(|names| names.len() == files.len() + kept.len())
         && kept.iter().all(|(name, mode)| is_right(name, *mode))
         && files.iter().all(holds_file)
 }

@@ -1,39 +1,22 @@
-//! Reads the published set as one, by the names that an application opens.
+//! Reads the published set as one, by the names that an application opens; and whether it is still as it was,
+//! without reading a byte of it.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat, stat};
 use zeroize::Zeroizing;
 
-use super::Store;
-use super::bytes::read_regular;
-use super::create::DIRECTORY;
 use super::directory::{DATA, entries};
 use super::error::StoreError;
-use super::file::FileName;
+use super::file::{FileName, read_regular};
+use super::open::DIRECTORY;
 
 /// The published set's directory: with the dot, the link is not the last part of the path, and is
 /// followed for every user even in a directory that all share.
 const SET: &str = "..data/.";
-
-impl Store {
-    /// Opens the published set for reading, or else the directory itself, with files that are not
-    /// the helper's own.
-    pub(crate) fn published(&self) -> Result<PublishedSet<'_>, StoreError> {
-        let path = self.path();
-        let open = |path: &Path| nix::fcntl::open(path, DIRECTORY, Mode::empty());
-        let opened = match open(&path.join(SET)) {
-            Err(Errno::ENOENT) => open(path).map(|fd| (fd, false)),
-            opened => opened.map(|fd| (fd, true)),
-        };
-        let (fd, is_behind_data) =
-            opened.map_err(|cause| StoreError::write("open the directory", path, cause))?;
-        Ok(PublishedSet { fd, path, is_behind_data })
-    }
-}
 
 /// A published set, held open: its files belong together, whatever is published meanwhile.
 pub(crate) struct PublishedSet<'a> {
@@ -42,7 +25,20 @@ pub(crate) struct PublishedSet<'a> {
     is_behind_data: bool,
 }
 
-impl PublishedSet<'_> {
+impl<'a> PublishedSet<'a> {
+    /// Opens the set that is published in a directory, or else the directory itself, with files that are not the
+    /// helper's own.
+    pub(super) fn open(path: &'a Path) -> Result<Self, StoreError> {
+        let open = |path: &Path| nix::fcntl::open(path, DIRECTORY, Mode::empty());
+        let opened = match open(&path.join(SET)) {
+            Err(Errno::ENOENT) => open(path).map(|fd| (fd, false)),
+            opened => opened.map(|fd| (fd, true)),
+        };
+        let (fd, is_behind_data) =
+            opened.map_err(|cause| StoreError::write("open the directory", path, cause))?;
+        Ok(Self { fd, path, is_behind_data })
+    }
+
     /// The bytes that an application gets by this name, wiped from memory when dropped.
     ///
     /// # Errors
@@ -87,4 +83,53 @@ impl PublishedSet<'_> {
 
 fn identity(stat: &FileStat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
+}
+
+/// The files of a set as they were found, by name and through `..data`.
+#[derive(Default)]
+pub(super) struct Snapshot(Vec<(PathBuf, Option<Stamp>)>);
+
+/// The facts that change when a file is replaced or changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: i64,
+    modified: (i64, i64),
+    mode: u32,
+    owner: (u32, u32),
+}
+
+impl Snapshot {
+    /// Looks at the files of these names in a directory.
+    pub(super) fn take<'a>(directory: &Path, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let paths =
+            names.into_iter().flat_map(|name| [directory.join(name), directory.join(DATA).join(name)]);
+        Self(
+            paths
+                .map(|path| {
+                    let stamp = Stamp::of(&path);
+                    (path, stamp)
+                })
+                .collect(),
+        )
+    }
+
+    /// Whether every file is there, and is what it was.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.0.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp)
+    }
+}
+
+impl Stamp {
+    /// Links are followed, as an application does.
+    fn of(path: &Path) -> Option<Self> {
+        let stat = stat(path).ok()?;
+        Some(Self {
+            file: identity(&stat),
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            mode: stat.st_mode,
+            owner: (stat.st_uid, stat.st_gid),
+        })
+    }
 }

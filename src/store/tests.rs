@@ -198,8 +198,8 @@ fn a_mode_that_stays_wider_than_asked_for_is_an_error() {
     let file = std::fs::File::create(&path).expect("a file");
     file.set_permissions(PermissionsExt::from_mode(0o644)).expect("a mode");
     let notices = Notices::default();
-    let error = as_another(|| create::set_mode(&file, &path, 0o400, &notices)).expect_err("a refusal");
+    let error = as_another(|| open::set_mode(&file, &path, 0o400, &notices)).expect_err("a refusal");
     assert_eq!(error, StoreError::WiderMode { path: path.clone(), found: 0o644, mode: 0o400 });
     assert!(!error.to_string().contains("fsGroup"), "{error}");
-    as_another(|| create::set_mode(&file, &path, 0o664, &notices)).expect("a narrower one will do");
+    as_another(|| open::set_mode(&file, &path, 0o664, &notices)).expect("a narrower one will do");
 }
