@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use pod_svid_helper::for_tests::workload::JWTSVID;
 use serde_json::{Value, json};
 
-use crate::pod::{Finished, Helper, ID, PATIENCE, Pod, claims, names, offer};
+use crate::pod::{Finished, Helper, ID, PATIENCE, Pod, claims, names};
 use crate::workload_api_server::authority::jwt_response;
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
