@@ -34,7 +34,7 @@
 //! | --- | --- |
 //! | `for_tests` | internals for the tests; all parsers, for `tests/fuzz` |
 //! | `options` | flags and variables, all from one table; the plan that they come to |
-//! | `mode` | the one loop of `init`, `refresh` and `run`; `check` (the files); `inspect` (the agent) |
+//! | `mode` | the one loop of `init`, `refresh` and `run`; `check` (the files); `inspect` and `token` (ask the agent) |
 //! | `metrics` | counts and facts for Prometheus |
 //! | `systemd` | READY, STATUS, WATCHDOG and STOPPING, where systemd asks for them |
 //! | `supervise` | the application as our child: started, notified of rotations, stopped |

@@ -6,7 +6,7 @@ use crate::clock::Now;
 use crate::last_resort::{self, FAILURE};
 use crate::logging::Stamp;
 use crate::mode::main_loop::Ended;
-use crate::mode::{check, inspect, main_loop};
+use crate::mode::{check, inspect, main_loop, token};
 use crate::options::{self, Plan, Request, Task};
 use crate::process::environment::set_grpc_variables_aside;
 use crate::wait::Waiter;
@@ -40,7 +40,7 @@ fn follow_plan(plan: &Plan) -> u8 {
     let waiter = Waiter::new();
     let stamp = match plan.task {
         Task::Follow(_) => Stamp::Time,
-        Task::Check(_) | Task::Inspect(_) => Stamp::Nothing,
+        Task::Check(_) | Task::Inspect(_) | Task::Token(_) => Stamp::Nothing,
     };
     logging::start(plan.log_level, plan.log_format, stamp);
     explain_panics();
@@ -58,6 +58,10 @@ fn follow_plan(plan: &Plan) -> u8 {
             Err(error) => failed(&error),
         },
         Task::Inspect(settings) => match inspect::run(settings, &waiter) {
+            Ok(text) => print(&text),
+            Err(error) => failed(&error),
+        },
+        Task::Token(settings) => match token::run(settings, &waiter) {
             Ok(text) => print(&text),
             Err(error) => failed(&error),
         },

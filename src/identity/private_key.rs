@@ -24,7 +24,7 @@ const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
-/// A private key that belongs to a known public key.
+/// A private key that belongs to a known public key, as far as that can be checked.
 pub(crate) struct PrivateKey {
     der: Zeroizing<Vec<u8>>,
     key_type: KeyType,
@@ -43,6 +43,8 @@ pub(crate) enum KeyType {
     P521,
     /// RFC 8032.
     Ed25519,
+    /// The algorithm, or the curve, of a type that we cannot check.
+    Unknown(ObjectIdentifier),
 }
 
 impl fmt::Display for KeyType {
@@ -53,19 +55,21 @@ impl fmt::Display for KeyType {
             Self::P384 => f.write_str("P-384"),
             Self::P521 => f.write_str("P-521"),
             Self::Ed25519 => f.write_str("Ed25519"),
+            Self::Unknown(oid) => write!(f, "{oid} (not known to this helper)"),
         }
     }
 }
 
 impl PrivateKey {
     /// Checks that `der` is a PKCS#8 key and the private half of `public` (a DER
-    /// `SubjectPublicKeyInfo`): RSA, P-256, P-384, P-521 or Ed25519.
+    /// `SubjectPublicKeyInfo`): RSA, P-256, P-384, P-521 or Ed25519. Of another type, it must have the same
+    /// algorithm with the same parameters. To refuse that would be an outage on the day an agent is updated.
     pub(crate) fn parse(der: Zeroizing<Vec<u8>>, public: &[u8]) -> Result<Self, KeyError> {
         if der.len() > MAX_KEY {
             return Err(KeyError::TooLarge);
         }
         let private = PrivateKeyInfoRef::from_der(&der).map_err(|_| KeyError::NotPkcs8)?;
-        let public = SubjectPublicKeyInfoRef::from_der(public).map_err(|_| KeyError::UnknownType)?;
+        let public = SubjectPublicKeyInfoRef::from_der(public).map_err(|_| KeyError::PublicKey)?;
         let algorithm = public.algorithm;
         if private.algorithm.oid != algorithm.oid {
             return Err(KeyError::OtherCertificate);
@@ -86,7 +90,12 @@ impl PrivateKey {
                 KeyType::P521,
                 ec_belongs::<p521::SecretKey, p521::PublicKey>(private, public, |k| k.public_key())?,
             ),
-            _ => return Err(KeyError::UnknownType),
+            (EC, None) => return Err(KeyError::PublicKey),
+            _ if private.algorithm != algorithm => return Err(KeyError::OtherCertificate),
+            (oid, parameters) => {
+                let oid = parameters.filter(|_| oid == EC).unwrap_or(oid);
+                return Ok(Self { der, key_type: KeyType::Unknown(oid) });
+            }
         };
         if belongs { Ok(Self { der: version_1, key_type }) } else { Err(KeyError::OtherCertificate) }
     }
@@ -96,7 +105,8 @@ impl PrivateKey {
         self.key_type
     }
 
-    /// PKCS#8 DER, version 1: every TLS stack loads it.
+    /// PKCS#8 DER, version 1: every TLS stack loads it. Of an unknown type, as it came: what its readers need of
+    /// it is unknown, too.
     pub(crate) fn der(&self) -> &[u8] {
         &self.der
     }
@@ -121,7 +131,7 @@ fn rsa_belongs(
     let private = RsaPrivateKey::<UintRef<'_>>::from_der(private.private_key.as_bytes());
     let private = private.map_err(|_| KeyError::NotPkcs8)?;
     let public = RsaPublicKey::<UintRef<'_>>::from_der(public.subject_public_key.raw_bytes());
-    let public = public.map_err(|_| KeyError::UnknownType)?;
+    let public = public.map_err(|_| KeyError::PublicKey)?;
     if private.other_prime_infos.is_some() {
         return Err(KeyError::MultiPrime);
     }
@@ -172,7 +182,7 @@ where
     if embedded == Some(public.subject_public_key.raw_bytes()) {
         return Ok(true);
     }
-    let public = Public::try_from(public).map_err(|_| KeyError::UnknownType)?;
+    let public = Public::try_from(public).map_err(|_| KeyError::PublicKey)?;
     Ok(derive(&private) == public)
 }
 
@@ -187,8 +197,8 @@ pub(crate) enum KeyError {
     MultiPrime,
     #[error("an RSA key whose numbers do not belong together (n = pq, d, dp, dq, qinv)")]
     Inconsistent,
-    #[error("the leaf's key is not RSA, P-256, P-384, P-521 or Ed25519")]
-    UnknownType,
+    #[error("the leaf's public key cannot be read")]
+    PublicKey,
     #[error("not the key of the leaf certificate")]
     OtherCertificate,
 }
@@ -274,11 +284,61 @@ mod tests {
         assert_eq!(PrivateKey::parse(key, &[]).err(), Some(KeyError::TooLarge));
     }
 
+    const ML_DSA_44: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.17");
+
     #[test]
-    fn a_key_of_a_type_that_no_svid_has_is_refused() {
-        let x25519 = ObjectIdentifier::new_unwrap("1.3.101.110");
-        let public = public(x25519, None, &[7; 32]);
-        let private = private(x25519, None, &[&[4, 32][..], &[7; 32]].concat());
-        assert_eq!(PrivateKey::parse(private, &public).err(), Some(KeyError::UnknownType));
+    fn a_key_of_an_unknown_type_is_handed_on_as_it_is_and_named_by_its_oid() {
+        let public = public(ML_DSA_44, None, &[7; 1312]);
+        let version_1 = private(ML_DSA_44, None, b"whatever");
+        let mut version_2 = version_1.to_vec();
+        version_2[4] = 1;
+        // The public half.
+        version_2.extend([0x81, 3, 0, 7, 7]);
+        version_2[1] += 5;
+        for key in [version_1.to_vec(), version_2] {
+            let parsed = PrivateKey::parse(Zeroizing::new(key.clone()), &public).ok().unwrap();
+            assert_eq!(parsed.der(), key);
+            assert_eq!(parsed.key_type().to_string(), "2.16.840.1.101.3.4.3.17 (not known to this helper)");
+        }
+    }
+
+    #[test]
+    fn a_key_on_an_unknown_curve_is_named_by_its_curve() {
+        let secp256k1 = ObjectIdentifier::new_unwrap("1.3.132.0.10");
+        let public = public(EC, Some(secp256k1), &[4; 65]);
+        let parsed = PrivateKey::parse(private(EC, Some(secp256k1), &scalar_alone(32, 7)), &public);
+        assert_eq!(parsed.ok().unwrap().key_type(), KeyType::Unknown(secp256k1));
+    }
+
+    #[test]
+    fn a_key_of_an_unknown_type_with_another_algorithm_or_other_parameters_is_refused() {
+        let ml_dsa_65 = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.18");
+        let secp256k1 = ObjectIdentifier::new_unwrap("1.3.132.0.10");
+        let ml_dsa = public(ML_DSA_44, None, &[7; 1312]);
+        for other in [
+            private(ml_dsa_65, None, b"whatever"),
+            private(ML_DSA_44, Some(P256), b"whatever"),
+            private(ED25519, None, &[&[4, 32][..], &[7; 32]].concat()),
+        ] {
+            assert_eq!(PrivateKey::parse(other, &ml_dsa).err(), Some(KeyError::OtherCertificate));
+        }
+        let public = public(EC, Some(secp256k1), &[4; 65]);
+        let on_p256 = private(EC, Some(P256), &scalar_alone(32, 7));
+        assert_eq!(PrivateKey::parse(on_p256, &public).err(), Some(KeyError::OtherCertificate));
+    }
+
+    #[test]
+    fn an_elliptic_key_without_a_curve_is_refused() {
+        let public = public(EC, None, &[4; 65]);
+        let private = private(EC, None, &scalar_alone(32, 7));
+        assert_eq!(PrivateKey::parse(private, &public).err(), Some(KeyError::PublicKey));
+    }
+
+    #[test]
+    fn an_unknown_key_that_is_not_pkcs8_is_refused() {
+        let public = public(ML_DSA_44, None, &[7; 1312]);
+        let mut key = private(ML_DSA_44, None, b"whatever");
+        key.push(0);
+        assert_eq!(PrivateKey::parse(key, &public).err(), Some(KeyError::NotPkcs8));
     }
 }

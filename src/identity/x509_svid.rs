@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::bundle::{Authorities, Authority, X509Bundle};
 use super::certificate::{Certificate, CertificateError, split};
 use super::limits::MAX_CHAIN;
-use super::private_key::{KeyError, PrivateKey};
+use super::private_key::{KeyError, KeyType, PrivateKey};
 use super::raw::{Field, RawX509Svid};
 use super::spiffe_id::{SpiffeId, SpiffeIdError};
 use super::svid_info::{Kind, SvidInfo};
@@ -46,6 +46,11 @@ impl X509Svid {
     /// The leaf's private key.
     pub(crate) fn key(&self) -> &PrivateKey {
         &self.key
+    }
+
+    /// The key's type, if this helper does not know it: nothing but the algorithm shows that it is the leaf's.
+    pub(crate) fn unchecked_key(&self) -> Option<KeyType> {
+        Some(self.key.key_type()).filter(|key_type| matches!(key_type, KeyType::Unknown(_)))
     }
 
     /// The bundle of its trust domain.
@@ -134,7 +139,7 @@ fn parse_leaf(id: SpiffeId, der: &[u8]) -> Result<(SvidInfo, Vec<u8>), FieldErro
         not_after: leaf.not_after(),
     };
     let public_key = leaf.fields().subject_public_key_info().to_der();
-    Ok((info, public_key.map_err(|_| KeyError::UnknownType)?))
+    Ok((info, public_key.map_err(|_| KeyError::PublicKey)?))
 }
 
 /// Checks one of the other certificates of a chain. Gives the last moment of its validity.

@@ -239,6 +239,10 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         let delivered = stream.is_some_and(|stream| stream.delivered);
         let retry_in = self.delays.after(rule, stream, now);
         self.counts.failed(error.code());
+        if self.agent.until == Until::FirstAnswer {
+            // The call stays as it is: to drop it, gRPC may need threads that it could not start.
+            return Some(Update::Refused(self.failures.labelled(error)));
+        }
         self.call_at(now + retry_in);
         let next = retrying_in(retry_in);
         if self.agent.until == Until::FirstSuccess && rule == RetryRule::Rarely {
@@ -268,6 +272,9 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     /// A response is unusable: waits for the next one, or calls again later.
     pub(super) fn unusable(&mut self, rejection: &Rejection, now: Now) -> Update {
         self.counts.rejected();
+        if self.agent.until == Until::FirstAnswer {
+            return Update::Refused(self.failures.labelled(rejection));
+        }
         let next = if R::STREAMS {
             AWAITING.to_owned()
         } else {

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use crate::identity::bundle::BundleInfo;
+use crate::identity::private_key::KeyType;
 use crate::identity::svid_info::SvidInfo;
 use crate::identity::trust::Trust;
 
@@ -13,6 +14,8 @@ pub(crate) struct Facts {
     pub(crate) svid: Option<SvidInfo>,
     /// How the SVID's chain leads to its bundle.
     pub(crate) trust: Option<Trust>,
+    /// The type of the SVID's key, if it is one that cannot be checked.
+    pub(crate) unchecked_key: Option<KeyType>,
     /// The X.509 bundles in the files, our own trust domain's first.
     pub(crate) bundles: Vec<BundleInfo>,
     /// The keys in the files, as a digest that does not depend on their order.
@@ -31,6 +34,16 @@ impl Facts {
         };
         self.bundles.len() == other.bundles.len()
             && self.bundles.iter().all(|bundle| has(&other.bundles, bundle))
+    }
+
+    /// What cannot be checked, though the files may be good: sentences for a warning.
+    pub(crate) fn doubts(&self) -> impl Iterator<Item = String> {
+        let name = "a name in the chain or the bundle cannot be compared, and may be another's";
+        let is_guess = self.trust.as_ref().is_some_and(|trust| trust.is_guess);
+        let key = |key_type: KeyType| {
+            format!("the key cannot be checked against its certificate: its type is {key_type}")
+        };
+        is_guess.then(|| name.to_owned()).into_iter().chain(self.unchecked_key.map(key))
     }
 
     /// Each moment at which the verdict may change.

@@ -15,7 +15,7 @@ use super::facts::Facts;
 use super::jwt_bundles::JwtBundlesSource;
 use super::kind::{Call, Learned, Part, Source, Until, Update, Wish};
 use super::rejection::Rejection;
-use super::verdict::fault;
+use super::verdict::fault_of_dates;
 use crate::backoff::Backoff;
 use crate::clock::Now;
 use crate::identity::jwt_svid::JwtSvid;
@@ -51,12 +51,24 @@ impl FromStr for JwtSvidFile {
     /// Reads `FILE=AUDIENCE[,AUDIENCE...]`.
     fn from_str(text: &str) -> Result<Self, JwtSvidFileError> {
         let (name, audience) = text.split_once('=').ok_or(JwtSvidFileError::NoAudience)?;
-        let name = name.parse()?;
-        let audience: Vec<_> = audience.split(',').map(|each| each.trim().to_owned()).collect();
+        Ok(Self { name: name.parse()?, audience: audience.parse::<Audience>()?.0 })
+    }
+}
+
+/// For whom a token is: one or more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Audience(pub(crate) Vec<String>);
+
+impl FromStr for Audience {
+    type Err = JwtSvidFileError;
+
+    /// Reads `AUDIENCE[,AUDIENCE...]`.
+    fn from_str(text: &str) -> Result<Self, JwtSvidFileError> {
+        let audience: Vec<_> = text.split(',').map(|each| each.trim().to_owned()).collect();
         if audience.iter().any(String::is_empty) {
             return Err(JwtSvidFileError::NoAudience);
         }
-        Ok(Self { name, audience })
+        Ok(Self(audience))
     }
 }
 
@@ -116,6 +128,27 @@ impl Part for JwtSvidPart {
     }
 }
 
+/// The selected token of a response, which is for all of `audience` and valid now. `name` is for the reason why
+/// there is none.
+pub(crate) fn good_token(
+    name: &str,
+    raw: Vec<RawJwtSvid>,
+    selection: &Selection,
+    audience: &[String],
+    now: Now,
+) -> Result<JwtSvid, Rejection> {
+    let svid = JwtSvid::select(raw, selection, audience, now.time)
+        .map_err(|error| Rejection::jwt_svids(error, selection))?;
+    let info = svid.info();
+    match fault_of_dates(name, info, now.time) {
+        None => Ok(svid),
+        Some(fault) if info.validity(now.time) == Validity::NotYet => {
+            Err(Rejection::NotValidYet { fault, at: info.not_before })
+        }
+        Some(fault) => Err(Rejection::NotGood(fault)),
+    }
+}
+
 struct JwtSvidSource<'a> {
     part: &'a JwtSvidPart,
     /// With neither ID nor hint, the ID is that of the part that decides it, once it is known.
@@ -148,16 +181,9 @@ impl<'a> JwtSvidSource<'a> {
     }
 
     fn take(&mut self, raw: Vec<RawJwtSvid>, now: Now) -> Result<Update, Rejection> {
-        let svid = JwtSvid::select(raw, &self.selection, &self.part.file.audience, now.time)
-            .map_err(|error| Rejection::jwt_svids(error, &self.selection))?;
+        let svid = good_token(&self.part.name(), raw, &self.selection, &self.part.file.audience, now)?;
         let info = svid.info().clone();
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
-        if let Some(fault) = fault(self.part, &facts, now.time) {
-            return Err(match info.validity(now.time) {
-                Validity::NotYet => Rejection::NotValidYet { fault, at: info.not_before },
-                Validity::Valid | Validity::Expired => Rejection::NotGood(fault),
-            });
-        }
         let key_id = svid.key_id().map(str::to_owned);
         // The agent may hand out the same token once more.
         let is_revoked = std::mem::take(&mut self.is_revoked) && key_id == self.key_id;

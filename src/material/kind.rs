@@ -138,7 +138,7 @@ pub(crate) enum Update {
     Withdrawn { cause: String, next: String },
     /// Something went wrong, and is logged; the source goes on.
     Trouble(String),
-    /// The agent gave an answer that must not be retried.
+    /// The agent gave an answer that must not be retried, or nothing is.
     Refused(String),
 }
 
@@ -147,6 +147,8 @@ pub(crate) enum Update {
 pub(crate) enum Until {
     /// Until each has good files, or an answer that must not be retried.
     FirstSuccess,
+    /// Until the first answer or failure, good or not.
+    FirstAnswer,
     /// Until the process stops.
     Stopped,
 }

@@ -4,6 +4,7 @@
 //! A source returns an [`Update`] and nothing else. Its failures, and the log lines about them, stay in the
 //! source. No source holds up another.
 
+mod ask;
 mod call;
 mod call_counts;
 mod changes;
@@ -24,13 +25,15 @@ mod x509_read;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+pub(crate) use ask::{AskError, ask};
 pub(crate) use call_counts::CallCounts;
 pub(crate) use changes::{ChangeKind, ChangeKinds};
 pub(crate) use decode_error::DecodeError;
 pub(crate) use facts::Facts;
 pub(crate) use jwt_bundles::JwtBundlesPart;
-pub(crate) use jwt_svid::{JwtSvidFile, JwtSvidPart};
+pub(crate) use jwt_svid::{Audience, JwtSvidFile, JwtSvidPart, good_token};
 pub(crate) use kind::{Agent, Learned, Part, Source, Until, Update, Wish};
+pub(crate) use rejection::Rejection;
 pub(crate) use verdict::fault;
 pub(crate) use x509_part::{PemFiles, X509Part};
 

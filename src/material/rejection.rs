@@ -29,7 +29,7 @@ pub(crate) enum Rejection {
     NotOffered(NotOfferedError, &'static str),
     #[error("rejected the agent's response: {0} (is the server behind the agent down, or this clock wrong?)")]
     NotGood(String),
-    #[error("rejected the agent's response: {fault}; it will be published then")]
+    #[error("rejected the agent's response: {fault}; it will be used then")]
     NotValidYet { fault: String, at: SystemTime },
 }
 

@@ -4,23 +4,28 @@ use std::time::SystemTime;
 
 use super::facts::Facts;
 use super::kind::Part;
-use crate::identity::svid_info::Validity;
+use crate::identity::svid_info::{SvidInfo, Validity};
 use crate::timestamp::rfc3339;
 
 /// Why the part with these facts is not good now, as the sentence that all print. `None`: it is good. Publication,
 /// `/ready`, `check`, `run`, systemd and the metrics ask this function.
 pub(crate) fn fault(part: &dyn Part, facts: &Facts, now: SystemTime) -> Option<String> {
     let svid = facts.svid.as_ref()?;
-    let (name, id) = (part.name(), &svid.id);
+    fault_of_dates(&part.name(), svid, now).or_else(|| {
+        let (field, error) = facts.trust.as_ref()?.check(now).err()?;
+        Some(format!("{}: {error}", part.file_of(field)))
+    })
+}
+
+/// The same for an SVID of this name that is in no file, and whose chain does not matter.
+pub(super) fn fault_of_dates(name: &str, svid: &SvidInfo, now: SystemTime) -> Option<String> {
+    let id = &svid.id;
     match svid.validity(now) {
         Validity::Expired => Some(format!("{name} of {id} expired at {}", rfc3339(svid.not_after, 0))),
         Validity::NotYet => {
             let begin = rfc3339(svid.not_before, 0);
             Some(format!("{name} of {id} is not valid until {begin} (is a clock wrong?)"))
         }
-        Validity::Valid => {
-            let (field, error) = facts.trust.as_ref()?.check(now).err()?;
-            Some(format!("{}: {error}", part.file_of(field)))
-        }
+        Validity::Valid => None,
     }
 }

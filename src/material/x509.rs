@@ -143,7 +143,9 @@ impl X509Source<'_> {
             .map_err(|error| Rejection::x509(error, self.selection))?;
         let info = context.svid.info().clone();
         let trust = context.svid.trust().clone();
-        let mut facts = Facts { svid: Some(info.clone()), trust: Some(trust.clone()), ..Facts::default() };
+        let unchecked_key = context.svid.unchecked_key();
+        let mut facts =
+            Facts { svid: Some(info.clone()), trust: Some(trust.clone()), unchecked_key, ..Facts::default() };
         self.call_again_at = None;
         if let Some(fault) = fault(self.part, &facts, now.time) {
             let is_early = info.validity(now.time) == Validity::NotYet;
@@ -156,11 +158,7 @@ impl X509Source<'_> {
         self.password_has_changed(now);
         let Written { files, bundles, mut flaws, expires_at } =
             x509_files::write(self.part, context, now.time)?;
-        if trust.is_guess {
-            flaws.push(
-                "a name in the chain or the bundle cannot be compared, and may be another's".to_owned(),
-            );
-        }
+        flaws.extend(facts.doubts());
         self.call_again_at = expires_at;
         match flaws.as_slice() {
             [] => drop(self.flaws.end(now.instant)),

@@ -61,6 +61,7 @@ impl Reader<'_> {
         Ok(Facts {
             svid: Some(svid.info().clone()),
             trust: Some(svid.trust().clone()),
+            unchecked_key: svid.unchecked_key(),
             bundles,
             ..Facts::default()
         })

@@ -34,9 +34,7 @@ pub(crate) fn run(settings: &Settings, now: Now) -> Result<String, CheckError> {
     let mut summary = None;
     for (part, found) in settings.parts.iter().zip(found) {
         let facts = found?;
-        if facts.trust.as_ref().is_some_and(|trust| trust.is_guess) {
-            log::warn!("{}: a name in the chain or the bundle cannot be compared", part.file());
-        }
+        facts.doubts().for_each(|doubt| log::warn!("{}: {doubt}", part.file()));
         if let Some(svid) = &facts.svid {
             settings.check_id(part.as_ref(), svid)?;
         }

@@ -1,36 +1,21 @@
 //! `inspect`: calls the Workload API once, and shows the identities of this process. Never a key.
 
 use std::fmt::Write;
-use std::mem::ManuallyDrop;
-use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use thiserror::Error;
 
 use crate::clock::Now;
 use crate::identity::bundle::{AuthorityDetails, X509Bundle};
-use crate::identity::context::{InspectedSvid, Inspection, X509ContextError};
+use crate::identity::context::{InspectedSvid, Inspection};
 use crate::identity::svid_info::Validity;
 use crate::identity::x509_svid::X509Svid;
 use crate::logging::Printable;
-use crate::process::signal::SignalNumber;
+use crate::material::{AskError, Rejection, Until, ask};
 use crate::timestamp::{in_words, rfc3339};
-use crate::wait::{Waiter, Woken};
-use crate::words::words;
-use crate::workload_api::call_error::CallError;
-use crate::workload_api::client::{Client, OpenCall, Received, start_grpc};
-use crate::workload_api::connect::Connecting;
+use crate::wait::Waiter;
 use crate::workload_api::endpoint::Endpoint;
-use crate::workload_api::rpc::{FetchX509Svid, Rpc};
-
-words! {
-    /// How `inspect` prints what it finds.
-    OutputFormat {
-        Text = "text",
-        Json = "json",
-    }
-}
+use crate::workload_api::rpc::FetchX509Svid;
 
 /// Which agent to call, and how to show its response.
 #[derive(Debug, Clone)]
@@ -38,58 +23,17 @@ pub(crate) struct Settings {
     pub(crate) endpoint: Endpoint,
     /// How long to wait for the response.
     pub(crate) timeout: Duration,
-    pub(crate) output: OutputFormat,
+    /// For programs, not for people.
+    pub(crate) as_json: bool,
 }
 
 /// What the agent offers, as text for people or as JSON for programs.
-pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<String, InspectError> {
-    let context = ask(settings, waiter)?;
+pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<String, AskError> {
+    let once = (Until::FirstAnswer, settings.timeout);
+    let take = |raw, _| Inspection::parse(raw).map_err(Rejection::X509);
+    let context = ask(&settings.endpoint, FetchX509Svid, once, waiter, take)?;
     let now = Now::look();
-    Ok(match settings.output {
-        OutputFormat::Text => text(&context, now),
-        OutputFormat::Json => format!("{:#}\n", json(&context, now)),
-    })
-}
-
-fn ask(settings: &Settings, waiter: &Waiter) -> Result<Inspection, InspectError> {
-    let start = Now::look().instant;
-    let deadline = start + settings.timeout;
-    let (endpoint, client) = (&settings.endpoint, Client::new(settings.endpoint.clone(), start_grpc()));
-    let unreachable = |errno| InspectError::Failed(CallError::unreachable(endpoint, errno));
-    let mut connecting = Connecting::to(endpoint, waiter, start).map_err(unreachable)?;
-    // Never dropped: to end its call, gRPC may need threads that it could not start.
-    let mut call: Option<ManuallyDrop<OpenCall<FetchX509Svid>>> = None;
-    loop {
-        let now = Now::look().instant;
-        if call.is_none()
-            && let Poll::Ready(connected) = connecting.poll(now)
-        {
-            let opened = client.call(&FetchX509Svid, connected.map_err(unreachable)?);
-            call = Some(ManuallyDrop::new(opened.map_err(InspectError::Failed)?));
-        }
-        if let Some(Poll::Ready(received)) = call.as_mut().map(|call| call.poll(&mut waiter.context())) {
-            return match received {
-                Received::Response(raw) => Ok(Inspection::parse(raw)?),
-                Received::Undecodable(cause) => Err(InspectError::Undecodable(cause)),
-                Received::End(error) => Err(InspectError::Failed(error)),
-            };
-        }
-        if now >= deadline {
-            let what = match call {
-                Some(_) => "accepted the call and sent nothing (is the agent stopped or overloaded?)",
-                None => "did not accept a connection in time",
-            };
-            return Err(InspectError::Silence {
-                timeout: settings.timeout,
-                what: format!("{endpoint} {what}"),
-            });
-        }
-        if let Woken::Signal(received) = waiter.wait(deadline)
-            && received.signal.asks_to_end()
-        {
-            return Err(InspectError::Stopped(received.signal));
-        }
-    }
+    Ok(if settings.as_json { format!("{:#}\n", json(&context, now)) } else { text(&context, now) })
 }
 
 fn text(context: &Inspection, now: Now) -> String {
@@ -236,19 +180,4 @@ fn json(context: &Inspection, now: Now) -> Value {
         "federated_trust_domains": federated,
         "crls": context.crls,
     })
-}
-
-/// Why there is nothing to show.
-#[derive(Debug, Clone, Error)]
-pub(crate) enum InspectError {
-    #[error(transparent)]
-    Failed(CallError),
-    #[error("no response within {timeout:?} (--init-timeout): {what}")]
-    Silence { timeout: Duration, what: String },
-    #[error("the agent's response is not an {name}: {0}", name = FetchX509Svid::RESPONSE)]
-    Undecodable(String),
-    #[error("rejected the agent's response: {0}")]
-    Rejected(#[from] X509ContextError),
-    #[error("stopped by {0} before the agent answered")]
-    Stopped(SignalNumber),
 }

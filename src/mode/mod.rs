@@ -9,3 +9,4 @@ pub(crate) mod items;
 pub(crate) mod main_loop;
 mod publisher;
 mod schedule;
+pub(crate) mod token;

@@ -8,6 +8,7 @@ use super::table::{Options, TABLE, row};
 use super::value::Mode;
 use crate::layout::ClashError;
 use crate::material::ChangeKind;
+use crate::mode::token::OutputFormat;
 use crate::supervise::OnRenewal;
 
 /// Forgets the variables that have no meaning in this mode, value and all: they may be meant for another
@@ -33,6 +34,12 @@ pub(super) fn check(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result
     }
     if options.command.first().is_some_and(|program| program.is_empty()) {
         return Err(CombinationError::EmptyCommand);
+    }
+    if options.audience.is_none() && mode == Mode::Token {
+        return Err(CombinationError::NoAudience);
+    }
+    if options.output == OutputFormat::ExecCredential && mode == Mode::Inspect {
+        return Err(CombinationError::NoCredential);
     }
     if options.on_renewal != OnRenewal::Signal && is_flag(&row::renew_signal) {
         return Err(CombinationError::NoSignal(options.on_renewal));
@@ -126,6 +133,10 @@ pub(crate) enum CombinationError {
     CommandInMode(Mode),
     #[error("--mode=run needs an application after --")]
     NoApplication,
+    #[error("--mode=token needs --audience: the name by which the receiver of the token knows itself")]
+    NoAudience,
+    #[error("--output=exec-credential has no meaning in --mode=inspect; it works in token")]
+    NoCredential,
     #[error("the command after -- is empty")]
     EmptyCommand,
     #[error("--renew-signal has no meaning with --on-renewal={0}, which sends no signal")]

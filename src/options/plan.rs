@@ -10,6 +10,7 @@ use crate::identity::selection::Selection;
 use crate::layout::pkcs12::{KeystorePassword, PasswordFileError};
 use crate::logging::LogFormat;
 use crate::material::{ChangeKind, ChangeKinds, JwtBundlesPart, JwtSvidPart, Part, PemFiles, X509Part};
+use crate::mode::token::{self, OutputFormat};
 use crate::mode::{check, inspect, main_loop};
 use crate::notify::{self, HookRetry, Policy, Target};
 use crate::process::child::Program;
@@ -32,6 +33,7 @@ pub(crate) enum Task {
     Follow(main_loop::Settings),
     Check(check::Settings),
     Inspect(inspect::Settings),
+    Token(token::Settings),
 }
 
 impl Plan {
@@ -54,10 +56,21 @@ impl Plan {
             Mode::Inspect => Task::Inspect(inspect::Settings {
                 endpoint: options.workload_api_socket.clone(),
                 timeout: options.init_timeout.0,
+                as_json: options.output == OutputFormat::Json,
+            }),
+            Mode::Token => Task::Token(token::Settings {
+                endpoint: options.workload_api_socket.clone(),
+                timeout: options.init_timeout.0,
+                selection: selection(&options),
+                audience: options.audience.clone().unwrap_or_default().0,
                 output: options.output,
             }),
         };
-        Ok(Self { log_level: options.log_level.0, log_format: options.log_format, warnings, task })
+        // kubectl shows what the helper that it asks for a token prints on stderr.
+        let quiet = options.mode == Mode::Token;
+        let default = if quiet { LevelFilter::Warn } else { LevelFilter::Debug };
+        let log_level = options.log_level.map_or(default, |level| level.0);
+        Ok(Self { log_level, log_format: options.log_format, warnings, task })
     }
 }
 
@@ -96,7 +109,7 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
     main_loop::Settings {
         end,
         endpoint: options.workload_api_socket.clone(),
-        selection: Selection { id: options.pod_spiffe_id.clone(), hint: options.hint.clone() },
+        selection: selection(options),
         parts,
         svid_path: options.svid_path.clone(),
         owner: options.file_owner,
@@ -129,6 +142,10 @@ fn credential_folder(options: &Options) -> Variables {
     let folder =
         is_there.then(|| std::path::absolute(&options.svid_path).unwrap_or(options.svid_path.clone()));
     folder.into_iter().map(|folder| ("SPIFFE_CREDENTIAL_FOLDER", Some(folder.into()))).collect()
+}
+
+fn selection(options: &Options) -> Selection {
+    Selection { id: options.pod_spiffe_id.clone(), hint: options.hint.clone() }
 }
 
 /// The kinds of material that are wanted, each in a row. The first decides the identity, if it is X.509.

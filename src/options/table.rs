@@ -11,26 +11,29 @@ use super::value::{Mode, Span, Value};
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
 use crate::logging::{LogFormat, LogLevel};
-use crate::material::{ChangeKinds, JwtSvidFile};
-use crate::mode::inspect::OutputFormat;
+use crate::material::{Audience, ChangeKinds, JwtSvidFile};
 use crate::mode::items::OnRevoked;
+use crate::mode::token::OutputFormat;
 use crate::notify::{ProcessName, RenewSignal};
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;
 use crate::supervise::OnRenewal;
 use crate::workload_api::endpoint::Endpoint;
 
-const EVERY_MODE: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Check, Mode::Inspect];
+const EVERY_MODE: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Check, Mode::Inspect, Mode::Token];
 const FETCHING: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run];
-const ASKING: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Inspect];
-const IN_TIME: &[Mode] = &[Mode::Init, Mode::Inspect];
+const ASKING: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Inspect, Mode::Token];
+const IN_TIME: &[Mode] = &[Mode::Init, Mode::Inspect, Mode::Token];
+const SELECTING: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Token];
+const OF_AN_ID: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Check, Mode::Token];
 const NOTIFYING: &[Mode] = &[Mode::Init, Mode::Refresh];
 const FOLLOWING: &[Mode] = &[Mode::Refresh, Mode::Run];
 const REFRESH: &[Mode] = &[Mode::Refresh];
 const RUN: &[Mode] = &[Mode::Run];
 const FILES: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Check];
 const CHECK: &[Mode] = &[Mode::Check];
-const INSPECT: &[Mode] = &[Mode::Inspect];
+const PRINTING: &[Mode] = &[Mode::Inspect, Mode::Token];
+const TOKEN: &[Mode] = &[Mode::Token];
 
 macro_rules! options {
     ($($group:literal, in $modes:ident: {$(
@@ -107,10 +110,12 @@ options! {
     "What to do", in EVERY_MODE: {
         /// init: fetch once, write, end. refresh: follow every rotation.
         /// run: refresh with the application as its child. check: verify
-        /// the files. inspect: show what the agent offers
+        /// the files. inspect: show what the agent offers. token: print
+        /// a JWT-SVID
         mode: Mode = "MODE", default "init";
 
-        /// time limit of init and inspect: a number with ms, s, m or h
+        /// time limit of init, inspect and token: a number with ms, s, m
+        /// or h
         init_timeout: Span = "DURATION", default "30s", in IN_TIME;
 
         /// the files after the agent has withdrawn the identity: keep or
@@ -120,11 +125,15 @@ options! {
         /// check fails if the SVID expires sooner than this
         min_ttl: Option<Span> = "DURATION", in CHECK;
 
-        /// format of inspect: text or json
-        output: OutputFormat = "FORMAT", default "text", in INSPECT;
+        /// for whom the token of --mode=token is
+        audience: Option<Audience> = "AUDIENCE[,...]", in TOKEN;
 
-        /// off, error, warn, info, debug or trace
-        log_level: LogLevel = "LEVEL", default "debug";
+        /// format of inspect and token: text, json or, for the token,
+        /// exec-credential (Kubernetes)
+        output: OutputFormat = "FORMAT", default "text", in PRINTING;
+
+        /// off, error, warn, info, debug, trace (default debug; token: warn)
+        log_level: Option<LogLevel> = "LEVEL";
 
         /// text or json (one object a line), on stderr
         log_format: LogFormat = "FORMAT", default "text";
@@ -136,10 +145,10 @@ options! {
         workload_api_socket: Endpoint = "ADDRESS", default "/var/run/spire/agent.sock", else "SPIFFE_ENDPOINT_SOCKET", in ASKING;
 
         /// SPIFFE ID of the SVID to use (default: the first the agent offers)
-        pod_spiffe_id: Option<SpiffeId> = "ID", in FILES;
+        pod_spiffe_id: Option<SpiffeId> = "ID", in OF_AN_ID;
 
         /// use the SVID with this hint; with --pod-spiffe-id, both must match
-        hint: Option<String> = "HINT";
+        hint: Option<String> = "HINT", in SELECTING;
     }
 
     "Files", in FILES: {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
 use crate::logging::{LogFormat, LogLevel};
-use crate::material::{ChangeKind, ChangeKinds, JwtSvidFile};
-use crate::mode::inspect::OutputFormat;
+use crate::material::{Audience, ChangeKind, ChangeKinds, JwtSvidFile};
 use crate::mode::items::OnRevoked;
+use crate::mode::token::OutputFormat;
 use crate::notify::{ProcessName, RenewSignal};
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;
@@ -143,6 +143,7 @@ values! {
     X509Layouts: X509Layouts::ALLOWED;
     Span: "a number with ms, s, m or h, such as 30s";
     JwtSvidFile: "FILE=AUDIENCE[,AUDIENCE...]";
+    Audience: "AUDIENCE[,AUDIENCE...]";
     ProcessName: "the name of a program, without a path";
     RenewSignal: "a signal's name or number, such as SIGHUP";
     ChangeKinds: ChangeKind::ALLOWED;
@@ -161,6 +162,7 @@ words! {
         Run = "run",
         Check = "check",
         Inspect = "inspect",
+        Token = "token",
     }
 }
 

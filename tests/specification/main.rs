@@ -43,6 +43,7 @@ mod refresh;
 mod responses;
 mod selection;
 mod signals;
+mod token;
 mod volumes;
 
 #[path = "../workload_api_server/mod.rs"]

@@ -20,10 +20,10 @@ refuses! {
     a_mistyped_option_is_refused_with_the_nearest_name: ["--svid-pth=/x"] => ["\"--svid-pth\"", "did you mean --svid-path?"];
     a_short_option_is_refused: ["-m", "init"] => ["\"-m\""];
     a_stray_argument_is_refused: ["refresh"] => ["unexpected argument", "\"refresh\""];
-    a_missing_value_is_refused: ["--mode"] => ["--mode needs a value", "init, refresh, run, check or inspect"];
+    a_missing_value_is_refused: ["--mode"] => ["--mode needs a value", "init, refresh, run, check, inspect or token"];
     a_value_for_help_is_refused: ["--help=all"] => ["help"];
-    a_mode_that_does_not_exist_is_refused: ["--mode=once"] => ["--mode takes init, refresh, run, check or inspect", "\"once\""];
-    an_empty_mode_is_refused: ["--mode="] => ["--mode needs a value", "init, refresh, run, check or inspect"];
+    a_mode_that_does_not_exist_is_refused: ["--mode=once"] => ["--mode takes init, refresh, run, check, inspect or token", "\"once\""];
+    an_empty_mode_is_refused: ["--mode="] => ["--mode needs a value", "init, refresh, run, check, inspect or token"];
     a_spiffe_id_with_another_scheme_is_refused: ["--pod-spiffe-id=https://example.org/a"] => ["--pod-spiffe-id takes", "\"https://example.org/a\"", "spiffe://"];
     a_spiffe_id_with_an_upper_case_trust_domain_is_refused: ["--pod-spiffe-id=spiffe://Example.org/a"] => ["--pod-spiffe-id takes", "trust domain"];
     a_spiffe_id_with_a_closing_slash_is_refused: ["--pod-spiffe-id=spiffe://example.org/a/"] => ["--pod-spiffe-id takes", "slash"];
@@ -54,14 +54,19 @@ refuses! {
     a_signal_that_does_not_exist_is_refused: ["--renew-signal=SIGNOTHING", "--pid-file=/x"] => ["--renew-signal takes a signal's name or number"];
     a_process_name_with_a_path_is_refused: ["--signal-process=/usr/bin/nginx"] => ["--signal-process takes"];
     an_http_address_without_a_port_is_refused: ["--http-address=127.0.0.1"] => ["--http-address takes an IP address and a port"];
-    an_output_that_does_not_exist_is_refused: ["--mode=inspect", "--output=xml"] => ["--output takes text or json"];
+    an_output_that_does_not_exist_is_refused: ["--mode=inspect", "--output=xml"] => ["--output takes text, json or exec-credential"];
     // Options that make no sense together.
-    check_with_a_socket_is_refused: ["--mode=check", "--workload-api-socket=/x"] => ["--workload-api-socket has no meaning in --mode=check", "init, refresh, run and inspect"];
+    check_with_a_socket_is_refused: ["--mode=check", "--workload-api-socket=/x"] => ["--workload-api-socket has no meaning in --mode=check", "init, refresh, run, inspect and token"];
     check_with_a_timeout_is_refused: ["--mode=check", "--init-timeout=1s"] => ["--init-timeout has no meaning in --mode=check"];
     check_with_a_signal_is_refused: ["--mode=check", "--pid-file=/x"] => ["--pid-file has no meaning in --mode=check"];
     inspect_with_a_directory_is_refused: ["--mode=inspect", "--svid-path=/x"] => ["--svid-path has no meaning in --mode=inspect"];
     a_least_time_to_live_without_check_is_refused: ["--min-ttl=1h"] => ["--min-ttl has no meaning in --mode=init", "it works in check"];
-    an_output_format_without_inspect_is_refused: ["--output=json"] => ["--output has no meaning in --mode=init", "it works in inspect"];
+    an_output_format_without_inspect_is_refused: ["--output=json"] => ["--output has no meaning in --mode=init", "it works in inspect and token"];
+    a_credential_in_inspect_is_refused: ["--mode=inspect", "--output=exec-credential"] => ["--output=exec-credential has no meaning in --mode=inspect", "it works in token"];
+    a_token_for_nobody_is_refused: ["--mode=token"] => ["--mode=token needs --audience"];
+    an_empty_audience_is_refused: ["--mode=token", "--audience=one,"] => ["--audience takes AUDIENCE[,AUDIENCE...]", "an audience is missing"];
+    an_audience_in_another_mode_is_refused: ["--mode=init", "--audience=one"] => ["--audience has no meaning in --mode=init", "it works in token"];
+    a_command_in_token_is_refused: ["--mode=token", "--audience=one", "--", "true"] => ["--mode=token runs no command"];
     a_command_in_check_is_refused: ["--mode=check", "--", "true"] => ["--mode=check runs no command"];
     a_signal_without_a_target_is_refused: ["--renew-signal=HUP"] => ["--renew-signal has no meaning without a target", "--pid-file"];
     a_combined_file_with_the_name_of_another_is_refused: ["--combined-file-name=svid-key.pem"] => ["--svid-key-file-name", "--combined-file-name", "\"svid-key.pem\""];
@@ -96,7 +101,7 @@ fn a_bad_variable_is_refused_by_its_own_name() {
     Helper::new()
         .variable("HELPER_MODE", "once")
         .finish()
-        .refused_with(&["HELPER_MODE takes init, refresh, run, check or inspect", "\"once\""]);
+        .refused_with(&["HELPER_MODE takes init, refresh, run, check, inspect or token", "\"once\""]);
 }
 
 #[test]
@@ -131,16 +136,19 @@ fn an_option_that_is_given_twice_is_refused() {
 /// The modes that read the variable of an option.
 fn modes_of(name: &str) -> &'static [&'static str] {
     match name {
-        "log-level" | "log-format" => &["init", "refresh", "run", "check", "inspect"],
-        "init-timeout" => &["init", "inspect"],
-        "workload-api-socket" => &["init", "refresh", "run", "inspect"],
-        "hint" | "file-owner" | "renew-signal" | "notify-for" => &["init", "refresh", "run"],
+        "log-level" | "log-format" => &["init", "refresh", "run", "check", "inspect", "token"],
+        "init-timeout" => &["init", "inspect", "token"],
+        "workload-api-socket" => &["init", "refresh", "run", "inspect", "token"],
+        "pod-spiffe-id" => &["init", "refresh", "run", "check", "token"],
+        "hint" => &["init", "refresh", "run", "token"],
+        "audience" => &["token"],
+        "file-owner" | "renew-signal" | "notify-for" => &["init", "refresh", "run"],
         "on-revoked" | "http-address" | "notify-splay" => &["refresh", "run"],
         // An init container may share the variable with a sidecar, and has no application yet.
         "pid-file" | "signal-process" => &["refresh"],
         "on-renewal" => &["run"],
         "min-ttl" => &["check"],
-        "output" => &["inspect"],
+        "output" => &["inspect", "token"],
         _ => &["init", "refresh", "run", "check"],
     }
 }
@@ -149,7 +157,7 @@ fn modes_of(name: &str) -> &'static [&'static str] {
 fn without_work(mode: &str) -> Helper {
     let helper = Helper::new().argument(format!("--mode={mode}")).variable("HELPER_INIT_TIMEOUT", "1ms");
     match mode {
-        "inspect" => helper,
+        "inspect" | "token" => helper,
         "run" => helper.argument("--bundle-file-name=svid.pem").command(&["true"]),
         _ => helper.argument("--bundle-file-name=svid.pem"),
     }
@@ -162,7 +170,7 @@ fn a_variable_is_read_in_its_modes_and_ignored_in_the_others_value_and_all() {
     let rows = pod_svid_helper::for_tests::TABLE.iter();
     // Their flags are given.
     for row in rows.filter(|row| !["mode", "bundle-file-name"].contains(&&*row.name())) {
-        for mode in ["init", "refresh", "run", "check", "inspect"] {
+        for mode in ["init", "refresh", "run", "check", "inspect", "token"] {
             let variable = row.variable();
             let finished = without_work(mode).variable(&variable, bad).finish();
             if modes_of(&row.name()).contains(&mode) {

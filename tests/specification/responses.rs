@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use pod_svid_helper::for_tests::{MAX_BUNDLE, MAX_CHAIN, MAX_SVIDS};
 
-use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVID, X509SVIDResponse};
+use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVID, X509SVID, X509SVIDResponse};
 use protobuf::Message;
 
-use crate::pod::{ID, Pod, ders, names, offer, skip};
+use crate::pod::{Finished, Helper, ID, Pod, ders, names, offer, skip};
 use crate::workload_api_server::authority::{KeyType, Recipe, jwt_response};
 use crate::workload_api_server::fault::Fault;
 use crate::workload_api_server::server::Reply;
@@ -292,4 +292,94 @@ fn a_federated_trust_domain_without_a_bundle_is_no_fault() {
     let _agent = pod.agent(Reply::offer(&response));
     pod.init(&[]).succeeded();
     pod.wait_for(&response.svids[0]);
+}
+
+/// An SVID whose key is of a type that the helper does not know: an RSA key whose OID is replaced, in leaf and key,
+/// by that of ML-DSA-44. No signature is verified.
+fn of_tomorrow(pod: &Pod) -> X509SVID {
+    let mut svid = pod.authority.mint(&Recipe::for_id(ID).key_type(KeyType::Rsa2048));
+    with_oid(&mut svid.x509_svid, RSA, ML_DSA_44);
+    with_oid(&mut svid.x509_svid_key, RSA, ML_DSA_44);
+    svid
+}
+
+/// `rsaEncryption`, with NULL as its parameters.
+const RSA: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+const ML_DSA_44: &[u8] = &[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 17, 5, 0];
+const ML_DSA_65: &[u8] = &[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 18, 5, 0];
+/// The same with an OCTET STRING in the place of NULL.
+const ML_DSA_44_OTHERWISE: &[u8] = &[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 17, 4, 0];
+
+fn with_oid(der: &mut [u8], old: &[u8], new: &[u8]) {
+    let at = der.windows(old.len()).position(|window| window == old).expect("the algorithm");
+    der[at..at + new.len()].copy_from_slice(new);
+}
+
+/// The warning about a key that cannot be checked.
+const UNCHECKED: &str = "cannot be checked against its certificate: its type is 2.16.840.1.101.3.4.3.17 (not known to this helper)";
+
+fn check(pod: &Pod, arguments: &[&str]) -> Finished {
+    let directory = format!("--svid-path={}", pod.volume().display());
+    Helper::new().arguments(&["--mode=check", &directory]).arguments(arguments).finish()
+}
+
+#[test]
+fn a_key_of_an_unknown_type_is_published_with_a_warning_and_check_says_the_same_and_passes() {
+    let pod = Pod::new();
+    let svid = of_tomorrow(&pod);
+    let _agent = pod.agent(offer([svid.clone()]));
+    let log = pod.init(&[]).succeeded().log;
+    pod.wait_for(&svid);
+    let says_so = |line: &&str| line.contains("WARN") && line.contains(UNCHECKED);
+    assert_eq!(log.lines().filter(says_so).count(), 1, "{log}");
+    let checked = check(&pod, &[]).succeeded();
+    assert_eq!(checked.log.lines().filter(says_so).count(), 1, "{}", checked.log);
+    assert!(checked.stdout.starts_with(&format!("ok: {ID}")), "{}", checked.stdout);
+}
+
+#[test]
+fn that_keys_are_of_an_unknown_type_is_in_the_log_once_for_many_of_them() {
+    let pod = Pod::new();
+    let (first, second) = (of_tomorrow(&pod), of_tomorrow(&pod));
+    let agent = pod.agent(offer([first.clone()]));
+    let refresh = pod.refresh(&[]);
+    pod.wait_for(&first);
+    agent.reply(offer([second.clone()]));
+    pod.wait_for(&second);
+    let log = refresh.stop();
+    assert_eq!(log.iter().filter(|line| line.contains(UNCHECKED)).count(), 1, "{}", log.join("\n"));
+}
+
+#[test]
+fn a_key_of_an_unknown_type_with_another_algorithm_or_other_parameters_is_discarded() {
+    for other in [RSA, ML_DSA_65, ML_DSA_44_OTHERWISE] {
+        let pod = Pod::new();
+        let (good, mut bad) = (pod.mint(), of_tomorrow(&pod));
+        with_oid(&mut bad.x509_svid_key, ML_DSA_44, other);
+        let agent = pod.agent(offer([bad]));
+        let mut refresh = pod.refresh(&[]);
+        refresh.wait_for_log(&["ERROR", "x509_svid_key: not the key of the leaf"]);
+        assert_eq!(names(&pod.volume()), [""; 0]);
+        agent.reply(offer([good.clone()]));
+        pod.wait_for(&good);
+    }
+}
+
+#[test]
+fn keystores_hold_a_key_of_an_unknown_type() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([of_tomorrow(&pod)]));
+    let stores = ["--layout=spiffe", "--keystore-file-name=svid.p12", "--truststore-file-name=trust.p12"];
+    pod.init(&stores).succeeded();
+    check(&pod, &stores).succeeded();
+}
+
+#[test]
+fn inspect_shows_the_oid_of_a_key_of_an_unknown_type() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([of_tomorrow(&pod)]));
+    let socket = format!("--workload-api-socket={}", pod.socket().display());
+    let text = Helper::new().arguments(&["--mode=inspect", &socket]).finish().succeeded().stdout;
+    let line = "  key         2.16.840.1.101.3.4.3.17 (not known to this helper)";
+    assert!(text.lines().any(|found| found == line), "{text}");
 }

@@ -17,7 +17,7 @@ use super::protection::{self, Authenticated, Encrypted, Salt, Salts};
 /// The alias of key and chain.
 const ALIAS: &str = "svid";
 
-/// Writes a private key (PKCS#8 version 1) and its certificate chain (DER, leaf first), under the alias
+/// Writes a private key (PKCS#8) and its certificate chain (DER, leaf first), under the alias
 /// `svid`.
 ///
 /// Java puts the chain together by the names of subject and issuer: it drops what comes after a
