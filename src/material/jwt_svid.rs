@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::call::RetriedCall;
 use super::decode_error::{ContentError, DecodeError, in_file};
 use super::facts::Facts;
-use super::jwt_bundles::JwtBundlesSource;
+use super::jwt_bundles;
 use super::kind::{Call, Learned, Part, Source, Until, Update, Wish};
 use super::rejection::Rejection;
 use super::verdict::fault;
@@ -107,7 +107,7 @@ impl Part for JwtSvidPart {
 
     fn key_watch<'a>(&self, wish: &Wish<'a>) -> Option<Box<dyn Source + 'a>> {
         let renews = wish.agent.until == Until::Stopped;
-        renews.then(|| Box::new(JwtBundlesSource::new(None, wish)) as Box<dyn Source + 'a>)
+        renews.then(|| jwt_bundles::key_watch(wish))
     }
 }
 
@@ -144,7 +144,7 @@ impl<'a> JwtSvidSource<'a> {
 
     fn take(&mut self, raw: Vec<RawJwtSvid>, now: Now) -> Result<Update, Rejection> {
         let svid = JwtSvid::select(raw, &self.selection, &self.part.file.audience, now.time)
-            .map_err(|error| Rejection::jwt_svids(error, &self.selection))?;
+            .map_err(|error| Rejection::svids(error, &self.selection))?;
         let info = svid.info().clone();
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
         if let Some(fault) = fault(self.part, &facts, now.time) {

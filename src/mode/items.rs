@@ -34,6 +34,8 @@ pub(super) struct Items<'a> {
     on_revoked: OnRevoked,
     publisher: Publisher,
     is_withdrawn: bool,
+    /// How many calls the agent has ended.
+    ended: u64,
 }
 
 impl<'a> Items<'a> {
@@ -65,6 +67,7 @@ impl<'a> Items<'a> {
             on_revoked,
             publisher,
             is_withdrawn: false,
+            ended: 0,
         }
     }
 
@@ -94,10 +97,19 @@ impl<'a> Items<'a> {
                 self.apply(index, update, now);
             }
         }
+        self.tell_of_new_agent(now.instant);
         if is_busy {
             self.tell_identity(now);
         }
         is_busy
+    }
+
+    /// After the end of a source's call, the agent may be another one, with other profiles.
+    fn tell_of_new_agent(&mut self, now: Instant) {
+        let ended = self.sources().map(|source| source.call().counts().ended).sum();
+        if std::mem::replace(&mut self.ended, ended) != ended {
+            self.sources().for_each(|source| source.call_mut().agent_is_new(now));
+        }
     }
 
     fn poll_key_watch(&mut self, now: Now, context: &mut Context<'_>) -> bool {

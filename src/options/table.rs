@@ -11,7 +11,7 @@ use super::value::{Mode, Span, Value};
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
 use crate::logging::{LogFormat, LogLevel};
-use crate::material::JwtSvidFile;
+use crate::material::{JwtSvidFile, KeyFormat};
 use crate::mode::inspect::OutputFormat;
 use crate::mode::items::OnRevoked;
 use crate::notify::{ProcessName, RenewSignal};
@@ -146,7 +146,7 @@ options! {
         /// directory for all files; created if its parent exists
         svid_path: PathBuf = "DIR", default "/tmp";
 
-        /// write the X.509 files; --x509=false writes JWT files only
+        /// write the X.509 files; --x509=false writes tokens and keys only
         x509: bool, default "true";
 
         /// pem: the next three files. spiffe: the credential folder of
@@ -211,6 +211,21 @@ options! {
         /// the trust domain's JWT keys (JWKS); --include-federated-bundles
         /// adds TRUST-DOMAIN.NAME per federated trust domain
         jwt_bundle_file_name: Option<FileName> = "NAME";
+    }
+
+    "WIT", in FILES: {
+        /// keep the WIT-SVID, a token that is bound to a key, in a file
+        wit_svid_file_name: Option<FileName> = "NAME";
+
+        /// its private key; permissions as --key-file-mode
+        wit_key_file_name: Option<FileName> = "NAME";
+
+        /// jwk: the key as received. pem: PKCS#8
+        wit_key_format: KeyFormat = "FORMAT", default "jwk";
+
+        /// the trust domain's WIT keys (JWKS); --include-federated-bundles
+        /// adds TRUST-DOMAIN.NAME per federated trust domain
+        wit_bundle_file_name: Option<FileName> = "NAME";
     }
 
     "Notifying the application, after each publication", in FETCHING: {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
 use crate::logging::{LogFormat, LogLevel};
-use crate::material::JwtSvidFile;
+use crate::material::{JwtSvidFile, KeyFormat};
 use crate::mode::inspect::OutputFormat;
 use crate::mode::items::OnRevoked;
 use crate::notify::{ProcessName, RenewSignal};
@@ -145,6 +145,7 @@ values! {
     JwtSvidFile: "FILE=AUDIENCE[,AUDIENCE...]";
     ProcessName: "the name of a program, without a path";
     RenewSignal: "a signal's name or number, such as SIGHUP";
+    KeyFormat: KeyFormat::ALLOWED;
     OnRenewal: OnRenewal::ALLOWED;
     OnRevoked: OnRevoked::ALLOWED;
     LogLevel: "off, error, warn, info, debug or trace";
