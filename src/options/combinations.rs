@@ -131,6 +131,8 @@ pub(crate) enum CombinationError {
         "--x509=false leaves nothing to do; add --jwt-svid, --wit-svid-file-name, \
          --jwt-bundle-file-name or --wit-bundle-file-name"
     )]
+    Nothing,
+    #[error("{option} has no meaning without {without}")]
     Without { option: String, without: &'static str },
     #[error(transparent)]
     Names(#[from] ClashError),

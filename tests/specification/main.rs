@@ -44,6 +44,7 @@ mod responses;
 mod selection;
 mod signals;
 mod volumes;
+mod wit;
 
 #[path = "../workload_api_server/mod.rs"]
 mod workload_api_server;
