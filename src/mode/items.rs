@@ -90,7 +90,7 @@ impl<'a> Items<'a> {
         });
         let mut is_busy = self.poll_key_watch(now, context);
         for index in order {
-            let is_offered = self.is_offered();
+            let is_offered = self.is_offered_beside(Some(index));
             let Some(item) = self.all.get_mut(index) else { continue };
             if let Poll::Ready(update) = item.source.poll(is_offered, now, context) {
                 is_busy = true;
@@ -113,7 +113,7 @@ impl<'a> Items<'a> {
     }
 
     fn poll_key_watch(&mut self, now: Now, context: &mut Context<'_>) -> bool {
-        let is_offered = self.is_offered();
+        let is_offered = self.is_offered_beside(None);
         let Some(Poll::Ready(update)) =
             self.key_watch.as_mut().map(|source| source.poll(is_offered, now, context))
         else {
@@ -126,8 +126,10 @@ impl<'a> Items<'a> {
         true
     }
 
-    fn is_offered(&self) -> bool {
-        self.all.iter().any(|item| item.source.offers_identity())
+    /// Whether the open stream of another item than this one offers the identity.
+    fn is_offered_beside(&self, index: Option<usize>) -> bool {
+        let others = self.all.iter().enumerate().filter(|(other, _)| Some(*other) != index);
+        others.map(|(_, item)| item).any(|item| item.source.offers_identity())
     }
 
     fn apply(&mut self, index: usize, update: Update, now: Now) {
