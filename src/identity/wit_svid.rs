@@ -101,6 +101,11 @@ impl WitSvid {
         Ok(raw.into_iter().map(inspect).collect())
     }
 
+    /// Which kind of key it has.
+    pub(crate) fn key_type(&self) -> String {
+        self.key.as_ref().map_or("RSA".to_owned(), |key| key.key_type().to_string())
+    }
+
     fn parse(offered: RawWitSvid, now: SystemTime) -> Result<Self, WitSvidError> {
         let id: SpiffeId = offered.spiffe_id.parse().map_err(WitSvidError::Id)?;
         if id.path().is_empty() {

@@ -11,18 +11,21 @@ use thiserror::Error;
 use crate::clock::Now;
 use crate::identity::bundle::{AuthorityDetails, X509Bundle};
 use crate::identity::context::{InspectedSvid, Inspection, X509ContextError};
+use crate::identity::svid_info::SvidInfo;
 use crate::identity::svid_info::Validity;
+use crate::identity::wit_svid::{InspectedWitSvid, WitSvid, WitSvidsError};
 use crate::identity::x509_svid::X509Svid;
 use crate::logging::Printable;
 use crate::process::signal::SignalNumber;
 use crate::timestamp::{in_words, rfc3339};
+use crate::timing::SILENT_PROFILE;
 use crate::wait::{Waiter, Woken};
 use crate::words::words;
 use crate::workload_api::call_error::CallError;
 use crate::workload_api::client::{Client, OpenCall, Received, start_grpc};
 use crate::workload_api::connect::Connecting;
 use crate::workload_api::endpoint::Endpoint;
-use crate::workload_api::rpc::{FetchX509Svid, Rpc};
+use crate::workload_api::rpc::{FetchWitSvid, FetchX509Svid, Rpc};
 
 words! {
     /// How `inspect` prints what it finds.
@@ -43,34 +46,55 @@ pub(crate) struct Settings {
 
 /// What the agent offers, as text for people or as JSON for programs.
 pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<String, InspectError> {
-    let context = ask(settings, waiter)?;
+    let client = Client::new(settings.endpoint.clone(), start_grpc());
+    let context = Inspection::parse(ask(&FetchX509Svid, &client, settings.timeout, waiter)?)?;
+    let wit = wit(&client, settings.timeout, waiter)?;
     let now = Now::look();
     Ok(match settings.output {
-        OutputFormat::Text => text(&context, now),
-        OutputFormat::Json => format!("{:#}\n", json(&context, now)),
+        OutputFormat::Text => text(&context, now) + &wit_text(&wit, now),
+        OutputFormat::Json => format!("{:#}\n", json(&context, &wit, now)),
     })
 }
 
-fn ask(settings: &Settings, waiter: &Waiter) -> Result<Inspection, InspectError> {
+/// The WIT-SVIDs, or why there are none. `None`: the agent does not have their profile, which is no failure.
+type WitSvids = Option<Result<Vec<InspectedWitSvid>, String>>;
+
+fn wit(client: &Client, timeout: Duration, waiter: &Waiter) -> Result<WitSvids, InspectError> {
+    // An agent whose server has the profile turned off is silent.
+    let raw = match ask(&FetchWitSvid, client, timeout.min(SILENT_PROFILE), waiter) {
+        Ok(raw) => raw,
+        Err(InspectError::Failed(error)) if error.is_of_absent_rpc() => return Ok(None),
+        Err(error @ InspectError::Stopped(_)) => return Err(error),
+        Err(InspectError::Silence { .. }) => {
+            return Ok(Some(Err("the agent sends none (is its server's profile off?)".to_owned())));
+        }
+        Err(error) => return Ok(Some(Err(error.to_string()))),
+    };
+    let svids = WitSvid::inspect(raw, Now::look().time);
+    Ok(Some(svids.map_err(|error: WitSvidsError| error.to_string())))
+}
+
+/// The first response of a call.
+fn ask<R: Rpc>(rpc: &R, client: &Client, timeout: Duration, waiter: &Waiter) -> Result<R::Raw, InspectError> {
     let start = Now::look().instant;
-    let deadline = start + settings.timeout;
-    let (endpoint, client) = (&settings.endpoint, Client::new(settings.endpoint.clone(), start_grpc()));
+    let deadline = start + timeout;
+    let endpoint = client.endpoint();
     let unreachable = |errno| InspectError::Failed(CallError::unreachable(endpoint, errno));
     let mut connecting = Connecting::to(endpoint, waiter, start).map_err(unreachable)?;
     // Never dropped: to end its call, gRPC may need threads that it could not start.
-    let mut call: Option<ManuallyDrop<OpenCall<FetchX509Svid>>> = None;
+    let mut call: Option<ManuallyDrop<OpenCall<R>>> = None;
     loop {
         let now = Now::look().instant;
         if call.is_none()
             && let Poll::Ready(connected) = connecting.poll(now)
         {
-            let opened = client.call(&FetchX509Svid, connected.map_err(unreachable)?);
+            let opened = client.call(rpc, connected.map_err(unreachable)?);
             call = Some(ManuallyDrop::new(opened.map_err(InspectError::Failed)?));
         }
         if let Some(Poll::Ready(received)) = call.as_mut().map(|call| call.poll(&mut waiter.context())) {
             return match received {
-                Received::Response(raw) => Ok(Inspection::parse(raw)?),
-                Received::Undecodable(cause) => Err(InspectError::Undecodable(cause)),
+                Received::Response(raw) => Ok(raw),
+                Received::Undecodable(cause) => Err(InspectError::Undecodable { name: R::RESPONSE, cause }),
                 Received::End(error) => Err(InspectError::Failed(error)),
             };
         }
@@ -79,10 +103,7 @@ fn ask(settings: &Settings, waiter: &Waiter) -> Result<Inspection, InspectError>
                 Some(_) => "accepted the call and sent nothing (is the agent stopped or overloaded?)",
                 None => "did not accept a connection in time",
             };
-            return Err(InspectError::Silence {
-                timeout: settings.timeout,
-                what: format!("{endpoint} {what}"),
-            });
+            return Err(InspectError::Silence { timeout, what: format!("{endpoint} {what}") });
         }
         if let Woken::Signal(received) = waiter.wait(deadline)
             && received.signal.asks_to_end()
@@ -94,13 +115,7 @@ fn ask(settings: &Settings, waiter: &Waiter) -> Result<Inspection, InspectError>
 
 fn text(context: &Inspection, now: Now) -> String {
     let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        // Writing to a String cannot fail.
-        let _ = match name {
-            "" => writeln!(text, "{value}"),
-            name => writeln!(text, "  {name:<10}  {}", Printable(value)),
-        };
-    };
+    let mut line = |name: &str, value: &str| write_line(&mut text, name, value);
     for (index, svid) in context.svids.iter().enumerate() {
         let default = if index == 0 { ", the default identity" } else { "" };
         line("", &format!("SVID {} of {}{default}", index + 1, context.svids.len()));
@@ -117,7 +132,7 @@ fn text(context: &Inspection, now: Now) -> String {
         };
         line("serial", svid.info().serial().unwrap_or_default());
         line("valid from", &rfc3339(svid.info().not_before, 0));
-        line("valid to", &format!("{} ({})", rfc3339(svid.info().not_after, 0), validity(svid, now)));
+        line("valid to", &format!("{} ({})", rfc3339(svid.info().not_after, 0), validity(svid.info(), now)));
         line("key", &svid.key().key_type().to_string());
         line("chain", &chain(svid));
         line("bundle", &count(svid.bundle().authorities().len(), "CA certificate"));
@@ -142,6 +157,44 @@ fn text(context: &Inspection, now: Now) -> String {
     }
     if context.crls > 0 {
         line("CRLs", &context.crls.to_string());
+    }
+    text
+}
+
+fn write_line(text: &mut String, name: &str, value: &str) {
+    // Writing to a String cannot fail.
+    let _ = match name {
+        "" => writeln!(text, "{value}"),
+        name => writeln!(text, "  {name:<10}  {}", Printable(value)),
+    };
+}
+
+fn wit_text(svids: &WitSvids, now: Now) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| write_line(&mut text, name, value);
+    let Some(svids) = svids else { return text };
+    let svids = match svids {
+        Ok(svids) => svids,
+        Err(error) => {
+            line("", "\nWIT-SVIDs");
+            line("(none)", error);
+            return text;
+        }
+    };
+    for (index, InspectedWitSvid { id, hint, svid }) in svids.iter().enumerate() {
+        line("", &format!("\nWIT-SVID {} of {}", index + 1, svids.len()));
+        line("SPIFFE ID", &id.escape_debug().to_string());
+        let hint = hint.escape_debug().to_string();
+        line("hint", if hint.is_empty() { "(none)" } else { &hint });
+        match svid {
+            Ok(svid) => {
+                line("valid from", &rfc3339(svid.info.not_before, 0));
+                let end = rfc3339(svid.info.not_after, 0);
+                line("valid to", &format!("{end} ({})", validity(&svid.info, now)));
+                line("key", &svid.key_type());
+            }
+            Err(error) => line("not good", &error.to_string()),
+        }
     }
     text
 }
@@ -172,8 +225,7 @@ fn authorities_json(bundle: &X509Bundle) -> Vec<Value> {
     bundle.details().map(ca).collect()
 }
 
-fn validity(svid: &X509Svid, now: Now) -> String {
-    let info = svid.info();
+fn validity(info: &SvidInfo, now: Now) -> String {
     let expired_for = now.time.duration_since(info.not_after).unwrap_or_default();
     match info.validity(now.time) {
         Validity::NotYet => format!("not valid until {}", rfc3339(info.not_before, 0)),
@@ -183,9 +235,9 @@ fn validity(svid: &X509Svid, now: Now) -> String {
 }
 
 /// How long it is still valid; 0 if it is not valid now.
-fn seconds_left(svid: &X509Svid, now: Now) -> u64 {
-    match svid.info().validity(now.time) {
-        Validity::Valid => now.until(svid.info().not_after).as_secs(),
+fn seconds_left(info: &SvidInfo, now: Now) -> u64 {
+    match info.validity(now.time) {
+        Validity::Valid => now.until(info.not_after).as_secs(),
         Validity::NotYet | Validity::Expired => 0,
     }
 }
@@ -201,7 +253,7 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn json(context: &Inspection, now: Now) -> Value {
+fn json(context: &Inspection, wit: &WitSvids, now: Now) -> Value {
     let svid = |InspectedSvid { id, hint, svid }: &InspectedSvid| {
         let svid = match svid {
             Ok(svid) => svid,
@@ -213,7 +265,7 @@ fn json(context: &Inspection, now: Now) -> Value {
             "serial_number": svid.info().serial(),
             "not_before": rfc3339(svid.info().not_before, 0),
             "not_after": rfc3339(svid.info().not_after, 0),
-            "seconds_left": seconds_left(svid, now),
+            "seconds_left": seconds_left(svid.info(), now),
             "key_type": svid.key().key_type().to_string(),
             "chain_certificates": svid.intermediates().len() + 1,
             "bundle_certificates": svid.bundle().authorities().len(),
@@ -231,11 +283,31 @@ fn json(context: &Inspection, now: Now) -> Value {
             Err(error) => (error.key.clone(), json!({ "error": error.cause.to_string() })),
         })
         .collect();
-    json!({
+    let mut json = json!({
         "svids": context.svids.iter().map(svid).collect::<Vec<_>>(),
         "federated_trust_domains": federated,
         "crls": context.crls,
-    })
+    });
+    match wit {
+        Some(Ok(svids)) => json["wit_svids"] = svids.iter().map(|svid| wit_json(svid, now)).collect(),
+        Some(Err(error)) => json["wit_error"] = error.as_str().into(),
+        None => {}
+    }
+    json
+}
+
+fn wit_json(InspectedWitSvid { id, hint, svid }: &InspectedWitSvid, now: Now) -> Value {
+    match svid {
+        Ok(svid) => json!({
+            "spiffe_id": id,
+            "hint": hint,
+            "not_before": rfc3339(svid.info.not_before, 0),
+            "not_after": rfc3339(svid.info.not_after, 0),
+            "seconds_left": seconds_left(&svid.info, now),
+            "key_type": svid.key_type(),
+        }),
+        Err(error) => json!({ "spiffe_id": id, "hint": hint, "error": error.to_string() }),
+    }
 }
 
 /// Why there is nothing to show.
@@ -245,8 +317,8 @@ pub(crate) enum InspectError {
     Failed(CallError),
     #[error("no response within {timeout:?} (--init-timeout): {what}")]
     Silence { timeout: Duration, what: String },
-    #[error("the agent's response is not an {name}: {0}", name = FetchX509Svid::RESPONSE)]
-    Undecodable(String),
+    #[error("the agent's response is not an {name}: {cause}")]
+    Undecodable { name: &'static str, cause: String },
     #[error("rejected the agent's response: {0}")]
     Rejected(#[from] X509ContextError),
     #[error("stopped by {0} before the agent answered")]

@@ -519,6 +519,61 @@ fn check_names_the_file_that_is_not_good() {
     check(&pod, &ALONE).failed_with(&["wit.jwk: not the key that the token is bound to"]);
 }
 
+fn inspect(pod: &Pod, arguments: &[&str]) -> String {
+    let socket = format!("--workload-api-socket={}", pod.socket().display());
+    let helper = Helper::new().argument("--mode=inspect").argument(socket).arguments(arguments);
+    helper.finish().succeeded().stdout
+}
+
+#[test]
+fn inspect_shows_wit_svids_good_and_bad_and_never_a_key() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let (good, mut bad) = (WitRecipe::for_id(ID), WitRecipe::for_id(OTHER_ID));
+    remove(&mut bad.header, "kid");
+    bad.hint = "internal".to_owned();
+    agent.reply_with_wit(wit_response([good.mint(&pod.authority), bad.mint(&pod.authority)]));
+    let text = inspect(&pod, &[]);
+    let (_, wit) = text.split_once("\n\nWIT-SVID 1 of 2\n").expect("a block");
+    for line in [
+        &format!("  SPIFFE ID   {ID}"),
+        "  key         P-256",
+        "WIT-SVID 2 of 2",
+        "  hint        internal",
+        "  not good    wit_svid: its header has no kid",
+    ] {
+        assert!(wit.lines().any(|found| found == line), "{line:?}: {wit}");
+    }
+    let text = inspect(&pod, &["--output=json"]);
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    let [first, second] = json["wit_svids"].as_array().expect("a list").as_slice() else { panic!("{json}") };
+    assert_eq!((&first["spiffe_id"], &first["key_type"]), (&json!(ID), &json!("P-256")));
+    assert!(first["seconds_left"].as_u64().is_some_and(|left| (3000..=3600).contains(&left)), "{first}");
+    assert!(second["error"].as_str().is_some_and(|error| error.contains("kid")), "{second}");
+    assert!(!text.contains(good.key["d"].as_str().expect("a number")));
+}
+
+#[test]
+fn inspect_of_an_agent_without_the_profile_shows_the_rest_alone() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    assert!(!inspect(&pod, &[]).contains("WIT"));
+    agent.reply_with_wit(Reply::Silence);
+    let text = inspect(&pod, &[]);
+    assert!(text.contains("\n\nWIT-SVIDs\n  (none)      the agent sends none"), "{text}");
+    let json: Value = serde_json::from_str(&inspect(&pod, &["--output=json"])).expect("JSON");
+    assert!(json["wit_error"].is_string() && json["svids"].is_array(), "{json}");
+}
+
+#[test]
+fn inspect_that_gets_no_x509_svid_makes_no_call_for_wit_svids() {
+    let pod = Pod::new();
+    let agent = pod.agent(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    let socket = format!("--workload-api-socket={}", pod.socket().display());
+    Helper::new().arguments(&["--mode=inspect", &socket]).finish().failed_with(&["PermissionDenied"]);
+    assert_eq!((agent.calls(), agent.wit_calls()), (1, 0));
+}
+
 #[test]
 fn the_end_of_a_wit_svid_is_a_metric_with_its_file() {
     let pod = Pod::new();
