@@ -52,6 +52,10 @@ pub(crate) const OVERDUE: Backoff = Backoff::new(seconds(5), seconds(60));
 /// From one token to the call for the next, however short its life.
 pub(crate) const BETWEEN_TOKENS: Duration = seconds(1);
 
+/// How long inspect waits for WIT-SVIDs after all else has come: an agent whose server has their profile turned off
+/// is silent.
+pub(crate) const SILENT_PROFILE: Duration = seconds(2);
+
 // Publication.
 
 /// How long the first publication waits for sources that have brought nothing, so that all parts are one

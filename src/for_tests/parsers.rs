@@ -15,6 +15,7 @@ use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::private_key::PrivateKey;
 use crate::identity::selection::Selection;
 use crate::identity::spiffe_id::SpiffeId;
+use crate::identity::token::Profile;
 use crate::layout::{pem, pkcs12};
 use crate::material::{PemFiles, X509Part, x509_files};
 use crate::notify::parse_pid;
@@ -76,13 +77,13 @@ pub fn jwt_svid(token: &str) -> Parsed<String> {
 
 /// The documents of a response.
 pub fn jwt_bundles(bytes: &[u8]) -> Parsed<Vec<Vec<u8>>> {
-    let bundles = JwtBundles::parse(decode(bytes).map_err(text)?).map_err(text)?;
+    let bundles = JwtBundles::parse(decode(bytes).map_err(text)?, Profile::Jwt).map_err(text)?;
     Ok(bundles.good().map(|(_, document)| document.to_vec()).collect())
 }
 
 /// A JWKS document.
 pub fn jwks(document: &[u8]) -> Parsed<()> {
-    check_jwks(document).map_err(text)
+    check_jwks(document, Profile::Jwt).map_err(text)
 }
 
 /// The blocks of a PEM file, written again.

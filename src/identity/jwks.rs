@@ -6,24 +6,25 @@ use serde_core::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess
 use thiserror::Error;
 
 use super::limits::MAX_BUNDLE;
+use super::token::Profile;
 
 /// Checks that a document is a JWK set: an object whose `keys` is a list of objects (RFC 7517,
-/// section 5; SPIFFE Trust Domain and Bundle standard, section 4).
-pub(crate) fn check_jwks(document: &[u8]) -> Result<(), JwksError> {
-    find(document, None).map(|_| ())
+/// section 5; SPIFFE Trust Domain and Bundle standard, section 4). Each key of WIT-SVIDs has a `kid`.
+pub(crate) fn check_jwks(document: &[u8], profile: Profile) -> Result<(), JwksError> {
+    find(document, None, profile).map(|_| ())
 }
 
 /// Whether a document has a key with this `kid`.
 pub(super) fn has_key(document: &[u8], kid: &str) -> bool {
-    find(document, Some(kid)).unwrap_or(false)
+    find(document, Some(kid), Profile::Jwt).unwrap_or(false)
 }
 
 /// Reads a whole document; `Ok(true)` if one of its keys has the `kid`.
-fn find(document: &[u8], kid: Option<&str>) -> Result<bool, JwksError> {
+fn find(document: &[u8], kid: Option<&str>, profile: Profile) -> Result<bool, JwksError> {
     // JSON is UTF-8 (RFC 8259, section 8.1), also where the reader skips it.
     let document = std::str::from_utf8(document).map_err(|cause| JwksError::NotJson(cause.to_string()))?;
     let mut reader = serde_json::Deserializer::from_str(document);
-    let found = Search { kid, place: Place::Document }.deserialize(&mut reader);
+    let found = Search { kid, profile, place: Place::Document }.deserialize(&mut reader);
     let found = found.and_then(|found| reader.end().map(|()| found));
     found.map_err(|cause| {
         let refused = if cause.is_data() { JwksError::NotJwks } else { JwksError::NotJson };
@@ -35,6 +36,7 @@ fn find(document: &[u8], kid: Option<&str>) -> Result<bool, JwksError> {
 #[derive(Clone, Copy)]
 struct Search<'a> {
     kid: Option<&'a str>,
+    profile: Profile,
     place: Place,
 }
 
@@ -69,19 +71,25 @@ impl<'de> Visitor<'de> for Search<'_> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<bool, M::Error> {
-        let (mut found, mut has_keys) = (false, false);
+        let (mut found, mut has_keys, mut has_kid) = (false, false, false);
         while let Some(name) = map.next_key::<String>()? {
             match (self.place, name.as_str()) {
                 (Place::Document, "keys") => {
                     found = map.next_value_seed(Search { place: Place::Keys, ..self })?;
                     has_keys = true;
                 }
-                (Place::Key, "kid") => found |= self.kid == Some(map.next_value::<String>()?.as_str()),
+                (Place::Key, "kid") => {
+                    found |= self.kid == Some(map.next_value::<String>()?.as_str());
+                    has_kid = true;
+                }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         match self.place {
             Place::Document if !has_keys => Err(Error::custom("there is no list \"keys\"")),
+            Place::Key if !has_kid && self.profile == Profile::Wit => {
+                Err(Error::custom("a key has no \"kid\""))
+            }
             _ => Ok(found),
         }
     }
@@ -116,7 +124,7 @@ mod tests {
     fn keys_are_found_by_their_kid() {
         let document =
             br#"{"spiffe_sequence":1,"keys":[{"kty":"EC","kid":"a"},{},{"x":{"kid":"c"},"kid":"b"}]}"#;
-        assert_eq!(check_jwks(document), Ok(()));
+        assert_eq!(check_jwks(document, Profile::Jwt), Ok(()));
         for (kid, is_there) in [("a", true), ("b", true), ("c", false), ("", false)] {
             assert_eq!(has_key(document, kid), is_there, "{kid}");
         }
@@ -124,13 +132,22 @@ mod tests {
 
     #[test]
     fn a_document_without_keys_is_good_and_has_none() {
-        assert_eq!(check_jwks(br#"{"keys":[]}"#), Ok(()));
+        assert_eq!(check_jwks(br#"{"keys":[]}"#, Profile::Jwt), Ok(()));
         assert!(!has_key(br#"{"keys":[]}"#, "a"));
     }
 
     #[test]
+    fn a_key_of_wit_svids_needs_a_kid_and_no_use() {
+        assert_eq!(check_jwks(br#"{"keys":[{"kty":"EC","kid":"a"}]}"#, Profile::Wit), Ok(()));
+        let document = br#"{"keys":[{"kid":"a"},{"kty":"EC","use":"wit-svid"}]}"#;
+        assert_eq!(check_jwks(document, Profile::Jwt), Ok(()));
+        let error = check_jwks(document, Profile::Wit).unwrap_err().to_string();
+        assert!(error.contains("a key has no \"kid\""), "{error}");
+    }
+
+    #[test]
     fn a_document_that_is_not_utf8_is_refused_wherever_that_shows() {
-        let error = check_jwks(b"{\"keys\":[{\"x\":\"\xee\"}]}").unwrap_err().to_string();
+        let error = check_jwks(b"{\"keys\":[{\"x\":\"\xee\"}]}", Profile::Jwt).unwrap_err().to_string();
         assert!(error.contains("not JSON: invalid utf-8"), "{error}");
     }
 
@@ -148,7 +165,7 @@ mod tests {
             (r#"{"keys":[{"kid":1}]}"#, "expected a string"),
             (many.as_str(), "holds more than 4096 keys"),
         ] {
-            let error = check_jwks(document.as_bytes()).unwrap_err().to_string();
+            let error = check_jwks(document.as_bytes(), Profile::Jwt).unwrap_err().to_string();
             assert!(error.contains(reason), "{document:.40}: {error}");
         }
     }

@@ -1,4 +1,4 @@
-//! JWT trust bundles: the keys of a trust domain, as a JWKS document.
+//! JWT and WIT trust bundles: the keys of a trust domain, as a JWKS document.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use super::json_digest;
 use super::jwks::{self, JwksError, check_jwks};
 use super::raw::{RawJwtBundles, shortened};
 use super::spiffe_id::{TrustDomain, TrustDomainError};
+use super::token::Profile;
 
 /// The JWKS documents of one response, good and bad, by trust domain.
 pub(crate) struct JwtBundles(Vec<Entry>);
@@ -20,13 +21,13 @@ type Entry = Result<(TrustDomain, Document), FederatedJwtBundleError>;
 pub(crate) type Document = Rc<Vec<u8>>;
 
 impl JwtBundles {
-    /// Checks that a response has its mandatory field (SPIFFE Workload API standard, section 6.2.2),
+    /// Checks that a response has its mandatory field (SPIFFE Workload API standard, sections 6.2.2 and 7),
     /// and each of its documents on its own: a bad one does not hold up the others.
-    pub(crate) fn parse(raw: RawJwtBundles) -> Result<Self, JwtBundlesError> {
+    pub(crate) fn parse(raw: RawJwtBundles, profile: Profile) -> Result<Self, JwtBundlesError> {
         if raw.is_empty() {
             return Err(JwtBundlesError::None);
         }
-        let bundles = raw.into_iter().map(|(key, document)| match check_bundle(&key, &document) {
+        let bundles = raw.into_iter().map(|(key, document)| match check_bundle(&key, &document, profile) {
             Ok(trust_domain) => Ok((trust_domain, Rc::new(document))),
             Err(cause) => Err(FederatedJwtBundleError { key: shortened(&key), cause }),
         });
@@ -67,9 +68,9 @@ impl JwtBundles {
     }
 }
 
-fn check_bundle(key: &str, document: &[u8]) -> Result<TrustDomain, JwtBundleError> {
+fn check_bundle(key: &str, document: &[u8], profile: Profile) -> Result<TrustDomain, JwtBundleError> {
     let trust_domain = TrustDomain::from_id(key)?;
-    check_jwks(document)?;
+    check_jwks(document, profile)?;
     Ok(trust_domain)
 }
 

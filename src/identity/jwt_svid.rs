@@ -5,12 +5,12 @@ use std::time::SystemTime;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::limits::MAX_SVIDS;
-use super::raw::{RawJwtSvid, shortened};
-use super::selection::{NotOfferedError, Selection};
+use super::raw::RawJwtSvid;
+use super::selection::Selection;
 use super::spiffe_id::{SpiffeId, SpiffeIdError};
 use super::svid_info::{Kind, SvidInfo};
-use super::token::{Token, TokenError};
+use super::svids::{self, SvidsError};
+use super::token::{Profile, Token, TokenError};
 
 /// A JWT-SVID whose claims are readable and complete. Its dates are not checked, and neither is its
 /// signature: it comes from the agent, not from the network.
@@ -30,24 +30,10 @@ impl JwtSvid {
         audience: &[String],
         now: SystemTime,
     ) -> Result<Self, JwtSvidsError> {
-        if raw.is_empty() {
-            return Err(JwtSvidsError::NoSvids);
-        }
-        if raw.len() > MAX_SVIDS {
-            return Err(JwtSvidsError::TooManySvids(raw.len()));
-        }
-        for (index, svid) in raw.iter().enumerate() {
-            for (field, is_empty) in
-                [("spiffe_id", svid.spiffe_id.is_empty()), ("svid", svid.token.is_empty())]
-            {
-                if is_empty {
-                    return Err(JwtSvidsError::Empty { index, field });
-                }
-            }
-        }
-        let (index, svid) = selection.pick(raw)?;
-        let id = shortened(&svid.spiffe_id);
-        Self::parse(svid, audience, now).map_err(|error| JwtSvidsError::Svid { index, id, error })
+        svids::check_fields(&raw, |svid| {
+            [("spiffe_id", svid.spiffe_id.is_empty()), ("svid", svid.token.is_empty())]
+        })?;
+        svids::select(raw, selection, |svid| Self::parse(svid, audience, now))
     }
 
     fn parse(offered: RawJwtSvid, audience: &[String], now: SystemTime) -> Result<Self, JwtSvidError> {
@@ -68,21 +54,11 @@ impl JwtSvid {
         audience: &[String],
         now: SystemTime,
     ) -> Result<Self, JwtSvidError> {
-        let claims = Token::read(&token)?;
+        let claims = Token::read(&token, Profile::Jwt)?;
         if let Some(missing) = audience.iter().find(|each| !claims.audience.contains(each)) {
             return Err(JwtSvidError::NotForAudience(missing.clone()));
         }
-        let (issued_at, not_after) = (claims.issued_at.unwrap_or(now), claims.expires_at);
-        let info = SvidInfo {
-            id: claims.subject,
-            kind: Kind::Jwt,
-            issued_at: issued_at.min(not_after),
-            // The time of issue does not bound the validity (RFC 7519, section 4.1.6): it may be a
-            // moment ahead of this clock.
-            not_before: claims.not_before.unwrap_or(issued_at.min(now)),
-            not_after,
-        };
-        Ok(Self { info, key_id: claims.key_id, token })
+        Ok(Self { info: claims.info(Kind::Jwt, now), key_id: claims.key_id, token })
     }
 
     /// Identity and dates.
@@ -102,19 +78,7 @@ impl JwtSvid {
 }
 
 /// Why a response with JWT-SVIDs is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum JwtSvidsError {
-    #[error("svids: the mandatory field is empty")]
-    NoSvids,
-    #[error("svids: there are {0} (at most {MAX_SVIDS} are accepted)")]
-    TooManySvids(usize),
-    #[error("svids[{index}] {field}: the mandatory field is empty")]
-    Empty { index: usize, field: &'static str },
-    #[error("svids[{index}] ({id:?}) {error}")]
-    Svid { index: usize, id: String, error: JwtSvidError },
-    #[error(transparent)]
-    NotOffered(#[from] NotOfferedError),
-}
+pub(crate) type JwtSvidsError = SvidsError<JwtSvidError>;
 
 /// Why a JWT-SVID is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

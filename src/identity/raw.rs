@@ -65,7 +65,20 @@ pub(crate) struct RawJwtSvid {
     pub(crate) token: Zeroizing<String>,
 }
 
-/// A `JWTBundlesResponse`: for each trust domain, its SPIFFE ID and its JWKS document.
+/// One SVID of a `WITSVIDResponse`.
+#[derive(Default)]
+pub(crate) struct RawWitSvid {
+    /// The identity, as text.
+    pub(crate) spiffe_id: String,
+    /// The operator's hint at the use of the identity; may be empty.
+    pub(crate) hint: String,
+    /// JWS compact serialization.
+    pub(crate) token: Zeroizing<String>,
+    /// The private JWK.
+    pub(crate) key: Zeroizing<String>,
+}
+
+/// A `JWTBundlesResponse` or `WITBundlesResponse`: for each trust domain, its SPIFFE ID and its JWKS document.
 pub(crate) type RawJwtBundles = BTreeMap<String, Vec<u8>>;
 
 /// Cuts a text of a response for an error message, which must not become as long as the response. Only

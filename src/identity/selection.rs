@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::raw::{RawJwtSvid, RawX509Svid, shortened};
+use super::raw::{RawJwtSvid, RawWitSvid, RawX509Svid, shortened};
 use super::spiffe_id::SpiffeId;
 
 /// The properties of the SVID to use; `None` matches any.
@@ -33,6 +33,16 @@ impl Candidate for RawX509Svid {
 }
 
 impl Candidate for RawJwtSvid {
+    fn id(&self) -> &str {
+        &self.spiffe_id
+    }
+
+    fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+impl Candidate for RawWitSvid {
     fn id(&self) -> &str {
         &self.spiffe_id
     }

@@ -29,6 +29,7 @@ pub(crate) enum Kind {
         serial: Box<str>,
     },
     Jwt,
+    Wit,
 }
 
 impl fmt::Display for Kind {
@@ -36,6 +37,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::X509 { .. } => "X.509-SVID",
             Self::Jwt => "JWT-SVID",
+            Self::Wit => "WIT-SVID",
         })
     }
 }
@@ -50,11 +52,11 @@ pub(crate) enum Validity {
 }
 
 impl SvidInfo {
-    /// The serial number in lowercase hexadecimal; `None` for a JWT-SVID.
+    /// The serial number in lowercase hexadecimal; `None` for a token.
     pub(crate) fn serial(&self) -> Option<&str> {
         match &self.kind {
             Kind::X509 { serial } => Some(serial),
-            Kind::Jwt => None,
+            Kind::Jwt | Kind::Wit => None,
         }
     }
 

@@ -1,5 +1,5 @@
 //! Tokens: header and claims of a JWT in JWS compact serialization, by the JWT-SVID standard,
-//! sections 2 and 3.
+//! sections 2 and 3, and by the WIT-SVID standard.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,9 +11,17 @@ use thiserror::Error;
 use super::limits::MAX_TOKEN;
 use super::raw::shortened;
 use super::spiffe_id::{SpiffeId, SpiffeIdError};
+use super::svid_info::{Kind, SvidInfo};
 use crate::logging::Printable;
 
-/// The algorithms allowed for JWT-SVIDs (section 2.1).
+/// The standard that a token or a JWKS document follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Jwt,
+    Wit,
+}
+
+/// The algorithms allowed for JWT-SVIDs (section 2.1) and WIT-SVIDs.
 const ALGORITHMS: [&str; 9] =
     ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"];
 
@@ -23,7 +31,7 @@ pub(super) struct Token {
     pub(super) key_id: Option<String>,
     /// `sub`
     pub(super) subject: SpiffeId,
-    /// `aud`, one or more.
+    /// `aud`: one or more of a JWT-SVID, none of a WIT-SVID.
     pub(super) audience: Vec<String>,
     /// `exp`
     pub(super) expires_at: SystemTime,
@@ -31,11 +39,13 @@ pub(super) struct Token {
     pub(super) not_before: Option<SystemTime>,
     /// `iat`
     pub(super) issued_at: Option<SystemTime>,
+    /// `cnf.jwk`, the key that a WIT-SVID is bound to.
+    pub(super) bound_key: Option<Map<String, Value>>,
 }
 
 impl Token {
     /// Reads a token. Its signature must be there and be base64url; it is not verified.
-    pub(super) fn read(token: &str) -> Result<Self, TokenError> {
+    pub(super) fn read(token: &str, profile: Profile) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::TooLong);
         }
@@ -46,33 +56,77 @@ impl Token {
         if decode(signature).is_none_or(|bytes| bytes.is_empty()) {
             return Err(TokenError::NotCompact);
         }
-        let key_id = read_header(&json_object(header).ok_or(TokenError::Unreadable("header"))?)?;
-        let claims = json_object(claims).ok_or(TokenError::Unreadable("claims"))?;
+        let header = json_object(header).ok_or(TokenError::Unreadable("header"))?;
+        let key_id = read_header(&header, profile)?;
+        let mut claims = json_object(claims).ok_or(TokenError::Unreadable("claims"))?;
         let subject = claims.get("sub").and_then(Value::as_str).ok_or(TokenError::Claim("sub"))?;
+        let subject = subject.parse()?;
+        let audience = match (profile, claims.get("aud")) {
+            (Profile::Jwt, audience) => audience.and_then(strings).ok_or(TokenError::Claim("aud"))?,
+            (Profile::Wit, None) => Vec::new(),
+            (Profile::Wit, Some(_)) => return Err(TokenError::Audience),
+        };
+        let bound_key = match profile {
+            Profile::Jwt => None,
+            Profile::Wit => Some(bound_key(&mut claims)?),
+        };
         let optional_date =
             |name| claims.get(name).map(|value| date(value).ok_or(TokenError::Claim(name))).transpose();
         Ok(Self {
             key_id,
-            subject: subject.parse()?,
-            audience: claims.get("aud").and_then(strings).ok_or(TokenError::Claim("aud"))?,
+            subject,
+            audience,
+            bound_key,
             expires_at: claims.get("exp").and_then(date).ok_or(TokenError::Claim("exp"))?,
             not_before: optional_date("nbf")?,
             issued_at: optional_date("iat")?,
         })
     }
+
+    /// Identity and dates. A token without `iat` counts as issued at `now`.
+    pub(super) fn info(&self, kind: Kind, now: SystemTime) -> SvidInfo {
+        let (issued_at, not_after) = (self.issued_at.unwrap_or(now), self.expires_at);
+        SvidInfo {
+            id: self.subject.clone(),
+            kind,
+            issued_at: issued_at.min(not_after),
+            // The time of issue does not bound the validity (RFC 7519, section 4.1.6): it may be a
+            // moment ahead of this clock.
+            not_before: self.not_before.unwrap_or(issued_at.min(now)),
+            not_after,
+        }
+    }
 }
 
-/// Checks `alg` (section 2.1) and `typ` (section 2.3). Gives `kid`.
-fn read_header(header: &Map<String, Value>) -> Result<Option<String>, TokenError> {
+/// Checks `alg` (section 2.1) and `typ` (section 2.3). Gives `kid`, which a WIT-SVID must have.
+fn read_header(header: &Map<String, Value>, profile: Profile) -> Result<Option<String>, TokenError> {
     let algorithm = header.get("alg").and_then(Value::as_str).ok_or(TokenError::NoAlgorithm)?;
     if !ALGORITHMS.contains(&algorithm) {
-        return Err(TokenError::Algorithm(algorithm.to_owned()));
+        return Err(TokenError::Algorithm(shortened(algorithm)));
     }
-    let typ = header.get("typ").filter(|typ| !["JWT", "JOSE"].map(Some).contains(&typ.as_str()));
-    if let Some(typ) = typ {
-        return Err(TokenError::Type(Printable(shortened(&typ.to_string())).to_string()));
+    let typ = header.get("typ");
+    let shown = |typ: &Value| Printable(shortened(&typ.to_string())).to_string();
+    let key_id = header.get("kid").and_then(Value::as_str).map(str::to_owned);
+    match (profile, typ, typ.and_then(Value::as_str)) {
+        (Profile::Jwt, None, _) | (Profile::Jwt, _, Some("JWT" | "JOSE")) => Ok(key_id),
+        (Profile::Jwt, Some(typ), _) => Err(TokenError::Type(shown(typ))),
+        (Profile::Wit, _, Some("wit+jwt")) if key_id.as_ref().is_none_or(String::is_empty) => {
+            Err(TokenError::NoKeyId)
+        }
+        (Profile::Wit, _, Some("wit+jwt")) => Ok(key_id),
+        (Profile::Wit, typ, _) => Err(TokenError::WitType(typ.map_or("absent".to_owned(), shown))),
     }
-    Ok(header.get("kid").and_then(Value::as_str).map(str::to_owned))
+}
+
+/// Takes `cnf.jwk` out of the claims of a WIT-SVID, and checks its `alg`.
+fn bound_key(claims: &mut Map<String, Value>) -> Result<Map<String, Value>, TokenError> {
+    let key = claims.get_mut("cnf").and_then(|cnf| cnf.get_mut("jwk")).map(Value::take);
+    let Some(Value::Object(key)) = key else { return Err(TokenError::Claim("cnf.jwk")) };
+    let algorithm = key.get("alg").and_then(Value::as_str).ok_or(TokenError::NoKeyAlgorithm)?;
+    if !ALGORITHMS.contains(&algorithm) {
+        return Err(TokenError::KeyAlgorithm(shortened(algorithm)));
+    }
+    Ok(key)
 }
 
 /// Base64url without padding, and nothing else: no line break, no stray bits.
@@ -114,8 +168,20 @@ pub(crate) enum TokenError {
     Unreadable(&'static str),
     #[error("its header has no alg")]
     NoAlgorithm,
-    #[error("algorithm {0:?} is not allowed for JWT-SVIDs")]
+    #[error("algorithm {0:?} is not allowed (only RS, ES and PS with 256, 384 or 512 are)")]
     Algorithm(String),
+    #[error("its header has no kid")]
+    NoKeyId,
+    #[error("its header's typ is {0} (it must be wit+jwt)")]
+    WitType(String),
+    #[error("it has a claim aud, which no WIT-SVID has")]
+    Audience,
+    #[error("its claim cnf.jwk has no alg")]
+    NoKeyAlgorithm,
+    #[error(
+        "algorithm {0:?} of its claim cnf.jwk is not allowed (only RS, ES and PS with 256, 384 or 512 are)"
+    )]
+    KeyAlgorithm(String),
     #[error("its header's typ is {0} (it must be JWT or JOSE, or absent)")]
     Type(String),
     #[error("its claim {0} is missing or has the wrong type")]
@@ -133,7 +199,7 @@ mod tests {
 
     fn read(header: &str, claims: &str) -> Result<Token, TokenError> {
         let part = |text: &str| Base64UrlUnpadded::encode_string(text.as_bytes());
-        Token::read(&format!("{}.{}.c2ln", part(header), part(claims)))
+        Token::read(&format!("{}.{}.c2ln", part(header), part(claims)), Profile::Jwt)
     }
 
     #[test]
@@ -181,22 +247,22 @@ mod tests {
     fn each_of_the_three_parts_is_base64url_and_nothing_else() {
         let part = |text: &str| Base64UrlUnpadded::encode_string(text.as_bytes());
         let (header, claims) = (part(HEADER), part(CLAIMS));
-        assert!(Token::read(&format!("{header}.{claims}.c2ln")).is_ok());
+        assert!(Token::read(&format!("{header}.{claims}.c2ln"), Profile::Jwt).is_ok());
         for signature in
             ["", "c2ln.c2ln", "c2ln\r\nX-Admin: 1", "c2ln\n", "c2=", "c2k=", "a+b/", "c2lnc", "\u{e4}"]
         {
-            let error = Token::read(&format!("{header}.{claims}.{signature}")).err();
+            let error = Token::read(&format!("{header}.{claims}.{signature}"), Profile::Jwt).err();
             assert_eq!(error, Some(TokenError::NotCompact), "{signature:?}");
         }
         for token in ["", "a.b", "a.b."] {
-            assert_eq!(Token::read(token).err(), Some(TokenError::NotCompact), "{token}");
+            assert_eq!(Token::read(token, Profile::Jwt).err(), Some(TokenError::NotCompact), "{token}");
         }
-        let error = Token::read(&format!("{header}\n.{claims}.c2ln")).err();
+        let error = Token::read(&format!("{header}\n.{claims}.c2ln"), Profile::Jwt).err();
         assert_eq!(error, Some(TokenError::Unreadable("header")));
     }
 
     #[test]
     fn a_token_over_the_limit_is_refused_unread() {
-        assert_eq!(Token::read(&"a".repeat(MAX_TOKEN + 1)).err(), Some(TokenError::TooLong));
+        assert_eq!(Token::read(&"a".repeat(MAX_TOKEN + 1), Profile::Jwt).err(), Some(TokenError::TooLong));
     }
 }

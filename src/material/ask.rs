@@ -45,6 +45,7 @@ pub(crate) fn ask<R: Rpc, Good>(
                 Err(update) => update,
             };
             match update {
+                Update::Refused(_) if call.is_off() => return Err(AskError::Off),
                 Update::Refused(message) => return Err(AskError::Refused(message)),
                 Update::Trouble(message) => trouble = Some(message),
                 Update::Files(..) | Update::JwtKeys(_) | Update::Withdrawn { .. } => {}
@@ -68,6 +69,8 @@ pub(crate) fn ask<R: Rpc, Good>(
 pub(crate) enum AskError {
     #[error("{0}")]
     Refused(String),
+    #[error("the agent has this profile turned off")]
+    Off,
     #[error("nothing usable within {timeout:?} (--init-timeout): {cause}")]
     Late { timeout: Duration, cause: String },
     #[error("stopped by {0} before the agent answered")]

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use super::call_counts::CallCounts;
 use super::failure_log::FailureLog;
 use super::kind::{Agent, Call, Until, Update};
+use super::off::Off;
 use super::rejection::Rejection;
 use crate::clock::Now;
 use crate::logging::retrying_in;
@@ -19,6 +20,8 @@ use crate::workload_api::connect::Connecting;
 use crate::workload_api::retry::{Delays, Stream};
 use crate::workload_api::rpc::Rpc;
 
+/// The next step while the agent has the RPC's profile turned off.
+const AFTER_RESTART: &str = "; asking again after the agent has restarted";
 /// The next step after an unusable response of a stream.
 const AWAITING: &str = "; waiting for the agent's next response";
 
@@ -44,6 +47,8 @@ enum State<'a, R: Rpc> {
     Due(Instant),
     Connecting(Connecting<'a>),
     Open(OpenCall<R>, Stream),
+    /// The agent has the RPC's profile turned off, as the message says.
+    Off(Off, String),
 }
 
 impl<R: Rpc> Call for RetriedCall<'_, R> {
@@ -78,10 +83,16 @@ impl<R: Rpc> Call for RetriedCall<'_, R> {
     }
 
     fn fetch_again(&mut self, now: Instant) {
-        if R::STREAMS {
+        if R::STREAMS && !matches!(self.state, State::Off(..)) {
             self.call_at(now);
         }
         self.ask_again(now);
+    }
+
+    fn agent_is_new(&mut self, now: Instant) {
+        if matches!(self.state, State::Off(..)) {
+            self.call_at(now);
+        }
     }
 }
 
@@ -116,6 +127,11 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         matches!(self.state, State::Idle)
     }
 
+    /// Whether the agent has the RPC's profile turned off.
+    pub(super) fn is_off(&self) -> bool {
+        matches!(self.state, State::Off(..))
+    }
+
     /// Drops an open call, and makes the next one at this time.
     pub(super) fn call_at(&mut self, time: Instant) {
         self.state = State::Due(time);
@@ -137,6 +153,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                 Some(stream.since + SILENT_CALL)
             }
             State::Open(_, stream) => (!R::STREAMS).then_some(stream.since + SINGLE_RESPONSE),
+            State::Off(off, _) => Some(off.look_at()),
         }
     }
 
@@ -181,6 +198,13 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
             match &mut self.state {
                 State::Idle => return Poll::Pending,
                 State::Due(at) if *at > now => return Poll::Pending,
+                State::Off(off, _) if now < off.look_at() => return Poll::Pending,
+                State::Off(off, message) => {
+                    self.failures.remind(Level::Error, message, now);
+                    if off.is_over(endpoint, now) {
+                        self.state = State::Due(now);
+                    }
+                }
                 State::Due(_) => {
                     self.waits_since.get_or_insert(now);
                     match Connecting::to(endpoint, self.agent.waiter, now) {
@@ -235,8 +259,16 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
 
     /// Takes the end of a call.
     fn failed(&mut self, error: &CallError, is_offered: bool, now: Instant) -> Option<Update> {
+        if let Some(meaning) = R::IF_OFF
+            && error.is_of_absent_rpc()
+        {
+            return Some(self.turned_off(&format!("{meaning}: {}", error.without_hint()), error, now));
+        }
         let (stream, rule) = (self.stream(), error.retry_rule());
         let delivered = stream.is_some_and(|stream| stream.delivered);
+        if rule == RetryRule::AwaitEndpoint || delivered {
+            self.counts.agent_ended();
+        }
         let retry_in = self.delays.after(rule, stream, now);
         self.counts.failed(error.code());
         if self.agent.until == Until::FirstAnswer {
@@ -269,6 +301,17 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         Some(Update::Trouble(self.failures.log(level, error, &next, now)))
     }
 
+    /// The agent has the RPC's profile turned off. Nothing that was delivered before is withdrawn by that.
+    fn turned_off(&mut self, message: &str, error: &CallError, now: Instant) -> Update {
+        self.counts.failed(error.code());
+        self.denials.interrupted();
+        self.state = State::Off(Off::new(self.agent.client.endpoint(), now), message.to_owned());
+        match self.agent.until {
+            Until::FirstAnswer | Until::FirstSuccess => Update::Refused(self.failures.labelled(message)),
+            Until::Stopped => Update::Trouble(self.failures.log(Level::Error, message, AFTER_RESTART, now)),
+        }
+    }
+
     /// A response is unusable: waits for the next one, or calls again later.
     pub(super) fn unusable(&mut self, rejection: &Rejection, now: Now) -> Update {
         self.counts.rejected();
@@ -297,9 +340,12 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         self.delays.succeeded();
     }
 
-    /// Replaces the open stream, if there is one, by a new call at once.
+    /// Replaces the open stream, if there is one, by a new call at once; but an agent that has the profile turned
+    /// off is not asked again.
     pub(super) fn call_now(&mut self, now: Now) {
-        self.call_at(now.instant);
+        if !matches!(self.state, State::Off(..)) {
+            self.call_at(now.instant);
+        }
     }
 
     /// Replaces a silent stream by a new call; `message` says what is missing.

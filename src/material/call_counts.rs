@@ -14,11 +14,13 @@ pub(crate) struct CallCounts {
     pub(crate) rejected: u64,
     /// Failed calls by gRPC's name of the status, or `Unreachable` without a connection.
     pub(crate) failed: BTreeMap<&'static str, u64>,
+    /// Calls that the agent has ended after a response, and calls that found no agent: the next may find a new one.
+    pub(crate) ended: u64,
 }
 
 impl CallCounts {
     pub(crate) fn new(rpc: &'static str) -> Self {
-        Self { rpc, is_connected: false, rejected: 0, failed: BTreeMap::new() }
+        Self { rpc, is_connected: false, rejected: 0, failed: BTreeMap::new(), ended: 0 }
     }
 
     pub(crate) fn responded(&mut self) {
@@ -27,6 +29,10 @@ impl CallCounts {
 
     pub(crate) fn rejected(&mut self) {
         self.rejected += 1;
+    }
+
+    pub(crate) fn agent_ended(&mut self) {
+        self.ended += 1;
     }
 
     pub(crate) fn failed(&mut self, code: &'static str) {

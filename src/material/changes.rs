@@ -13,6 +13,7 @@ words! {
         Bundle = "bundle",
         Token = "token",
         Keys = "keys",
+        Wit = "wit",
     }
 }
 

@@ -5,6 +5,8 @@ use thiserror::Error;
 use crate::identity::certificate::CertificateError;
 use crate::identity::jwks::JwksError;
 use crate::identity::jwt_svid::JwtSvidError;
+use crate::identity::token::TokenError;
+use crate::identity::wit_svid::JwkError;
 use crate::identity::x509_svid::FieldError;
 use crate::layout::TrustDomainNameError;
 use crate::layout::pem::PemError;
@@ -59,6 +61,10 @@ pub(crate) enum ContentError {
     Certificate(#[from] CertificateError),
     #[error(transparent)]
     JwtSvid(#[from] JwtSvidError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Jwk(#[from] JwkError),
     #[error(transparent)]
     Jwks(#[from] JwksError),
     #[error(transparent)]

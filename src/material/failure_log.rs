@@ -38,6 +38,12 @@ impl FailureLog {
         message
     }
 
+    /// Logs a message of [`log`](Self::log) once more, if it is time for a reminder.
+    pub(super) fn remind(&mut self, level: Level, message: &str, now: Instant) {
+        let message = self.labelled(message);
+        self.repetition.log_state(level.max(self.max_level), &message, now);
+    }
+
     /// The message with its label, for a log line of another module.
     pub(super) fn labelled(&self, message: impl fmt::Display) -> String {
         format!("{}{message}", self.label)

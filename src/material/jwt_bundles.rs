@@ -1,5 +1,5 @@
-//! The JWT bundles: their files, and the stream that brings them. They are wanted as files, or else as the keys
-//! that tell whether a token is still good.
+//! The JWT bundles and the WIT bundles, which differ in little: their files, and the stream that brings them. JWT
+//! bundles are wanted as files, or else as the keys that tell whether a token is still good.
 
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -18,17 +18,20 @@ use crate::clock::Now;
 use crate::identity::jwks::check_jwks;
 use crate::identity::jwt_bundle::{Document, JwtBundles};
 use crate::identity::limits::MAX_TRUST_DOMAINS;
+use crate::identity::raw::RawJwtBundles;
 use crate::identity::spiffe_id::TrustDomain;
+use crate::identity::token::Profile;
 use crate::layout::{GivenName, of_trust_domain};
 use crate::logging::Repetition;
 use crate::store::file::{Contents, File, FileMode, FileName};
 use crate::store::read::PublishedSet;
 use crate::timing::{SILENT_BUNDLES, SILENT_STREAM};
-use crate::workload_api::rpc::FetchJwtBundles;
+use crate::workload_api::rpc::{FetchJwtBundles, FetchWitBundles, Rpc};
 
-/// The files of the JWT bundles.
+/// The files of the JWT bundles, or of the WIT bundles.
 #[derive(Debug, Clone)]
-pub(crate) struct JwtBundlesPart {
+pub(crate) struct JwksPart {
+    pub(crate) profile: Profile,
     /// The file of our own trust domain's keys.
     pub(crate) name: FileName,
     /// Each federated trust domain has a file too, `TRUST-DOMAIN.NAME`.
@@ -36,7 +39,19 @@ pub(crate) struct JwtBundlesPart {
     pub(crate) mode: FileMode,
 }
 
-impl JwtBundlesPart {
+impl JwksPart {
+    /// What the keys are for.
+    fn label(&self) -> &'static str {
+        label(self.profile)
+    }
+
+    fn option(&self) -> &'static str {
+        match self.profile {
+            Profile::Jwt => "jwt-bundle-file-name",
+            Profile::Wit => "wit-bundle-file-name",
+        }
+    }
+
     /// How the names of federated trust domains' files end.
     fn suffix(&self) -> String {
         format!(".{}", self.name)
@@ -52,22 +67,24 @@ impl JwtBundlesPart {
         if !self.federated_files {
             return Ok((files, flaws));
         }
-        flaws.extend(bundles.bad().map(|error| format!("left out a federated JWT bundle: {error}")));
+        flaws.extend(
+            bundles.bad().map(|error| format!("left out a federated {} bundle: {error}", self.label())),
+        );
         let federated = bundles.good().filter(|(trust_domain, _)| *trust_domain != own);
         flaws.extend(too_many(federated.clone().count()));
         for (trust_domain, document) in federated.take(MAX_TRUST_DOMAINS) {
             match of_trust_domain(trust_domain, &self.suffix()) {
                 Ok(name) => files.push(file(name, document)),
-                Err(error) => flaws.push(format!("{error}; its JWT bundle is left out")),
+                Err(error) => flaws.push(format!("{error}; its {} bundle is left out", self.label())),
             }
         }
         Ok((files, flaws))
     }
 }
 
-impl Part for JwtBundlesPart {
+impl Part for JwksPart {
     fn name(&self) -> String {
-        format!("the JWT bundles as {}", self.name)
+        format!("the {} bundles as {}", self.label(), self.name)
     }
 
     fn describe(&self, _facts: &Facts) -> String {
@@ -79,9 +96,9 @@ impl Part for JwtBundlesPart {
     }
 
     fn given_names(&self) -> Vec<GivenName> {
-        let mut given = vec![GivenName::exact("jwt-bundle-file-name", &self.name)];
+        let mut given = vec![GivenName::exact(self.option(), &self.name)];
         if self.federated_files {
-            given.push(GivenName::suffix("jwt-bundle-file-name", &self.suffix()));
+            given.push(GivenName::suffix(self.option(), &self.suffix()));
         }
         given
     }
@@ -100,23 +117,41 @@ impl Part for JwtBundlesPart {
         if self.federated_files {
             names.extend(set.names_ending_with(&self.suffix())?);
         }
-        names.iter().try_for_each(|name| check_jwks(&set.read(name)?).map_err(in_file(name)))?;
+        names
+            .iter()
+            .try_for_each(|name| check_jwks(&set.read(name)?, self.profile).map_err(in_file(name)))?;
         Ok(Facts::default())
     }
 
     fn brings_keys(&self) -> bool {
-        true
+        self.profile == Profile::Jwt
     }
 
     fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a> {
-        Box::new(JwtBundlesSource::new(Some(self), wish))
+        match self.profile {
+            Profile::Jwt => Box::new(JwksSource::new(Some(self), Profile::Jwt, FetchJwtBundles, wish)),
+            Profile::Wit => Box::new(JwksSource::new(Some(self), Profile::Wit, FetchWitBundles, wish)),
+        }
     }
 }
 
-pub(super) struct JwtBundlesSource<'a> {
+fn label(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Jwt => "JWT",
+        Profile::Wit => "WIT",
+    }
+}
+
+/// Brings the JWT bundles as keys alone.
+pub(super) fn key_watch<'a>(wish: &Wish<'a>) -> Box<dyn Source + 'a> {
+    Box::new(JwksSource::new(None, Profile::Jwt, FetchJwtBundles, wish))
+}
+
+struct JwksSource<'a, R: Rpc> {
     /// `None` if no files are wanted: then a failure is nobody's trouble.
-    part: Option<&'a JwtBundlesPart>,
-    call: RetriedCall<'a, FetchJwtBundles>,
+    part: Option<&'a JwksPart>,
+    profile: Profile,
+    call: RetriedCall<'a, R>,
     /// Our own trust domain, from --pod-spiffe-id or the newest SVID.
     own: Option<TrustDomain>,
     /// The newest bundles.
@@ -127,13 +162,14 @@ pub(super) struct JwtBundlesSource<'a> {
     flaws: Repetition,
 }
 
-impl<'a> JwtBundlesSource<'a> {
-    pub(super) fn new(part: Option<&'a JwtBundlesPart>, wish: &Wish<'a>) -> Self {
+impl<'a, R: Rpc<Raw = RawJwtBundles>> JwksSource<'a, R> {
+    fn new(part: Option<&'a JwksPart>, profile: Profile, rpc: R, wish: &Wish<'a>) -> Self {
         let max_level = if part.is_some() { Level::Error } else { Level::Debug };
-        let label = "JWT bundles: ".to_owned();
+        let label = format!("{} bundles: ", label(profile));
         Self {
             part,
-            call: RetriedCall::new(label, max_level, FetchJwtBundles, &wish.agent, wish.now),
+            profile,
+            call: RetriedCall::new(label, max_level, rpc, &wish.agent, wish.now),
             own: wish.selection.id.as_ref().map(|id| id.trust_domain()),
             bundles: None,
             is_laid_out: false,
@@ -182,22 +218,27 @@ impl<'a> JwtBundlesSource<'a> {
     }
 }
 
-impl Source for JwtBundlesSource<'_> {
+impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
     fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
-        if let Some(update) = self.watch(now).or_else(|| self.lay_out(now)) {
-            return Poll::Ready(update);
-        }
-        Poll::Ready(match ready!(self.call.poll(is_offered, now, context)).map(JwtBundles::parse) {
-            Ok(Ok(bundles)) => {
-                self.call.served(now);
-                let bundles = Rc::new(bundles);
-                self.bundles = Some(bundles.clone());
-                self.is_laid_out = false;
-                Update::JwtKeys(bundles)
+        loop {
+            if let Some(update) = self.watch(now).or_else(|| self.lay_out(now)) {
+                return Poll::Ready(update);
             }
-            Ok(Err(error)) => self.call.unusable(&error.into(), now),
-            Err(update) => update,
-        })
+            let raw = match ready!(self.call.poll(is_offered, now, context)) {
+                Ok(raw) => raw,
+                Err(update) => return Poll::Ready(update),
+            };
+            let bundles = match JwtBundles::parse(raw, self.profile) {
+                Ok(bundles) => Rc::new(bundles),
+                Err(error) => return Poll::Ready(self.call.unusable(&error.into(), now)),
+            };
+            self.call.served(now);
+            self.bundles = Some(bundles.clone());
+            self.is_laid_out = false;
+            if self.profile == Profile::Jwt {
+                return Poll::Ready(Update::JwtKeys(bundles));
+            }
+        }
     }
 
     fn next_deadline(&self, _now: Now) -> Option<Instant> {

@@ -12,7 +12,7 @@ use super::call::RetriedCall;
 use super::changes::{ChangeKind, ChangeKinds};
 use super::decode_error::{ContentError, DecodeError, in_file};
 use super::facts::Facts;
-use super::jwt_bundles::JwtBundlesSource;
+use super::jwt_bundles;
 use super::kind::{Call, Learned, Part, Source, Until, Update, Wish};
 use super::rejection::Rejection;
 use super::verdict::fault_of_dates;
@@ -124,7 +124,7 @@ impl Part for JwtSvidPart {
 
     fn key_watch<'a>(&self, wish: &Wish<'a>) -> Option<Box<dyn Source + 'a>> {
         let renews = wish.agent.until == Until::Stopped;
-        renews.then(|| Box::new(JwtBundlesSource::new(None, wish)) as Box<dyn Source + 'a>)
+        renews.then(|| jwt_bundles::key_watch(wish))
     }
 }
 
@@ -138,7 +138,7 @@ pub(crate) fn good_token(
     now: Now,
 ) -> Result<JwtSvid, Rejection> {
     let svid = JwtSvid::select(raw, selection, audience, now.time)
-        .map_err(|error| Rejection::jwt_svids(error, selection))?;
+        .map_err(|error| Rejection::svids(error, selection))?;
     let info = svid.info();
     match fault_of_dates(name, info, now.time) {
         None => Ok(svid),

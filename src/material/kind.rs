@@ -192,4 +192,7 @@ pub(crate) trait Call {
 
     /// Makes the agent send again what it has sent before.
     fn fetch_again(&mut self, now: Instant);
+
+    /// Another agent may be there now: asks it for what the one before had turned off.
+    fn agent_is_new(&mut self, now: Instant);
 }

@@ -1,5 +1,6 @@
 //! Why a response is not published.
 
+use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
@@ -8,8 +9,8 @@ use super::x509_files::LayoutError;
 use crate::clock::Now;
 use crate::identity::context::X509ContextError;
 use crate::identity::jwt_bundle::JwtBundlesError;
-use crate::identity::jwt_svid::JwtSvidsError;
 use crate::identity::selection::{NotOfferedError, Selection};
+use crate::identity::svids::SvidsError;
 use crate::timing::LONGEST_SLEEP;
 
 /// Why a response is not published.
@@ -20,11 +21,16 @@ pub(crate) enum Rejection {
     #[error("rejected the agent's response: {0}")]
     X509(X509ContextError),
     #[error("rejected the agent's response: {0}")]
-    JwtSvids(JwtSvidsError),
+    Svids(String),
     #[error("rejected the agent's response: {0}")]
     JwtBundles(#[from] JwtBundlesError),
     #[error("rejected the agent's response, which cannot be written: {0}")]
     Layout(#[from] LayoutError),
+    #[error(
+        "rejected the agent's response: wit_svid_key: an RSA key without its primes, which PKCS#8 needs \
+         (--wit-key-format=jwk writes it as it is)"
+    )]
+    NoPrimes,
     #[error("{0} (is {1} right, and does a registration entry for it match this pod?)")]
     NotOffered(NotOfferedError, &'static str),
     #[error("rejected the agent's response: {0} (is the server behind the agent down, or this clock wrong?)")]
@@ -41,10 +47,10 @@ impl Rejection {
         }
     }
 
-    pub(super) fn jwt_svids(error: JwtSvidsError, selection: &Selection) -> Self {
+    pub(super) fn svids<E: Display>(error: SvidsError<E>, selection: &Selection) -> Self {
         match error {
-            JwtSvidsError::NotOffered(error) => Self::not_offered(error, selection),
-            error => Self::JwtSvids(error),
+            SvidsError::NotOffered(error) => Self::not_offered(error, selection),
+            error => Self::Svids(error.to_string()),
         }
     }
 

@@ -8,10 +8,11 @@ use std::time::Instant;
 use crate::backoff::Backoff;
 use crate::clock::Now;
 use crate::identity::svid_info::SvidInfo;
+use crate::timestamp::rfc3339;
 use crate::timing::{OVERDUE, SILENT_STREAM};
 use crate::workload_api::retry::Stream;
 
-/// Watches the streams of one X.509-SVID.
+/// Watches the streams of one SVID.
 pub(crate) struct Watchdog {
     overdue: Backoff,
 }
@@ -40,9 +41,26 @@ impl Watchdog {
         }
     }
 
+    /// The stream is replaced, for a reason that is given; `None` if it never delivered.
+    pub(crate) fn replaced_because(
+        &mut self,
+        stream: Stream,
+        svid: Option<&SvidInfo>,
+        now: Now,
+    ) -> Option<String> {
+        if let Some(svid) = svid.filter(|svid| svid.is_overdue(now.time)) {
+            self.replaced(stream, svid, now);
+            let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
+            return Some(format!(
+                "the SVID of {id} (valid until {end}) is due for renewal, and the agent has sent no newer one"
+            ));
+        }
+        stream.delivered.then(|| "the agent has sent nothing usable on its open stream".to_owned())
+    }
+
     /// The stream is replaced. The next gets more time only if this one was opened while the SVID was
     /// overdue: an older stream did not wait for a renewal.
-    pub(crate) fn replaced(&mut self, stream: Stream, svid: &SvidInfo, now: Now) {
+    fn replaced(&mut self, stream: Stream, svid: &SvidInfo, now: Now) {
         let overdue_for = now.time.duration_since(svid.overdue_at()).unwrap_or_default();
         if now.instant.duration_since(stream.since) < overdue_for {
             self.overdue.advance();

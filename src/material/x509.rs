@@ -195,21 +195,11 @@ impl X509Source<'_> {
 
     /// Replaces a stream that has been silent for too long.
     fn watch(&mut self, now: Now) -> Option<Update> {
-        let stream = self.call.stream()?;
         if self.replace_at(now)? > now.instant {
             return None;
         }
-        let message = match &self.svid {
-            Some(svid) if svid.is_overdue(now.time) => {
-                self.watchdog.replaced(stream, svid, now);
-                let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
-                format!(
-                    "the SVID of {id} (valid until {end}) is due for renewal, and the agent has sent no newer one"
-                )
-            }
-            _ if stream.delivered => "the agent has sent nothing usable on its open stream".to_owned(),
-            _ => self.call.describe_wait(),
-        };
+        let message = self.watchdog.replaced_because(self.call.stream()?, self.svid.as_ref(), now);
+        let message = message.unwrap_or_else(|| self.call.describe_wait());
         Some(self.call.replace(&message, now))
     }
 }

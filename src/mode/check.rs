@@ -50,7 +50,7 @@ pub(crate) fn run(settings: &Settings, now: Now) -> Result<String, CheckError> {
         }
         summary.get_or_insert_with(|| summarize(&svid, left));
     }
-    let what = summary.unwrap_or_else(|| "the JWT bundles".to_owned());
+    let what = summary.or_else(|| settings.parts.first().map(|part| part.name())).unwrap_or_default();
     Ok(format!("ok: {what} in {}", settings.svid_path.display()))
 }
 

@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 use crate::clock::Now;
 use crate::identity::bundle::{AuthorityDetails, X509Bundle};
 use crate::identity::context::{InspectedSvid, Inspection};
+use crate::identity::svid_info::SvidInfo;
 use crate::identity::svid_info::Validity;
+use crate::identity::wit_svid::{InspectedWitSvid, WitSvid};
 use crate::identity::x509_svid::X509Svid;
 use crate::logging::Printable;
 use crate::material::{AskError, Rejection, Until, ask};
 use crate::timestamp::{in_words, rfc3339};
+use crate::timing::SILENT_PROFILE;
 use crate::wait::Waiter;
 use crate::workload_api::endpoint::Endpoint;
-use crate::workload_api::rpc::FetchX509Svid;
+use crate::workload_api::rpc::{FetchWitSvid, FetchX509Svid};
 
 /// Which agent to call, and how to show its response.
 #[derive(Debug, Clone)]
@@ -32,19 +35,36 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<String, AskErr
     let once = (Until::FirstAnswer, settings.timeout);
     let take = |raw, _| Inspection::parse(raw).map_err(Rejection::X509);
     let context = ask(&settings.endpoint, FetchX509Svid, once, waiter, take)?;
+    let wit = wit(settings, waiter)?;
     let now = Now::look();
-    Ok(if settings.as_json { format!("{:#}\n", json(&context, now)) } else { text(&context, now) })
+    Ok(match settings.as_json {
+        true => format!("{:#}\n", json(&context, &wit, now)),
+        false => text(&context, now) + &wit_text(&wit, now),
+    })
+}
+
+/// The WIT-SVIDs, or why there are none. `None`: the agent does not have their profile, which is no failure.
+type WitSvids = Option<Result<Vec<InspectedWitSvid>, String>>;
+
+fn wit(settings: &Settings, waiter: &Waiter) -> Result<WitSvids, AskError> {
+    // An agent whose server has the profile turned off is silent.
+    let once = (Until::FirstAnswer, settings.timeout.min(SILENT_PROFILE));
+    let take =
+        |raw, now: Now| WitSvid::inspect(raw, now.time).map_err(|error| Rejection::Svids(error.to_string()));
+    match ask(&settings.endpoint, FetchWitSvid, once, waiter, take) {
+        Ok(svids) => Ok(Some(Ok(svids))),
+        Err(AskError::Off) => Ok(None),
+        Err(error @ AskError::Stopped(_)) => Err(error),
+        Err(AskError::Late { .. }) => {
+            Ok(Some(Err("the agent sends none (is its server's profile off?)".to_owned())))
+        }
+        Err(error @ AskError::Refused(_)) => Ok(Some(Err(error.to_string()))),
+    }
 }
 
 fn text(context: &Inspection, now: Now) -> String {
     let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        // Writing to a String cannot fail.
-        let _ = match name {
-            "" => writeln!(text, "{value}"),
-            name => writeln!(text, "  {name:<10}  {}", Printable(value)),
-        };
-    };
+    let mut line = |name: &str, value: &str| write_line(&mut text, name, value);
     for (index, svid) in context.svids.iter().enumerate() {
         let default = if index == 0 { ", the default identity" } else { "" };
         line("", &format!("SVID {} of {}{default}", index + 1, context.svids.len()));
@@ -61,7 +81,7 @@ fn text(context: &Inspection, now: Now) -> String {
         };
         line("serial", svid.info().serial().unwrap_or_default());
         line("valid from", &rfc3339(svid.info().not_before, 0));
-        line("valid to", &format!("{} ({})", rfc3339(svid.info().not_after, 0), validity(svid, now)));
+        line("valid to", &format!("{} ({})", rfc3339(svid.info().not_after, 0), validity(svid.info(), now)));
         line("key", &svid.key().key_type().to_string());
         line("chain", &chain(svid));
         line("bundle", &count(svid.bundle().authorities().len(), "CA certificate"));
@@ -86,6 +106,44 @@ fn text(context: &Inspection, now: Now) -> String {
     }
     if context.crls > 0 {
         line("CRLs", &context.crls.to_string());
+    }
+    text
+}
+
+fn write_line(text: &mut String, name: &str, value: &str) {
+    // Writing to a String cannot fail.
+    let _ = match name {
+        "" => writeln!(text, "{value}"),
+        name => writeln!(text, "  {name:<10}  {}", Printable(value)),
+    };
+}
+
+fn wit_text(svids: &WitSvids, now: Now) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| write_line(&mut text, name, value);
+    let Some(svids) = svids else { return text };
+    let svids = match svids {
+        Ok(svids) => svids,
+        Err(error) => {
+            line("", "\nWIT-SVIDs");
+            line("(none)", error);
+            return text;
+        }
+    };
+    for (index, InspectedWitSvid { id, hint, svid }) in svids.iter().enumerate() {
+        line("", &format!("\nWIT-SVID {} of {}", index + 1, svids.len()));
+        line("SPIFFE ID", &id.escape_debug().to_string());
+        let hint = hint.escape_debug().to_string();
+        line("hint", if hint.is_empty() { "(none)" } else { &hint });
+        match svid {
+            Ok(svid) => {
+                line("valid from", &rfc3339(svid.info.not_before, 0));
+                let end = rfc3339(svid.info.not_after, 0);
+                line("valid to", &format!("{end} ({})", validity(&svid.info, now)));
+                line("key", &svid.key_type());
+            }
+            Err(error) => line("not good", &error.to_string()),
+        }
     }
     text
 }
@@ -116,8 +174,7 @@ fn authorities_json(bundle: &X509Bundle) -> Vec<Value> {
     bundle.details().map(ca).collect()
 }
 
-fn validity(svid: &X509Svid, now: Now) -> String {
-    let info = svid.info();
+fn validity(info: &SvidInfo, now: Now) -> String {
     let expired_for = now.time.duration_since(info.not_after).unwrap_or_default();
     match info.validity(now.time) {
         Validity::NotYet => format!("not valid until {}", rfc3339(info.not_before, 0)),
@@ -127,9 +184,9 @@ fn validity(svid: &X509Svid, now: Now) -> String {
 }
 
 /// How long it is still valid; 0 if it is not valid now.
-fn seconds_left(svid: &X509Svid, now: Now) -> u64 {
-    match svid.info().validity(now.time) {
-        Validity::Valid => now.until(svid.info().not_after).as_secs(),
+fn seconds_left(info: &SvidInfo, now: Now) -> u64 {
+    match info.validity(now.time) {
+        Validity::Valid => now.until(info.not_after).as_secs(),
         Validity::NotYet | Validity::Expired => 0,
     }
 }
@@ -145,7 +202,7 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn json(context: &Inspection, now: Now) -> Value {
+fn json(context: &Inspection, wit: &WitSvids, now: Now) -> Value {
     let svid = |InspectedSvid { id, hint, svid }: &InspectedSvid| {
         let svid = match svid {
             Ok(svid) => svid,
@@ -157,7 +214,7 @@ fn json(context: &Inspection, now: Now) -> Value {
             "serial_number": svid.info().serial(),
             "not_before": rfc3339(svid.info().not_before, 0),
             "not_after": rfc3339(svid.info().not_after, 0),
-            "seconds_left": seconds_left(svid, now),
+            "seconds_left": seconds_left(svid.info(), now),
             "key_type": svid.key().key_type().to_string(),
             "chain_certificates": svid.intermediates().len() + 1,
             "bundle_certificates": svid.bundle().authorities().len(),
@@ -175,9 +232,29 @@ fn json(context: &Inspection, now: Now) -> Value {
             Err(error) => (error.key.clone(), json!({ "error": error.cause.to_string() })),
         })
         .collect();
-    json!({
+    let mut json = json!({
         "svids": context.svids.iter().map(svid).collect::<Vec<_>>(),
         "federated_trust_domains": federated,
         "crls": context.crls,
-    })
+    });
+    match wit {
+        Some(Ok(svids)) => json["wit_svids"] = svids.iter().map(|svid| wit_json(svid, now)).collect(),
+        Some(Err(error)) => json["wit_error"] = error.as_str().into(),
+        None => {}
+    }
+    json
+}
+
+fn wit_json(InspectedWitSvid { id, hint, svid }: &InspectedWitSvid, now: Now) -> Value {
+    match svid {
+        Ok(svid) => json!({
+            "spiffe_id": id,
+            "hint": hint,
+            "not_before": rfc3339(svid.info.not_before, 0),
+            "not_after": rfc3339(svid.info.not_after, 0),
+            "seconds_left": seconds_left(&svid.info, now),
+            "key_type": svid.key_type(),
+        }),
+        Err(error) => json!({ "spiffe_id": id, "hint": hint, "error": error.to_string() }),
+    }
 }

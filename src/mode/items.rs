@@ -45,6 +45,8 @@ pub(super) struct Items<'a> {
     on_revoked: OnRevoked,
     publisher: Publisher,
     is_withdrawn: bool,
+    /// How many calls the agent has ended.
+    ended: u64,
 }
 
 impl<'a> Items<'a> {
@@ -76,6 +78,7 @@ impl<'a> Items<'a> {
             on_revoked,
             publisher,
             is_withdrawn: false,
+            ended: 0,
         }
     }
 
@@ -98,21 +101,30 @@ impl<'a> Items<'a> {
         });
         let mut is_busy = self.poll_key_watch(now, context);
         for index in order {
-            let is_offered = self.is_offered();
+            let is_offered = self.is_offered_beside(Some(index));
             let Some(item) = self.all.get_mut(index) else { continue };
             if let Poll::Ready(update) = item.source.poll(is_offered, now, context) {
                 is_busy = true;
                 self.apply(index, update, now);
             }
         }
+        self.tell_of_new_agent(now.instant);
         if is_busy {
             self.tell_identity(now);
         }
         is_busy
     }
 
+    /// After the end of a source's call, the agent may be another one, with other profiles.
+    fn tell_of_new_agent(&mut self, now: Instant) {
+        let ended = self.sources().map(|source| source.call().counts().ended).sum();
+        if std::mem::replace(&mut self.ended, ended) != ended {
+            self.sources().for_each(|source| source.call_mut().agent_is_new(now));
+        }
+    }
+
     fn poll_key_watch(&mut self, now: Now, context: &mut Context<'_>) -> bool {
-        let is_offered = self.is_offered();
+        let is_offered = self.is_offered_beside(None);
         let Some(Poll::Ready(update)) =
             self.key_watch.as_mut().map(|source| source.poll(is_offered, now, context))
         else {
@@ -125,8 +137,10 @@ impl<'a> Items<'a> {
         true
     }
 
-    fn is_offered(&self) -> bool {
-        self.all.iter().any(|item| item.source.offers_identity())
+    /// Whether the open stream of another item than this one offers the identity.
+    fn is_offered_beside(&self, index: Option<usize>) -> bool {
+        let others = self.all.iter().enumerate().filter(|(other, _)| Some(*other) != index);
+        others.map(|(_, item)| item).any(|item| item.source.offers_identity())
     }
 
     fn apply(&mut self, index: usize, update: Update, now: Now) {

@@ -58,12 +58,25 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     let pem = [&row::svid_file_name, &row::svid_key_file_name, &row::bundle_file_name];
     let bundles = [&row::merge_federated_bundles, &row::add_intermediates_to_bundle];
     let without_pem = || pem.into_iter().chain(bundles);
-    let jwt = !options.jwt_svid.is_empty() || options.jwt_bundle_file_name.is_some();
+    let tokens = !options.jwt_svid.is_empty() || options.wit_svid_file_name.is_some();
+    let bundle_files = [
+        (&row::jwt_bundle_file_name, &options.jwt_bundle_file_name),
+        (&row::wit_bundle_file_name, &options.wit_bundle_file_name),
+    ];
+    let jwks = bundle_files.into_iter().find(|(_, name)| name.is_some()).map(|(row, _)| row);
     let requires = |row: &Row, without: &'static str| {
         Err(CombinationError::Without { option: format!("--{}", row.name()), without })
     };
+    match (&options.wit_svid_file_name, &options.wit_key_file_name) {
+        (Some(_), None) => return requires(&row::wit_svid_file_name, "--wit-key-file-name"),
+        (None, Some(_)) => return requires(&row::wit_key_file_name, "--wit-svid-file-name"),
+        (None, None) if is_flag(&row::wit_key_format) => {
+            return requires(&row::wit_key_format, "--wit-key-file-name");
+        }
+        _ => {}
+    }
     if !options.x509 {
-        if !jwt {
+        if !tokens && jwks.is_none() {
             return Err(CombinationError::Nothing);
         }
         let others = [
@@ -72,23 +85,27 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
             &row::keystore_file_name,
             &row::truststore_file_name,
             &row::omit_expired,
-            &row::key_file_mode,
         ];
+        let others =
+            others.into_iter().chain(options.wit_key_file_name.is_none().then_some(&row::key_file_mode));
         if let Some(row) = without_pem().chain(others).find(|row| is_flag(row)) {
             return requires(row, "X.509 files (--x509=false)");
         }
-        let knows_trust_domain = options.pod_spiffe_id.is_some() || !options.jwt_svid.is_empty();
-        if options.jwt_bundle_file_name.is_some() && !knows_trust_domain && options.mode != Mode::Check {
-            return requires(&row::jwt_bundle_file_name, "--pod-spiffe-id, which names the trust domain");
+        let knows_trust_domain = options.pod_spiffe_id.is_some() || tokens;
+        if let Some(row) = jwks.filter(|_| !knows_trust_domain && options.mode != Mode::Check) {
+            return requires(row, "--pod-spiffe-id, which names the trust domain");
         }
     } else if !options.layout.has_pem()
         && let Some(row) = without_pem().find(|row| is_flag(row))
     {
         return requires(row, "--layout=pem");
     }
-    let federated_files = options.x509 && options.layout.has_pem() || options.jwt_bundle_file_name.is_some();
+    let federated_files = options.x509 && options.layout.has_pem() || jwks.is_some();
     if is_flag(&row::include_federated_bundles) && !federated_files {
-        return requires(&row::include_federated_bundles, "--layout=pem or --jwt-bundle-file-name");
+        return requires(
+            &row::include_federated_bundles,
+            "--layout=pem, --jwt-bundle-file-name or --wit-bundle-file-name",
+        );
     }
     let has_keystore = options.keystore_file_name.is_some() || options.truststore_file_name.is_some();
     if is_flag(&row::keystore_password_file) && !has_keystore {
@@ -100,7 +117,8 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     let has_files = |kind| match kind {
         ChangeKind::Svid | ChangeKind::Bundle => options.x509,
         ChangeKind::Token => !options.jwt_svid.is_empty(),
-        ChangeKind::Keys => options.jwt_bundle_file_name.is_some(),
+        ChangeKind::Keys => options.jwt_bundle_file_name.is_some() || options.wit_bundle_file_name.is_some(),
+        ChangeKind::Wit => options.wit_svid_file_name.is_some(),
     };
     if let Some(kinds) = options.notify_for.as_ref().filter(|_| is_flag(&row::notify_for))
         && !kinds.iter().any(has_files)
@@ -143,7 +161,10 @@ pub(crate) enum CombinationError {
     NoSignal(OnRenewal),
     #[error("--{} has no meaning with --on-renewal=nothing", .0.name())]
     NoNotification(&'static Row),
-    #[error("--x509=false leaves nothing to do; add --jwt-svid or --jwt-bundle-file-name")]
+    #[error(
+        "--x509=false leaves nothing to do; add --jwt-svid, --wit-svid-file-name, \
+         --jwt-bundle-file-name or --wit-bundle-file-name"
+    )]
     Nothing,
     #[error("{option} has no meaning without {without}")]
     Without { option: String, without: &'static str },

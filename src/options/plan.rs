@@ -7,9 +7,12 @@ use log::LevelFilter;
 use super::table::Options;
 use super::value::Mode;
 use crate::identity::selection::Selection;
+use crate::identity::token::Profile;
 use crate::layout::pkcs12::{KeystorePassword, PasswordFileError};
 use crate::logging::LogFormat;
-use crate::material::{ChangeKind, ChangeKinds, JwtBundlesPart, JwtSvidPart, Part, PemFiles, X509Part};
+use crate::material::{
+    ChangeKind, ChangeKinds, JwksPart, JwtSvidPart, Part, PemFiles, WitSvidPart, X509Part,
+};
 use crate::mode::token::{self, OutputFormat};
 use crate::mode::{check, inspect, main_loop};
 use crate::notify::{self, HookRetry, Policy, Target};
@@ -76,7 +79,7 @@ impl Plan {
 
 /// Warns of keys and tokens that every user can read.
 fn warn_of_modes(options: &Options, warnings: &mut Vec<String>) {
-    if options.x509 && options.key_file_mode.is_world_readable() {
+    if (options.x509 || options.wit_key_file_name.is_some()) && options.key_file_mode.is_world_readable() {
         warnings
             .push(format!("--key-file-mode={} lets every user read the private key", options.key_file_mode));
     }
@@ -130,7 +133,7 @@ fn policy(options: &Options, parts: &[Rc<dyn Part>]) -> Policy {
     let all: ChangeKinds = parts.iter().map(|part| part.kinds()).collect();
     // An application that serves with its SVID reads tokens and keys from their files.
     let restarts = options.mode == Mode::Run && options.on_renewal == OnRenewal::Restart;
-    let essential = || [ChangeKind::Svid, ChangeKind::Bundle].into_iter().collect();
+    let essential = || [ChangeKind::Svid, ChangeKind::Bundle, ChangeKind::Wit].into_iter().collect();
     let chosen = options.notify_for.clone().or_else(|| restarts.then(essential));
     let kinds = chosen.map(|chosen| chosen.common(&all)).filter(|kinds| !kinds.is_empty()).unwrap_or(all);
     Policy::new(kinds, options.notify_splay.map(|span| span.0).unwrap_or_default())
@@ -157,9 +160,22 @@ fn parts(options: &Options) -> Result<Vec<Rc<dyn Part>>, PasswordFileError> {
     for file in &options.jwt_svid {
         parts.push(Rc::new(JwtSvidPart { file: file.clone(), mode: options.jwt_file_mode }));
     }
-    if let Some(name) = options.jwt_bundle_file_name.clone() {
+    if let (Some(token), Some(key)) = (options.wit_svid_file_name.clone(), options.wit_key_file_name.clone())
+    {
+        parts.push(Rc::new(WitSvidPart {
+            token,
+            key,
+            key_format: options.wit_key_format,
+            token_mode: options.cert_file_mode,
+            key_mode: options.key_file_mode,
+        }));
+    }
+    for (profile, name) in
+        [(Profile::Jwt, &options.jwt_bundle_file_name), (Profile::Wit, &options.wit_bundle_file_name)]
+    {
+        let Some(name) = name.clone() else { continue };
         let (federated_files, mode) = (options.include_federated_bundles, options.cert_file_mode);
-        parts.push(Rc::new(JwtBundlesPart { name, federated_files, mode }));
+        parts.push(Rc::new(JwksPart { profile, name, federated_files, mode }));
     }
     Ok(parts)
 }

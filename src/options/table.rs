@@ -11,7 +11,7 @@ use super::value::{Mode, Span, Value};
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
 use crate::logging::{LogFormat, LogLevel};
-use crate::material::{Audience, ChangeKinds, JwtSvidFile};
+use crate::material::{Audience, ChangeKinds, JwtSvidFile, KeyFormat};
 use crate::mode::items::OnRevoked;
 use crate::mode::token::OutputFormat;
 use crate::notify::{ProcessName, RenewSignal};
@@ -155,7 +155,7 @@ options! {
         /// directory for all files; created if its parent exists
         svid_path: PathBuf = "DIR", default "/tmp";
 
-        /// write the X.509 files; --x509=false writes JWT files only
+        /// write the X.509 files; --x509=false writes tokens and keys only
         x509: bool, default "true";
 
         /// pem: the next three files. spiffe: the credential folder of
@@ -222,6 +222,21 @@ options! {
         jwt_bundle_file_name: Option<FileName> = "NAME";
     }
 
+    "WIT", in FILES: {
+        /// keep the WIT-SVID, a token that is bound to a key, in a file
+        wit_svid_file_name: Option<FileName> = "NAME";
+
+        /// its private key; permissions as --key-file-mode
+        wit_key_file_name: Option<FileName> = "NAME";
+
+        /// jwk: the key as received. pem: PKCS#8
+        wit_key_format: KeyFormat = "FORMAT", default "jwk";
+
+        /// the trust domain's WIT keys (JWKS); --include-federated-bundles
+        /// adds TRUST-DOMAIN.NAME per federated trust domain
+        wit_bundle_file_name: Option<FileName> = "NAME";
+    }
+
     "Notifying the application, after each publication", in FETCHING: {
         /// signal the process whose number this file holds
         pid_file: Option<PathBuf> = "PATH", in NOTIFYING, variable in REFRESH;
@@ -237,8 +252,8 @@ options! {
         /// restart (SIGTERM, wait, start) or nothing
         on_renewal: OnRenewal = "ACTION", default "signal", in RUN;
 
-        /// which changes notify: svid,bundle,token,keys
-        /// (default: all; for restart: svid,bundle)
+        /// which changes notify: svid,bundle,token,keys,wit
+        /// (default: all; for restart: svid,bundle,wit)
         notify_for: Option<ChangeKinds> = "KINDS";
 
         /// random wait up to this, so that replicas do

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
 use crate::logging::{LogFormat, LogLevel};
-use crate::material::{Audience, ChangeKind, ChangeKinds, JwtSvidFile};
+use crate::material::{Audience, ChangeKind, ChangeKinds, JwtSvidFile, KeyFormat};
 use crate::mode::items::OnRevoked;
 use crate::mode::token::OutputFormat;
 use crate::notify::{ProcessName, RenewSignal};
@@ -147,6 +147,7 @@ values! {
     ProcessName: "the name of a program, without a path";
     RenewSignal: "a signal's name or number, such as SIGHUP";
     ChangeKinds: ChangeKind::ALLOWED;
+    KeyFormat: KeyFormat::ALLOWED;
     OnRenewal: OnRenewal::ALLOWED;
     OnRevoked: OnRevoked::ALLOWED;
     LogLevel: "off, error, warn, info, debug or trace";

@@ -65,6 +65,23 @@ impl CallError {
         }
     }
 
+    /// Whether the agent does not have the RPC, or has it turned off.
+    pub(crate) fn is_of_absent_rpc(&self) -> bool {
+        let codes = [RpcStatusCode::UNIMPLEMENTED, RpcStatusCode::FAILED_PRECONDITION];
+        matches!(self, Self::Refused { code, message, .. }
+            if codes.contains(code) && !message.contains(COMPRESSED))
+    }
+
+    /// The message without its hint.
+    pub(crate) fn without_hint(&self) -> String {
+        match self {
+            Self::Refused { endpoint, code, message } => {
+                format!("the Workload API at {endpoint} answered {} {message:?}", status_name(*code))
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// Whether the agent says that this process has no identity.
     pub(crate) fn is_permission_denied(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if *code == RpcStatusCode::PERMISSION_DENIED)
@@ -79,12 +96,9 @@ impl fmt::Display for CallError {
             Self::Unreachable { endpoint, cause, hint } => {
                 write!(f, "cannot connect to {endpoint}: {}{hint}", cause.desc())
             }
-            Self::Refused { endpoint, code, message } => write!(
-                f,
-                "the Workload API at {endpoint} answered {} {message:?}{}",
-                status_name(*code),
-                refusal_hint(*code, message)
-            ),
+            Self::Refused { code, message, .. } => {
+                write!(f, "{}{}", self.without_hint(), refusal_hint(*code, message))
+            }
             Self::Ended { endpoint } => write!(f, "the Workload API at {endpoint} closed the stream"),
             Self::NoAnswer { endpoint, within } => write!(
                 f,
@@ -130,7 +144,7 @@ fn refusal_hint(code: RpcStatusCode, message: &str) -> &'static str {
             " (the agent refused the call itself; does a proxy in between drop the metadata workload.spiffe.io?)"
         }
         RpcStatusCode::DEADLINE_EXCEEDED => " (no answer in time: can the agent reach its server?)",
-        RpcStatusCode::UNIMPLEMENTED if message.contains("Compression algorithm") => {
+        RpcStatusCode::UNIMPLEMENTED if message.contains(COMPRESSED) => {
             " (the helper accepts no compression; does a proxy between compress?)"
         }
         RpcStatusCode::UNIMPLEMENTED => {
@@ -144,6 +158,8 @@ fn refusal_hint(code: RpcStatusCode, message: &str) -> &'static str {
     }
 }
 
+/// C-core's words for a message that the client cannot unpack.
+const COMPRESSED: &str = "Compression algorithm";
 const MAX_MESSAGE_HINT: &str = " (a response may have at most 8 MiB)";
 const _: () = assert!(MAX_MESSAGE_MIB == 8, "the hint above names the limit");
 

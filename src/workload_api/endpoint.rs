@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -19,6 +20,25 @@ pub(crate) enum Endpoint {
     Unix(PathBuf),
     /// A TCP address, for an agent that cannot share a socket file.
     Tcp(SocketAddr),
+}
+
+/// Tells a socket file from another one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SocketFile {
+    device: u64,
+    inode: u64,
+    /// Inode numbers are given away again.
+    changed: (i64, i64),
+}
+
+impl Endpoint {
+    /// The socket file that is there now; `None` for TCP.
+    pub(crate) fn socket_file(&self) -> Option<SocketFile> {
+        let Self::Unix(path) = self else { return None };
+        let file = std::fs::metadata(path).ok()?;
+        let changed = (file.ctime(), file.ctime_nsec());
+        Some(SocketFile { device: file.dev(), inode: file.ino(), changed })
+    }
 }
 
 impl FromStr for Endpoint {

@@ -6,8 +6,10 @@ use futures_util::{FutureExt, StreamExt};
 use grpcio::{CallOption, Client, Error, Marshaller, Method, MethodType};
 
 use super::decode::{Field, Message, decode};
-use super::proto::workload::{JWTBundlesRequest, JWTSVIDRequest, X509SVIDRequest};
-use crate::identity::raw::{RawJwtBundles, RawJwtSvid, RawX509Context, RawX509Svid};
+use super::proto::workload::{
+    JWTBundlesRequest, JWTSVIDRequest, WITBundlesRequest, WITSVIDRequest, X509SVIDRequest,
+};
+use crate::identity::raw::{RawJwtBundles, RawJwtSvid, RawWitSvid, RawX509Context, RawX509Svid};
 use crate::identity::spiffe_id::SpiffeId;
 
 /// The responses of one call, as gRPC brings them.
@@ -24,6 +26,8 @@ pub(crate) trait Rpc {
     /// Whether the agent keeps the call open and sends a response for every change, or sends one
     /// response.
     const STREAMS: bool;
+    /// What it means that an agent does not have the RPC, where that is the agent's right.
+    const IF_OFF: Option<&'static str> = None;
 
     /// Begins a call.
     fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<Self::Raw>>;
@@ -144,5 +148,62 @@ impl Rpc for FetchJwtBundles {
 impl Message for RawJwtBundles {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
         (number == 1).then_some(self)
+    }
+}
+
+/// `FetchWITSVID`: all WIT-SVIDs of this process, each with its private key (section 7).
+pub(crate) struct FetchWitSvid;
+
+impl Rpc for FetchWitSvid {
+    type Raw = Vec<RawWitSvid>;
+    const NAME: &'static str = "FetchWITSVID";
+    const RESPONSE: &'static str = "WITSVIDResponse";
+    const STREAMS: bool = true;
+    const IF_OFF: Option<&'static str> = Some(WIT_IS_OFF);
+
+    fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<Vec<RawWitSvid>>> {
+        const METHOD: Method<WITSVIDRequest, Vec<RawWitSvid>> =
+            method(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchWITSVID");
+        Ok(Box::new(client.server_streaming(&METHOD, &WITSVIDRequest::new(), options)?))
+    }
+}
+
+const WIT_IS_OFF: &str = "the agent's WIT-SVID profile is off \
+    (SPIRE agent: experimental { feature_flags = [\"wit-svid\"], enable_wit_svids = true }; \
+    SPIRE server: experimental { feature_flags = [\"wit-svid\"] })";
+
+impl Message for Vec<RawWitSvid> {
+    fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
+        (number == 1).then_some(self)
+    }
+}
+
+impl Message for RawWitSvid {
+    fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
+        Some(match number {
+            1 => &mut self.spiffe_id,
+            2 => &mut self.token,
+            3 => &mut self.key,
+            4 => &mut self.hint,
+            _ => return None,
+        })
+    }
+}
+
+/// `FetchWITBundles`: the keys of all trust domains to verify WIT-SVIDs with (section 7).
+pub(crate) struct FetchWitBundles;
+
+impl Rpc for FetchWitBundles {
+    /// As bytes, like the documents of JWT bundles.
+    type Raw = RawJwtBundles;
+    const NAME: &'static str = "FetchWITBundles";
+    const RESPONSE: &'static str = "WITBundlesResponse";
+    const STREAMS: bool = true;
+    const IF_OFF: Option<&'static str> = Some(WIT_IS_OFF);
+
+    fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<RawJwtBundles>> {
+        const METHOD: Method<WITBundlesRequest, RawJwtBundles> =
+            method(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchWITBundles");
+        Ok(Box::new(client.server_streaming(&METHOD, &WITBundlesRequest::new(), options)?))
     }
 }

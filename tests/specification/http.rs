@@ -246,6 +246,7 @@ fn an_identity_that_is_withdrawn_and_kept_stays_ready() {
     probe.wait_until_ready_is(200);
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
     refresh.wait_for_log(&["withdrawn", "the files stay"]);
+    assert!(agent.calls() <= 2, "the end of the live stream is enough");
     assert_eq!(probe.get("/ready").0, 200);
     refresh.stop();
 }

@@ -45,6 +45,7 @@ mod selection;
 mod signals;
 mod token;
 mod volumes;
+mod wit;
 
 #[path = "../workload_api_server/mod.rs"]
 mod workload_api_server;

@@ -25,7 +25,7 @@ impl KeyType {
     pub const ALL: [(&'static str, Self); 4] =
         [("p256", Self::P256), ("p384", Self::P384), ("rsa2048", Self::Rsa2048), ("ed25519", Self::Ed25519)];
 
-    fn generate(self) -> KeyPair {
+    pub fn generate(self) -> KeyPair {
         match self {
             Self::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
             Self::P384 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
@@ -148,15 +148,19 @@ impl Authority {
 
     /// Signs claims, whatever they say, as the token of an ID (ES256).
     pub fn sign_jwt(&self, id: &str, claims: &serde_json::Value) -> JWTSVID {
-        let part = |json: &serde_json::Value| Base64UrlUnpadded::encode_string(json.to_string().as_bytes());
         let header = serde_json::json!({ "alg": "ES256", "kid": self.jwt_key_id, "typ": "JWT" });
-        let signed = format!("{}.{}", part(&header), part(claims));
+        JWTSVID { spiffe_id: id.to_owned(), svid: self.sign(&header, claims), ..Default::default() }
+    }
+
+    /// Signs a header and claims, whatever they say (ES256).
+    pub fn sign(&self, header: &serde_json::Value, claims: &serde_json::Value) -> String {
+        let part = |json: &serde_json::Value| Base64UrlUnpadded::encode_string(json.to_string().as_bytes());
+        let signed = format!("{}.{}", part(header), part(claims));
         let signature = rcgen::SigningKey::sign(&self.jwt_key, signed.as_bytes()).expect("a signature");
         let signature = EcdsaSignature::from_der(&signature).expect("DER");
         let half = |number: UintRef<'_>| format!("{:0>64}", hexadecimal(number.as_bytes()));
         let raw = bytes(&(half(signature.r) + &half(signature.s)));
-        let svid = format!("{signed}.{}", Base64UrlUnpadded::encode_string(&raw));
-        JWTSVID { spiffe_id: id.to_owned(), svid, ..Default::default() }
+        format!("{signed}.{}", Base64UrlUnpadded::encode_string(&raw))
     }
 
     /// Mints what the recipe says.

@@ -9,3 +9,4 @@ pub mod authority;
 pub mod fault;
 pub mod raw;
 pub mod server;
+pub mod wit;

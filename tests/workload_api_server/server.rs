@@ -16,7 +16,7 @@ use grpcio::{
     ServiceBuilder, UnarySink, WriteFlags,
 };
 use pod_svid_helper::for_tests::workload::{
-    JWTBundlesRequest, JWTSVIDRequest, X509SVIDRequest, X509SVIDResponse,
+    JWTBundlesRequest, JWTSVIDRequest, WITBundlesRequest, WITSVIDRequest, X509SVIDRequest, X509SVIDResponse,
 };
 use protobuf::Message;
 
@@ -49,10 +49,12 @@ pub type Issue = dyn Fn(&JWTSVIDRequest) -> Reply + Send + Sync;
 /// A running server. Dropping it ends all streams and removes its socket, as an agent that is
 /// told to stop does.
 ///
-/// At first, it knows nothing of JWT: those calls are Unimplemented.
+/// At first, it knows nothing of JWT and WIT: those calls are Unimplemented.
 pub struct WorkloadApiServer {
     x509: Arc<Stream>,
     jwt_bundles: Arc<Stream>,
+    wit_svids: Arc<Stream>,
+    wit_bundles: Arc<Stream>,
     jwt_svids: Arc<Mutex<JwtSvids>>,
     grpc: Server,
     port: u16,
@@ -115,7 +117,8 @@ impl WorkloadApiServer {
 
     fn start(address: &str, reply: Reply, compression: CompressionAlgorithms) -> Self {
         let x509 = Arc::new(Stream::new(reply));
-        let jwt_bundles = Arc::new(Stream::new(Reply::refuse(RpcStatusCode::UNIMPLEMENTED)));
+        let [jwt_bundles, wit_svids, wit_bundles] =
+            [(); 3].map(|()| Arc::new(Stream::new(Reply::refuse(RpcStatusCode::UNIMPLEMENTED))));
         let issue: Arc<Issue> = Arc::new(|_| Reply::refuse(RpcStatusCode::UNIMPLEMENTED));
         let jwt_svids = Arc::new(Mutex::new(JwtSvids { issue, calls: 0 }));
         let issuer = {
@@ -145,6 +148,17 @@ impl WorkloadApiServer {
                 ),
                 jwt_bundles.clone().handler(),
             )
+            .add_server_streaming_handler(
+                &method::<WITSVIDRequest>(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchWITSVID"),
+                wit_svids.clone().handler(),
+            )
+            .add_server_streaming_handler(
+                &method::<WITBundlesRequest>(
+                    MethodType::ServerStreaming,
+                    "/SpiffeWorkloadAPI/FetchWITBundles",
+                ),
+                wit_bundles.clone().handler(),
+            )
             .add_unary_handler(
                 &method::<JWTSVIDRequest>(MethodType::Unary, "/SpiffeWorkloadAPI/FetchJWTSVID"),
                 issuer,
@@ -162,7 +176,7 @@ impl WorkloadApiServer {
         let port =
             grpc.add_listening_port(address, ServerCredentials::insecure()).expect("an address to listen on");
         grpc.start();
-        Self { x509, jwt_bundles, jwt_svids, grpc, port }
+        Self { x509, jwt_bundles, wit_svids, wit_bundles, jwt_svids, grpc, port }
     }
 
     /// The port, when it serves on the loopback interface.
@@ -226,11 +240,26 @@ impl WorkloadApiServer {
     pub fn reply_with_jwt_bundles(&self, reply: Reply) {
         self.jwt_bundles.reply(reply);
     }
+
+    /// The same for calls for WIT-SVIDs.
+    pub fn reply_with_wit(&self, reply: Reply) {
+        self.wit_svids.reply(reply);
+    }
+
+    /// The same for calls for WIT bundles.
+    pub fn reply_with_wit_bundles(&self, reply: Reply) {
+        self.wit_bundles.reply(reply);
+    }
+
+    /// How many calls for WIT-SVIDs there have been.
+    pub fn wit_calls(&self) -> u64 {
+        self.wit_svids.lock().calls
+    }
 }
 
 impl Drop for WorkloadApiServer {
     fn drop(&mut self) {
-        for stream in [&self.x509, &self.jwt_bundles] {
+        for stream in [&self.x509, &self.jwt_bundles, &self.wit_svids, &self.wit_bundles] {
             let mut state = stream.lock();
             state.stopped = true;
             state.wake_streams();

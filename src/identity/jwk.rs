@@ -1,0 +1,266 @@
+//! JSON Web Keys (RFC 7517, RFC 7518 section 6): the public one that a WIT-SVID is bound to, and the private one
+//! beside it. The private one is read in place: no part of it is copied but to make PKCS#8, and that is wiped.
+
+use std::fmt;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use der::Encode;
+use der::asn1::{AnyRef, BitStringRef, OctetStringRef, UintRef};
+use der::oid::ObjectIdentifier;
+use pkcs1::{RsaPrivateKey, RsaPublicKey};
+use pkcs8::PrivateKeyInfoRef;
+use pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
+use sec1::EcPrivateKey;
+use serde_core::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::limits::MAX_KEY;
+use super::private_key::{EC, KeyError, P256, P384, P521, PrivateKey, RSA};
+
+type Bytes = Zeroizing<Vec<u8>>;
+
+/// The public half of a key, encoded as `SubjectPublicKeyInfo`.
+pub(super) fn public_key_info(jwk: &Map<String, Value>) -> Result<Vec<u8>, JwkError> {
+    Members::of(jwk).public()?.encode()
+}
+
+/// Checks that a private JWK is the private half of a public one, and that its numbers belong together. Gives the
+/// same key for PKCS#8; `None` for an RSA key without its primes, which PKCS#8 needs.
+pub(super) fn check_private(jwk: &str, public: &Map<String, Value>) -> Result<Option<PrivateKey>, JwkError> {
+    if jwk.len() > MAX_KEY {
+        return Err(JwkError::TooLarge);
+    }
+    let mut reader = serde_json::Deserializer::from_str(jwk);
+    // The reader's own words might quote the key.
+    let private = reader.deserialize_map(MembersVisitor).map_err(|_| JwkError::NotJwk)?;
+    reader.end().map_err(|_| JwkError::NotJwk)?;
+    let public = Members::of(public).public()?;
+    if private.public()? != public {
+        return Err(JwkError::OtherKey);
+    }
+    let Some(pkcs8) = private.pkcs8(&public)? else { return Ok(None) };
+    PrivateKey::parse(pkcs8, &public.encode()?).map(Some).map_err(|error| match error {
+        // Both halves are of one curve, so nothing else can be wrong with it.
+        KeyError::NotPkcs8 | KeyError::OtherCertificate => JwkError::NotItsPoint,
+        error => JwkError::Key(error),
+    })
+}
+
+/// The members of a JWK that are understood, still as text.
+#[derive(Default)]
+struct Members<'a> {
+    kty: Option<&'a str>,
+    crv: Option<&'a str>,
+    x: Option<&'a str>,
+    y: Option<&'a str>,
+    n: Option<&'a str>,
+    e: Option<&'a str>,
+    d: Option<&'a str>,
+    p: Option<&'a str>,
+    q: Option<&'a str>,
+    dp: Option<&'a str>,
+    dq: Option<&'a str>,
+    qi: Option<&'a str>,
+    /// Primes beyond two.
+    has_oth: bool,
+}
+
+impl<'a> Members<'a> {
+    fn of(jwk: &'a Map<String, Value>) -> Self {
+        let mut members = Self::default();
+        for (name, value) in jwk {
+            if let Some(member) = members.member(name) {
+                *member = value.as_str();
+            }
+        }
+        members
+    }
+
+    fn member(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
+        Some(match name {
+            "kty" => &mut self.kty,
+            "crv" => &mut self.crv,
+            "x" => &mut self.x,
+            "y" => &mut self.y,
+            "n" => &mut self.n,
+            "e" => &mut self.e,
+            "d" => &mut self.d,
+            "p" => &mut self.p,
+            "q" => &mut self.q,
+            "dp" => &mut self.dp,
+            "dq" => &mut self.dq,
+            "qi" => &mut self.qi,
+            _ => return None,
+        })
+    }
+
+    fn public(&self) -> Result<Public<'a>, JwkError> {
+        let member = |value: Option<&'a str>, name| value.ok_or(JwkError::Missing(name));
+        match member(self.kty, "kty")? {
+            "EC" => {
+                let crv = member(self.crv, "crv")?;
+                let curve = CURVES.iter().find(|curve| curve.name == crv).ok_or(JwkError::Curve)?;
+                Ok(Public::Ec { curve, x: member(self.x, "x")?, y: member(self.y, "y")? })
+            }
+            "RSA" => Ok(Public::Rsa { n: member(self.n, "n")?, e: member(self.e, "e")? }),
+            _ => Err(JwkError::Type),
+        }
+    }
+
+    /// PKCS#8; `None` without an RSA key's primes.
+    fn pkcs8(&self, public: &Public<'_>) -> Result<Option<Bytes>, JwkError> {
+        let d = decode(self.d, "d")?;
+        let (oid, parameters, key) = match public {
+            Public::Ec { curve, .. } => {
+                if d.len() != curve.length {
+                    return Err(JwkError::Member("d"));
+                }
+                let point = public.point()?;
+                let key = EcPrivateKey { private_key: &d, parameters: None, public_key: Some(&point) };
+                (EC, AnyRef::from(&curve.oid), key.to_der())
+            }
+            Public::Rsa { n, e } => {
+                if self.has_oth {
+                    return Err(JwkError::Key(KeyError::MultiPrime));
+                }
+                let primes = [self.p, self.q, self.dp, self.dq, self.qi];
+                if primes.iter().all(Option::is_none) {
+                    return Ok(None);
+                }
+                let (n, e) = (decode(Some(n), "n")?, decode(Some(e), "e")?);
+                let (p, q) = (decode(self.p, "p")?, decode(self.q, "q")?);
+                let (dp, dq, qi) = (decode(self.dp, "dp")?, decode(self.dq, "dq")?, decode(self.qi, "qi")?);
+                let key = RsaPrivateKey {
+                    modulus: number(&n, "n")?,
+                    public_exponent: number(&e, "e")?,
+                    private_exponent: number(&d, "d")?,
+                    prime1: number(&p, "p")?,
+                    prime2: number(&q, "q")?,
+                    exponent1: number(&dp, "dp")?,
+                    exponent2: number(&dq, "dq")?,
+                    coefficient: number(&qi, "qi")?,
+                    other_prime_infos: None,
+                };
+                (RSA, AnyRef::NULL, key.to_der())
+            }
+        };
+        let key = Zeroizing::new(key.map_err(|_| JwkError::TooLarge)?);
+        let key = OctetStringRef::new(&key).map_err(|_| JwkError::TooLarge)?;
+        let algorithm = AlgorithmIdentifierRef { oid, parameters: Some(parameters) };
+        let pkcs8 = PrivateKeyInfoRef::new(algorithm, key).to_der().map_err(|_| JwkError::TooLarge)?;
+        Ok(Some(Zeroizing::new(pkcs8)))
+    }
+}
+
+/// Reads the members of a JWK without a copy: what is escaped is refused, and so is what stands there twice.
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Members<'de>, M::Error> {
+        let mut members = Members::default();
+        while let Some(name) = map.next_key::<&str>()? {
+            members.has_oth |= name == "oth";
+            match members.member(name) {
+                Some(member) => {
+                    if member.replace(map.next_value::<&str>()?).is_some() {
+                        return Err(Error::custom("twice"));
+                    }
+                }
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// A curve of RFC 7518, section 6.2.1.1.
+#[derive(Debug, PartialEq, Eq)]
+struct Curve {
+    name: &'static str,
+    oid: ObjectIdentifier,
+    /// Bytes of a number.
+    length: usize,
+}
+
+const CURVES: [Curve; 3] = [
+    Curve { name: "P-256", oid: P256, length: 32 },
+    Curve { name: "P-384", oid: P384, length: 48 },
+    Curve { name: "P-521", oid: P521, length: 66 },
+];
+
+/// The members of a public key. Each number has one form in base64url, so that equal keys have equal texts.
+#[derive(Debug, PartialEq, Eq)]
+enum Public<'a> {
+    Ec { curve: &'static Curve, x: &'a str, y: &'a str },
+    Rsa { n: &'a str, e: &'a str },
+}
+
+impl Public<'_> {
+    /// A `SubjectPublicKeyInfo`.
+    fn encode(&self) -> Result<Vec<u8>, JwkError> {
+        let (algorithm, key) = match self {
+            Self::Ec { curve, .. } => {
+                let parameters = Some(AnyRef::from(&curve.oid));
+                (AlgorithmIdentifierRef { oid: EC, parameters }, self.point()?)
+            }
+            Self::Rsa { n, e } => {
+                let (n, e) = (decode(Some(n), "n")?, decode(Some(e), "e")?);
+                let key = RsaPublicKey { modulus: number(&n, "n")?, public_exponent: number(&e, "e")? };
+                let key = key.to_der().map_err(|_| JwkError::TooLarge)?;
+                (AlgorithmIdentifierRef { oid: RSA, parameters: Some(AnyRef::NULL) }, key)
+            }
+        };
+        let subject_public_key = BitStringRef::from_bytes(&key).map_err(|_| JwkError::TooLarge)?;
+        SubjectPublicKeyInfoRef { algorithm, subject_public_key }.to_der().map_err(|_| JwkError::TooLarge)
+    }
+
+    /// An uncompressed point: 4, x, y. Empty for a key that has none.
+    fn point(&self) -> Result<Vec<u8>, JwkError> {
+        let Self::Ec { curve, x, y } = self else { return Ok(Vec::new()) };
+        let coordinate = |text, name| {
+            let bytes = decode(Some(text), name)?;
+            if bytes.len() == curve.length { Ok(bytes) } else { Err(JwkError::Member(name)) }
+        };
+        Ok([&[4][..], &coordinate(x, "x")?, &coordinate(y, "y")?].concat())
+    }
+}
+
+fn decode(member: Option<&str>, name: &'static str) -> Result<Bytes, JwkError> {
+    let text = member.ok_or(JwkError::Missing(name))?;
+    Base64UrlUnpadded::decode_vec(text).map(Zeroizing::new).map_err(|_| JwkError::Member(name))
+}
+
+fn number<'a>(bytes: &'a [u8], name: &'static str) -> Result<UintRef<'a>, JwkError> {
+    UintRef::new(bytes).map_err(|_| JwkError::Member(name))
+}
+
+/// Why a JWK is refused. No message quotes the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum JwkError {
+    #[error("not a JWK: a JSON object whose members are strings without escapes, each there once")]
+    NotJwk,
+    #[error("larger than {MAX_KEY} bytes")]
+    TooLarge,
+    #[error("a JWK without the member {0}")]
+    Missing(&'static str),
+    #[error("a JWK whose kty is neither EC nor RSA")]
+    Type,
+    #[error("a JWK whose crv is not P-256, P-384 or P-521")]
+    Curve,
+    #[error("a JWK whose member {0} is not base64url of the length that its type demands")]
+    Member(&'static str),
+    #[error("not the key that the token is bound to (cnf.jwk)")]
+    OtherKey,
+    #[error("a JWK whose private number d does not belong to its point (x, y)")]
+    NotItsPoint,
+    #[error(transparent)]
+    Key(KeyError),
+}

@@ -1,0 +1,259 @@
+//! The WIT-SVID: the files of its token and its key, and the stream that brings both.
+
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime};
+
+use log::Level;
+
+use super::call::{RetriedCall, no_longer_offered};
+use super::changes::{ChangeKind, ChangeKinds};
+use super::decode_error::{ContentError, DecodeError, in_file};
+use super::facts::Facts;
+use super::kind::{Call, Learned, Part, Source, Update, Wish};
+use super::rejection::Rejection;
+use super::verdict::fault;
+use super::watchdog::Watchdog;
+use crate::clock::Now;
+use crate::identity::raw::RawWitSvid;
+use crate::identity::selection::Selection;
+use crate::identity::svid_info::{SvidInfo, Validity};
+use crate::identity::wit_svid::{WitSvid, WitToken};
+use crate::layout::GivenName;
+use crate::layout::pem::{self, Label};
+use crate::store::file::{Contents, File, FileMode, FileName};
+use crate::store::read::PublishedSet;
+use crate::timestamp::rfc3339;
+use crate::timing::FIRST_SET;
+use crate::words::words;
+use crate::workload_api::rpc::FetchWitSvid;
+
+words! {
+    /// How the private key is written.
+    KeyFormat {
+        Jwk = "jwk",
+        Pem = "pem",
+    }
+}
+
+/// The files of the WIT-SVID: one pair of one set.
+#[derive(Debug, Clone)]
+pub(crate) struct WitSvidPart {
+    pub(crate) token: FileName,
+    pub(crate) key: FileName,
+    pub(crate) key_format: KeyFormat,
+    /// The token's permissions: it proves nothing without the key.
+    pub(crate) token_mode: FileMode,
+    pub(crate) key_mode: FileMode,
+}
+
+impl WitSvidPart {
+    fn files(&self, svid: WitSvid) -> Result<Vec<File>, Rejection> {
+        let WitSvid { token, jwk, key, .. } = svid;
+        let key = match (self.key_format, key) {
+            (KeyFormat::Jwk, _) => Contents::new(move |out| out.write_all(jwk.as_bytes())),
+            (KeyFormat::Pem, Some(key)) => {
+                Contents::new(move |out| pem::write([(Label::PrivateKey, key.der())], out))
+            }
+            (KeyFormat::Pem, None) => return Err(Rejection::NoPrimes),
+        };
+        let token = Contents::new(move |out| out.write_all(token.as_bytes()));
+        Ok(vec![
+            File { name: self.token.clone(), mode: self.token_mode, contents: token },
+            File { name: self.key.clone(), mode: self.key_mode, contents: key },
+        ])
+    }
+}
+
+impl Part for WitSvidPart {
+    fn name(&self) -> String {
+        format!("the WIT-SVID {}", self.token)
+    }
+
+    fn describe(&self, facts: &Facts) -> String {
+        let Some(svid) = &facts.svid else { return self.name() };
+        let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
+        format!("the WIT-SVID of {id} (valid until {end}) as {}", self.token)
+    }
+
+    fn file(&self) -> &str {
+        self.token.as_str()
+    }
+
+    fn given_names(&self) -> Vec<GivenName> {
+        vec![
+            GivenName::exact("wit-svid-file-name", &self.token),
+            GivenName::exact("wit-key-file-name", &self.key),
+        ]
+    }
+
+    fn mode_of(&self, name: &str) -> Option<FileMode> {
+        let of = |file: &FileName, mode| (name == file.as_str()).then_some(mode);
+        of(&self.token, self.token_mode).or(of(&self.key, self.key_mode))
+    }
+
+    fn kinds(&self) -> ChangeKinds {
+        [ChangeKind::Wit].into_iter().collect()
+    }
+
+    fn read(&self, set: &PublishedSet<'_>, now: SystemTime) -> Result<Facts, DecodeError> {
+        let (name, key_name) = (self.token.as_str(), self.key.as_str());
+        let (token, key) = (set.read(name)?, set.read(key_name)?);
+        let not_text = |name| move |_| in_file(name)(ContentError::NotText);
+        let token = std::str::from_utf8(&token).map_err(not_text(name))?;
+        let token = WitToken::read(token.trim_end(), now).map_err(in_file(name))?;
+        match self.key_format {
+            KeyFormat::Jwk => {
+                let jwk = std::str::from_utf8(&key).map_err(not_text(key_name))?;
+                token.check_jwk(jwk).map_err(in_file(key_name))?;
+            }
+            KeyFormat::Pem => {
+                let mut blocks = pem::decode(&key).map_err(in_file(key_name))?;
+                let (Some((Label::PrivateKey, der)), true) = (blocks.pop(), blocks.is_empty()) else {
+                    return Err(in_file(key_name)(ContentError::NotOneKey));
+                };
+                token.check_pkcs8(der).map_err(in_file(key_name))?;
+            }
+        }
+        Ok(Facts { svid: Some(token.info().clone()), ..Facts::default() })
+    }
+
+    fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a> {
+        let (selection, now) = (wish.selection.clone(), wish.now);
+        let label = format!("WIT-SVID {}: ", self.token);
+        let mut call = RetriedCall::new(label, Level::Error, FetchWitSvid, &wish.agent, now);
+        let follows_identity = wish.follows_identity && selection == Selection::default();
+        if follows_identity {
+            // The part that decides the identity gets a moment to arrive first.
+            call.call_at(now.instant + FIRST_SET);
+        }
+        Box::new(WitSvidSource {
+            part: self,
+            selection,
+            follows_identity,
+            call,
+            watchdog: Watchdog::new(),
+            svid: None,
+            offered_since: None,
+            call_again_at: None,
+        })
+    }
+}
+
+struct WitSvidSource<'a> {
+    part: &'a WitSvidPart,
+    /// With neither ID nor hint, the ID is that of the part that decides it, once it is known.
+    selection: Selection,
+    /// Whether another part decides the identity.
+    follows_identity: bool,
+    call: RetriedCall<'a, FetchWitSvid>,
+    watchdog: Watchdog,
+    /// The newest good SVID.
+    svid: Option<SvidInfo>,
+    /// The beginning of the stream that has offered it last.
+    offered_since: Option<Instant>,
+    /// When an SVID that arrived too early becomes valid.
+    call_again_at: Option<SystemTime>,
+}
+
+impl WitSvidSource<'_> {
+    fn take(&mut self, raw: Vec<RawWitSvid>, now: Now) -> Result<Update, Rejection> {
+        let svid = WitSvid::select(raw, &self.selection, now.time)
+            .map_err(|error| Rejection::svids(error, &self.selection))?;
+        let info = svid.info.clone();
+        let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
+        self.call_again_at = None;
+        if let Some(fault) = fault(self.part, &facts, now.time) {
+            return Err(match info.validity(now.time) {
+                Validity::NotYet => {
+                    self.call_again_at = Some(info.not_before);
+                    Rejection::NotValidYet { fault, at: info.not_before }
+                }
+                Validity::Valid | Validity::Expired => Rejection::NotGood(fault),
+            });
+        }
+        let files = self.part.files(svid)?;
+        let is_new = self.svid.as_ref() != Some(&info);
+        if is_new {
+            self.watchdog.renewed();
+        }
+        if is_new || !info.is_overdue(now.time) {
+            self.call.served(now);
+        }
+        self.svid = Some(info);
+        self.offered_since = self.call.stream().map(|stream| stream.since);
+        Ok(Update::Files(files, facts))
+    }
+
+    /// Whether the open stream has offered the SVID before. The first messages of a restarted agent may lack some.
+    fn was_offered_on_this_stream(&self) -> bool {
+        self.svid.is_some()
+            && self.call.stream().is_some_and(|stream| self.offered_since == Some(stream.since))
+    }
+
+    fn replace_at(&self, now: Now) -> Option<Instant> {
+        Some(self.watchdog.replace_at(self.call.stream()?, self.svid.as_ref(), now))
+    }
+
+    /// Replaces a stream that has been silent for too long.
+    fn watch(&mut self, now: Now) -> Option<Update> {
+        if self.replace_at(now)? > now.instant {
+            return None;
+        }
+        let message = self.watchdog.replaced_because(self.call.stream()?, self.svid.as_ref(), now);
+        let message = message.unwrap_or_else(|| self.call.describe_wait());
+        Some(self.call.replace(&message, now))
+    }
+}
+
+impl Source for WitSvidSource<'_> {
+    fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
+        if self.call_again_at.take_if(|at| *at <= now.time).is_some() {
+            self.call.call_now(now);
+        }
+        if let Some(update) = self.watch(now) {
+            return Poll::Ready(update);
+        }
+        self.call.poll(is_offered, now, context).map(|heard| match heard.map(|raw| self.take(raw, now)) {
+            Ok(Ok(update)) | Err(update) => update,
+            Ok(Err(rejection @ Rejection::NotOffered(..))) if self.was_offered_on_this_stream() => {
+                no_longer_offered(&rejection)
+            }
+            Ok(Err(rejection)) => self.call.unusable(&rejection, now),
+        })
+    }
+
+    fn next_deadline(&self, now: Now) -> Option<Instant> {
+        let call_again_at = self.call_again_at.map(|date| now.instant_of(date));
+        [self.call.next_deadline(), self.replace_at(now), call_again_at].into_iter().flatten().min()
+    }
+
+    fn call(&self) -> &dyn Call {
+        &self.call
+    }
+
+    fn call_mut(&mut self) -> &mut dyn Call {
+        &mut self.call
+    }
+
+    fn offers_identity(&self) -> bool {
+        self.was_offered_on_this_stream()
+    }
+
+    fn forget(&mut self) {
+        self.svid = None;
+    }
+
+    fn learn(&mut self, learned: Learned<'_>, now: Now) -> bool {
+        match learned {
+            Learned::Identity(own) if self.follows_identity && self.selection.id.as_ref() != Some(own) => {
+                self.selection.id = Some(own.clone());
+                let is_anothers = self.svid.take_if(|svid| svid.id != *own).is_some();
+                if self.svid.is_none() {
+                    self.call.call_now(now);
+                }
+                is_anothers
+            }
+            Learned::Identity(_) | Learned::JwtKeys(_) => false,
+        }
+    }
+}
