@@ -134,8 +134,8 @@ fn modes_of(name: &str) -> &'static [&'static str] {
         "log-level" | "log-format" => &["init", "refresh", "run", "check", "inspect"],
         "init-timeout" => &["init", "inspect"],
         "workload-api-socket" => &["init", "refresh", "run", "inspect"],
-        "hint" | "file-owner" | "renew-signal" => &["init", "refresh", "run"],
-        "on-revoked" | "http-address" => &["refresh", "run"],
+        "hint" | "file-owner" | "renew-signal" | "notify-for" => &["init", "refresh", "run"],
+        "on-revoked" | "http-address" | "notify-splay" => &["refresh", "run"],
         // An init container may share the variable with a sidecar, and has no application yet.
         "pid-file" | "signal-process" => &["refresh"],
         "on-renewal" => &["run"],
