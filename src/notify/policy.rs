@@ -26,7 +26,11 @@ impl Policy {
 
     /// Whether one of these changes notifies.
     pub(crate) fn concerns(&self, changed: &ChangeKinds) -> bool {
-        !self.kinds.common(changed).is_empty()
+        let is_concerned = !self.kinds.common(changed).is_empty();
+        if !is_concerned && !changed.is_empty() {
+            log::debug!("no notification of {changed}: only {} notify (--notify-for)", self.kinds);
+        }
+        is_concerned
     }
 
     /// From when on a publication at `now` notifies; `at_latest`, if that is to come. A publication during a wait

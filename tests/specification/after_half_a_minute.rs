@@ -64,3 +64,16 @@ fn half_a_minute_of_denials_alone_is_a_withdrawal() {
     let log = refresh.stop();
     assert_eq!(log.iter().filter(|line| line.contains("withdrawn the identity")).count(), 1, "{log:#?}");
 }
+
+#[test]
+fn a_hook_that_does_not_end_is_a_warning_after_a_minute() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let hook = ["/bin/sleep", "1000"];
+    let mut refresh = pod.helper(&["--mode=refresh"]).command(&hook).start();
+    refresh.wait_for_log(&["running /bin/sleep"]);
+    let began = Instant::now();
+    refresh.wait_for_log(&["WARN", "/bin/sleep", "has been running for more than a minute"]);
+    assert!(began.elapsed() > Duration::from_secs(58), "{:?}", began.elapsed());
+    refresh.stop();
+}

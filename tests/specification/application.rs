@@ -5,13 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
 
 use crate::http::{ANY_PORT, Probe};
-use crate::pod::{PATIENCE, Pod, Running, is_root, names, offer, skip, wait_until};
+use crate::pod::{ID, PATIENCE, Pod, Running, is_root, names, offer, skip, wait_until};
 use crate::process::{children, has_in_mask, position, process_in, signals_in_mask, start_as_process_one};
+use crate::workload_api_server::authority::Recipe;
 use crate::workload_api_server::server::Reply;
 
 fn run(pod: &Pod, options: &[&str], application: &[impl AsRef<OsStr>]) -> Running {
@@ -449,4 +450,69 @@ fn systemd_learns_that_the_application_restarts() {
     pod.wait_for_runs("start\nTERM\nstart\n");
     run.signal(Signal::SIGTERM);
     run.finish(7);
+}
+
+#[test]
+fn renewals_of_tokens_alone_do_not_restart_the_application() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(4));
+    let options = ["--on-renewal=restart", "--jwt-svid=token.jwt=one"];
+    let_end(&pod);
+    let mut run = run(&pod, &options, &pod.script(APPLICATION));
+    pod.wait_for_runs("start\n");
+    for _ in 0..3 {
+        run.wait_for_log(&["published the JWT-SVID", "renewed"]);
+        run.wait_for_log(&["no notification of token: only svid,bundle notify (--notify-for)"]);
+    }
+    assert_eq!(pod.runs(), "start\n");
+    agent.reply(offer([pod.mint()]));
+    pod.wait_for_runs("start\nTERM\nstart\n");
+    run.signal(Signal::SIGTERM);
+    run.finish(7);
+}
+
+#[test]
+fn renewals_of_tokens_restart_an_application_that_has_nothing_else_or_asks_for_them() {
+    for options in [&["--x509=false"][..], &["--notify-for=token"]] {
+        let pod = Pod::new();
+        let _agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(4));
+        let_end(&pod);
+        let helper = pod.helper(&["--mode=run", "--on-renewal=restart", "--jwt-svid=token.jwt=one"]);
+        let mut run = helper.arguments(options).command(&pod.script(APPLICATION)).start();
+        pod.wait_for_runs("start\nTERM\nstart\n");
+        run.signal(Signal::SIGTERM);
+        run.finish(7);
+    }
+}
+
+#[test]
+fn a_restart_waits_at_random_after_a_rotation_but_not_in_the_last_third_of_the_old_svid() {
+    let pod = Pod::new();
+    let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));
+    let begun = |ago| Recipe { not_before: now - ago, not_after: now + hour, ..Recipe::for_id(ID) };
+    let [halfway, late] = [begun(hour), begun(24 * hour)].map(|recipe| pod.authority.mint(&recipe));
+    let agent = pod.agent(offer([halfway]));
+    let options = ["--on-renewal=restart", "--notify-splay=1000h"];
+    let_end(&pod);
+    let mut run = run(&pod, &options, &pod.script(APPLICATION));
+    pod.wait_for_runs("start\n");
+    agent.reply(offer([late]));
+    let line = run.wait_for_log(&["INFO", "notifying in", "(--notify-splay)"]);
+    assert!(["19 minutes", "20 minutes"].iter().any(|minutes| line.contains(minutes)), "{line}");
+    assert_eq!(pod.runs(), "start\n");
+    agent.reply(offer([pod.mint()]));
+    pod.wait_for_runs("start\nTERM\nstart\n");
+    run.signal(Signal::SIGTERM);
+    run.finish(7);
+}
+
+#[test]
+fn the_application_finds_the_credential_folder_of_the_spiffe_layout() {
+    for (layout, folder) in [("spiffe", "svids"), ("pem,spiffe", "svids"), ("pem", "none")] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let text = r#"echo "${SPIFFE_CREDENTIAL_FOLDER-$0/none}" >>"$0/runs""#;
+        run(&pod, &[&format!("--layout={layout}")], &pod.script(text)).finish(0);
+        assert_eq!(pod.runs(), format!("{}\n", pod.path().join(folder).display()));
+    }
 }

@@ -5,14 +5,16 @@ use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpgid};
+use pod_svid_helper::for_tests::workload::X509SVID;
 
-use crate::pod::{App, ID, Pod, Running, is_root, offer, skip};
+use crate::pod::{App, ID, Pod, Running, is_root, jwt_bundles, offer, skip};
 use crate::process::{children, position, process_in, signals_in_mask, start_as_process_one};
-use crate::workload_api_server::authority::Recipe;
+use crate::workload_api_server::authority::{Authority, Recipe};
 use crate::workload_api_server::server::Reply;
 
 fn refresh(pod: &Pod, hook: &[impl AsRef<OsStr>]) -> Running {
@@ -56,6 +58,129 @@ fn a_hook_learns_no_svid_where_none_is_published() {
     let refresh = helper.variable("SVID_SPIFFE_ID", "stale").variable("SVID_NOT_AFTER", "stale").start();
     pod.wait_for_runs("none none\n");
     refresh.stop();
+}
+
+/// The own trust domain's CA with another one: SPIRE's next, say.
+fn with_another_ca(pod: &Pod, svid: &X509SVID) -> X509SVID {
+    let bundle = [pod.authority.bundle(), Authority::new("example.org").bundle()].concat();
+    X509SVID { bundle, ..svid.clone() }
+}
+
+/// Writes down what has changed, and fails until the file `end` is there.
+const CHANGED: &str = r#"echo "$SVID_CHANGED" >>"$0/runs"; [ -e "$0/end" ]"#;
+
+#[test]
+fn a_hook_learns_what_a_publication_has_changed() {
+    let pod = Pod::new();
+    let first = pod.mint();
+    let agent = pod.agent_with_jwt(offer([first]), Duration::from_secs(300));
+    let_end(&pod);
+    let options = ["--mode=refresh", "--jwt-svid=token.jwt=one", "--jwt-bundle-file-name=jwks.json"];
+    let helper = pod.helper(&options).variable("SVID_CHANGED", "stale");
+    let refresh = helper.command(&pod.script(CHANGED)).start();
+    pod.wait_for_runs("svid,bundle,token,keys\n");
+    let second = pod.mint();
+    agent.reply(offer([second.clone()]));
+    pod.wait_for_runs("svid,bundle,token,keys\nsvid\n");
+    agent.reply(offer([with_another_ca(&pod, &second)]));
+    pod.wait_for_runs("svid,bundle,token,keys\nsvid\nbundle\n");
+    agent.reply(offer([pod.mint()]));
+    pod.wait_for_runs("svid,bundle,token,keys\nsvid\nbundle\nsvid,bundle\n");
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_learns_of_renewed_tokens_and_of_new_jwt_keys() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(Reply::Silence, Duration::from_secs(4));
+    let_end(&pod);
+    let tokens = pod.helper(&["--mode=refresh", "--x509=false", "--jwt-svid=token.jwt=one"]);
+    let refresh = tokens.command(&pod.script(CHANGED)).start();
+    pod.wait_for_runs("token\ntoken\n");
+    refresh.stop();
+    std::fs::remove_file(pod.path().join("runs")).expect("a file");
+    let id = format!("--pod-spiffe-id={ID}");
+    let keys = pod.helper(&["--mode=refresh", "--x509=false", "--jwt-bundle-file-name=jwks.json", &id]);
+    let refresh = keys.command(&pod.script(CHANGED)).start();
+    pod.wait_for_runs("keys\n");
+    agent.reply_with_jwt_bundles(jwt_bundles([&Arc::new(Authority::new("example.org"))]));
+    pod.wait_for_runs("keys\nkeys\n");
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_that_has_failed_learns_of_all_publications_since_its_last_success() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let end = pod.path().join("end");
+    let_end(&pod);
+    let mut refresh = refresh(&pod, &pod.script(CHANGED));
+    refresh.wait_for_log(&["ended with code 0"]);
+    std::fs::remove_file(&end).expect("a file");
+    let second = pod.mint();
+    agent.reply(offer([second.clone()]));
+    refresh.wait_for_log(&["ended with code 1"]);
+    agent.reply(offer([with_another_ca(&pod, &second)]));
+    refresh.wait_for_log(&["published", "CA added"]);
+    refresh.wait_for_log(&["ended with code 1"]);
+    let_end(&pod);
+    refresh.wait_for_log(&["ended with code 0"]);
+    let runs = pod.runs();
+    assert!(runs.starts_with("svid,bundle\nsvid\n") && runs.ends_with("\nsvid,bundle\n"), "{runs}");
+    agent.reply(offer([pod.mint()]));
+    refresh.wait_for_log(&["ended with code 0"]);
+    assert_eq!(pod.runs().lines().last(), Some("svid,bundle"), "the CA is gone again");
+    agent.reply(offer([pod.mint()]));
+    refresh.wait_for_log(&["ended with code 0"]);
+    assert_eq!(pod.runs().lines().last(), Some("svid"));
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_is_run_for_the_kinds_in_notify_for_and_learns_of_the_others_too() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let_end(&pod);
+    let helper = pod.helper(&["--mode=refresh", "--notify-for=bundle"]).command(&pod.script(CHANGED));
+    let mut refresh = helper.start();
+    pod.wait_for_runs("svid,bundle\n");
+    let second = pod.mint();
+    agent.reply(offer([second.clone()]));
+    refresh.wait_for_log(&["DEBUG", "no notification of svid: only bundle notify (--notify-for)"]);
+    agent.reply(offer([with_another_ca(&pod, &second)]));
+    pod.wait_for_runs("svid,bundle\nsvid,bundle\n");
+    agent.reply(offer([second]));
+    pod.wait_for_runs("svid,bundle\nsvid,bundle\nbundle\n");
+    refresh.stop();
+}
+
+/// An earlier helper may have died before it ran the hook.
+#[test]
+fn a_hook_learns_of_all_that_stands_already_when_the_helper_starts() {
+    let pod = Pod::new();
+    let _agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+    pod.init(&["--jwt-bundle-file-name=jwks.json"]).succeeded();
+    let_end(&pod);
+    let helper = pod.helper(&["--mode=refresh", "--jwt-bundle-file-name=jwks.json"]);
+    let mut refresh = helper.command(&pod.script(CHANGED)).start();
+    refresh.wait_for_log(&["nothing written"]);
+    pod.wait_for_runs("svid,bundle,keys\n");
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_finds_the_credential_folder_of_the_spiffe_layout() {
+    for mode in ["--mode=init", "--mode=refresh"] {
+        for (layout, folder) in [("spiffe", "svids"), ("pem,spiffe", "svids"), ("pem", "none")] {
+            let pod = Pod::new();
+            let _agent = pod.agent(offer([pod.mint()]));
+            let text = r#"echo "${SPIFFE_CREDENTIAL_FOLDER-$0/none}" >>"$0/runs""#;
+            let helper = pod.helper(&[mode, &format!("--layout={layout}")]).command(&pod.script(text));
+            let mut helper = helper.start();
+            helper.wait_for_log(&["/bin/sh", "ended with code 0"]);
+            assert_eq!(pod.runs(), format!("{}\n", pod.path().join(folder).display()));
+        }
+    }
 }
 
 #[test]

@@ -174,6 +174,21 @@ fn hook_runs_are_counted_by_outcome() {
 }
 
 #[test]
+fn the_time_for_which_a_hook_has_been_running_is_told() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let hook = pod.script(r#"until [ -e "$0/end" ]; do sleep 0.02; done"#);
+    let mut refresh = pod.helper(&["--mode=refresh", ANY_PORT]).command(&hook).start();
+    let probe = Probe::of(&mut refresh);
+    let seconds = || probe.metric("hook_running_seconds").expect("a number");
+    wait_until("the hook has been running for a second", || seconds() >= 1.0);
+    std::fs::write(pod.path().join("end"), "").expect("a file");
+    probe.wait_for_metric("hook_running_seconds", 0.0);
+    assert_eq!(probe.metric("hook_runs_total{outcome=\"success\"}"), Some(1.0));
+    refresh.stop();
+}
+
+#[test]
 fn dropped_log_lines_are_counted() {
     let pod = Pod::new();
     let agent = pod.agent(offer([pod.mint()]));

@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
+use pod_svid_helper::for_tests::workload::X509SVID;
 
 use crate::pod::{App, BRIEFLY, NOBODY, Pod, Published, is_root, offer, skip};
 use crate::process::{position, process_in};
 use crate::process_name::own_name;
+use crate::workload_api_server::authority::Authority;
 use crate::workload_api_server::server::Reply;
 
 #[test]
@@ -467,5 +469,68 @@ fn init_fails_when_a_process_that_a_flag_names_cannot_be_signalled() {
         let finished = pod.init(&[option, BRIEFLY]);
         finished.failed_with(&["the files are published, but", "could not notify the application", cause]);
         pod.wait_for(&svid);
+    }
+}
+
+#[test]
+fn only_changes_of_the_kinds_in_notify_for_are_signalled() {
+    let pod = Pod::new();
+    let app = App::start(&pod, "app");
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = pod.refresh(&["--notify-for=token, bundle", &pod.pid_file(app.pid())]);
+    app.wait_for_signals(&["HUP"]);
+    let next = pod.mint();
+    agent.reply(offer([next.clone()]));
+    refresh.wait_for_log(&["DEBUG", "no notification of svid: only bundle notify (--notify-for)"]);
+    let bundle = [pod.authority.bundle(), Authority::new("example.org").bundle()].concat();
+    agent.reply(offer([X509SVID { bundle, ..next }]));
+    app.wait_for_signals(&["HUP", "HUP"]);
+    let log = refresh.stop();
+    assert_eq!(log.iter().filter(|line| line.contains("sent SIGHUP")).count(), 2, "{log:#?}");
+}
+
+/// A process that waits for its first files is not kept waiting. At its end, the helper sends what it owes.
+#[test]
+fn a_signal_waits_at_random_after_a_rotation_but_not_after_the_first_publication() {
+    let pod = Pod::new();
+    let app = App::start(&pod, "app");
+    let agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = pod.refresh(&["--notify-splay=1000h", &pod.pid_file(app.pid())]);
+    app.wait_for_signals(&["HUP"]);
+    let next = pod.mint();
+    agent.reply(offer([next.clone()]));
+    // The old one has an hour.
+    let line = refresh.wait_for_log(&["INFO", "notifying in", "minutes", "(--notify-splay)"]);
+    assert!(["39 minutes", "40 minutes"].iter().any(|minutes| line.contains(minutes)), "{line}");
+    pod.wait_for(&next);
+    assert_eq!(app.signals(), ["HUP"]);
+    refresh.stop();
+    app.wait_for_signals(&["HUP", "HUP"]);
+}
+
+#[test]
+fn a_choice_of_notifications_that_does_nothing_is_refused() {
+    for (options, parts) in [
+        (
+            &["--notify-for=certificate", "--pid-file=/x"][..],
+            &["--notify-for takes svid, bundle, token or keys"][..],
+        ),
+        (&["--notify-for=svid"], &["--notify-for has no meaning without a target"]),
+        (&["--notify-splay=1m"], &["--notify-splay has no meaning without a target"]),
+        (
+            &["--notify-for=token,keys", "--pid-file=/x"],
+            &["--notify-for=token,keys", "without files of such a kind"],
+        ),
+        (
+            &["--mode=init", "--notify-splay=1m", "--pid-file=/x"],
+            &["--notify-splay has no meaning in --mode=init"],
+        ),
+    ] {
+        let mode = if options.contains(&"--mode=init") { &[][..] } else { &["--mode=refresh"] };
+        Pod::new().helper(mode).arguments(options).finish().refused_with(parts);
+    }
+    for option in ["--notify-for=svid", "--notify-splay=1m"] {
+        let run = Pod::new().helper(&["--mode=run", "--on-renewal=nothing", option]).command(&["true"]);
+        run.finish().refused_with(&["has no meaning with --on-renewal=nothing"]);
     }
 }
