@@ -16,6 +16,7 @@ use crate::identity::private_key::PrivateKey;
 use crate::identity::selection::Selection;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::identity::token::Profile;
+use crate::identity::wit_svid::{WitSvid, WitToken};
 use crate::layout::{pem, pkcs12};
 use crate::material::{PemFiles, X509Part, x509_files};
 use crate::notify::parse_pid;
@@ -73,6 +74,35 @@ pub fn private_key(der: &[u8], public: &[u8]) -> Parsed<Vec<u8>> {
 pub fn jwt_svid(token: &str) -> Parsed<String> {
     let svid = JwtSvid::read(Zeroizing::new(token.to_owned()), &[], now()).map_err(text)?;
     Ok(svid.info().id.to_string())
+}
+
+/// A WIT-SVID: token and JWK as they came, and the key as PKCS#8, where that can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wit {
+    pub token: String,
+    pub jwk: String,
+    pub pkcs8: Option<Vec<u8>>,
+}
+
+/// The first WIT-SVID of a response.
+pub fn wit_response(bytes: &[u8]) -> Parsed<Wit> {
+    let svid = WitSvid::select(decode(bytes).map_err(text)?, &Selection::default(), now()).map_err(text)?;
+    let pkcs8 = svid.key.as_ref().map(|key| key.der().to_vec());
+    Ok(Wit { token: svid.token.to_string(), jwk: svid.jwk.to_string(), pkcs8 })
+}
+
+/// Whether the key of a WIT-SVID is the one that its token is bound to, in either format.
+pub fn wit_files(wit: &Wit) -> Parsed<()> {
+    let token = WitToken::read(&wit.token, now()).map_err(text)?;
+    token.check_jwk(&wit.jwk).map_err(text)?;
+    let pkcs8 = wit.pkcs8.clone().map(Zeroizing::new);
+    pkcs8.map_or(Ok(()), |der| token.check_pkcs8(der).map_err(text))
+}
+
+/// The documents of a response with WIT bundles.
+pub fn wit_bundles(bytes: &[u8]) -> Parsed<Vec<Vec<u8>>> {
+    let bundles = JwtBundles::parse(decode(bytes).map_err(text)?, Profile::Wit).map_err(text)?;
+    Ok(bundles.good().map(|(_, document)| document.to_vec()).collect())
 }
 
 /// The documents of a response.

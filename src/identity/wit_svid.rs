@@ -147,3 +147,99 @@ pub(crate) enum WitSvidError {
     #[error("wit_svid_key: {0}")]
     Key(#[from] JwkError),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use base64ct::{Base64UrlUnpadded, Encoding};
+    use p521::elliptic_curve::sec1::ToSec1Point;
+    use serde_json::json;
+
+    use super::super::svid_info::Validity;
+    use super::*;
+
+    const ID: &str = "spiffe://example.org/a";
+
+    fn text(bytes: &[u8]) -> Value {
+        json!(Base64UrlUnpadded::encode_string(bytes))
+    }
+
+    /// A private JWK of the curve P-521.
+    fn jwk(number: u8) -> Value {
+        let mut d = [0; 66];
+        d[65] = number;
+        let point = p521::SecretKey::from_slice(&d).unwrap().public_key().to_sec1_point(false);
+        let (x, y) = point.as_bytes()[1..].split_at(66);
+        json!({ "kty": "EC", "crv": "P-521", "x": text(x), "y": text(y), "d": text(&d) })
+    }
+
+    /// A token that is bound to the key 7, with these claims beside.
+    fn token(claims: Value) -> String {
+        let mut all = json!({ "sub": ID, "exp": 400, "cnf": { "jwk": jwk(7) } });
+        all["cnf"]["jwk"]["alg"] = json!("ES512");
+        claims.as_object().unwrap().iter().for_each(|(name, value)| all[name] = value.clone());
+        let part = |text: &str| Base64UrlUnpadded::encode_string(text.as_bytes());
+        let header = r#"{"alg":"ES256","kid":"k","typ":"wit+jwt"}"#;
+        format!("{}.{}.c2ln", part(header), part(&all.to_string()))
+    }
+
+    fn read(claims: Value) -> WitToken {
+        WitToken::read(&token(claims), UNIX_EPOCH).ok().unwrap()
+    }
+
+    fn error_of(jwk: &str) -> Option<JwkError> {
+        read(json!({})).check_jwk(jwk).err()
+    }
+
+    #[test]
+    fn a_key_of_p521_belongs_to_its_token_as_jwk_and_as_pkcs8() {
+        let token = read(json!({}));
+        let key = token.check_jwk(&jwk(7).to_string()).ok().unwrap().unwrap();
+        assert_eq!(key.key_type().to_string(), "P-521");
+        assert_eq!(token.check_pkcs8(Zeroizing::new(key.der().to_vec())), Ok(()));
+        assert_eq!(error_of(&jwk(8).to_string()), Some(JwkError::OtherKey));
+    }
+
+    #[test]
+    fn the_private_number_has_the_length_of_its_curve_and_belongs_to_the_point() {
+        let mut key = jwk(7);
+        key["d"] = jwk(8)["d"].clone();
+        assert_eq!(error_of(&key.to_string()), Some(JwkError::NotItsPoint));
+        for d in ["Bw", "", "=", "a+b/"] {
+            key["d"] = json!(d);
+            assert_eq!(error_of(&key.to_string()), Some(JwkError::Member("d")), "{d}");
+        }
+    }
+
+    #[test]
+    fn alg_kid_and_unknown_members_of_a_private_key_do_not_matter() {
+        let mut key = jwk(7);
+        for (name, value) in [("alg", json!("ES512")), ("kid", json!("\n")), ("ext", json!([{}, null]))] {
+            key[name] = value;
+        }
+        assert_eq!(error_of(&key.to_string()), None);
+    }
+
+    #[test]
+    fn a_document_that_is_not_one_jwk_is_refused_without_a_word_of_it() {
+        let good = jwk(7).to_string();
+        let twice = good.replacen('{', r#"{"d":"AA","#, 1);
+        let escaped = good.replacen("EC", r"\u0045C", 1);
+        let number = good.replacen(r#""EC""#, "1", 1);
+        for document in [&twice, &escaped, &number, "", "[]", "{", &format!("{good}{good}")] {
+            assert_eq!(error_of(document), Some(JwkError::NotJwk), "{document}");
+        }
+        assert_eq!(error_of(&" ".repeat(16 * 1024 + 1)), Some(JwkError::TooLarge));
+    }
+
+    #[test]
+    fn exp_and_nbf_bound_the_validity_and_iat_never_does() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let info = read(json!({ "iat": 300, "nbf": 60 })).info;
+        assert_eq!((info.kind.to_string().as_str(), info.not_after), ("WIT-SVID", at(400)));
+        let validity = [59, 60, 400, 401].map(|seconds| info.validity(at(seconds)));
+        assert_eq!(validity, [Validity::NotYet, Validity::Valid, Validity::Valid, Validity::Expired]);
+        assert_eq!(read(json!({ "iat": 300 })).info.validity(UNIX_EPOCH), Validity::Valid);
+    }
+}

@@ -242,7 +242,7 @@ impl<'a> Items<'a> {
         self.all.iter().any(|item| item.change.is_some())
     }
 
-    /// The SVID that a publication is about: the X.509-SVID, or else the first JWT-SVID. It may be an
+    /// The SVID that a publication is about: the X.509-SVID, or else the first token. It may be an
     /// earlier process's.
     pub(super) fn identity(&self) -> Option<&SvidInfo> {
         self.all.iter().find_map(|item| {

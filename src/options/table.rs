@@ -209,7 +209,7 @@ options! {
         omit_expired: bool, default "false";
     }
 
-    "JWT", in FILES: {
+    "JWT and WIT", in FILES: {
         /// keep a JWT-SVID for this audience in a file; repeatable (in the
         /// variable: one per line)
         jwt_svid: Vec<JwtSvidFile> = "FILE=AUDIENCE[,...]";
@@ -220,9 +220,7 @@ options! {
         /// the trust domain's JWT keys (JWKS); --include-federated-bundles
         /// adds TRUST-DOMAIN.NAME per federated trust domain
         jwt_bundle_file_name: Option<FileName> = "NAME";
-    }
 
-    "WIT", in FILES: {
         /// keep the WIT-SVID, a token that is bound to a key, in a file
         wit_svid_file_name: Option<FileName> = "NAME";
 
@@ -232,8 +230,7 @@ options! {
         /// jwk: the key as received. pem: PKCS#8
         wit_key_format: KeyFormat = "FORMAT", default "jwk";
 
-        /// the trust domain's WIT keys (JWKS); --include-federated-bundles
-        /// adds TRUST-DOMAIN.NAME per federated trust domain
+        /// the same of the trust domain's WIT keys
         wit_bundle_file_name: Option<FileName> = "NAME";
     }
 

@@ -8,12 +8,13 @@ use pod_svid_helper::for_tests::{TABLE, parsers};
 
 type Target = (&'static str, fn(&[u8]) -> bool);
 
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("x509-response", x509_response),
     ("x509-bundle", x509_bundle),
     ("private-key", private_key),
     ("jwt-svid", jwt_svid),
     ("jwt-bundles", jwt_bundles),
+    ("wit-response", wit_response),
     ("jwks", jwks),
     ("pem", pem),
     ("pkcs12", pkcs12),
@@ -73,8 +74,17 @@ fn jwt_svid(bytes: &[u8]) -> bool {
     true
 }
 
+fn wit_response(bytes: &[u8]) -> bool {
+    let Some(wit) = understood(parsers::wit_response(bytes)) else { return false };
+    assert_eq!(parsers::wit_files(&wit), Ok(()));
+    true
+}
+
 fn jwt_bundles(bytes: &[u8]) -> bool {
+    let wit_bundles = understood(parsers::wit_bundles(bytes));
     let Some(documents) = understood(parsers::jwt_bundles(bytes)) else { return false };
+    // Those of WIT-SVIDs have one rule more.
+    wit_bundles.iter().flatten().for_each(|document| assert!(documents.contains(document)));
     documents.iter().for_each(|document| assert_eq!(parsers::jwks(document), Ok(())));
     true
 }

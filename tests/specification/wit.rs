@@ -451,6 +451,39 @@ fn an_identity_that_is_withdrawn_takes_its_wit_svid_along() {
 }
 
 #[test]
+fn an_identity_that_its_stream_no_longer_offers_is_withdrawn() {
+    let pod = Pod::new();
+    let svid = mint(&pod);
+    let agent = agent(&pod, &svid);
+    let wanted = format!("--pod-spiffe-id={ID}");
+    let mut refresh = pod.refresh(&with(&ALONE, &["--on-revoked=remove", &wanted]));
+    wait_for(&pod, &svid);
+    agent.reply_with_wit(wit_response([WitRecipe::for_id(OTHER_ID).mint(&pod.authority)]));
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "does not offer", ID]);
+    wait_until("nothing is left", || names(&pod.volume()).is_empty());
+    refresh.stop();
+}
+
+#[test]
+fn a_new_stream_whose_first_message_lacks_the_identity_withdraws_nothing() {
+    let pod = Pod::new();
+    let (svid, other) = (mint(&pod), WitRecipe::for_id(OTHER_ID).mint(&pod.authority));
+    let first = agent(&pod, &svid);
+    let wanted = format!("--pod-spiffe-id={ID}");
+    let mut refresh = pod.refresh(&with(&ALONE, &["--on-revoked=remove", &wanted]));
+    wait_for(&pod, &svid);
+    drop(first);
+    let second = agent(&pod, &other);
+    refresh.wait_for_log(&["ERROR", "WIT-SVID wit.jwt", "does not offer", ID, "waiting for"]);
+    wait_for(&pod, &svid);
+    let svid = mint(&pod);
+    second.reply_with_wit(wit_response([other, svid.clone()]));
+    wait_for(&pod, &svid);
+    let log = refresh.stop();
+    assert!(!log.iter().any(|line| line.contains("withdrawn")), "{}", log.join("\n"));
+}
+
+#[test]
 fn bundles_are_written_as_they_came_with_those_of_federated_trust_domains() {
     let pod = Pod::new();
     let (own, other) = (r#"{"keys":[{"kty":"EC","kid":"a"}]}"#, r#"{ "keys": [{"kid":"b","kty":"EC"}] }"#);

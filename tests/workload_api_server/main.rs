@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 mod workload_api_server;
 
 use grpcio::RpcStatusCode;
-use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVID, X509SVIDResponse};
+use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVID, WITSVID, X509SVIDResponse};
 use workload_api_server::authority::{Authority, KeyType, Recipe, jwt_response};
 use workload_api_server::fault::{FAULTS, Fault};
 use workload_api_server::server::{Reply, WorkloadApiServer};
+use workload_api_server::wit::{WitRecipe, wit_bundles, wit_response};
 
 const HELP: &str = "\
 A Workload API server for tests: mints a CA and SVIDs, rotates them, and misbehaves on demand.
@@ -29,6 +30,7 @@ Usage: workload-api-server (--socket PATH | --tcp) [option]...
   --ttl SECONDS        how long an SVID is valid (default 3600)
   --rotate SECONDS     rotate by itself, this often
   --jwt-ttl SECONDS    how long a JWT-SVID is valid (default 300)
+  --wit STATE          WIT-SVIDs: on, off or silent (default off)
   --federate DOMAIN    add the bundle of this trust domain; repeatable
   --fault NAME         start with this fault
   --help               this text
@@ -54,9 +56,18 @@ struct Settings {
     intermediate: bool,
     ttl: Duration,
     jwt_ttl: Duration,
+    wit: Wit,
     rotate: Option<Duration>,
     federate: Vec<String>,
     fault: Option<Fault>,
+}
+
+/// What it says to calls for WIT-SVIDs.
+#[derive(Clone, Copy)]
+enum Wit {
+    On,
+    Off,
+    Silent,
 }
 
 fn main() -> ExitCode {
@@ -87,6 +98,7 @@ fn settings() -> Result<Option<Settings>, lexopt::Error> {
         intermediate: false,
         ttl: Duration::from_secs(3600),
         jwt_ttl: Duration::from_secs(300),
+        wit: Wit::Off,
         rotate: None,
         federate: Vec::new(),
         fault: None,
@@ -110,6 +122,14 @@ fn settings() -> Result<Option<Settings>, lexopt::Error> {
             Long("intermediate") => settings.intermediate = true,
             Long("ttl") => settings.ttl = Duration::from_secs(parser.value()?.parse()?),
             Long("jwt-ttl") => settings.jwt_ttl = Duration::from_secs(parser.value()?.parse()?),
+            Long("wit") => {
+                settings.wit = match parser.value()?.string()?.as_str() {
+                    "on" => Wit::On,
+                    "off" => Wit::Off,
+                    "silent" => Wit::Silent,
+                    _ => return Err("--wit takes on, off or silent".into()),
+                };
+            }
             Long("rotate") => settings.rotate = Some(Duration::from_secs_f64(parser.value()?.parse()?)),
             Long("federate") => settings.federate.push(parser.value()?.string()?),
             Long("fault") => settings.fault = Some(fault_named(&parser.value()?.string()?)?),
@@ -140,6 +160,7 @@ fn serve(settings: &Settings) {
         None => WorkloadApiServer::on_loopback(start),
     };
     serve_jwt(settings, &server);
+    serve_wit(settings, &server);
     match &settings.socket {
         Some(path) => println!("serving on {}", path.display()),
         None => println!("serving on tcp://127.0.0.1:{}", server.port()),
@@ -203,6 +224,26 @@ fn serve_jwt(settings: &Settings, server: &WorkloadApiServer) {
             false => Reply::offer(&jwt_response(svids)),
         }
     });
+}
+
+/// Offers WIT-SVIDs for the same IDs, always good ones. A rotation leaves them as they are.
+fn serve_wit(settings: &Settings, server: &WorkloadApiServer) {
+    let authority = new_authority(settings);
+    let (svids, bundles) = match settings.wit {
+        Wit::Off => return,
+        // As an agent whose server has the profile turned off.
+        Wit::Silent => (Reply::Silence, r#"{"keys":[]}"#.to_owned()),
+        Wit::On => {
+            let mint = |(id, hint): &(String, String)| WITSVID {
+                hint: hint.clone(),
+                ..WitRecipe::for_id(id).ttl(settings.ttl).mint(&authority)
+            };
+            let jwks = String::from_utf8(authority.jwks()).expect("JSON");
+            (wit_response(settings.ids.iter().map(mint)), jwks)
+        }
+    };
+    server.reply_with_wit(svids);
+    server.reply_with_wit_bundles(wit_bundles([(authority.id().as_str(), bundles.as_str())]));
 }
 
 /// The trust domain's CAs: all are in the bundle, one signs.
