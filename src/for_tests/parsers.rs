@@ -43,6 +43,7 @@ pub fn x509_response(bytes: &[u8]) -> Parsed<Vec<(String, Vec<u8>)>> {
         spiffe: true,
         combined: Some(name("combined.pem")?),
         keystore: None,
+        alias: "svid".parse().map_err(text)?,
         truststore: None,
         password: Default::default(),
         omit_expired: false,
@@ -109,10 +110,11 @@ pub fn pkcs12(bytes: &[u8]) -> Parsed<Keystore> {
 /// The keystore as it is written.
 pub fn pkcs12_file(keystore: &Keystore) -> Parsed<Vec<u8>> {
     let (password, certificates) = (pkcs12::Password::default(), &keystore.certificates);
+    let alias = "svid".parse()?;
     let certificates: Vec<_> = certificates.iter().map(Vec::as_slice).collect();
     let mut file = Vec::new();
     let written = match &keystore.key {
-        Some(key) => pkcs12::key_store(key, &certificates, &password, &mut file),
+        Some(key) => pkcs12::key_store(key, &certificates, &alias, &password, &mut file),
         None => pkcs12::trust_store(certificates.iter().copied(), &password, &mut file),
     };
     written.map(|()| file).map_err(text)

@@ -13,7 +13,7 @@ use crate::identity::limits::MAX_TRUST_DOMAINS;
 use crate::identity::spiffe_id::TrustDomain;
 use crate::identity::x509_svid::X509Svid;
 use crate::layout::pem::{self, Label};
-use crate::layout::pkcs12::{self, Password};
+use crate::layout::pkcs12::{self, Alias, Password};
 use crate::layout::{
     CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX, TrustDomainNameError, of_trust_domain,
 };
@@ -46,6 +46,7 @@ pub(crate) fn write(part: &X509Part, context: X509Context, now: SystemTime) -> R
         federated: federated.collect(),
         valid_at,
         merges_federated: part.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle),
+        alias: part.alias.clone(),
         password: part.password.newest(),
     };
     let trust_domain = material.svid.info().id.trust_domain();
@@ -102,6 +103,8 @@ struct Material {
     valid_at: Option<SystemTime>,
     /// The federated CAs are trusted as the own are.
     merges_federated: bool,
+    /// Of the key in a keystore.
+    alias: Alias,
     /// Of keystores.
     password: Password,
 }
@@ -149,7 +152,7 @@ impl Material {
             }
             Contained::KeyStore => {
                 let chain: Vec<_> = leaf().chain(intermediates()).collect();
-                pkcs12::key_store(self.svid.key().der(), &chain, &self.password, out)
+                pkcs12::key_store(self.svid.key().der(), &chain, &self.alias, &self.password, out)
             }
             Contained::TrustStore => {
                 pkcs12::trust_store(self.own().chain(self.merged()), &self.password, out)

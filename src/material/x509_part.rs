@@ -1,7 +1,7 @@
 //! The files of an X.509-SVID and its bundles: which ones there are.
 
 use crate::layout::CREDENTIAL_BUNDLE;
-use crate::layout::pkcs12::KeystorePassword;
+use crate::layout::pkcs12::{Alias, KeystorePassword};
 use crate::store::file::{FileMode, FileName};
 
 /// The files of an X.509-SVID and its bundles.
@@ -15,6 +15,8 @@ pub(crate) struct X509Part {
     pub(crate) combined: Option<FileName>,
     /// A PKCS#12 file with key and chain.
     pub(crate) keystore: Option<FileName>,
+    /// The alias of the key in it.
+    pub(crate) alias: Alias,
     /// A PKCS#12 file with the CA certificates.
     pub(crate) truststore: Option<FileName>,
     /// The password of both.

@@ -57,6 +57,7 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
             &row::combined_file_name,
             &row::keystore_file_name,
             &row::truststore_file_name,
+            &row::keystore_alias,
             &row::omit_expired,
             &row::key_file_mode,
         ];
@@ -79,6 +80,9 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     let has_keystore = options.keystore_file_name.is_some() || options.truststore_file_name.is_some();
     if is_flag(&row::keystore_password_file) && !has_keystore {
         return requires(&row::keystore_password_file, "--keystore-file-name or --truststore-file-name");
+    }
+    if is_flag(&row::keystore_alias) && options.keystore_file_name.is_none() {
+        return requires(&row::keystore_alias, "--keystore-file-name");
     }
     if is_flag(&row::jwt_file_mode) && options.jwt_svid.is_empty() {
         return requires(&row::jwt_file_mode, "--jwt-svid");

@@ -133,6 +133,7 @@ fn x509(options: &Options) -> Result<X509Part, PasswordFileError> {
         spiffe: options.layout.has_spiffe(),
         combined: options.combined_file_name.clone(),
         keystore: options.keystore_file_name.clone(),
+        alias: options.keystore_alias.clone(),
         truststore: options.truststore_file_name.clone(),
         password: password(options)?,
         omit_expired: options.omit_expired,

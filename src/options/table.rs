@@ -10,6 +10,7 @@ use super::sources::{Sources, ValueError};
 use super::value::{Mode, Span, Value};
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
+use crate::layout::pkcs12::Alias;
 use crate::logging::{LogFormat, LogLevel};
 use crate::material::JwtSvidFile;
 use crate::mode::inspect::OutputFormat;
@@ -170,6 +171,9 @@ options! {
 
         /// one more file with the CA certificates: PKCS#12, for a JVM
         truststore_file_name: Option<FileName> = "NAME";
+
+        /// alias of the key in --keystore-file-name
+        keystore_alias: Alias = "NAME", default "svid";
 
         /// file with the password of both keystores (default: "changeit")
         keystore_password_file: Option<PathBuf> = "PATH";

@@ -79,6 +79,8 @@ refuses! {
     a_pem_file_without_its_layout_is_refused: ["--layout=spiffe", "--bundle-file-name=ca.crt"] => ["--bundle-file-name has no meaning without --layout=pem"];
     merged_bundles_without_the_pem_layout_are_refused: ["--layout=spiffe", "--merge-federated-bundles"] => ["--merge-federated-bundles has no meaning without --layout=pem"];
     federated_files_without_the_pem_layout_are_refused: ["--layout=spiffe", "--include-federated-bundles"] => ["--include-federated-bundles has no meaning without"];
+    an_alias_without_a_keystore_is_refused: ["--keystore-alias=user", "--truststore-file-name=t"] => ["--keystore-alias has no meaning without --keystore-file-name"];
+    an_alias_in_other_letters_than_ascii_is_refused: ["--keystore-file-name=k", "--keystore-alias=schl\u{fc}ssel"] => ["--keystore-alias takes an alias in printable ASCII, not", "schl\u{fc}ssel"];
     a_keystore_password_without_a_keystore_is_refused: ["--keystore-password-file=/x"] => ["--keystore-password-file has no meaning without --keystore-file-name or --truststore-file-name"];
     a_mode_of_jwt_files_without_any_is_refused: ["--jwt-file-mode=0644"] => ["--jwt-file-mode has no meaning without --jwt-svid"];
     an_action_on_revocation_that_does_not_exist_is_refused: ["--on-revoked=panic"] => ["--on-revoked takes keep or remove", "\"panic\""];
