@@ -45,6 +45,7 @@ pub fn x509_response(bytes: &[u8]) -> Parsed<Vec<(String, Vec<u8>)>> {
         keystore: None,
         alias: "svid".parse().map_err(text)?,
         truststore: None,
+        bundle_map: None,
         password: Default::default(),
         omit_expired: false,
         certificate_mode: "0644".parse().map_err(text)?,

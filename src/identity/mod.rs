@@ -8,6 +8,7 @@ pub(crate) mod context;
 mod distinguished_name;
 mod early_dates;
 mod json_digest;
+pub(crate) mod jwk;
 pub(crate) mod jwks;
 pub(crate) mod jwt_bundle;
 pub(crate) mod jwt_svid;

@@ -7,6 +7,7 @@ use crate::identity::jwks::JwksError;
 use crate::identity::jwt_svid::JwtSvidError;
 use crate::identity::x509_svid::FieldError;
 use crate::layout::TrustDomainNameError;
+use crate::layout::bundle_map::BundleMapError;
 use crate::layout::pem::PemError;
 use crate::layout::pkcs12::Pkcs12Error;
 use crate::store::StoreError;
@@ -53,6 +54,8 @@ pub(crate) enum ContentError {
     Pem(#[from] PemError),
     #[error(transparent)]
     Pkcs12(#[from] Pkcs12Error),
+    #[error(transparent)]
+    BundleMap(#[from] BundleMapError),
     #[error(transparent)]
     X509Svid(#[from] FieldError),
     #[error(transparent)]

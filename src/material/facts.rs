@@ -15,6 +15,8 @@ pub(crate) struct Facts {
     pub(crate) trust: Option<Trust>,
     /// The X.509 bundles in the files, our own trust domain's first.
     pub(crate) bundles: Vec<BundleInfo>,
+    /// How many CA certificates the bundle map leaves out, as far as that is known.
+    pub(crate) bundle_map_omitted: Option<usize>,
     /// The keys in the files, as a digest that does not depend on their order.
     pub(crate) keys: Option<u64>,
 }

@@ -69,6 +69,7 @@ impl Part for X509Part {
             ("combined-file-name", &self.combined),
             ("keystore-file-name", &self.keystore),
             ("truststore-file-name", &self.truststore),
+            ("bundle-map-file-name", &self.bundle_map),
         ] {
             given.extend(name.iter().map(|name| GivenName::exact(option, name)));
         }
@@ -79,7 +80,7 @@ impl Part for X509Part {
     /// those may hold a key.
     fn mode_of(&self, name: &str) -> Option<FileMode> {
         let pem = self.pem.iter().flat_map(|pem| [&pem.certificate, &pem.bundle]);
-        let mut public = pem.chain(&self.truststore).map(FileName::as_str);
+        let mut public = pem.chain(&self.truststore).chain(&self.bundle_map).map(FileName::as_str);
         let is_bundle = [FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX].iter().any(|end| name.ends_with(end));
         let is_public = is_bundle || public.any(|file| file == name);
         Some(if is_public { self.certificate_mode } else { self.key_mode })
@@ -143,7 +144,7 @@ impl X509Source<'_> {
             });
         }
         self.password_has_changed(now);
-        let Written { files, bundles, mut flaws, expires_at } =
+        let Written { files, bundles, bundle_map_omitted, mut flaws, expires_at } =
             x509_files::write(self.part, context, now.time)?;
         if trust.is_guess {
             flaws.push(
@@ -163,7 +164,7 @@ impl X509Source<'_> {
             self.call.served(now);
         }
         self.svid = Some(info);
-        facts.bundles = bundles;
+        (facts.bundles, facts.bundle_map_omitted) = (bundles, bundle_map_omitted);
         Ok(Update::Files(files, facts))
     }
 

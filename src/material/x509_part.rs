@@ -19,7 +19,9 @@ pub(crate) struct X509Part {
     pub(crate) alias: Alias,
     /// A PKCS#12 file with the CA certificates.
     pub(crate) truststore: Option<FileName>,
-    /// The password of both.
+    /// The SPIFFE bundle map: the CA certificates of all trust domains.
+    pub(crate) bundle_map: Option<FileName>,
+    /// The password of the keystores.
     pub(crate) password: KeystorePassword,
     /// CA certificates that have expired are left out.
     pub(crate) omit_expired: bool,
@@ -55,6 +57,7 @@ impl X509Part {
 
     /// Whether any file holds federated bundles.
     pub(super) fn writes_federated(&self) -> bool {
-        self.spiffe || self.pem.as_ref().is_some_and(|pem| pem.federated_files || pem.federated_in_bundle)
+        let in_pem = self.pem.as_ref().is_some_and(|pem| pem.federated_files || pem.federated_in_bundle);
+        self.spiffe || self.bundle_map.is_some() || in_pem
     }
 }

@@ -10,6 +10,7 @@ use crate::identity::raw::{Field, RawX509Svid};
 use crate::identity::spiffe_id::{SpiffeId, TrustDomain};
 use crate::identity::trust::split_off_intermediates;
 use crate::identity::x509_svid::{X509Svid, uri_of_leaf};
+use crate::layout::bundle_map;
 use crate::layout::pem::{self, Block, Label};
 use crate::layout::pkcs12;
 use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX, of_trust_domain};
@@ -56,6 +57,15 @@ impl Reader<'_> {
                 let others = TrustDomain::from_id(&id).ok();
                 let others = others.filter(|other| bundles.iter().all(|known| known.trust_domain != *other));
                 bundles.extend(others.map(|trust_domain| bundle.info(trust_domain, None)));
+            }
+        }
+        if let Some(name) = &self.part.bundle_map {
+            for (trust_domain, bundle) in
+                bundle_map::read(&self.set.read(name.as_str())?).map_err(in_file(name.as_str()))?
+            {
+                if bundles.iter().all(|known| known.trust_domain != trust_domain) {
+                    bundles.push(bundle.info(trust_domain, None));
+                }
             }
         }
         Ok(Facts {

@@ -54,6 +54,13 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
             Sample::of(timestamp(bundle.earliest_expiry)).label("trust_domain", &bundle.trust_domain)
         }),
     );
+    let omitted = scrape.published.iter().filter_map(|(_, facts)| facts.bundle_map_omitted);
+    text.family(
+        "bundle_map_omitted_certificates",
+        Type::Gauge,
+        "CA certificates that the bundle map leaves out because its readers do not know such keys.",
+        omitted.map(Sample::of),
+    );
     text.family(
         "publications_total",
         Type::Counter,

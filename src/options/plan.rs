@@ -135,6 +135,7 @@ fn x509(options: &Options) -> Result<X509Part, PasswordFileError> {
         keystore: options.keystore_file_name.clone(),
         alias: options.keystore_alias.clone(),
         truststore: options.truststore_file_name.clone(),
+        bundle_map: options.bundle_map_file_name.clone(),
         password: password(options)?,
         omit_expired: options.omit_expired,
         certificate_mode: options.cert_file_mode,

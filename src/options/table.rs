@@ -200,6 +200,9 @@ options! {
         /// write intermediates to the bundle, not to the chain
         add_intermediates_to_bundle: bool, default "false";
 
+        /// one more file: the CAs of all trust domains, a SPIFFE bundle map
+        bundle_map_file_name: Option<FileName> = "NAME";
+
         /// leave out expired CA certificates
         omit_expired: bool, default "false";
     }

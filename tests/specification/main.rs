@@ -8,6 +8,7 @@ mod after_half_a_minute;
 mod application;
 mod application_signals;
 mod budgets;
+mod bundle_map;
 mod bundles;
 mod c_core;
 mod check;

@@ -57,7 +57,16 @@ impl Authority {
 
     /// With this name for the root.
     pub fn named(trust_domain: &str, role: &str) -> Self {
-        let root = CertifiedIssuer::self_signed(ca_params(trust_domain, role), KeyType::P256.generate());
+        Self::of(trust_domain, role, KeyType::P256)
+    }
+
+    /// With a key of this kind for the root.
+    pub fn with_key(trust_domain: &str, key_type: KeyType) -> Self {
+        Self::of(trust_domain, "root", key_type)
+    }
+
+    fn of(trust_domain: &str, role: &str, key_type: KeyType) -> Self {
+        let root = CertifiedIssuer::self_signed(ca_params(trust_domain, role), key_type.generate());
         Self {
             trust_domain: trust_domain.to_owned(),
             root: root.expect("a root"),
