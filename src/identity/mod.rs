@@ -5,6 +5,7 @@
 pub(crate) mod bundle;
 pub(crate) mod certificate;
 pub(crate) mod context;
+pub(crate) mod crl;
 mod distinguished_name;
 mod early_dates;
 mod json_digest;

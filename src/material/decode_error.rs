@@ -48,6 +48,10 @@ pub(crate) enum ContentError {
     NoSpiffeId,
     #[error("it does not hold certificates and nothing else")]
     NotCertificatesAlone,
+    #[error("it does not hold certificate revocation lists and nothing else")]
+    NotRevocationListsAlone,
+    #[error("{0}")]
+    RevocationList(String),
     #[error("it is not text")]
     NotText,
     #[error(transparent)]

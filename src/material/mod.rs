@@ -6,6 +6,7 @@
 
 mod call;
 mod call_counts;
+mod crl_file;
 mod decode_error;
 mod facts;
 mod failure_log;
@@ -30,7 +31,7 @@ pub(crate) use jwt_bundles::JwtBundlesPart;
 pub(crate) use jwt_svid::{JwtSvidFile, JwtSvidPart};
 pub(crate) use kind::{Agent, Learned, Part, Source, Until, Update, Wish};
 pub(crate) use verdict::fault;
-pub(crate) use x509_part::{PemFiles, X509Part};
+pub(crate) use x509_part::{CrlFile, PemFiles, X509Part};
 
 use crate::store::Store;
 

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::x509_part::{PemFiles, X509Part};
 use crate::identity::bundle::{Authority, BundleInfo, X509Bundle};
 use crate::identity::context::{FederatedBundles, X509Context};
+use crate::identity::crl::RevocationLists;
 use crate::identity::jwk;
 use crate::identity::limits::MAX_TRUST_DOMAINS;
 use crate::identity::spiffe_id::TrustDomain;
@@ -40,7 +41,12 @@ pub(crate) struct Written {
 /// # Errors
 ///
 /// The trust domain cannot be part of a file name that is needed.
-pub(crate) fn write(part: &X509Part, context: X509Context, now: SystemTime) -> Result<Written, LayoutError> {
+pub(crate) fn write(
+    part: &X509Part,
+    context: X509Context,
+    crls: RevocationLists,
+    now: SystemTime,
+) -> Result<Written, LayoutError> {
     let X509Context { svid, federated, .. } = context;
     let mut flaws = Vec::new();
     let federated = if part.writes_federated() { good(federated, &mut flaws) } else { Vec::new() };
@@ -50,6 +56,7 @@ pub(crate) fn write(part: &X509Part, context: X509Context, now: SystemTime) -> R
         trust_domain: svid.info().id.trust_domain(),
         svid,
         federated: federated.collect(),
+        crls,
         valid_at,
         merges_federated: part.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle),
         alias: part.alias.clone(),
@@ -77,6 +84,9 @@ pub(crate) fn write(part: &X509Part, context: X509Context, now: SystemTime) -> R
         files.add(name.clone(), part.certificate_mode, Contained::TrustStore);
     }
     let bundle_map_omitted = part.bundle_map.as_ref().map(|name| files.add_bundle_map(name));
+    if let Some(crls) = part.crls.as_ref().filter(|_| !files.material.crls.is_empty()) {
+        files.add(crls.name.clone(), part.certificate_mode, Contained::RevocationLists);
+    }
     let Files { all, flaws, .. } = files;
     Ok(Written { files: all, bundles, bundle_map_omitted, flaws, expires_at })
 }
@@ -108,6 +118,7 @@ struct Material {
     /// The SVID's.
     trust_domain: TrustDomain,
     federated: Vec<(TrustDomain, X509Bundle)>,
+    crls: RevocationLists,
     /// CA certificates that have expired by then are left out.
     valid_at: Option<SystemTime>,
     /// The federated CAs are trusted as the own are.
@@ -136,6 +147,7 @@ enum Contained {
     KeyStore,
     TrustStore,
     BundleMap,
+    RevocationLists,
 }
 
 impl Material {
@@ -163,6 +175,9 @@ impl Material {
             Contained::KeyStore => {
                 let chain: Vec<_> = leaf().chain(intermediates()).collect();
                 pkcs12::key_store(self.svid.key().der(), &chain, &self.alias, &self.password, out)
+            }
+            Contained::RevocationLists => {
+                pem::write(self.crls.ders().map(|der| (Label::RevocationList, der)), out)
             }
             Contained::BundleMap => bundle_map::write(
                 self.trust_domains().into_iter().map(|(name, bundle)| (name, valid(bundle, self.valid_at))),

@@ -1,5 +1,7 @@
 //! The files of an X.509-SVID and its bundles: which ones there are.
 
+use std::path::PathBuf;
+
 use crate::layout::CREDENTIAL_BUNDLE;
 use crate::layout::pkcs12::{Alias, KeystorePassword};
 use crate::store::file::{FileMode, FileName};
@@ -21,6 +23,8 @@ pub(crate) struct X509Part {
     pub(crate) truststore: Option<FileName>,
     /// The SPIFFE bundle map: the CA certificates of all trust domains.
     pub(crate) bundle_map: Option<FileName>,
+    /// The certificate revocation lists.
+    pub(crate) crls: Option<CrlFile>,
     /// The password of the keystores.
     pub(crate) password: KeystorePassword,
     /// CA certificates that have expired are left out.
@@ -29,6 +33,14 @@ pub(crate) struct X509Part {
     pub(crate) certificate_mode: FileMode,
     /// The permissions of files that hold the private key.
     pub(crate) key_mode: FileMode,
+}
+
+/// The file of the certificate revocation lists.
+#[derive(Debug, Clone)]
+pub(crate) struct CrlFile {
+    pub(crate) name: FileName,
+    /// Where an earlier process has left it.
+    pub(crate) path: PathBuf,
 }
 
 /// Three files: certificate chain, private key, trust bundle. And federated bundles, if asked for.

@@ -59,6 +59,7 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
             &row::truststore_file_name,
             &row::keystore_alias,
             &row::bundle_map_file_name,
+            &row::crl_file_name,
             &row::omit_expired,
             &row::key_file_mode,
         ];

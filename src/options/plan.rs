@@ -9,7 +9,7 @@ use super::value::Mode;
 use crate::identity::selection::Selection;
 use crate::layout::pkcs12::{KeystorePassword, PasswordFileError};
 use crate::logging::LogFormat;
-use crate::material::{JwtBundlesPart, JwtSvidPart, Part, PemFiles, X509Part};
+use crate::material::{CrlFile, JwtBundlesPart, JwtSvidPart, Part, PemFiles, X509Part};
 use crate::mode::{check, inspect, main_loop};
 use crate::notify::{self, HookRetry, Target};
 use crate::process::child::Program;
@@ -135,6 +135,10 @@ fn x509(options: &Options) -> Result<X509Part, PasswordFileError> {
         keystore: options.keystore_file_name.clone(),
         alias: options.keystore_alias.clone(),
         truststore: options.truststore_file_name.clone(),
+        crls: options
+            .crl_file_name
+            .clone()
+            .map(|name| CrlFile { path: options.svid_path.join(name.as_str()), name }),
         bundle_map: options.bundle_map_file_name.clone(),
         password: password(options)?,
         omit_expired: options.omit_expired,

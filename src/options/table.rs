@@ -203,6 +203,9 @@ options! {
         /// one more file: the CAs of all trust domains, a SPIFFE bundle map
         bundle_map_file_name: Option<FileName> = "NAME";
 
+        /// one more file: the agent's certificate revocation lists, PEM
+        crl_file_name: Option<FileName> = "NAME";
+
         /// leave out expired CA certificates
         omit_expired: bool, default "false";
     }

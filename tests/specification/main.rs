@@ -13,6 +13,7 @@ mod bundles;
 mod c_core;
 mod check;
 mod check_trust;
+mod crl;
 mod endpoints;
 mod filesystems;
 mod hook;
