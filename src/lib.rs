@@ -40,7 +40,7 @@
 //! | `supervise` | the application as our child: started, notified of rotations, stopped |
 //! | `notify` | after each publication: signals to other processes, a hook |
 //! | `material` | each kind of material in a file: its names, its files, its RPC; the verdict |
-//! | `layout` | names that may clash; PEM and PKCS#12 |
+//! | `layout` | names that may clash; PEM, PKCS#12 and the SPIFFE bundle map |
 //! | `store` | a directory: publishes a set of files as one, reads it. Knows only names and bytes |
 //! | `workload_api` | addresses, connections, one RPC |
 //! | `identity` | SPIFFE IDs, certificates, keys, bundles, tokens: checked by the standards |

@@ -45,13 +45,16 @@ pub fn x509_response(bytes: &[u8]) -> Parsed<Vec<(String, Vec<u8>)>> {
         spiffe: true,
         combined: Some(name("combined.pem")?),
         keystore: None,
+        alias: "svid".parse().map_err(text)?,
         truststore: None,
+        bundle_map: None,
+        crls: None,
         password: Default::default(),
         omit_expired: false,
         certificate_mode: "0644".parse().map_err(text)?,
         key_mode: "0400".parse().map_err(text)?,
     };
-    let files = x509_files::write(&part, context, now()).map_err(text)?.files;
+    let files = x509_files::write(&part, context, Default::default(), now()).map_err(text)?.files;
     let bytes_of = |file: &crate::store::file::File| {
         let mut bytes = Vec::new();
         file.contents.write_to(&mut bytes).map(|()| (file.name.as_str().to_owned(), bytes))
@@ -140,10 +143,11 @@ pub fn pkcs12(bytes: &[u8]) -> Parsed<Keystore> {
 /// The keystore as it is written.
 pub fn pkcs12_file(keystore: &Keystore) -> Parsed<Vec<u8>> {
     let (password, certificates) = (pkcs12::Password::default(), &keystore.certificates);
+    let alias = "svid".parse()?;
     let certificates: Vec<_> = certificates.iter().map(Vec::as_slice).collect();
     let mut file = Vec::new();
     let written = match &keystore.key {
-        Some(key) => pkcs12::key_store(key, &certificates, &password, &mut file),
+        Some(key) => pkcs12::key_store(key, &certificates, &alias, &password, &mut file),
         None => pkcs12::trust_store(certificates.iter().copied(), &password, &mut file),
     };
     written.map(|()| file).map_err(text)

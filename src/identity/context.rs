@@ -20,6 +20,8 @@ pub(crate) struct X509Context {
     pub(crate) svid: X509Svid,
     /// The bundles of foreign trust domains.
     pub(crate) federated: FederatedBundles,
+    /// Certificate revocation lists, unchecked.
+    pub(crate) crls: Vec<Vec<u8>>,
 }
 
 impl X509Context {
@@ -34,7 +36,7 @@ impl X509Context {
         let mut federated = FederatedBundles::new(raw.federated_bundles);
         // A trust domain is not federated with itself, whatever the agent says.
         federated.0.remove(&own);
-        Ok(Self { svid, federated })
+        Ok(Self { svid, federated, crls: raw.crls })
     }
 }
 

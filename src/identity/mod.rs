@@ -3,8 +3,10 @@
 //! knows gRPC or files.
 
 pub(crate) mod bundle;
+pub(crate) mod ca_jwk;
 pub(crate) mod certificate;
 pub(crate) mod context;
+pub(crate) mod crl;
 mod distinguished_name;
 mod early_dates;
 mod json_digest;

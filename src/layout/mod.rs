@@ -1,5 +1,6 @@
-//! The outside of files: their names, and the two formats that have them (PEM, PKCS#12).
+//! The outside of files: their names, and their formats (PEM, PKCS#12, the SPIFFE bundle map).
 
+pub(crate) mod bundle_map;
 mod names;
 pub(crate) mod pem;
 pub(crate) mod pkcs12;

@@ -13,15 +13,18 @@ pub(crate) enum Label {
     Certificate,
     /// PKCS#8, unencrypted.
     PrivateKey,
+    /// A certificate revocation list.
+    RevocationList,
 }
 
 impl Label {
-    const ALL: [Self; 2] = [Self::Certificate, Self::PrivateKey];
+    const ALL: [Self; 3] = [Self::Certificate, Self::PrivateKey, Self::RevocationList];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Certificate => "CERTIFICATE",
             Self::PrivateKey => "PRIVATE KEY",
+            Self::RevocationList => "X509 CRL",
         }
     }
 }
@@ -63,7 +66,9 @@ pub(crate) fn decode(text: &[u8]) -> Result<Vec<Block>, PemError> {
 
 /// The text is not a series of PEM blocks of the labels that the helper writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("block {block} is not the PEM of a certificate or of an unencrypted PKCS#8 key")]
+#[error(
+    "block {block} is not the PEM of a certificate, of a revocation list or of an unencrypted PKCS#8 key"
+)]
 pub(crate) struct PemError {
     /// Counted from 0.
     pub(crate) block: usize,

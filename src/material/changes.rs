@@ -14,6 +14,7 @@ words! {
         Token = "token",
         Keys = "keys",
         Wit = "wit",
+        Crl = "crl",
     }
 }
 

@@ -9,6 +9,7 @@ use crate::identity::token::TokenError;
 use crate::identity::wit_svid::JwkError;
 use crate::identity::x509_svid::FieldError;
 use crate::layout::TrustDomainNameError;
+use crate::layout::bundle_map::BundleMapError;
 use crate::layout::pem::PemError;
 use crate::layout::pkcs12::Pkcs12Error;
 use crate::store::StoreError;
@@ -49,12 +50,18 @@ pub(crate) enum ContentError {
     NoSpiffeId,
     #[error("it does not hold certificates and nothing else")]
     NotCertificatesAlone,
+    #[error("it does not hold certificate revocation lists and nothing else")]
+    NotRevocationListsAlone,
+    #[error("{0}")]
+    RevocationList(String),
     #[error("it is not text")]
     NotText,
     #[error(transparent)]
     Pem(#[from] PemError),
     #[error(transparent)]
     Pkcs12(#[from] Pkcs12Error),
+    #[error(transparent)]
+    BundleMap(#[from] BundleMapError),
     #[error(transparent)]
     X509Svid(#[from] FieldError),
     #[error(transparent)]

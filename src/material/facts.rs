@@ -18,6 +18,12 @@ pub(crate) struct Facts {
     pub(crate) unchecked_key: Option<KeyType>,
     /// The X.509 bundles in the files, our own trust domain's first.
     pub(crate) bundles: Vec<BundleInfo>,
+    /// How many CA certificates the bundle map leaves out, as far as that is known.
+    pub(crate) bundle_map_omitted: Option<usize>,
+    /// When the first revocation list in the files is due to be replaced.
+    pub(crate) crl_next_update: Option<SystemTime>,
+    /// A digest of the revocation lists in the files, if there are any.
+    pub(crate) crls: Option<u64>,
     /// The keys in the files, as a digest that does not depend on their order.
     pub(crate) keys: Option<u64>,
 }

@@ -8,6 +8,7 @@ mod ask;
 mod call;
 mod call_counts;
 mod changes;
+mod crl_file;
 mod decode_error;
 mod facts;
 mod failure_log;
@@ -38,7 +39,7 @@ pub(crate) use kind::{Agent, Learned, Part, Source, Until, Update, Wish};
 pub(crate) use rejection::Rejection;
 pub(crate) use verdict::fault;
 pub(crate) use wit_svid::{KeyFormat, WitSvidPart};
-pub(crate) use x509_part::{PemFiles, X509Part};
+pub(crate) use x509_part::{CrlFile, PemFiles, X509Part};
 
 use crate::store::Store;
 

@@ -7,6 +7,7 @@ use log::Level;
 
 use super::call::{RetriedCall, no_longer_offered};
 use super::changes::{ChangeKind, ChangeKinds};
+use super::crl_file;
 use super::decode_error::DecodeError;
 use super::facts::Facts;
 use super::kind::{Call, Part, Source, Update, Wish};
@@ -18,6 +19,7 @@ use super::x509_part::X509Part;
 use super::x509_read;
 use crate::clock::Now;
 use crate::identity::context::X509Context;
+use crate::identity::crl::RevocationLists;
 use crate::identity::raw::{Field, RawX509Context};
 use crate::identity::selection::Selection;
 use crate::identity::svid_info::{SvidInfo, Validity};
@@ -70,9 +72,11 @@ impl Part for X509Part {
             ("combined-file-name", &self.combined),
             ("keystore-file-name", &self.keystore),
             ("truststore-file-name", &self.truststore),
+            ("bundle-map-file-name", &self.bundle_map),
         ] {
             given.extend(name.iter().map(|name| GivenName::exact(option, name)));
         }
+        given.extend(self.crls.iter().map(|crls| GivenName::exact("crl-file-name", &crls.name)));
         given
     }
 
@@ -80,20 +84,26 @@ impl Part for X509Part {
     /// those may hold a key.
     fn mode_of(&self, name: &str) -> Option<FileMode> {
         let pem = self.pem.iter().flat_map(|pem| [&pem.certificate, &pem.bundle]);
-        let mut public = pem.chain(&self.truststore).map(FileName::as_str);
+        let mut public = pem
+            .chain(&self.truststore)
+            .chain(&self.bundle_map)
+            .chain(self.crls.as_ref().map(|crls| &crls.name))
+            .map(FileName::as_str);
         let is_bundle = [FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX].iter().any(|end| name.ends_with(end));
         let is_public = is_bundle || public.any(|file| file == name);
         Some(if is_public { self.certificate_mode } else { self.key_mode })
     }
 
     fn kinds(&self) -> ChangeKinds {
-        [ChangeKind::Svid, ChangeKind::Bundle].into_iter().collect()
+        let crl = self.crls.as_ref().map(|_| ChangeKind::Crl);
+        [ChangeKind::Svid, ChangeKind::Bundle].into_iter().chain(crl).collect()
     }
 
     fn changes(&self, before: &Facts, after: &Facts) -> ChangeKinds {
         let svid = (before.svid != after.svid).then_some(ChangeKind::Svid);
         let bundle = (!before.has_same_bundles(after)).then_some(ChangeKind::Bundle);
-        svid.into_iter().chain(bundle).collect()
+        let crl = (before.crls != after.crls).then_some(ChangeKind::Crl);
+        svid.into_iter().chain(bundle).chain(crl).collect()
     }
 
     fn decides_identity(&self) -> bool {
@@ -111,6 +121,7 @@ impl Part for X509Part {
             call: RetriedCall::new(String::new(), Level::Error, FetchX509Svid, &wish.agent, wish.now),
             watchdog: Watchdog::new(),
             svid: None,
+            crls: None,
             call_again_at: None,
             flaws: Repetition::sharing(wish.agent.share.clone()),
             look_at_password: self.password.is_in_file().then_some(wish.now.instant + LOOK_AT_FILES),
@@ -126,6 +137,8 @@ struct X509Source<'a> {
     watchdog: Watchdog,
     /// The newest good SVID.
     svid: Option<SvidInfo>,
+    /// The newest revocation list of each issuer, once the first response has come.
+    crls: Option<RevocationLists>,
     /// When to call again though the stream is open: an SVID that arrived too early becomes valid, or a CA
     /// that is then to be left out expires.
     call_again_at: Option<SystemTime>,
@@ -139,7 +152,7 @@ struct X509Source<'a> {
 
 impl X509Source<'_> {
     fn take(&mut self, raw: RawX509Context, now: Now) -> Result<Update, Rejection> {
-        let context = X509Context::parse(raw, self.selection)
+        let mut context = X509Context::parse(raw, self.selection)
             .map_err(|error| Rejection::x509(error, self.selection))?;
         let info = context.svid.info().clone();
         let trust = context.svid.trust().clone();
@@ -156,8 +169,12 @@ impl X509Source<'_> {
             });
         }
         self.password_has_changed(now);
-        let Written { files, bundles, mut flaws, expires_at } =
-            x509_files::write(self.part, context, now.time)?;
+        let (crls, crl_flaws) = self.revocation_lists(&mut context);
+        facts.crl_next_update = crls.earliest_next_update();
+        facts.crls = crls.digest();
+        let Written { files, bundles, bundle_map_omitted, mut flaws, expires_at } =
+            x509_files::write(self.part, context, crls, now.time)?;
+        flaws.extend(crl_flaws);
         flaws.extend(facts.doubts());
         self.call_again_at = expires_at;
         match flaws.as_slice() {
@@ -172,8 +189,26 @@ impl X509Source<'_> {
             self.call.served(now);
         }
         self.svid = Some(info);
-        facts.bundles = bundles;
+        (facts.bundles, facts.bundle_map_omitted) = (bundles, bundle_map_omitted);
         Ok(Update::Files(files, facts))
+    }
+
+    /// The lists of a response, with those that are kept; and what is wrong with others.
+    fn revocation_lists(&mut self, context: &mut X509Context) -> (RevocationLists, Vec<String>) {
+        let Some(file) = &self.part.crls else { return (RevocationLists::default(), Vec::new()) };
+        let (lists, mut flaws) = RevocationLists::parse(std::mem::take(&mut context.crls));
+        let earlier = self.crls.take().unwrap_or_else(|| {
+            crl_file::left_by_earlier_process(&file.path).unwrap_or_else(|cause| {
+                let path = file.path.display();
+                flaws.push(format!("cannot keep the revocation lists in {path}, only newer ones: {cause}"));
+                RevocationLists::default()
+            })
+        });
+        let (own, intermediates) = (context.svid.bundle().authorities(), context.svid.intermediates());
+        let authorities: Vec<_> = own.chain(intermediates).map(|authority| authority.der).collect();
+        let lists = lists.with(&earlier, authorities.iter().copied());
+        self.crls = Some(lists.clone());
+        (lists, flaws)
     }
 
     /// Looks at the password of the keystores. While it cannot be read, the last one holds.

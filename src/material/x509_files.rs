@@ -1,5 +1,6 @@
 //! An X.509-SVID and its bundles as files.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -8,12 +9,15 @@ use thiserror::Error;
 
 use super::x509_part::{PemFiles, X509Part};
 use crate::identity::bundle::{Authority, BundleInfo, X509Bundle};
+use crate::identity::ca_jwk;
 use crate::identity::context::{FederatedBundles, X509Context};
+use crate::identity::crl::RevocationLists;
 use crate::identity::limits::MAX_TRUST_DOMAINS;
 use crate::identity::spiffe_id::TrustDomain;
 use crate::identity::x509_svid::X509Svid;
+use crate::layout::bundle_map;
 use crate::layout::pem::{self, Label};
-use crate::layout::pkcs12::{self, Password};
+use crate::layout::pkcs12::{self, Alias, Password};
 use crate::layout::{
     CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX, TrustDomainNameError, of_trust_domain,
 };
@@ -24,6 +28,8 @@ pub(crate) struct Written {
     pub(crate) files: Vec<File>,
     /// The bundles in the files, our own trust domain's first.
     pub(super) bundles: Vec<BundleInfo>,
+    /// How many CA certificates the bundle map leaves out, if there is one.
+    pub(super) bundle_map_omitted: Option<usize>,
     /// What was left out, and why: it must not hold up the SVID.
     pub(super) flaws: Vec<String>,
     /// When the first CA expires that is then to be left out.
@@ -35,21 +41,28 @@ pub(crate) struct Written {
 /// # Errors
 ///
 /// The trust domain cannot be part of a file name that is needed.
-pub(crate) fn write(part: &X509Part, context: X509Context, now: SystemTime) -> Result<Written, LayoutError> {
+pub(crate) fn write(
+    part: &X509Part,
+    context: X509Context,
+    crls: RevocationLists,
+    now: SystemTime,
+) -> Result<Written, LayoutError> {
     let X509Context { svid, federated, .. } = context;
     let mut flaws = Vec::new();
     let federated = if part.writes_federated() { good(federated, &mut flaws) } else { Vec::new() };
     let valid_at = part.omit_expired.then_some(now);
     let federated = federated.into_iter().filter(|(_, bundle)| valid(bundle, valid_at).next().is_some());
     let material = Material {
+        trust_domain: svid.info().id.trust_domain(),
         svid,
         federated: federated.collect(),
+        crls,
         valid_at,
         merges_federated: part.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle),
+        alias: part.alias.clone(),
         password: part.password.newest(),
     };
-    let trust_domain = material.svid.info().id.trust_domain();
-    let own = std::iter::once((&trust_domain, material.svid.bundle()));
+    let own = std::iter::once((&material.trust_domain, material.svid.bundle()));
     let all = own.chain(material.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle)));
     let bundles: Vec<_> =
         all.map(|(trust_domain, bundle)| bundle.info(trust_domain.clone(), valid_at)).collect();
@@ -62,7 +75,7 @@ pub(crate) fn write(part: &X509Part, context: X509Context, now: SystemTime) -> R
         files.add(name.clone(), part.key_mode, Contained::KeyAndChain);
     }
     if part.spiffe {
-        files.add_credential_folder(&trust_domain)?;
+        files.add_credential_folder()?;
     }
     if let Some(name) = &part.keystore {
         files.add(name.clone(), part.key_mode, Contained::KeyStore);
@@ -70,7 +83,12 @@ pub(crate) fn write(part: &X509Part, context: X509Context, now: SystemTime) -> R
     if let Some(name) = &part.truststore {
         files.add(name.clone(), part.certificate_mode, Contained::TrustStore);
     }
-    Ok(Written { files: files.all, bundles, flaws: files.flaws, expires_at })
+    let bundle_map_omitted = part.bundle_map.as_ref().map(|name| files.add_bundle_map(name));
+    if let Some(crls) = part.crls.as_ref().filter(|_| !files.material.crls.is_empty()) {
+        files.add(crls.name.clone(), part.certificate_mode, Contained::RevocationLists);
+    }
+    let Files { all, flaws, .. } = files;
+    Ok(Written { files: all, bundles, bundle_map_omitted, flaws, expires_at })
 }
 
 fn good(federated: FederatedBundles, flaws: &mut Vec<String>) -> Vec<(TrustDomain, X509Bundle)> {
@@ -97,11 +115,16 @@ pub(super) fn too_many(federated: usize) -> Option<String> {
 /// An SVID and its bundles: what all files of X.509 are made of.
 struct Material {
     svid: X509Svid,
+    /// The SVID's.
+    trust_domain: TrustDomain,
     federated: Vec<(TrustDomain, X509Bundle)>,
+    crls: RevocationLists,
     /// CA certificates that have expired by then are left out.
     valid_at: Option<SystemTime>,
     /// The federated CAs are trusted as the own are.
     merges_federated: bool,
+    /// Of the key in a keystore.
+    alias: Alias,
     /// Of keystores.
     password: Password,
 }
@@ -123,6 +146,8 @@ enum Contained {
     FederatedBundle(usize),
     KeyStore,
     TrustStore,
+    BundleMap,
+    RevocationLists,
 }
 
 impl Material {
@@ -149,12 +174,25 @@ impl Material {
             }
             Contained::KeyStore => {
                 let chain: Vec<_> = leaf().chain(intermediates()).collect();
-                pkcs12::key_store(self.svid.key().der(), &chain, &self.password, out)
+                pkcs12::key_store(self.svid.key().der(), &chain, &self.alias, &self.password, out)
             }
+            Contained::RevocationLists => {
+                pem::write(self.crls.ders().map(|der| (Label::RevocationList, der)), out)
+            }
+            Contained::BundleMap => bundle_map::write(
+                self.trust_domains().into_iter().map(|(name, bundle)| (name, valid(bundle, self.valid_at))),
+                out,
+            ),
             Contained::TrustStore => {
                 pkcs12::trust_store(self.own().chain(self.merged()), &self.password, out)
             }
         }
+    }
+
+    /// All trust domains with their bundles, by name.
+    fn trust_domains(&self) -> BTreeMap<&TrustDomain, &X509Bundle> {
+        let federated = self.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle));
+        federated.chain([(&self.trust_domain, self.svid.bundle())]).collect()
     }
 
     fn own(&self) -> impl Iterator<Item = &[u8]> + Clone {
@@ -207,12 +245,35 @@ impl Files<'_> {
         }
     }
 
-    fn add_credential_folder(&mut self, own: &TrustDomain) -> Result<(), LayoutError> {
+    fn add_credential_folder(&mut self) -> Result<(), LayoutError> {
         self.add(CREDENTIAL_BUNDLE.parse()?, self.part.key_mode, Contained::KeyAndChain);
-        let name = of_trust_domain(own, TRUST_BUNDLE_SUFFIX)?;
+        let name = of_trust_domain(&self.material.trust_domain, TRUST_BUNDLE_SUFFIX)?;
         self.add(name, self.part.certificate_mode, Contained::OwnBundle);
         self.add_federated(TRUST_BUNDLE_SUFFIX);
         Ok(())
+    }
+
+    /// Returns how many CA certificates it leaves out.
+    fn add_bundle_map(&mut self, name: &FileName) -> usize {
+        self.add(name.clone(), self.part.certificate_mode, Contained::BundleMap);
+        let mut all_omitted = 0;
+        for (trust_domain, bundle) in self.material.trust_domains() {
+            let authorities = valid(bundle, self.material.valid_at);
+            let (all, omitted) = (
+                authorities.clone().count(),
+                authorities.filter(|authority| ca_jwk::members(authority).is_none()).count(),
+            );
+            all_omitted += omitted;
+            let what = match omitted {
+                0 => continue,
+                _ if omitted == all => format!("the trust domain {trust_domain}"),
+                _ => format!("{omitted} of {all} CA certificates of {trust_domain}"),
+            };
+            self.flaws.push(format!(
+                "{name}: left out {what}: their keys are neither RSA nor EC (P-256, P-384, P-521), and readers refuse a whole bundle map for another key"
+            ));
+        }
+        all_omitted
     }
 
     fn add_federated(&mut self, suffix: &str) {

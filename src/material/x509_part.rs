@@ -1,7 +1,9 @@
 //! The files of an X.509-SVID and its bundles: which ones there are.
 
+use std::path::PathBuf;
+
 use crate::layout::CREDENTIAL_BUNDLE;
-use crate::layout::pkcs12::KeystorePassword;
+use crate::layout::pkcs12::{Alias, KeystorePassword};
 use crate::store::file::{FileMode, FileName};
 
 /// The files of an X.509-SVID and its bundles.
@@ -15,9 +17,15 @@ pub(crate) struct X509Part {
     pub(crate) combined: Option<FileName>,
     /// A PKCS#12 file with key and chain.
     pub(crate) keystore: Option<FileName>,
+    /// The alias of the key in it.
+    pub(crate) alias: Alias,
     /// A PKCS#12 file with the CA certificates.
     pub(crate) truststore: Option<FileName>,
-    /// The password of both.
+    /// The SPIFFE bundle map: the CA certificates of all trust domains.
+    pub(crate) bundle_map: Option<FileName>,
+    /// The certificate revocation lists.
+    pub(crate) crls: Option<CrlFile>,
+    /// The password of the keystores.
     pub(crate) password: KeystorePassword,
     /// CA certificates that have expired are left out.
     pub(crate) omit_expired: bool,
@@ -25,6 +33,14 @@ pub(crate) struct X509Part {
     pub(crate) certificate_mode: FileMode,
     /// The permissions of files that hold the private key.
     pub(crate) key_mode: FileMode,
+}
+
+/// The file of the certificate revocation lists.
+#[derive(Debug, Clone)]
+pub(crate) struct CrlFile {
+    pub(crate) name: FileName,
+    /// Where an earlier process has left it.
+    pub(crate) path: PathBuf,
 }
 
 /// Three files: certificate chain, private key, trust bundle. And federated bundles, if asked for.
@@ -53,6 +69,7 @@ impl X509Part {
 
     /// Whether any file holds federated bundles.
     pub(super) fn writes_federated(&self) -> bool {
-        self.spiffe || self.pem.as_ref().is_some_and(|pem| pem.federated_files || pem.federated_in_bundle)
+        let in_pem = self.pem.as_ref().is_some_and(|pem| pem.federated_files || pem.federated_in_bundle);
+        self.spiffe || self.bundle_map.is_some() || in_pem
     }
 }

@@ -2,14 +2,17 @@
 
 use zeroize::Zeroizing;
 
+use super::crl_file;
 use super::decode_error::{ContentError, DecodeError, in_file};
 use super::facts::Facts;
 use super::x509_part::{PemFiles, X509Part};
 use crate::identity::bundle::X509Bundle;
+use crate::identity::crl::RevocationLists;
 use crate::identity::raw::{Field, RawX509Svid};
 use crate::identity::spiffe_id::{SpiffeId, TrustDomain};
 use crate::identity::trust::split_off_intermediates;
 use crate::identity::x509_svid::{X509Svid, uri_of_leaf};
+use crate::layout::bundle_map;
 use crate::layout::pem::{self, Block, Label};
 use crate::layout::pkcs12;
 use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX, of_trust_domain};
@@ -58,13 +61,38 @@ impl Reader<'_> {
                 bundles.extend(others.map(|trust_domain| bundle.info(trust_domain, None)));
             }
         }
+        if let Some(name) = &self.part.bundle_map {
+            for (trust_domain, bundle) in
+                bundle_map::read(&self.set.read(name.as_str())?).map_err(in_file(name.as_str()))?
+            {
+                if bundles.iter().all(|known| known.trust_domain != trust_domain) {
+                    bundles.push(bundle.info(trust_domain, None));
+                }
+            }
+        }
+        let crls = self.revocation_lists()?;
         Ok(Facts {
+            crl_next_update: crls.earliest_next_update(),
+            crls: crls.digest(),
             svid: Some(svid.info().clone()),
             trust: Some(svid.trust().clone()),
             unchecked_key: svid.unchecked_key(),
             bundles,
             ..Facts::default()
         })
+    }
+
+    /// Before the agent sends the first list, there is no file.
+    fn revocation_lists(&self) -> Result<RevocationLists, DecodeError> {
+        let name = self.part.crls.as_ref().map(|crls| crls.name.as_str());
+        let is_there = |name: &&str| {
+            let names = self.set.names_ending_with(name)?;
+            Ok::<_, DecodeError>(names.iter().any(|found| found == name))
+        };
+        match name {
+            Some(name) if is_there(&name)? => crl_file::parse(&self.set.read(name)?).map_err(in_file(name)),
+            _ => Ok(RevocationLists::default()),
+        }
     }
 
     /// Whether the bundle has the chain's intermediates.

@@ -56,6 +56,20 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
             Sample::of(timestamp(bundle.earliest_expiry)).label("trust_domain", &bundle.trust_domain)
         }),
     );
+    let omitted = scrape.published.iter().filter_map(|(_, facts)| facts.bundle_map_omitted);
+    text.family(
+        "bundle_map_omitted_certificates",
+        Type::Gauge,
+        "CA certificates that the bundle map leaves out because its readers do not know such keys.",
+        omitted.map(Sample::of),
+    );
+    let next_updates = scrape.published.iter().filter_map(|(_, facts)| facts.crl_next_update);
+    text.family(
+        "crl_earliest_next_update_timestamp_seconds",
+        Type::Gauge,
+        "When the first of the published certificate revocation lists is due to be replaced.",
+        next_updates.map(|time| Sample::of(timestamp(time))),
+    );
     text.family(
         "publications_total",
         Type::Counter,

@@ -20,6 +20,9 @@ pub(crate) fn describe(before: &Facts, after: &Facts) -> String {
     if before.keys != after.keys {
         changes.push("keys changed".to_owned());
     }
+    if before.crls != after.crls {
+        changes.push("revocation lists changed".to_owned());
+    }
     // The bundles in files of an earlier process may not be known.
     let known = if before.bundles.is_empty() { &[][..] } else { &after.bundles };
     for (index, bundle) in known.iter().enumerate() {

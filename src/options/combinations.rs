@@ -84,6 +84,9 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
             &row::combined_file_name,
             &row::keystore_file_name,
             &row::truststore_file_name,
+            &row::keystore_alias,
+            &row::bundle_map_file_name,
+            &row::crl_file_name,
             &row::omit_expired,
         ];
         let others =
@@ -111,6 +114,9 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     if is_flag(&row::keystore_password_file) && !has_keystore {
         return requires(&row::keystore_password_file, "--keystore-file-name or --truststore-file-name");
     }
+    if is_flag(&row::keystore_alias) && options.keystore_file_name.is_none() {
+        return requires(&row::keystore_alias, "--keystore-file-name");
+    }
     if is_flag(&row::jwt_file_mode) && options.jwt_svid.is_empty() {
         return requires(&row::jwt_file_mode, "--jwt-svid");
     }
@@ -119,6 +125,7 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
         ChangeKind::Token => !options.jwt_svid.is_empty(),
         ChangeKind::Keys => options.jwt_bundle_file_name.is_some() || options.wit_bundle_file_name.is_some(),
         ChangeKind::Wit => options.wit_svid_file_name.is_some(),
+        ChangeKind::Crl => options.crl_file_name.is_some(),
     };
     if let Some(kinds) = options.notify_for.as_ref().filter(|_| is_flag(&row::notify_for))
         && !kinds.iter().any(has_files)

@@ -11,7 +11,7 @@ use crate::identity::token::Profile;
 use crate::layout::pkcs12::{KeystorePassword, PasswordFileError};
 use crate::logging::LogFormat;
 use crate::material::{
-    ChangeKind, ChangeKinds, JwksPart, JwtSvidPart, Part, PemFiles, WitSvidPart, X509Part,
+    ChangeKind, ChangeKinds, CrlFile, JwksPart, JwtSvidPart, Part, PemFiles, WitSvidPart, X509Part,
 };
 use crate::mode::token::{self, OutputFormat};
 use crate::mode::{check, inspect, main_loop};
@@ -193,7 +193,13 @@ fn x509(options: &Options) -> Result<X509Part, PasswordFileError> {
         spiffe: options.layout.has_spiffe(),
         combined: options.combined_file_name.clone(),
         keystore: options.keystore_file_name.clone(),
+        alias: options.keystore_alias.clone(),
         truststore: options.truststore_file_name.clone(),
+        crls: options
+            .crl_file_name
+            .clone()
+            .map(|name| CrlFile { path: options.svid_path.join(name.as_str()), name }),
+        bundle_map: options.bundle_map_file_name.clone(),
         password: password(options)?,
         omit_expired: options.omit_expired,
         certificate_mode: options.cert_file_mode,

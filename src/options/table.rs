@@ -10,6 +10,7 @@ use super::sources::{Sources, ValueError};
 use super::value::{Mode, Span, Value};
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
+use crate::layout::pkcs12::Alias;
 use crate::logging::{LogFormat, LogLevel};
 use crate::material::{Audience, ChangeKinds, JwtSvidFile, KeyFormat};
 use crate::mode::items::OnRevoked;
@@ -180,6 +181,9 @@ options! {
         /// one more file with the CA certificates: PKCS#12, for a JVM
         truststore_file_name: Option<FileName> = "NAME";
 
+        /// alias of the key in --keystore-file-name
+        keystore_alias: Alias = "NAME", default "svid";
+
         /// file with the password of both keystores (default: "changeit")
         keystore_password_file: Option<PathBuf> = "PATH";
 
@@ -204,6 +208,12 @@ options! {
 
         /// write intermediates to the bundle, not to the chain
         add_intermediates_to_bundle: bool, default "false";
+
+        /// one more file: the CAs of all trust domains, a SPIFFE bundle map
+        bundle_map_file_name: Option<FileName> = "NAME";
+
+        /// one more file: the agent's certificate revocation lists, PEM
+        crl_file_name: Option<FileName> = "NAME";
 
         /// leave out expired CA certificates
         omit_expired: bool, default "false";
@@ -249,7 +259,7 @@ options! {
         /// restart (SIGTERM, wait, start) or nothing
         on_renewal: OnRenewal = "ACTION", default "signal", in RUN;
 
-        /// which changes notify: svid,bundle,token,keys,wit
+        /// which changes notify: svid,bundle,token,keys,wit,crl
         /// (default: all; for restart: svid,bundle,wit)
         notify_for: Option<ChangeKinds> = "KINDS";
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
+use crate::layout::pkcs12::Alias;
 use crate::logging::{LogFormat, LogLevel};
 use crate::material::{Audience, ChangeKind, ChangeKinds, JwtSvidFile, KeyFormat};
 use crate::mode::items::OnRevoked;
@@ -139,6 +140,7 @@ values! {
     Endpoint: "an absolute path, unix:PATH, unix:///PATH or tcp://IP:PORT";
     FileName: "a plain file name";
     Owner: "UID or UID:GID, both numbers below 4294967295 (`id NAME` shows those of a user)";
+    Alias: "an alias in printable ASCII";
     FileMode: "an octal file mode such as 0440";
     X509Layouts: X509Layouts::ALLOWED;
     Span: "a number with ms, s, m or h, such as 30s";

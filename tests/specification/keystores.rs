@@ -59,6 +59,19 @@ fn the_keystore_has_key_and_chain_and_the_truststore_has_the_cas() {
 }
 
 #[test]
+fn the_key_has_the_alias_that_was_asked_for() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let options = ["--keystore-file-name=svid.p12", "--keystore-alias=user"];
+    pod.init(&options).succeeded();
+    let Some(keystore) = openssl(&pod, "svid.p12", "changeit") else { return };
+    assert!(
+        keystore.contains("friendlyName: user") && !keystore.contains("friendlyName: svid"),
+        "{keystore}"
+    );
+}
+
+#[test]
 fn an_unchanged_update_and_a_restart_touch_nothing() {
     let pod = Pod::new();
     let svid = pod.mint();

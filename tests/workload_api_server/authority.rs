@@ -9,9 +9,11 @@ use der::{Decode, Sequence};
 use pod_svid_helper::for_tests::workload::{JWTSVID, JWTSVIDResponse, X509SVID, X509SVIDResponse};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use rsa::pkcs8::EncodePrivateKey;
+use x509_cert::Certificate;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyType {
@@ -57,7 +59,16 @@ impl Authority {
 
     /// With this name for the root.
     pub fn named(trust_domain: &str, role: &str) -> Self {
-        let root = CertifiedIssuer::self_signed(ca_params(trust_domain, role), KeyType::P256.generate());
+        Self::of(trust_domain, role, KeyType::P256)
+    }
+
+    /// With a key of this kind for the root.
+    pub fn with_key(trust_domain: &str, key_type: KeyType) -> Self {
+        Self::of(trust_domain, "root", key_type)
+    }
+
+    fn of(trust_domain: &str, role: &str, key_type: KeyType) -> Self {
+        let root = CertifiedIssuer::self_signed(ca_params(trust_domain, role), key_type.generate());
         Self {
             trust_domain: trust_domain.to_owned(),
             root: root.expect("a root"),
@@ -117,13 +128,27 @@ impl Authority {
 
     /// A revocation list that revokes nothing, DER.
     pub fn crl(&self) -> Vec<u8> {
-        let now = SystemTime::now();
+        self.crl_of(&[], Duration::ZERO)
+    }
+
+    /// A revocation list of this age that revokes these SVIDs, DER. Later ones have higher numbers.
+    pub fn crl_of(&self, revoked: &[&X509SVID], age: Duration) -> Vec<u8> {
+        let now = SystemTime::now() - age;
+        let revoked = revoked.iter().map(|svid| {
+            let leaf = Certificate::from_der(&svid.x509_svid).expect("a chain of one certificate");
+            RevokedCertParams {
+                serial_number: SerialNumber::from_slice(leaf.tbs_certificate().serial_number().as_bytes()),
+                revocation_time: now.into(),
+                reason_code: None,
+                invalidity_date: None,
+            }
+        });
         let params = CertificateRevocationListParams {
             this_update: now.into(),
             next_update: (now + Duration::from_secs(3600)).into(),
             crl_number: fresh_serial(),
             issuing_distribution_point: None,
-            revoked_certs: Vec::new(),
+            revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         params.signed_by(&self.root).expect("a revocation list").der().to_vec()

@@ -40,7 +40,7 @@ impl Svid {
     fn key_store(&self) -> Vec<u8> {
         let chain: Vec<_> = self.chain.iter().map(Vec::as_slice).collect();
         let mut file = Vec::new();
-        key_store(&self.key, &chain, &Password::default(), &mut file).unwrap();
+        key_store(&self.key, &chain, &"svid".parse().unwrap(), &Password::default(), &mut file).unwrap();
         file
     }
 }

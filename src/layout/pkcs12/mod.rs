@@ -19,4 +19,4 @@ mod write;
 pub(crate) use error::Pkcs12Error;
 pub(crate) use password::{KeystorePassword, Password, PasswordFileError};
 pub(crate) use read::{Contents, read};
-pub(crate) use write::{key_store, trust_store};
+pub(crate) use write::{Alias, key_store, trust_store};

@@ -15,6 +15,10 @@ fn password(text: &str) -> Password {
     Password::from_file(text.as_bytes()).unwrap()
 }
 
+fn alias() -> Alias {
+    "svid".parse().unwrap()
+}
+
 fn default() -> Password {
     Password::default()
 }
@@ -25,7 +29,7 @@ fn key_store_of(key: &[u8], chain: &[&[u8]]) -> Vec<u8> {
 
 fn key_store_with(password: &Password, key: &[u8], chain: &[&[u8]]) -> Vec<u8> {
     let mut file = Vec::new();
-    key_store(key, chain, password, &mut file).unwrap();
+    key_store(key, chain, &alias(), password, &mut file).unwrap();
     file
 }
 
@@ -71,7 +75,7 @@ fn a_trust_store_holds_the_authorities_in_order() {
 fn a_store_without_a_certificate_is_refused() {
     let reason = |written: io::Result<()>| written.unwrap_err().to_string();
     let expected = Pkcs12Error::NoCertificate.to_string();
-    assert_eq!(reason(key_store(KEY, &[], &default(), &mut io::sink())), expected);
+    assert_eq!(reason(key_store(KEY, &[], &alias(), &default(), &mut io::sink())), expected);
     assert_eq!(reason(trust_store([].into_iter(), &default(), &mut io::sink())), expected);
 }
 

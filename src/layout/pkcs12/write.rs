@@ -1,6 +1,7 @@
 //! Encodes keystores. The certificates go to the file one by one: a trust store may have megabytes of them.
 
 use std::io::{self, Write};
+use std::str::FromStr;
 
 use der::asn1::{Any, AnyRef, BmpString, OctetStringRef, SetOfVec};
 use der::oid::ObjectIdentifier;
@@ -14,22 +15,33 @@ use super::error::Pkcs12Error;
 use super::password::Password;
 use super::protection::{self, Authenticated, Encrypted, Salt, Salts};
 
-/// The alias of key and chain.
-const ALIAS: &str = "svid";
+/// The alias of key and chain: printable ASCII.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Alias(String);
 
-/// Writes a private key (PKCS#8) and its certificate chain (DER, leaf first), under the alias
-/// `svid`.
+impl FromStr for Alias {
+    /// `ALLOWED` says all.
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let is_printable = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        is_printable.then(|| Self(text.to_owned())).ok_or("")
+    }
+}
+
+/// Writes a private key (PKCS#8) and its certificate chain (DER, leaf first), under an alias.
 ///
 /// Java puts the chain together by the names of subject and issuer: it drops what comes after a
 /// certificate whose two names are the same, even if that is not the chain's last.
 pub(crate) fn key_store(
     key: &[u8],
     chain: &[&[u8]],
+    alias: &Alias,
     password: &Password,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let salts = Salts::new(key, chain.iter().copied());
-    let of_the_key = attributes_of_key(chain).map_err(io::Error::other)?;
+    let of_the_key = attributes_of_key(chain, alias).map_err(io::Error::other)?;
     let key = key_safe(key, &of_the_key, password, &salts).map_err(io::Error::other)?;
     let bags = chain.iter().enumerate().map(|(index, certificate)| {
         let attributes = (index == 0).then(|| of_the_key.clone());
@@ -50,10 +62,10 @@ pub(crate) fn trust_store<'a>(
 }
 
 /// By the identifier among them, a reader finds the certificate that belongs to the key.
-fn attributes_of_key(chain: &[&[u8]]) -> der::Result<Attributes> {
+fn attributes_of_key(chain: &[&[u8]], alias: &Alias) -> der::Result<Attributes> {
     let leaf = chain.first().copied().unwrap_or_default();
     let key_id = Any::new(Tag::OctetString, Sha256::digest(leaf).as_slice())?;
-    attributes([friendly_name(ALIAS)?, (asn1::LOCAL_KEY_ID, key_id)])
+    attributes([friendly_name(&alias.0)?, (asn1::LOCAL_KEY_ID, key_id)])
 }
 
 /// Each needs an alias of its own: of two with the same, Java sees one. And Java takes a certificate

@@ -1,0 +1,133 @@
+//! Certificate revocation lists. A list is kept until its issuer's next one: a missing or bad list must not
+//! un-revoke a certificate.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use der::Decode;
+use der::oid::AssociatedOid;
+use thiserror::Error;
+use x509_cert::certificate::Raw;
+use x509_cert::crl::CertificateList;
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectKeyIdentifier};
+use x509_cert::name::Name;
+
+use super::certificate::Certificate;
+use super::distinguished_name::{Sameness, compare};
+use super::raw::shortened;
+
+/// One list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RevocationList {
+    der: Vec<u8>,
+    issuer: Name,
+    /// Of the issuer's key: CAs of a trust domain may share a name.
+    key: Option<Vec<u8>>,
+    this_update: SystemTime,
+    next_update: Option<SystemTime>,
+}
+
+impl RevocationList {
+    /// Checks that this is a list. No signature is verified: it comes from the agent.
+    pub(crate) fn parse(der: Vec<u8>) -> Result<Self, RevocationListError> {
+        // `Raw` accepts serial numbers that RFC 5280 does not allow.
+        let list = CertificateList::<Raw>::from_der(&der)?.tbs_cert_list;
+        let extensions = list.crl_extensions.unwrap_or_default();
+        let key = extensions.iter().find(|extension| extension.extn_id == AuthorityKeyIdentifier::OID);
+        let key = key.and_then(|key| AuthorityKeyIdentifier::from_der(key.extn_value.as_bytes()).ok());
+        Ok(Self {
+            der,
+            issuer: list.issuer,
+            key: key.and_then(|key| key.key_identifier).map(|key| key.as_bytes().to_vec()),
+            this_update: list.this_update.to_system_time(),
+            next_update: list.next_update.map(|time| time.to_system_time()),
+        })
+    }
+
+    fn has_issuer_of(&self, other: &Self) -> bool {
+        self.key == other.key && compare(&self.issuer, &other.issuer) == Sameness::Same
+    }
+
+    /// Whether this CA may have issued it: by its name and, where both have one, by the identifier of its key.
+    fn may_be_of(&self, ca: &[u8]) -> bool {
+        let Ok(ca) = Certificate::parse(ca, 0) else { return false };
+        let key = ca.fields().get_extension::<SubjectKeyIdentifier>().ok().flatten();
+        let has_key = match (&self.key, key) {
+            (Some(own), Some((_, key))) => own == key.0.as_bytes(),
+            _ => true,
+        };
+        has_key && compare(&self.issuer, ca.fields().subject()) != Sameness::Different
+    }
+}
+
+/// The newest lists of each issuer, in an order that depends on them alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RevocationLists(Vec<Rc<RevocationList>>);
+
+impl RevocationLists {
+    /// Checks each list on its own. Gives the good ones, and what is wrong with the others.
+    pub(crate) fn parse(ders: Vec<Vec<u8>>) -> (Self, Vec<String>) {
+        let (mut good, mut flaws) = (Vec::new(), Vec::new());
+        for (index, der) in ders.into_iter().enumerate() {
+            match RevocationList::parse(der) {
+                Ok(list) => good.push(Rc::new(list)),
+                Err(error) => flaws.push(format!("left out crl[{index}]: {error}")),
+            }
+        }
+        (Self::sorted(good), flaws)
+    }
+
+    fn sorted(mut lists: Vec<Rc<RevocationList>>) -> Self {
+        lists.sort_by(|one, other| one.der.cmp(&other.der));
+        lists.dedup();
+        Self(lists)
+    }
+
+    /// These lists, and the `earlier` ones of issuers that have no list as new among these, as long as their CA
+    /// is there. All lists of one issuer are replaced together: it may have split them.
+    pub(crate) fn with<'a>(
+        self,
+        earlier: &Self,
+        authorities: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Self {
+        let newest = |lists: &Self, issuer: &RevocationList| {
+            let lists = lists.0.iter().filter(|list| list.has_issuer_of(issuer));
+            lists.map(|list| list.this_update).max()
+        };
+        let is_newest = |list: &&Rc<RevocationList>| newest(&self, list) < newest(earlier, list);
+        let kept: Vec<_> = earlier.0.iter().filter(is_newest).cloned().collect();
+        let is_newer = |list: &&Rc<RevocationList>| kept.iter().all(|newer| !newer.has_issuer_of(list));
+        let new = self.0.iter().filter(is_newer).cloned();
+        let is_wanted =
+            |list: &&Rc<RevocationList>| authorities.clone().any(|authority| list.may_be_of(authority));
+        Self::sorted(new.chain(kept.iter().filter(is_wanted).cloned()).collect())
+    }
+
+    /// The lists.
+    pub(crate) fn ders(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|list| list.der.as_slice())
+    }
+
+    /// A digest of all, if there are any.
+    pub(crate) fn digest(&self) -> Option<u64> {
+        let digest =
+            || BuildHasherDefault::<DefaultHasher>::default().hash_one(self.ders().collect::<Vec<_>>());
+        (!self.is_empty()).then(digest)
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// When the first of them is due to be replaced, if one says so.
+    pub(crate) fn earliest_next_update(&self) -> Option<SystemTime> {
+        self.0.iter().filter_map(|list| list.next_update).min()
+    }
+}
+
+/// Why bytes are no list.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("not a DER certificate revocation list: {}", shortened(&.0.to_string()))]
+pub(crate) struct RevocationListError(#[from] der::Error);
