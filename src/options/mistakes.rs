@@ -14,6 +14,17 @@ const LONGEST_NAME: usize = 64;
 /// The name that is meant by a mistyped one, if that is plain: `svid-path` by `svidPath`, `svid-pth` or `path`.
 pub(super) fn nearest(given: &str, names: impl Iterator<Item = String>) -> Option<String> {
     let letters = |name: &str| name.to_lowercase().replace(['-', '_'], "");
+    let words = |name: &str| -> Vec<String> {
+        name.to_lowercase().split(['-', '_']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let given_words = words(given);
+    // "cert" is no mistyped "crl", however long the rest of the name is.
+    let has_another_word = |name: &&String| {
+        let words = words(name);
+        let mut pairs = words.iter().zip(&given_words);
+        words.len() == given_words.len()
+            && pairs.any(|(word, given)| strsim::damerau_levenshtein(word, given) > 1.max(given.len() / 3))
+    };
     let given = letters(given);
     if !(SHORTEST_NAME..=LONGEST_NAME).contains(&given.len()) {
         return None;
@@ -21,7 +32,8 @@ pub(super) fn nearest(given: &str, names: impl Iterator<Item = String>) -> Optio
     let names: Vec<_> = names.collect();
     let typos = |name: &&String| strsim::damerau_levenshtein(&given, &letters(name));
     let most = MOST_TYPOS.min(given.len() / 3);
-    let mistyped = names.iter().filter(|name| typos(name) <= most).min_by_key(typos);
+    let mistyped =
+        names.iter().filter(|name| typos(name) <= most && !has_another_word(name)).min_by_key(typos);
     // Two options that end so are no plain case.
     let shortened = || {
         let mut longer = names.iter().filter(|name| letters(name).ends_with(&given));
