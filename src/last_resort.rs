@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{alarm, write};
 
-use crate::timing::{ALARM_GRACE, FINAL_FLUSH};
+use crate::time::timing::{ALARM_GRACE, FINAL_FLUSH};
 
 /// The exit code of a failure.
 pub(crate) const FAILURE: u8 = 1;

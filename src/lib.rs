@@ -46,15 +46,15 @@
 //! | `identity` | SPIFFE IDs, certificates, keys, bundles, tokens: checked by the standards |
 //! | `http` | answers requests for `/live`, `/ready` and `/metrics` |
 //! | `wait` | the one place where the program waits: for gRPC, a deadline, a signal, a child |
-//! | `process` | signals, children, and facts about other processes |
+//! | `process` | signals, children, facts about other processes; no keys in core dumps |
 //! | `logging` | log lines as text or JSON, and reminders of a lasting state |
 //! | `last_resort` | ends the process where gRPC would not let it end |
-//! | `clock`, `timing`, `backoff` | the time, handed in; every delay with its reason; delays that double |
-//! | `timestamp`, `words`, `core_dumps`, `regular_file` | RFC 3339; enumerations of words; no keys in core dumps; files that an option names |
+//! | `time` | the time, handed in; every delay with its reason; delays that double; RFC 3339 |
+//! | `words`, `regular_file` | enumerations of words; files that an option names |
 //!
 //! The program is synchronous: one thread does everything, and waits in `wait::Waiter` alone. (Only `check`,
 //! which follows nothing, sleeps between its looks at names.)
-//! (gRPC C-core has threads of its own.) Code that decides by time takes a `clock::Now`.
+//! (gRPC C-core has threads of its own.) Code that decides by time takes a `time::clock::Now`.
 //!
 //! # How to change it
 //!
@@ -74,9 +74,6 @@
 #![deny(unreachable_pub)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod backoff;
-mod clock;
-mod core_dumps;
 mod http;
 mod identity;
 mod last_resort;
@@ -93,8 +90,7 @@ mod regular_file;
 mod store;
 mod supervise;
 mod systemd;
-mod timestamp;
-mod timing;
+mod time;
 mod wait;
 mod words;
 mod workload_api;

@@ -2,15 +2,16 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use crate::clock::Now;
 use crate::last_resort::{self, FAILURE};
+use crate::logging;
 use crate::logging::Stamp;
 use crate::mode::main_loop::Ended;
 use crate::mode::{check, inspect, main_loop, token};
 use crate::options::{self, Plan, Request, Task};
+use crate::process::core_dumps;
 use crate::process::environment::set_grpc_variables_aside;
+use crate::time::clock::Now;
 use crate::wait::Waiter;
-use crate::{core_dumps, logging};
 
 const SUCCESS: u8 = 0;
 const USAGE_ERROR: u8 = 2;

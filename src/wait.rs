@@ -19,7 +19,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::process::signal::SignalNumber;
-use crate::timing::EPOLL_ERROR_PAUSE;
+use crate::time::timing::EPOLL_ERROR_PAUSE;
 
 /// Signals that keep their default actions: reports of faults in our own code, and the stops of a shell's
 /// job control. (SIGPIPE is ignored, as Rust has it.)

@@ -20,9 +20,9 @@ use nix::sys::socket::{
 
 use super::connection::{Connection, Next};
 use super::request::{Ask, Readiness};
-use crate::backoff::Backoff;
-use crate::logging::{Repetition, Share, retrying_in};
-use crate::timing::{ACCEPT_AGAIN, CONNECTION, LISTEN_AGAIN};
+use crate::logging::{Repetition, SharedReminder, retrying_in};
+use crate::time::backoff::Backoff;
+use crate::time::timing::{ACCEPT_AGAIN, CONNECTION, LISTEN_AGAIN};
 use crate::wait::Waiter;
 
 /// The most connections at a time. One more closes the oldest: even under a flood of idle connections,
@@ -66,7 +66,7 @@ struct Open {
 
 impl<'a> HttpServer<'a> {
     /// Listens at the first [`run_due`](Self::run_due).
-    pub(crate) fn new(address: SocketAddr, waiter: &'a Waiter, share: &Share, now: Instant) -> Self {
+    pub(crate) fn new(address: SocketAddr, waiter: &'a Waiter, share: &SharedReminder, now: Instant) -> Self {
         Self {
             address,
             waiter,

@@ -102,7 +102,7 @@ mod tests {
 
     use super::super::svid_info::Validity;
     use super::*;
-    use crate::timestamp::rfc3339;
+    use crate::time::timestamp::rfc3339;
 
     const ID: &str = "spiffe://example.org/a";
 

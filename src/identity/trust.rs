@@ -12,7 +12,7 @@ use super::distinguished_name::{Sameness, compare};
 use super::limits::{MAX_BUNDLE, MAX_CHAIN};
 use super::raw::{Field, shortened};
 use super::spiffe_id::TrustDomain;
-use crate::timestamp::rfc3339;
+use crate::time::timestamp::rfc3339;
 
 /// The ways from a leaf to the CAs of its own trust domain. There is at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]

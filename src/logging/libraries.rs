@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::timing::REMINDER;
+use crate::time::timing::REMINDER;
 
 /// How many lines there are at most within the time of a reminder.
 const MOST: usize = 8;

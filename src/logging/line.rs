@@ -5,8 +5,8 @@ use log::{Level, Record};
 use serde_json::{Map, Value as Json};
 
 use super::printable::Printable;
-use crate::clock::Now;
-use crate::timestamp::rfc3339;
+use crate::time::clock::Now;
+use crate::time::timestamp::rfc3339;
 use crate::words::words;
 
 words! {

@@ -18,7 +18,7 @@ use log::LevelFilter;
 pub(crate) use line::{LogFormat, Stamp, shortened};
 pub(crate) use output::{dropped_lines, finish, next_deadline, run_due};
 pub(crate) use printable::Printable;
-pub(crate) use repetition::{Repetition, Share};
+pub(crate) use repetition::{Repetition, SharedReminder};
 
 use crate::words::WordError;
 use libraries::LibraryLines;

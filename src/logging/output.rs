@@ -24,7 +24,7 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use super::line::{Form, own_line};
-use crate::timing::{FINAL_FLUSH, REPORT_DROPPED};
+use crate::time::timing::{FINAL_FLUSH, REPORT_DROPPED};
 
 static OUTPUT: Mutex<Option<Output>> = Mutex::new(None);
 static DROPPED: AtomicU64 = AtomicU64::new(0);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use super::line::shortened;
-use crate::timestamp::in_words;
-use crate::timing::REMINDER;
+use crate::time::timestamp::in_words;
+use crate::time::timing::REMINDER;
 
 /// How many different messages of one trouble are logged in full; an agent may never say the same
 /// twice.
@@ -23,15 +23,15 @@ const LONGEST_MESSAGE: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Repetition {
     trouble: Option<Trouble>,
-    share: Share,
+    share: SharedReminder,
 }
 
 /// How many troubles there are at the moment. Troubles that share it take turns: together they log one
 /// reminder a minute, however many they are.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Share(Rc<Cell<u32>>);
+pub(crate) struct SharedReminder(Rc<Cell<u32>>);
 
-impl Share {
+impl SharedReminder {
     fn add(&self, change: i32) {
         self.0.set(self.0.get().saturating_add_signed(change));
     }
@@ -61,7 +61,7 @@ enum Decision {
 
 impl Repetition {
     /// A trouble among others.
-    pub(crate) fn sharing(share: Share) -> Self {
+    pub(crate) fn sharing(share: SharedReminder) -> Self {
         Self { trouble: None, share }
     }
 
@@ -133,7 +133,7 @@ mod tests {
     use nix::errno::Errno;
 
     use super::*;
-    use crate::timing::{AWAIT_ENDPOINT, HOOK_AGAIN};
+    use crate::time::timing::{AWAIT_ENDPOINT, HOOK_AGAIN};
     use crate::workload_api::call_error::CallError;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -229,7 +229,7 @@ mod tests {
         let start = Instant::now();
         let end = start + Duration::from_secs(24 * 60 * 60);
         let (mut bytes, mut attempts) = (0, 0);
-        let share = Share::default();
+        let share = SharedReminder::default();
         for (message, count) in [(unreachable, 5), (expired, 6)] {
             let mut troubles: Vec<_> = (0..count).map(|_| Repetition::sharing(share.clone())).collect();
             let (mut now, mut backoff) = (start, AWAIT_ENDPOINT);
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn troubles_that_share_their_reminders_take_turns() {
-        let share = Share::default();
+        let share = SharedReminder::default();
         let mut troubles = [(); 3].map(|()| Repetition::sharing(share.clone()));
         let (start, mut logged) = (Instant::now(), [0; 3]);
         for second in 0..=600 {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use log::Level;
 
-use crate::logging::{Repetition, Share};
+use crate::logging::{Repetition, SharedReminder};
 
 /// The failures of one source: a message is logged in full at first, and then as a reminder.
 pub(super) struct FailureLog {
@@ -21,7 +21,7 @@ pub(super) struct FailureLog {
 
 impl FailureLog {
     /// The failures of a source, among those that `share` their reminders.
-    pub(super) fn new(label: String, max_level: Level, share: Share) -> Self {
+    pub(super) fn new(label: String, max_level: Level, share: SharedReminder) -> Self {
         Self { label, max_level, repetition: Repetition::sharing(share), away_since: None, has_served: false }
     }
 

@@ -14,7 +14,6 @@ use super::facts::Facts;
 use super::kind::{Call, Learned, Part, Source, Update, Wish};
 use super::rejection::Rejection;
 use super::x509_files::too_many;
-use crate::clock::Now;
 use crate::identity::jwks::check_jwks;
 use crate::identity::jwt_bundle::{Document, JwtBundles};
 use crate::identity::limits::MAX_TRUST_DOMAINS;
@@ -25,7 +24,8 @@ use crate::layout::{GivenName, of_trust_domain};
 use crate::logging::Repetition;
 use crate::store::file::{Contents, File, FileMode, FileName};
 use crate::store::read::PublishedSet;
-use crate::timing::{SILENT_BUNDLES, SILENT_STREAM};
+use crate::time::clock::Now;
+use crate::time::timing::{SILENT_BUNDLES, SILENT_STREAM};
 use crate::workload_api::rpc::{FetchJwtBundles, FetchWitBundles, Rpc};
 
 /// The files of the JWT bundles, or of the WIT bundles.

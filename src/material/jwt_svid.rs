@@ -16,8 +16,6 @@ use super::jwt_bundles;
 use super::kind::{Call, Learned, Part, Source, Until, Update, Wish};
 use super::rejection::Rejection;
 use super::verdict::fault_of_dates;
-use crate::backoff::Backoff;
-use crate::clock::Now;
 use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::raw::RawJwtSvid;
 use crate::identity::selection::Selection;
@@ -26,8 +24,10 @@ use crate::layout::GivenName;
 use crate::logging::retrying_in;
 use crate::store::file::{Contents, File, FileMode, FileName, FileNameError};
 use crate::store::read::PublishedSet;
-use crate::timestamp::rfc3339;
-use crate::timing::{BETWEEN_TOKENS, FIRST_SET, OVERDUE};
+use crate::time::backoff::Backoff;
+use crate::time::clock::Now;
+use crate::time::timestamp::rfc3339;
+use crate::time::timing::{BETWEEN_TOKENS, FIRST_SET, OVERDUE};
 use crate::workload_api::rpc::FetchJwtSvid;
 
 /// The file of a JWT-SVID.

@@ -9,15 +9,15 @@ use super::call_counts::CallCounts;
 use super::changes::ChangeKinds;
 use super::decode_error::DecodeError;
 use super::facts::Facts;
-use crate::clock::Now;
 use crate::identity::jwt_bundle::JwtBundles;
 use crate::identity::raw::Field;
 use crate::identity::selection::Selection;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::GivenName;
-use crate::logging::Share;
+use crate::logging::SharedReminder;
 use crate::store::file::{File, FileMode};
 use crate::store::read::PublishedSet;
+use crate::time::clock::Now;
 use crate::wait::Waiter;
 use crate::workload_api::client::Client;
 
@@ -160,7 +160,7 @@ pub(crate) struct Agent<'a> {
     pub(crate) waiter: &'a Waiter,
     pub(crate) until: Until,
     /// Of the reminders of all its troubles.
-    pub(crate) share: Share,
+    pub(crate) share: SharedReminder,
 }
 
 /// What a source is to fetch, and from where.

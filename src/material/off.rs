@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::timing::LOOK_AT_FILES;
+use crate::time::timing::LOOK_AT_FILES;
 use crate::workload_api::endpoint::{Endpoint, SocketFile};
 
 /// The agent has an RPC's profile turned off, and no clock makes the next call (SPIFFE Workload API standard,

@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
 use super::x509_files::LayoutError;
-use crate::clock::Now;
 use crate::identity::context::X509ContextError;
 use crate::identity::jwt_bundle::JwtBundlesError;
 use crate::identity::selection::{NotOfferedError, Selection};
 use crate::identity::svids::SvidsError;
-use crate::timing::LONGEST_SLEEP;
+use crate::time::clock::Now;
+use crate::time::timing::LONGEST_SLEEP;
 
 /// Why a response is not published.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

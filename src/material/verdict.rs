@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::facts::Facts;
 use super::kind::Part;
 use crate::identity::svid_info::{SvidInfo, Validity};
-use crate::timestamp::rfc3339;
+use crate::time::timestamp::rfc3339;
 
 /// Why the part with these facts is not good now, as the sentence that all print. `None`: it is good. Publication,
 /// `/ready`, `check`, `run`, systemd and the metrics ask this function.

@@ -5,11 +5,11 @@
 
 use std::time::Instant;
 
-use crate::backoff::Backoff;
-use crate::clock::Now;
 use crate::identity::svid_info::SvidInfo;
-use crate::timestamp::rfc3339;
-use crate::timing::{OVERDUE, SILENT_STREAM};
+use crate::time::backoff::Backoff;
+use crate::time::clock::Now;
+use crate::time::timestamp::rfc3339;
+use crate::time::timing::{OVERDUE, SILENT_STREAM};
 use crate::workload_api::retry::Stream;
 
 /// Watches the streams of one SVID.

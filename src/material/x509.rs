@@ -17,7 +17,6 @@ use super::watchdog::Watchdog;
 use super::x509_files::{self, Written};
 use super::x509_part::X509Part;
 use super::x509_read;
-use crate::clock::Now;
 use crate::identity::context::X509Context;
 use crate::identity::crl::RevocationLists;
 use crate::identity::raw::{Field, RawX509Context};
@@ -27,8 +26,9 @@ use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, GivenName, TRUST_BUNDLE
 use crate::logging::Repetition;
 use crate::store::file::{FileMode, FileName};
 use crate::store::read::PublishedSet;
-use crate::timestamp::rfc3339;
-use crate::timing::LOOK_AT_FILES;
+use crate::time::clock::Now;
+use crate::time::timestamp::rfc3339;
+use crate::time::timing::LOOK_AT_FILES;
 use crate::workload_api::rpc::FetchX509Svid;
 
 impl Part for X509Part {

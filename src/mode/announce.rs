@@ -10,7 +10,7 @@ use crate::identity::svid_info::SvidInfo;
 use crate::material::Facts;
 use crate::notify::HookEnvironment;
 use crate::store::Publication;
-use crate::timestamp::rfc3339;
+use crate::time::timestamp::rfc3339;
 
 /// Logs that the newest files of an item were published, or were there already; with the change, if files were
 /// there before.

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::clock::Now;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::identity::svid_info::SvidInfo;
 use crate::material::{DecodeError, Facts, Part, fault, read_published};
 use crate::store::Store;
-use crate::timestamp::{in_words, rfc3339};
-use crate::timing::{LOOK_AT_NAMES, LOOKS_AT_NAMES};
+use crate::time::clock::Now;
+use crate::time::timestamp::{in_words, rfc3339};
+use crate::time::timing::{LOOK_AT_NAMES, LOOKS_AT_NAMES};
 
 /// Which files to check, and against what.
 #[derive(Debug, Clone)]

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::clock::Now;
 use crate::identity::bundle::{AuthorityDetails, X509Bundle};
 use crate::identity::context::{InspectedSvid, Inspection};
 use crate::identity::svid_info::SvidInfo;
@@ -14,8 +13,9 @@ use crate::identity::wit_svid::{InspectedWitSvid, WitSvid};
 use crate::identity::x509_svid::X509Svid;
 use crate::logging::Printable;
 use crate::material::{AskError, Rejection, Until, ask};
-use crate::timestamp::{in_words, rfc3339};
-use crate::timing::SILENT_PROFILE;
+use crate::time::clock::Now;
+use crate::time::timestamp::{in_words, rfc3339};
+use crate::time::timing::SILENT_PROFILE;
 use crate::wait::Waiter;
 use crate::workload_api::endpoint::Endpoint;
 use crate::workload_api::rpc::{FetchWitSvid, FetchX509Svid};

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use crate::clock::Now;
-use crate::logging::{Repetition, Share};
+use crate::logging::{Repetition, SharedReminder};
 use crate::material::{ChangeKinds, Facts, Part, Source, fault};
 use crate::store::file::File;
+use crate::time::clock::Now;
 
 /// A part of the files, with what is wanted of it and what is there.
 pub(super) struct Item<'a> {
@@ -56,7 +56,7 @@ pub(super) struct Fault {
 
 impl<'a> Item<'a> {
     /// Nothing is known yet. Items that `share` their reminders are all of one set.
-    pub(super) fn new(part: &'a dyn Part, source: Box<dyn Source + 'a>, share: Share) -> Self {
+    pub(super) fn new(part: &'a dyn Part, source: Box<dyn Source + 'a>, share: SharedReminder) -> Self {
         Self {
             part,
             source: ManuallyDrop::new(source),

@@ -8,7 +8,6 @@ use std::time::{Instant, SystemTime};
 use super::announce;
 use super::item::{Change, Fault, Item};
 use super::publisher::Publisher;
-use crate::clock::Now;
 use crate::identity::selection::Selection;
 use crate::identity::svid_info::SvidInfo;
 use crate::material::{
@@ -17,6 +16,7 @@ use crate::material::{
 use crate::metrics::Publications;
 use crate::store::file::File;
 use crate::store::{Publication, StoreError};
+use crate::time::clock::Now;
 use crate::words::words;
 
 words! {

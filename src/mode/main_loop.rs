@@ -16,11 +16,10 @@ use super::announce;
 use super::item::{Fault, Item};
 use super::items::{Effect, Items, OnRevoked};
 use super::publisher::Publisher;
-use crate::clock::Now;
 use crate::http::{HttpServer, NotReady, Question};
 use crate::identity::selection::Selection;
 use crate::last_resort;
-use crate::logging::{self, Share};
+use crate::logging::{self, SharedReminder};
 use crate::material::{Agent, ChangeKinds, Part, Until};
 use crate::metrics::{self, Scrape};
 use crate::notify::{self, News, Notifier, NotifyError};
@@ -30,7 +29,8 @@ use crate::store::owner::Owner;
 use crate::store::{Publication, Store, StoreError};
 use crate::supervise::{self, Application};
 use crate::systemd::Systemd;
-use crate::timing::{LONGEST_SLEEP, STOP_GRACE};
+use crate::time::clock::Now;
+use crate::time::timing::{LONGEST_SLEEP, STOP_GRACE};
 use crate::wait::{ReceivedSignal, Waiter, Woken, is_told_to_end};
 use crate::workload_api::client::{Client, start_grpc};
 use crate::workload_api::endpoint::Endpoint;
@@ -103,7 +103,7 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, LoopErr
         .owned_by(settings.owner)
         .stopped_by(is_told_to_end)
         .claiming(names, identity);
-    let share = Share::default();
+    let share = SharedReminder::default();
     let publisher = Publisher::new(store, share.clone());
     publisher.prepare(now).map_err(LoopError::Start)?;
     let (phase, until, application) = match &settings.end {

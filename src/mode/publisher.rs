@@ -6,12 +6,12 @@ use std::time::Instant;
 use log::Level;
 
 use super::schedule::Schedule;
-use crate::clock::Now;
-use crate::logging::{Repetition, Share, retrying_in};
+use crate::logging::{Repetition, SharedReminder, retrying_in};
 use crate::metrics::Publications;
 use crate::store::file::{File, FileMode};
 use crate::store::{Publication, Store, StoreError};
-use crate::timing::{LOOK_AT_FILES, LOOK_FOR_PROBES};
+use crate::time::clock::Now;
+use crate::time::timing::{LOOK_AT_FILES, LOOK_FOR_PROBES};
 
 /// The directory, and how the publications into it go.
 pub(super) struct Publisher {
@@ -27,7 +27,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(store: Store, share: Share) -> Self {
+    pub(super) fn new(store: Store, share: SharedReminder) -> Self {
         Self {
             store,
             schedule: Schedule::new(),
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn the_published_files_are_looked_at_once_a_minute() {
         let (volume, now) = (tempfile::tempdir().unwrap(), Now::look());
-        let mut publisher = Publisher::new(Store::new(volume.path().to_owned()), Share::default());
+        let mut publisher = Publisher::new(Store::new(volume.path().to_owned()), SharedReminder::default());
         let (name, mode) = ("svid.pem".parse().unwrap(), "0644".parse().unwrap());
         let file = File { name, mode, contents: Contents::of(b"leaf".to_vec()) };
         assert_eq!(publisher.publish(&[&file], |_| None, None, now), Some(Publication::Replaced));

@@ -6,8 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::backoff::Backoff;
-use crate::timing::{FIRST_SET, FLOOD_OVER, FLOOD_PACE, LOCK_AGAIN, UPDATE_COST, UPDATE_CREDIT, WRITE_AGAIN};
+use crate::time::backoff::Backoff;
+use crate::time::timing::{
+    FIRST_SET, FLOOD_OVER, FLOOD_PACE, LOCK_AGAIN, UPDATE_COST, UPDATE_CREDIT, WRITE_AGAIN,
+};
 
 /// When the next attempt to publish is due.
 pub(crate) struct Schedule {

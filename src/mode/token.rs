@@ -11,7 +11,7 @@ use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::selection::Selection;
 use crate::logging::shortened;
 use crate::material::{AskError, Until, ask, good_token};
-use crate::timestamp::rfc3339;
+use crate::time::timestamp::rfc3339;
 use crate::wait::Waiter;
 use crate::words::words;
 use crate::workload_api::endpoint::Endpoint;

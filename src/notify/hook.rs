@@ -16,7 +16,7 @@ use crate::material::ChangeKinds;
 use crate::process::child::{ExitStatus, Program, SpawnError, Stdin};
 use crate::process::environment::Variables;
 use crate::process::signal::SignalNumber;
-use crate::timing::REMINDER;
+use crate::time::timing::REMINDER;
 
 /// The variables that describe a publication to the hook.
 #[derive(Debug, Clone, PartialEq, Eq)]

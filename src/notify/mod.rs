@@ -1,7 +1,7 @@
 //! Notifies other processes of new files: signals them, runs a hook. Of the files, it knows the kinds.
 //!
 //! The caller hands in the time, and the children that have ended. Publications within
-//! [`DEBOUNCE`](crate::timing::DEBOUNCE) cause one notification, which is owed until it succeeds. Failures are
+//! [`DEBOUNCE`](crate::time::timing::DEBOUNCE) cause one notification, which is owed until it succeeds. Failures are
 //! in the log, in [`Notifier::outcome`] and in the counts; none ends the program.
 
 mod hook;

@@ -8,10 +8,12 @@ use nix::unistd::Pid;
 
 use super::renew_signal::RenewSignal;
 use super::target::{Look, Target, TargetError};
-use crate::backoff::Backoff;
 use crate::logging::{Repetition, retrying_in};
 use crate::process::facts::ticks_since_boot;
-use crate::timing::{BLOCKED_LOOK, BLOCKED_LOOKS, DEBOUNCE, MOST_BLOCKED_LOOKS, SIGNAL_AGAIN, SIGNAL_QUIET};
+use crate::time::backoff::Backoff;
+use crate::time::timing::{
+    BLOCKED_LOOK, BLOCKED_LOOKS, DEBOUNCE, MOST_BLOCKED_LOOKS, SIGNAL_AGAIN, SIGNAL_QUIET,
+};
 
 /// How often something has succeeded and failed since the start, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

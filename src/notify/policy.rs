@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::backoff::random_fraction;
 use crate::material::ChangeKinds;
-use crate::timestamp::in_words;
-use crate::timing::DEBOUNCE;
+use crate::time::backoff::random_fraction;
+use crate::time::timestamp::in_words;
+use crate::time::timing::DEBOUNCE;
 
 /// Which changes notify, and how long a notification may wait.
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use crate::backoff::Backoff;
-use crate::timing::{DEBOUNCE, HOOK_AGAIN};
+use crate::time::backoff::Backoff;
+use crate::time::timing::{DEBOUNCE, HOOK_AGAIN};
 
 /// What follows a run that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

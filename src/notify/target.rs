@@ -16,8 +16,8 @@ use thiserror::Error;
 use super::renew_signal::RenewSignal;
 use crate::process::facts::{Reaction, Stat, all_processes, has_name, ticks_since_boot};
 use crate::regular_file;
-use crate::timestamp::rfc3339;
-use crate::timing::PID_FILE_SLACK;
+use crate::time::timestamp::rfc3339;
+use crate::time::timing::PID_FILE_SLACK;
 use crate::words::WordError;
 
 /// Longer than PostgreSQL's PID file, which has more than a number.

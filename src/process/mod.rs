@@ -2,6 +2,7 @@
 //! nothing of files or SVIDs.
 
 pub(crate) mod child;
+pub(crate) mod core_dumps;
 pub(crate) mod environment;
 pub(crate) mod facts;
 pub(crate) mod signal;

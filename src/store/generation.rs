@@ -13,7 +13,7 @@ use super::directory::{DATA, Data, Directory, entries, is_generation_name, throu
 use super::error::{Notice, StoreError};
 use super::file::{self, File, FileMode, LARGEST_FILE, kind, read_regular};
 use super::open::{directory_mode, sync};
-use crate::timestamp::rfc3339;
+use crate::time::timestamp::rfc3339;
 
 /// `..data` on its way to its name. No file of a set can have this name.
 const NEW_DATA: &str = "..link";

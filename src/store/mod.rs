@@ -34,7 +34,7 @@ use open::{Claim, Claimed};
 use owner::Owner;
 use read::{PublishedSet, Snapshot};
 
-use crate::clock::Now;
+use crate::time::clock::Now;
 
 /// The file that claims the names. Older programs compare all of it with their own names.
 const NAMES: &str = "..names";

@@ -29,7 +29,7 @@ use super::leftovers::{file_names, remove_leftovers};
 use super::names::{Naming, Staged, adopt_plain_files};
 use super::open::open_to_readers;
 use super::{Publication, Store};
-use crate::clock::Now;
+use crate::time::clock::Now;
 
 impl Store {
     /// Makes `files` the published set, together with those files of the set before it to whose

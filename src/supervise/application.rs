@@ -12,7 +12,7 @@ use crate::logging::{Repetition, retrying_in};
 use crate::notify::{News, Outcomes, Policy, RenewSignal, Target};
 use crate::process::child::{ExitStatus, Program, Stdin};
 use crate::process::signal::SignalNumber;
-use crate::timing::REMINDER;
+use crate::time::timing::REMINDER;
 use crate::wait::{ReceivedSignal, Sender};
 
 /// What to start, and what a rotation does to it.

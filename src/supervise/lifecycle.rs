@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::backoff::Backoff;
 use crate::notify::Owed;
 use crate::process::child::ExitStatus;
 use crate::process::signal::SignalNumber;
-use crate::timing::{MAY_END, START_AGAIN};
+use crate::time::backoff::Backoff;
+use crate::time::timing::{HOLD_AFTER_SIGINT, START_AGAIN};
 use crate::words::words;
 
 words! {
@@ -188,7 +188,7 @@ impl Lifecycle {
     /// threads at SIGQUIT, and runs on.
     pub(super) fn signalled(&mut self, signal: SignalNumber, now: Instant) -> Option<Pid> {
         if signal.asks_to_end() {
-            self.may_end_until = Some(now + MAY_END);
+            self.may_end_until = Some(now + HOLD_AFTER_SIGINT);
         }
         match self.state {
             State::NotStarted | State::Postponed(_) if signal.asks_to_end() => {

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::lifecycle::{Due, Lifecycle, Next, OnRenewal};
-use crate::timing::{DEBOUNCE, MAY_END};
+use crate::time::timing::{DEBOUNCE, HOLD_AFTER_SIGINT};
 
 const PID: Pid = Pid::from_raw(12);
 const AGAIN: Pid = Pid::from_raw(13);
@@ -104,8 +104,8 @@ fn an_application_that_runs_on_after_sigquit_is_notified_of_rotations_a_minute_l
     let (mut lifecycle, start) = running(OnRenewal::Signal);
     assert_eq!(lifecycle.signalled(Signal::SIGQUIT.into(), start), Some(PID));
     lifecycle.renewed(start);
-    assert_eq!(lifecycle.next_deadline(), Some(start + MAY_END));
-    assert!(matches!(lifecycle.take_due(start + MAY_END), Some(Due::Signal(PID, _))));
+    assert_eq!(lifecycle.next_deadline(), Some(start + HOLD_AFTER_SIGINT));
+    assert!(matches!(lifecycle.take_due(start + HOLD_AFTER_SIGINT), Some(Due::Signal(PID, _))));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use nix::sys::socket::{
 };
 
 use super::endpoint::Endpoint;
-use crate::timing::TCP_CONNECT;
+use crate::time::timing::TCP_CONNECT;
 use crate::wait::Waiter;
 
 /// A connection that is being made.

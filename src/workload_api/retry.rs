@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::call_error::RetryRule;
-use crate::backoff::Backoff;
-use crate::timing::{AWAIT_ENDPOINT, BETWEEN_STREAMS, CALL_AGAIN, CALL_RARELY};
+use crate::time::backoff::Backoff;
+use crate::time::timing::{AWAIT_ENDPOINT, BETWEEN_STREAMS, CALL_AGAIN, CALL_RARELY};
 
 /// An open call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -122,6 +122,24 @@ fn no_files_import_each_other_in_a_circle() {
     assert!(rest.is_empty(), "in a circle, or above one: {:#?}", rest.keys());
 }
 
+/// The most rooms, and arrows between them: what a reader can hold in the head. `program` and `lib` see all.
+const ROOMS: usize = 22;
+const ARROWS: usize = 92;
+
+#[test]
+fn the_picture_of_rooms_and_arrows_stays_small() {
+    let files = source();
+    let room = |file: &str| file.split('/').next().unwrap().to_owned();
+    let inner = || files.keys().filter(|file| !["lib", "main", "program"].contains(&file.as_str()));
+    let rooms: BTreeSet<String> = inner().map(|file| room(file)).collect();
+    let arrows: BTreeSet<(String, String)> = inner()
+        .flat_map(|file| imports(&files, file).into_iter().map(|imported| (room(file), room(&imported))))
+        .filter(|(from, to)| from != to)
+        .collect();
+    println!("{} rooms, {} arrows", rooms.len(), arrows.len());
+    assert!(rooms.len() <= ROOMS && arrows.len() <= ARROWS, "{} rooms, {arrows:#?}", rooms.len());
+}
+
 #[test]
 fn no_source_file_is_longer_than_500_lines() {
     let lengths = source().into_iter().map(|(file, text)| (file, text.lines().count()));

@@ -513,7 +513,7 @@ fn a_choice_of_notifications_that_does_nothing_is_refused() {
     for (options, parts) in [
         (
             &["--notify-for=certificate", "--pid-file=/x"][..],
-            &["--notify-for takes svid, bundle, token or keys"][..],
+            &["--notify-for takes svid, bundle, token, keys, wit or crl"][..],
         ),
         (&["--notify-for=svid"], &["--notify-for has no meaning without a target"]),
         (&["--notify-splay=1m"], &["--notify-splay has no meaning without a target"]),

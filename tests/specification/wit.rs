@@ -337,7 +337,7 @@ fn a_wit_svid_that_is_not_valid_yet_is_published_when_its_time_comes() {
     let svid = recipe.mint(&pod.authority);
     let _agent = agent(&pod, &svid);
     let mut refresh = pod.refresh(&ALONE);
-    refresh.wait_for_log(&["ERROR", "WIT-SVID", ID, "is not valid until", "it will be published then"]);
+    refresh.wait_for_log(&["ERROR", "WIT-SVID", ID, "is not valid until", "it will be used then"]);
     wait_for(&pod, &svid);
     assert!(SystemTime::now() >= begins, "it was published before its time");
     refresh.stop();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backoff::Backoff;
+use crate::time::backoff::Backoff;
 
 const fn milliseconds(number: u64) -> Duration {
     Duration::from_millis(number)
@@ -108,7 +108,7 @@ pub(crate) const HOOK_AGAIN: Backoff = Backoff::new(seconds(1), seconds(60));
 pub(crate) const START_AGAIN: Backoff = Backoff::new(milliseconds(250), seconds(10));
 /// How long after SIGINT or SIGQUIT a rotation is not told to the application of `run`: it may be ending. A
 /// pod has half a minute for that, by default.
-pub(crate) const MAY_END: Duration = seconds(60);
+pub(crate) const HOLD_AFTER_SIGINT: Duration = seconds(60);
 /// How long init waits, after its time is over, for a hook that it has asked to end.
 pub(crate) const STOP_GRACE: Duration = seconds(1);
 
