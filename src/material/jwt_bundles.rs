@@ -191,7 +191,7 @@ impl<'a, R: Rpc<Raw = RawJwtBundles>> JwksSource<'a, R> {
                     flaws => self.flaws.log_state(Level::Warn, &flaws.join("; "), now.instant),
                 }
                 let keys = Some(bundles.digest(own));
-                Update::Files(files, Facts { keys, ..Facts::default() })
+                Update::Files(files, Box::new(Facts { keys, ..Facts::default() }))
             }
             Err(rejection) => self.call.unusable(&rejection, now),
         })

@@ -205,7 +205,7 @@ impl<'a> JwtSvidSource<'a> {
         self.svid = Some(info);
         let contents = Contents::of(svid.token().as_bytes().to_vec());
         let file = File { name: self.part.file.name.clone(), mode: self.part.mode, contents };
-        Ok(Update::Files(vec![file], facts))
+        Ok(Update::Files(vec![file], Box::new(facts)))
     }
 
     /// When to call for the next token, if no call is open.

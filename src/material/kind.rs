@@ -130,7 +130,7 @@ pub(crate) enum Learned<'a> {
 pub(crate) enum Update {
     /// Good files, in place of the source's earlier ones, and the facts about them. Keys among them are
     /// wiped when they are dropped.
-    Files(Vec<File>, Facts),
+    Files(Vec<File>, Box<Facts>),
     /// The keys that verify tokens, for the other sources.
     JwtKeys(Rc<JwtBundles>),
     /// The agent has withdrawn the identity (SPIFFE Workload API standard, section 5.2.1). `next`

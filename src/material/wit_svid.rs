@@ -181,7 +181,7 @@ impl WitSvidSource<'_> {
         }
         self.svid = Some(info);
         self.offered_since = self.call.stream().map(|stream| stream.since);
-        Ok(Update::Files(files, facts))
+        Ok(Update::Files(files, Box::new(facts)))
     }
 
     /// Whether the open stream has offered the SVID before. The first messages of a restarted agent may lack some.

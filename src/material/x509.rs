@@ -190,7 +190,7 @@ impl X509Source<'_> {
         }
         self.svid = Some(info);
         (facts.bundles, facts.bundle_map_omitted) = (bundles, bundle_map_omitted);
-        Ok(Update::Files(files, facts))
+        Ok(Update::Files(files, Box::new(facts)))
     }
 
     /// The lists of a response, with those that are kept; and what is wrong with others.

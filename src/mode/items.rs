@@ -147,7 +147,7 @@ impl<'a> Items<'a> {
         let Some(item) = self.all.get_mut(index) else { return };
         match update {
             Update::Files(files, facts) => {
-                let had_problem = item.wants(files, facts);
+                let had_problem = item.wants(files, *facts);
                 let has_changed = item.change.is_some();
                 self.is_withdrawn = false;
                 if has_changed {
