@@ -178,7 +178,13 @@ impl Phase {
 
 impl MainLoop<'_> {
     fn run(mut self) -> Result<Ended, LoopError> {
-        self.items.tell_identity(Now::look());
+        let now = Now::look();
+        self.items.tell_identity(now);
+        if self.items.has_published() {
+            // An earlier helper may have died before it told anybody of its files.
+            let (publication, changed) = (Publication::Unchanged, ChangeKinds::default());
+            self.notify(Effect { publication, changed, renewal_due: None }, now);
+        }
         loop {
             let now = Now::look();
             let is_busy = self.items.poll(now, &mut self.waiter.context());

@@ -152,3 +152,16 @@ fn a_process_that_blocks_the_signal_for_good_gets_it() {
     refresh.stop();
     app.kill().and_then(|()| app.wait()).expect("a child");
 }
+
+#[test]
+fn files_of_a_helper_that_was_killed_are_told_though_no_agent_is_there() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    pod.init(&[]).succeeded();
+    drop(agent);
+    let app = App::start(&pod, "app");
+    let mut refresh = pod.refresh(&[&pod.pid_file(app.pid())]);
+    refresh.wait_for_log(&["cannot connect"]);
+    app.wait_for_signals(&["HUP"]);
+    refresh.stop();
+}
