@@ -22,8 +22,8 @@
 //! 4. `mode::items::Items::publish_due` publishes all changes, when that is due;
 //! 5. `store::Store::publish` (in `store/publish.rs`) writes the files, and renames the link `..data`.
 //!
-//! `mode::main_loop::MainLoop::run` is the loop around them. Whether a set is good now, one function says for all
-//! who ask: `material::verdict::fault`.
+//! `mode::main_loop::MainLoop::run` is the loop around them. One function says whether a set is
+//! good now: `material::verdict::fault`. Everything else asks it.
 //!
 //! # Where things are
 //!

@@ -54,18 +54,18 @@ pub(crate) enum Woken {
 pub(crate) struct ReceivedSignal {
     /// Which one.
     pub(crate) signal: SignalNumber,
-    /// Who has sent it.
+    /// Its sender.
     pub(crate) sender: Sender,
 }
 
-/// Who has sent a signal.
+/// The sender of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sender {
     /// A process: the signal has reached us alone. So does the kernel's SIGHUP, for the leader of a session.
     Process,
-    /// A terminal (for Ctrl-C, say): the signal has reached its foreground process group.
+    /// A terminal (for Ctrl-C, for example): the signal has reached its foreground process group.
     Terminal,
-    /// The kernel, about what this process does: it exceeds a limit, say.
+    /// The kernel, about what this process does: it exceeds a limit, for example.
     Kernel,
 }
 
@@ -118,7 +118,7 @@ impl Waiter {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.ready.wait(&mut [EpollEvent::empty(); 4], timeout(left)) {
             Ok(_) | Err(Errno::EINTR) => {}
-            // Out of memory, say. Looks again, though not in a tight loop.
+            // Out of memory, for example. Looks again, though not in a tight loop.
             Err(_) => std::thread::sleep(EPOLL_ERROR_PAUSE),
         }
         self.doorbell.drain();

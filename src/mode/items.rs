@@ -318,7 +318,7 @@ impl<'a> Items<'a> {
         let publication = if is_restoration { Publication::Unchanged } else { publication };
         let changed = match publication {
             Publication::Unchanged | Publication::Removed => ChangeKinds::default(),
-            // Facts do not show all: the files have other names, say.
+            // Facts do not show all: the files have other names, for example.
             Publication::Replaced if changed.is_empty() => written,
             Publication::Replaced => changed,
         };

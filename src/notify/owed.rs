@@ -237,7 +237,7 @@ mod tests {
         assert_eq!([0, 2, 3, 60].map(failed_after), [0, 0, 1, 1]);
     }
 
-    /// Does `sigwait` or `signalfd`, say.
+    /// It waits in `sigwait`, or reads a `signalfd`, for example.
     #[test]
     fn a_process_that_blocks_the_signal_in_all_of_many_looks_waits_for_it() {
         let (mut owed, start, mut outcomes) = owed(true);

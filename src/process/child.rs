@@ -54,7 +54,7 @@ impl Program {
     /// SIGTERM when the calling thread ends, however that ends: a SIGKILL of ours is not the child's. (The kernel
     /// forgets that for a child that becomes another user.)
     ///
-    /// Without a terminal, it is in a process group of its own: whoever signals our group means us, and we pass
+    /// Without a terminal, it is in a process group of its own: a signal to our group is for us, and we pass
     /// signals on. In the same group, it would get each twice, or once, by chance. A terminal signals the group
     /// that it knows, for Ctrl-C and Ctrl-Z, so there the child stays in ours.
     pub(crate) fn spawn(&self, stdin: Stdin, variables: Variables) -> Result<Pid, SpawnError> {

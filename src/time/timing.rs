@@ -116,7 +116,7 @@ pub(crate) const STOP_GRACE: Duration = seconds(1);
 
 /// How long a connection may take, from the first byte to the last: a probe gives up sooner.
 pub(crate) const CONNECTION: Duration = seconds(5);
-/// The pause after a connection could not be accepted (no descriptor is left, say). Open connections
+/// The pause after a connection could not be accepted (no descriptor is left, for example). Open connections
 /// are closed: the store and the Workload API need the descriptors.
 pub(crate) const ACCEPT_AGAIN: Duration = seconds(1);
 /// Between attempts to listen, while the port is taken.
@@ -126,7 +126,7 @@ pub(crate) const LISTEN_AGAIN: Backoff = Backoff::new(seconds(1), seconds(60));
 
 /// The longest sleep: if the clock is set meanwhile, dates come nearer.
 pub(crate) const LONGEST_SLEEP: Duration = seconds(60);
-/// The pause after epoll has failed (out of memory, say).
+/// The pause after epoll has failed (out of memory, for example).
 pub(crate) const EPOLL_ERROR_PAUSE: Duration = milliseconds(10);
 /// How often a lasting state is logged again.
 pub(crate) const REMINDER: Duration = seconds(60);
