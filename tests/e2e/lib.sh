@@ -107,12 +107,12 @@ make_images() {
 # As ordinary distributions have it: in a sticky directory, a symbolic link is followed for its owner
 # alone. Other tests on this machine may need the same, and this one may be killed: see protect-symlinks.
 protect_symlinks() { # [SETTING FILE]
-    mkfifo "$work/needed" "$work/ready"
+    mkfifo "$work/symlinks-needed" "$work/symlinks-ready"
     setsid tail --pid=$$ -f /dev/null >"$work/needed" &
     guard=$!
-    setsid "$here/protect-symlinks" "$@" <"$work/needed" >"$work/ready" 2>/dev/null &
+    setsid "$here/protect-symlinks" "$@" <"$work/symlinks-needed" >"$work/symlinks-ready" 2>/dev/null &
     keeper=$!
-    if [ "$(head -n 1 "$work/ready")" != ready ]; then
+    if [ "$(head -n 1 "$work/symlinks-ready")" != ready ]; then
         echo "NOT TESTED: fs.protected_symlinks stays $(cat /proc/sys/fs/protected_symlinks), since it cannot be set here"
     fi
 }

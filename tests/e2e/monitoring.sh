@@ -18,7 +18,7 @@ serve_metrics() {
     "$release/pod-svid-helper" --mode=refresh --workload-api-socket="$work/agent/spire-agent.sock" \
         --svid-path="$work/monitored" --http-address=127.0.0.1:18481 2>"$work/monitored.log" &
     monitored=$!
-    wait_until "the helper is ready" curl -sf -o "$work/ready" http://127.0.0.1:18481/ready
+    wait_until "the helper is ready" curl -sf -o /dev/null http://127.0.0.1:18481/ready
     curl -sf http://127.0.0.1:18481/metrics >"$work/scrape"
     # Calls fail when the agent restarts; what has not happened has no series.
     echo "# TYPE pod_svid_helper_failed_calls_total counter" >>"$work/scrape"
