@@ -108,7 +108,7 @@ make_images() {
 # alone. Other tests on this machine may need the same, and this one may be killed: see protect-symlinks.
 protect_symlinks() { # [SETTING FILE]
     mkfifo "$work/symlinks-needed" "$work/symlinks-ready"
-    setsid tail --pid=$$ -f /dev/null >"$work/needed" &
+    setsid tail --pid=$$ -f /dev/null >"$work/symlinks-needed" &
     guard=$!
     setsid "$here/protect-symlinks" "$@" <"$work/symlinks-needed" >"$work/symlinks-ready" 2>/dev/null &
     keeper=$!
