@@ -19,7 +19,7 @@ pub(super) fn in_file<E: Into<ContentError>>(name: &str) -> impl FnOnce(E) -> De
     move |cause| DecodeError::File { name: name.to_owned(), cause: cause.into() }
 }
 
-/// Why a published file is not good.
+/// What is wrong with a published file.
 #[derive(Debug, Clone, Error)]
 pub(crate) enum DecodeError {
     #[error(transparent)]

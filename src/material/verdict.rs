@@ -7,7 +7,7 @@ use super::kind::Part;
 use crate::identity::svid_info::{SvidInfo, Validity};
 use crate::time::timestamp::rfc3339;
 
-/// Why the part with these facts is not good now, as the sentence that all print. `None`: it is good. Publication,
+/// What is wrong now with the part that has these facts: the sentence that all print. `None`: it is good. Publication,
 /// `/ready`, `check`, `run`, systemd and the metrics ask this function.
 pub(crate) fn fault(part: &dyn Part, facts: &Facts, now: SystemTime) -> Option<String> {
     let svid = facts.svid.as_ref()?;

@@ -25,7 +25,7 @@ pub(super) struct Item<'a> {
     pub(super) lost: Option<Facts>,
     /// The last failure, until something good comes.
     pub(super) problem: Option<Problem>,
-    /// That `newest` is not good any more, for the log.
+    /// Logs that `newest` has become bad, once per state.
     expiry: Repetition,
 }
 
