@@ -17,6 +17,7 @@ mod jwt_svid;
 mod kind;
 mod off;
 mod rejection;
+mod svid_stream;
 mod verdict;
 mod watchdog;
 mod wit_svid;

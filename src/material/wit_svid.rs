@@ -11,11 +11,11 @@ use super::decode_error::{ContentError, DecodeError, in_file};
 use super::facts::Facts;
 use super::kind::{Call, Learned, Part, Source, Update, Wish};
 use super::rejection::Rejection;
+use super::svid_stream::SvidStream;
 use super::verdict::fault;
-use super::watchdog::Watchdog;
 use crate::identity::raw::RawWitSvid;
 use crate::identity::selection::Selection;
-use crate::identity::svid_info::{SvidInfo, Validity};
+use crate::identity::svid_info::Validity;
 use crate::identity::wit_svid::{WitSvid, WitToken};
 use crate::layout::GivenName;
 use crate::layout::pem::{self, Label};
@@ -130,11 +130,8 @@ impl Part for WitSvidPart {
             part: self,
             selection,
             follows_identity,
-            call,
-            watchdog: Watchdog::new(),
-            svid: None,
+            stream: SvidStream::new(call),
             offered_since: None,
-            call_again_at: None,
         })
     }
 }
@@ -145,14 +142,9 @@ struct WitSvidSource<'a> {
     selection: Selection,
     /// Whether another part decides the identity.
     follows_identity: bool,
-    call: RetriedCall<'a, FetchWitSvid>,
-    watchdog: Watchdog,
-    /// The newest good SVID.
-    svid: Option<SvidInfo>,
-    /// The beginning of the stream that has offered it last.
+    stream: SvidStream<'a, FetchWitSvid>,
+    /// The beginning of the stream that has offered the newest good SVID last.
     offered_since: Option<Instant>,
-    /// When an SVID that arrived too early becomes valid.
-    call_again_at: Option<SystemTime>,
 }
 
 impl WitSvidSource<'_> {
@@ -161,78 +153,55 @@ impl WitSvidSource<'_> {
             .map_err(|error| Rejection::svids(error, &self.selection))?;
         let info = svid.info.clone();
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
-        self.call_again_at = None;
+        self.stream.call_again_at = None;
         if let Some(fault) = fault(self.part, &facts, now.time) {
             return Err(match info.validity(now.time) {
                 Validity::NotYet => {
-                    self.call_again_at = Some(info.not_before);
+                    self.stream.call_again_at = Some(info.not_before);
                     Rejection::NotValidYet { fault, at: info.not_before }
                 }
                 Validity::Valid | Validity::Expired => Rejection::NotGood(fault),
             });
         }
         let files = self.part.files(svid)?;
-        let is_new = self.svid.as_ref() != Some(&info);
-        if is_new {
-            self.watchdog.renewed();
-        }
-        if is_new || !info.is_overdue(now.time) {
-            self.call.served(now);
-        }
-        self.svid = Some(info);
-        self.offered_since = self.call.stream().map(|stream| stream.since);
+        self.stream.brought(info, now);
+        self.offered_since = self.stream.call.stream().map(|stream| stream.since);
         Ok(Update::Files(files, Box::new(facts)))
     }
 
     /// Whether the open stream has offered the SVID before. The first messages of a restarted agent may lack some.
     fn was_offered_on_this_stream(&self) -> bool {
-        self.svid.is_some()
-            && self.call.stream().is_some_and(|stream| self.offered_since == Some(stream.since))
-    }
-
-    fn replace_at(&self, now: Now) -> Option<Instant> {
-        Some(self.watchdog.replace_at(self.call.stream()?, self.svid.as_ref(), now))
-    }
-
-    /// Replaces a stream that has been silent for too long.
-    fn watch(&mut self, now: Now) -> Option<Update> {
-        if self.replace_at(now)? > now.instant {
-            return None;
-        }
-        let message = self.watchdog.replaced_because(self.call.stream()?, self.svid.as_ref(), now);
-        let message = message.unwrap_or_else(|| self.call.describe_wait());
-        Some(self.call.replace(&message, now))
+        self.stream.svid.is_some()
+            && self.stream.call.stream().is_some_and(|stream| self.offered_since == Some(stream.since))
     }
 }
 
 impl Source for WitSvidSource<'_> {
     fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
-        if self.call_again_at.take_if(|at| *at <= now.time).is_some() {
-            self.call.call_now(now);
-        }
-        if let Some(update) = self.watch(now) {
+        if let Some(update) = self.stream.run_due(now) {
             return Poll::Ready(update);
         }
-        self.call.poll(is_offered, now, context).map(|heard| match heard.map(|raw| self.take(raw, now)) {
-            Ok(Ok(update)) | Err(update) => update,
-            Ok(Err(rejection @ Rejection::NotOffered(..))) if self.was_offered_on_this_stream() => {
-                no_longer_offered(&rejection)
+        self.stream.call.poll(is_offered, now, context).map(|heard| {
+            match heard.map(|raw| self.take(raw, now)) {
+                Ok(Ok(update)) | Err(update) => update,
+                Ok(Err(rejection @ Rejection::NotOffered(..))) if self.was_offered_on_this_stream() => {
+                    no_longer_offered(&rejection)
+                }
+                Ok(Err(rejection)) => self.stream.call.unusable(&rejection, now),
             }
-            Ok(Err(rejection)) => self.call.unusable(&rejection, now),
         })
     }
 
     fn next_deadline(&self, now: Now) -> Option<Instant> {
-        let call_again_at = self.call_again_at.map(|date| now.instant_of(date));
-        [self.call.next_deadline(), self.replace_at(now), call_again_at].into_iter().flatten().min()
+        self.stream.next_deadline(now)
     }
 
     fn call(&self) -> &dyn Call {
-        &self.call
+        &self.stream.call
     }
 
     fn call_mut(&mut self) -> &mut dyn Call {
-        &mut self.call
+        &mut self.stream.call
     }
 
     fn offers_identity(&self) -> bool {
@@ -240,16 +209,16 @@ impl Source for WitSvidSource<'_> {
     }
 
     fn forget(&mut self) {
-        self.svid = None;
+        self.stream.svid = None;
     }
 
     fn learn(&mut self, learned: Learned<'_>, now: Now) -> bool {
         match learned {
             Learned::Identity(own) if self.follows_identity && self.selection.id.as_ref() != Some(own) => {
                 self.selection.id = Some(own.clone());
-                let is_anothers = self.svid.take_if(|svid| svid.id != *own).is_some();
-                if self.svid.is_none() {
-                    self.call.call_now(now);
+                let is_anothers = self.stream.svid.take_if(|svid| svid.id != *own).is_some();
+                if self.stream.svid.is_none() {
+                    self.stream.call.call_now(now);
                 }
                 is_anothers
             }

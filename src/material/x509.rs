@@ -12,8 +12,8 @@ use super::decode_error::DecodeError;
 use super::facts::Facts;
 use super::kind::{Call, Part, Source, Update, Wish};
 use super::rejection::Rejection;
+use super::svid_stream::SvidStream;
 use super::verdict::fault;
-use super::watchdog::Watchdog;
 use super::x509_files::{self, Written};
 use super::x509_part::X509Part;
 use super::x509_read;
@@ -21,7 +21,7 @@ use crate::identity::context::X509Context;
 use crate::identity::crl::RevocationLists;
 use crate::identity::raw::{Field, RawX509Context};
 use crate::identity::selection::Selection;
-use crate::identity::svid_info::{SvidInfo, Validity};
+use crate::identity::svid_info::Validity;
 use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, GivenName, TRUST_BUNDLE_SUFFIX};
 use crate::logging::Repetition;
 use crate::store::file::{FileMode, FileName};
@@ -115,14 +115,12 @@ impl Part for X509Part {
     }
 
     fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a> {
+        let call = RetriedCall::new(String::new(), Level::Error, FetchX509Svid, &wish.agent, wish.now);
         Box::new(X509Source {
             part: self,
             selection: wish.selection,
-            call: RetriedCall::new(String::new(), Level::Error, FetchX509Svid, &wish.agent, wish.now),
-            watchdog: Watchdog::new(),
-            svid: None,
+            stream: SvidStream::new(call),
             crls: None,
-            call_again_at: None,
             flaws: Repetition::sharing(wish.agent.share.clone()),
             look_at_password: self.password.is_in_file().then_some(wish.now.instant + LOOK_AT_FILES),
             password_flaw: Repetition::sharing(wish.agent.share.clone()),
@@ -133,15 +131,9 @@ impl Part for X509Part {
 struct X509Source<'a> {
     part: &'a X509Part,
     selection: &'a Selection,
-    call: RetriedCall<'a, FetchX509Svid>,
-    watchdog: Watchdog,
-    /// The newest good SVID.
-    svid: Option<SvidInfo>,
+    stream: SvidStream<'a, FetchX509Svid>,
     /// The newest revocation list of each issuer, once the first response has come.
     crls: Option<RevocationLists>,
-    /// When to call again though the stream is open: an SVID that arrived too early becomes valid, or a CA
-    /// that is then to be left out expires.
-    call_again_at: Option<SystemTime>,
     /// What is wrong beside the SVID, for the log.
     flaws: Repetition,
     /// When the password of the keystores is looked at again.
@@ -159,10 +151,10 @@ impl X509Source<'_> {
         let unchecked_key = context.svid.unchecked_key();
         let mut facts =
             Facts { svid: Some(info.clone()), trust: Some(trust.clone()), unchecked_key, ..Facts::default() };
-        self.call_again_at = None;
+        self.stream.call_again_at = None;
         if let Some(fault) = fault(self.part, &facts, now.time) {
             let is_early = info.validity(now.time) == Validity::NotYet;
-            self.call_again_at = trust.good_from(now.time.max(info.not_before));
+            self.stream.call_again_at = trust.good_from(now.time.max(info.not_before));
             return Err(match is_early {
                 true => Rejection::NotValidYet { fault, at: info.not_before },
                 false => Rejection::NotGood(fault),
@@ -176,19 +168,12 @@ impl X509Source<'_> {
             x509_files::write(self.part, context, crls, now.time)?;
         flaws.extend(crl_flaws);
         flaws.extend(facts.doubts());
-        self.call_again_at = expires_at;
+        self.stream.call_again_at = expires_at;
         match flaws.as_slice() {
             [] => drop(self.flaws.end(now.instant)),
             flaws => self.flaws.log_state(Level::Warn, &flaws.join("; "), now.instant),
         }
-        let is_new = self.svid.as_ref() != Some(&info);
-        if is_new {
-            self.watchdog.renewed();
-        }
-        if is_new || !info.is_overdue(now.time) {
-            self.call.served(now);
-        }
-        self.svid = Some(info);
+        self.stream.brought(info, now);
         (facts.bundles, facts.bundle_map_omitted) = (bundles, bundle_map_omitted);
         Ok(Update::Files(files, Box::new(facts)))
     }
@@ -223,65 +208,48 @@ impl X509Source<'_> {
         }
         looked.unwrap_or(false)
     }
-
-    fn replace_at(&self, now: Now) -> Option<Instant> {
-        Some(self.watchdog.replace_at(self.call.stream()?, self.svid.as_ref(), now))
-    }
-
-    /// Replaces a stream that has been silent for too long.
-    fn watch(&mut self, now: Now) -> Option<Update> {
-        if self.replace_at(now)? > now.instant {
-            return None;
-        }
-        let message = self.watchdog.replaced_because(self.call.stream()?, self.svid.as_ref(), now);
-        let message = message.unwrap_or_else(|| self.call.describe_wait());
-        Some(self.call.replace(&message, now))
-    }
 }
 
 impl Source for X509Source<'_> {
     fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
-        if self.call_again_at.take_if(|at| *at <= now.time).is_some() {
-            self.call.call_now(now);
-        }
         if self.look_at_password.is_some_and(|at| at <= now.instant) {
             self.look_at_password = Some(now.instant + LOOK_AT_FILES);
             if self.password_has_changed(now) {
                 // The key is not kept in memory: the agent sends it again, and new keystores are made.
-                self.call.call_now(now);
+                self.stream.call.call_now(now);
             }
         }
-        if let Some(update) = self.watch(now) {
+        if let Some(update) = self.stream.run_due(now) {
             return Poll::Ready(update);
         }
-        self.call.poll(is_offered, now, context).map(|heard| match heard.map(|raw| self.take(raw, now)) {
-            Ok(Ok(update)) | Err(update) => update,
-            Ok(Err(rejection @ Rejection::NotOffered(..))) if self.svid.is_some() => {
-                no_longer_offered(&rejection)
+        self.stream.call.poll(is_offered, now, context).map(|heard| {
+            match heard.map(|raw| self.take(raw, now)) {
+                Ok(Ok(update)) | Err(update) => update,
+                Ok(Err(rejection @ Rejection::NotOffered(..))) if self.stream.svid.is_some() => {
+                    no_longer_offered(&rejection)
+                }
+                Ok(Err(rejection)) => self.stream.call.unusable(&rejection, now),
             }
-            Ok(Err(rejection)) => self.call.unusable(&rejection, now),
         })
     }
 
     fn next_deadline(&self, now: Now) -> Option<Instant> {
-        let call_again_at = self.call_again_at.map(|date| now.instant_of(date));
-        let all = [self.call.next_deadline(), self.replace_at(now), call_again_at, self.look_at_password];
-        all.into_iter().flatten().min()
+        [self.stream.next_deadline(now), self.look_at_password].into_iter().flatten().min()
     }
 
     fn call(&self) -> &dyn Call {
-        &self.call
+        &self.stream.call
     }
 
     fn call_mut(&mut self) -> &mut dyn Call {
-        &mut self.call
+        &mut self.stream.call
     }
 
     fn offers_identity(&self) -> bool {
-        self.svid.is_some() && self.call.stream().is_some_and(|stream| stream.delivered)
+        self.stream.svid.is_some() && self.stream.call.stream().is_some_and(|stream| stream.delivered)
     }
 
     fn forget(&mut self) {
-        self.svid = None;
+        self.stream.svid = None;
     }
 }
