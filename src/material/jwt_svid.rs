@@ -12,6 +12,7 @@ use super::call::RetriedCall;
 use super::changes::{ChangeKind, ChangeKinds};
 use super::decode_error::{ContentError, DecodeError, in_file};
 use super::facts::Facts;
+use super::followed_selection::FollowedSelection;
 use super::jwt_bundles;
 use super::kind::{Call, Learned, Part, Source, Until, Update, Wish};
 use super::rejection::Rejection;
@@ -27,7 +28,7 @@ use crate::store::read::PublishedSet;
 use crate::time::backoff::Backoff;
 use crate::time::clock::Now;
 use crate::time::timestamp::rfc3339;
-use crate::time::timing::{BETWEEN_TOKENS, FIRST_SET, OVERDUE};
+use crate::time::timing::{BETWEEN_TOKENS, OVERDUE};
 use crate::workload_api::rpc::FetchJwtSvid;
 
 /// The file of a JWT-SVID.
@@ -151,10 +152,7 @@ pub(crate) fn good_token(
 
 struct JwtSvidSource<'a> {
     part: &'a JwtSvidPart,
-    /// With neither ID nor hint, the ID is that of the part that decides it, once it is known.
-    selection: Selection,
-    /// Whether another part decides the identity.
-    follows_identity: bool,
+    followed: FollowedSelection,
     call: RetriedCall<'a, FetchJwtSvid>,
     renewal: Renewal,
     /// The newest good token.
@@ -167,21 +165,18 @@ struct JwtSvidSource<'a> {
 
 impl<'a> JwtSvidSource<'a> {
     fn new(part: &'a JwtSvidPart, wish: &Wish<'a>) -> Self {
-        let (selection, now) = (wish.selection.clone(), wish.now);
-        let rpc = FetchJwtSvid { audience: part.file.audience.clone(), id: selection.id.clone() };
+        let (followed, now) = (FollowedSelection::of(wish), wish.now);
+        let rpc = FetchJwtSvid { audience: part.file.audience.clone(), id: followed.selection.id.clone() };
         let label = format!("JWT-SVID {}: ", part.file.name);
         let mut call = RetriedCall::new(label, Level::Error, rpc, &wish.agent, now);
-        let follows_identity = wish.follows_identity && selection == Selection::default();
-        if follows_identity {
-            // The part that decides the identity gets a moment to arrive first.
-            call.call_at(now.instant + FIRST_SET);
-        }
+        call.call_at(followed.first_call_at(now.instant));
         let renewal = Renewal::new(now.instant);
-        Self { part, selection, follows_identity, call, renewal, svid: None, key_id: None, is_revoked: false }
+        Self { part, followed, call, renewal, svid: None, key_id: None, is_revoked: false }
     }
 
     fn take(&mut self, raw: Vec<RawJwtSvid>, now: Now) -> Result<Update, Rejection> {
-        let svid = good_token(&self.part.name(), raw, &self.selection, &self.part.file.audience, now)?;
+        let svid =
+            good_token(&self.part.name(), raw, &self.followed.selection, &self.part.file.audience, now)?;
         let info = svid.info().clone();
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
         let key_id = svid.key_id().map(str::to_owned);
@@ -254,16 +249,11 @@ impl Source for JwtSvidSource<'_> {
                 }
                 false
             }
-            Learned::Identity(own) if self.follows_identity && self.selection.id.as_ref() != Some(own) => {
-                self.selection.id = Some(own.clone());
-                self.call.rpc_mut().id = Some(own.clone());
-                let is_anothers = self.svid.take_if(|svid| svid.id != *own).is_some();
-                if self.svid.is_none() {
-                    self.call.call_now(now);
-                }
+            Learned::Identity(own) => {
+                let is_anothers = self.followed.learn(own, &mut self.svid, &mut self.call, now);
+                self.call.rpc_mut().id = self.followed.selection.id.clone();
                 is_anothers
             }
-            Learned::Identity(_) => false,
         }
     }
 }

@@ -12,6 +12,7 @@ mod crl_file;
 mod decode_error;
 mod facts;
 mod failure_log;
+mod followed_selection;
 mod jwt_bundles;
 mod jwt_svid;
 mod kind;

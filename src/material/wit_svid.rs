@@ -9,12 +9,12 @@ use super::call::{RetriedCall, no_longer_offered};
 use super::changes::{ChangeKind, ChangeKinds};
 use super::decode_error::{ContentError, DecodeError, in_file};
 use super::facts::Facts;
+use super::followed_selection::FollowedSelection;
 use super::kind::{Call, Learned, Part, Source, Update, Wish};
 use super::rejection::Rejection;
 use super::svid_stream::SvidStream;
 use super::verdict::fault;
 use crate::identity::raw::RawWitSvid;
-use crate::identity::selection::Selection;
 use crate::identity::svid_info::Validity;
 use crate::identity::wit_svid::{WitSvid, WitToken};
 use crate::layout::GivenName;
@@ -23,7 +23,6 @@ use crate::store::file::{Contents, File, FileMode, FileName};
 use crate::store::read::PublishedSet;
 use crate::time::clock::Now;
 use crate::time::timestamp::rfc3339;
-use crate::time::timing::FIRST_SET;
 use crate::words::words;
 use crate::workload_api::rpc::FetchWitSvid;
 
@@ -118,30 +117,17 @@ impl Part for WitSvidPart {
     }
 
     fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a> {
-        let (selection, now) = (wish.selection.clone(), wish.now);
+        let (followed, now) = (FollowedSelection::of(wish), wish.now);
         let label = format!("WIT-SVID {}: ", self.token);
         let mut call = RetriedCall::new(label, Level::Error, FetchWitSvid, &wish.agent, now);
-        let follows_identity = wish.follows_identity && selection == Selection::default();
-        if follows_identity {
-            // The part that decides the identity gets a moment to arrive first.
-            call.call_at(now.instant + FIRST_SET);
-        }
-        Box::new(WitSvidSource {
-            part: self,
-            selection,
-            follows_identity,
-            stream: SvidStream::new(call),
-            offered_since: None,
-        })
+        call.call_at(followed.first_call_at(now.instant));
+        Box::new(WitSvidSource { part: self, followed, stream: SvidStream::new(call), offered_since: None })
     }
 }
 
 struct WitSvidSource<'a> {
     part: &'a WitSvidPart,
-    /// With neither ID nor hint, the ID is that of the part that decides it, once it is known.
-    selection: Selection,
-    /// Whether another part decides the identity.
-    follows_identity: bool,
+    followed: FollowedSelection,
     stream: SvidStream<'a, FetchWitSvid>,
     /// The beginning of the stream that has offered the newest good SVID last.
     offered_since: Option<Instant>,
@@ -149,8 +135,9 @@ struct WitSvidSource<'a> {
 
 impl WitSvidSource<'_> {
     fn take(&mut self, raw: Vec<RawWitSvid>, now: Now) -> Result<Update, Rejection> {
-        let svid = WitSvid::select(raw, &self.selection, now.time)
-            .map_err(|error| Rejection::svids(error, &self.selection))?;
+        let selection = &self.followed.selection;
+        let svid =
+            WitSvid::select(raw, selection, now.time).map_err(|error| Rejection::svids(error, selection))?;
         let info = svid.info.clone();
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
         self.stream.call_again_at = None;
@@ -214,15 +201,10 @@ impl Source for WitSvidSource<'_> {
 
     fn learn(&mut self, learned: Learned<'_>, now: Now) -> bool {
         match learned {
-            Learned::Identity(own) if self.follows_identity && self.selection.id.as_ref() != Some(own) => {
-                self.selection.id = Some(own.clone());
-                let is_anothers = self.stream.svid.take_if(|svid| svid.id != *own).is_some();
-                if self.stream.svid.is_none() {
-                    self.stream.call.call_now(now);
-                }
-                is_anothers
+            Learned::Identity(own) => {
+                self.followed.learn(own, &mut self.stream.svid, &mut self.stream.call, now)
             }
-            Learned::Identity(_) | Learned::JwtKeys(_) => false,
+            Learned::JwtKeys(_) => false,
         }
     }
 }

@@ -1,0 +1,52 @@
+//! Which SVID a source selects when another part may decide the identity.
+
+use std::time::Instant;
+
+use super::call::RetriedCall;
+use super::kind::Wish;
+use crate::identity::selection::Selection;
+use crate::identity::spiffe_id::SpiffeId;
+use crate::identity::svid_info::SvidInfo;
+use crate::time::clock::Now;
+use crate::time::timing::FIRST_SET;
+use crate::workload_api::rpc::Rpc;
+
+/// The ID and the hint of the SVID to select. With neither, the ID is that of the part that decides the identity,
+/// once it is known.
+pub(super) struct FollowedSelection {
+    pub(super) selection: Selection,
+    is_followed: bool,
+}
+
+impl FollowedSelection {
+    pub(super) fn of(wish: &Wish<'_>) -> Self {
+        let selection = wish.selection.clone();
+        let is_followed = wish.follows_identity && selection == Selection::default();
+        Self { selection, is_followed }
+    }
+
+    /// When to call first: the part that decides the identity gets a moment to arrive before.
+    pub(super) fn first_call_at(&self, now: Instant) -> Instant {
+        if self.is_followed { now + FIRST_SET } else { now }
+    }
+
+    /// The identity is `own`. Drops an SVID of another one, and calls for the right one. Returns whether it has
+    /// dropped one.
+    pub(super) fn learn<R: Rpc>(
+        &mut self,
+        own: &SpiffeId,
+        svid: &mut Option<SvidInfo>,
+        call: &mut RetriedCall<'_, R>,
+        now: Now,
+    ) -> bool {
+        if !self.is_followed || self.selection.id.as_ref() == Some(own) {
+            return false;
+        }
+        self.selection.id = Some(own.clone());
+        let is_anothers = svid.take_if(|svid| svid.id != *own).is_some();
+        if svid.is_none() {
+            call.call_now(now);
+        }
+        is_anothers
+    }
+}
