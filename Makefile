@@ -40,7 +40,7 @@ lint: tools ## check format, lints, links and the oldest Rust that works; a warn
 	@./.ci/check-links
 	@./.ci/check-oldest-rust
 
-deps: ## list each dependency with licence and reason, and what is there twice (needs no network)
+deps: ## list each dependency with licence and reason; check all licences, and advisories (cargo-audit)
 	@./.ci/dependencies
 
 release: tools ## build the static binary and print its size
