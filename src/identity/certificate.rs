@@ -66,14 +66,14 @@ impl Certificate {
         Ok(constraints.is_some_and(|(_, constraints)| constraints.ca))
     }
 
-    /// The keyUsage extension, if there is one (section 4.3).
+    /// The keyUsage extension, if there is one (X.509-SVID standard, section 4.3).
     pub(super) fn key_usage(&self) -> Result<Option<KeyUsage>, CertificateError> {
         let usage = self.fields().get_extension::<KeyUsage>();
         let usage = usage.map_err(|_| CertificateError::Extension("keyUsage"))?;
         Ok(usage.map(|(_, usage)| usage))
     }
 
-    /// All URIs among the subject alternative names (section 2).
+    /// All URIs among the subject alternative names (X.509-SVID standard, section 2).
     pub(super) fn uri_sans(&self) -> Result<Vec<Ia5String>, CertificateError> {
         let names = self.fields().get_extension::<SubjectAltName>();
         let names = names.map_err(|_| CertificateError::Extension("subjectAltName"))?;

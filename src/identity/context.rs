@@ -82,7 +82,7 @@ pub(crate) struct FederatedBundles(BTreeMap<String, Vec<u8>>);
 
 impl FederatedBundles {
     fn new(mut bundles: BTreeMap<String, Vec<u8>>) -> Self {
-        // A trust domain without X.509 authorities has no bundle (X509-SVID standard, section 6.2).
+        // A trust domain without X.509 authorities has no bundle (X.509-SVID standard, section 6.2).
         bundles.retain(|_, der| !der.is_empty());
         Self(bundles)
     }

@@ -9,7 +9,8 @@ use super::limits::MAX_BUNDLE;
 use super::token::Profile;
 
 /// Checks that a document is a JWK set: an object whose `keys` is a list of objects (RFC 7517,
-/// section 5; SPIFFE Trust Domain and Bundle standard, section 4). Each key of WIT-SVIDs has a `kid`.
+/// section 5; SPIFFE Trust Domain and Bundle standard, section 4). Each key of WIT-SVIDs has a `kid`
+/// (WIT-SVID standard, section 6.1).
 pub(crate) fn check_jwks(document: &[u8], profile: Profile) -> Result<(), JwksError> {
     find(document, None, profile).map(|_| ())
 }

@@ -21,8 +21,8 @@ type Entry = Result<(TrustDomain, Document), FederatedJwtBundleError>;
 pub(crate) type Document = Rc<Vec<u8>>;
 
 impl JwtBundles {
-    /// Checks that a response has its mandatory field (SPIFFE Workload API standard, sections 6.2.2 and 7),
-    /// and each of its documents on its own: a bad one does not hold up the others.
+    /// Checks that a response has its mandatory field (SPIFFE Workload API standard, sections 6.2.2 and
+    /// 7.2.2), and each of its documents on its own: a bad one does not hold up the others.
     pub(crate) fn parse(raw: RawJwtBundles, profile: Profile) -> Result<Self, JwtBundlesError> {
         if raw.is_empty() {
             return Err(JwtBundlesError::None);

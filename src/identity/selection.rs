@@ -54,8 +54,8 @@ impl Candidate for RawWitSvid {
 
 impl Selection {
     /// The first SVID that matches, and its index. Without ID and hint, that is the default identity
-    /// (SPIFFE Workload API standard, sections 5.3 and 6.2.1). If two have the same hint, the first
-    /// counts (section 5.2.1).
+    /// (SPIFFE Workload API standard, section 8). If two have the same hint, the first counts (sections
+    /// 5.2.1, 6.2.1 and 7.2.1).
     pub(crate) fn pick<T: Candidate>(&self, mut offered: Vec<T>) -> Result<(usize, T), NotOfferedError> {
         let matches = |svid: &T| {
             self.id.as_ref().is_none_or(|id| svid.id() == id.as_str())

@@ -1,5 +1,5 @@
 //! Tokens: header and claims of a JWT in JWS compact serialization, by the JWT-SVID standard,
-//! sections 2 and 3, and by the WIT-SVID standard.
+//! sections 2 and 3, and by the WIT-SVID standard, sections 2 and 3.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ pub(crate) enum Profile {
     Wit,
 }
 
-/// The algorithms allowed for JWT-SVIDs (section 2.1) and WIT-SVIDs.
+/// The algorithms allowed (JWT-SVID standard, section 2.1; WIT-SVID standard, sections 2.3 and 3.2).
 const ALGORITHMS: [&str; 9] =
     ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"];
 
@@ -98,7 +98,8 @@ impl Token {
     }
 }
 
-/// Checks `alg` (section 2.1) and `typ` (section 2.3). Gives `kid`, which a WIT-SVID must have.
+/// Checks `alg` and `typ` (JWT-SVID standard, sections 2.1 and 2.3; WIT-SVID standard, sections 2.3 and 2.2).
+/// Gives `kid`, which a WIT-SVID must have (WIT-SVID standard, section 2.1).
 fn read_header(header: &Map<String, Value>, profile: Profile) -> Result<Option<String>, TokenError> {
     let algorithm = header.get("alg").and_then(Value::as_str).ok_or(TokenError::NoAlgorithm)?;
     if !ALGORITHMS.contains(&algorithm) {
@@ -118,7 +119,7 @@ fn read_header(header: &Map<String, Value>, profile: Profile) -> Result<Option<S
     }
 }
 
-/// Takes `cnf.jwk` out of the claims of a WIT-SVID, and checks its `alg`.
+/// Takes `cnf.jwk` out of the claims of a WIT-SVID, and checks its `alg` (WIT-SVID standard, section 3.2).
 fn bound_key(claims: &mut Map<String, Value>) -> Result<Map<String, Value>, TokenError> {
     let key = claims.get_mut("cnf").and_then(|cnf| cnf.get_mut("jwk")).map(Value::take);
     let Some(Value::Object(key)) = key else { return Err(TokenError::Claim("cnf.jwk")) };

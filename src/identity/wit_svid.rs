@@ -76,8 +76,8 @@ pub(crate) struct InspectedWitSvid {
 }
 
 impl WitSvid {
-    /// Checks that a response has the mandatory fields (SPIFFE Workload API standard, section 7), and the selected
-    /// SVID in full.
+    /// Checks that a response has the mandatory fields (SPIFFE Workload API standard, section 7.2.1), and the
+    /// selected SVID in full.
     pub(crate) fn select(
         raw: Vec<RawWitSvid>,
         selection: &Selection,

@@ -119,7 +119,7 @@ fn hexadecimal(serial: &[u8]) -> String {
     digits.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The ID of a workload, not of a trust domain (section 3.1).
+/// The ID of a workload, not of a trust domain (X.509-SVID standard, section 3.1).
 fn parse_id(text: &str) -> Result<SpiffeId, FieldError> {
     let id: SpiffeId = text.parse().map_err(FieldError::Id)?;
     if id.path().is_empty() { Err(FieldError::NoPath) } else { Ok(id) }
@@ -152,7 +152,7 @@ fn parse_intermediate(der: &[u8], index: usize) -> Result<SystemTime, FieldError
     Ok(certificate.not_after())
 }
 
-/// Names and extensions (sections 3 to 5).
+/// Names and extensions (X.509-SVID standard, sections 2, 4.1 and 4.3).
 fn check_leaf(id: &SpiffeId, leaf: &Certificate) -> Result<(), FieldError> {
     match leaf.uri_sans()?.as_slice() {
         [uri] if uri.as_str() == id.as_str() => {}

@@ -133,8 +133,8 @@ pub(crate) enum Update {
     Files(Vec<File>, Box<Facts>),
     /// The keys that verify tokens, for the other sources.
     JwtKeys(Rc<JwtBundles>),
-    /// The agent has withdrawn the identity (SPIFFE Workload API standard, section 5.2.1). `next`
-    /// says what the source does now, for the end of a log line.
+    /// The agent has withdrawn the identity (SPIFFE Workload API standard, sections 5.2.1 and 7.2.1).
+    /// `next` says what the source does now, for the end of a log line.
     Withdrawn { cause: String, next: String },
     /// Something went wrong, and is logged; the source goes on.
     Trouble(String),

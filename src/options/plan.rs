@@ -139,7 +139,8 @@ fn policy(options: &Options, parts: &[Rc<dyn Part>]) -> Policy {
     Policy::new(kinds, options.notify_splay.map(|span| span.0).unwrap_or_default())
 }
 
-/// Where the SPIFFE layout is, for the programs that we start: section 3.1 of the draft.
+/// Where the SPIFFE layout is, for the programs that we start (SPIFFE Filesystem Delivery standard, a draft,
+/// section 3.1).
 fn credential_folder(options: &Options) -> Variables {
     let is_there = options.x509 && options.layout.has_spiffe();
     let folder =

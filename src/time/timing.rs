@@ -20,8 +20,8 @@ const fn seconds(number: u64) -> Duration {
 pub(crate) const AWAIT_ENDPOINT: Backoff = Backoff::new(milliseconds(100), milliseconds(800));
 /// Between calls while the agent answers with an error, with jitter.
 pub(crate) const CALL_AGAIN: Backoff = Backoff::new(milliseconds(100), seconds(5));
-/// Before the next call after InvalidArgument or Unimplemented: the standard says not to retry. A
-/// sidecar lives for months, and still retries, rarely.
+/// Before the next call after InvalidArgument or Unimplemented: the standard says not to retry (SPIFFE
+/// Workload Endpoint standard, appendix A). A sidecar lives for months, and still retries, rarely.
 pub(crate) const CALL_RARELY: Duration = seconds(60);
 /// From the start of a stream that delivered to the start of the next: an agent that hangs up after
 /// each message must not be called in a tight loop.

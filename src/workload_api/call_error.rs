@@ -31,7 +31,7 @@ pub(crate) enum RetryRule {
     AwaitEndpoint,
     /// The agent answers with an error: back off.
     BackOff,
-    /// The standard says not to retry (SPIFFE Workload Endpoint, appendix A).
+    /// The standard says not to retry (SPIFFE Workload Endpoint standard, appendix A).
     Rarely,
 }
 

@@ -85,7 +85,8 @@ impl Message for RawX509Svid {
     }
 }
 
-/// `FetchJWTSVID`: JWT-SVIDs of this process, made for these audiences (section 6.2.1).
+/// `FetchJWTSVID`: JWT-SVIDs of this process, made for these audiences (SPIFFE Workload API standard,
+/// section 6.2.1).
 pub(crate) struct FetchJwtSvid {
     /// The audience of the token, one or more.
     pub(crate) audience: Vec<String>,
@@ -129,7 +130,8 @@ impl Message for RawJwtSvid {
     }
 }
 
-/// `FetchJWTBundles`: the keys of all trust domains to verify JWT-SVIDs with (section 6.2.2).
+/// `FetchJWTBundles`: the keys of all trust domains to verify JWT-SVIDs with (SPIFFE Workload API standard,
+/// section 6.2.2).
 pub(crate) struct FetchJwtBundles;
 
 impl Rpc for FetchJwtBundles {
@@ -151,7 +153,8 @@ impl Message for RawJwtBundles {
     }
 }
 
-/// `FetchWITSVID`: all WIT-SVIDs of this process, each with its private key (section 7).
+/// `FetchWITSVID`: all WIT-SVIDs of this process, each with its private key (SPIFFE Workload API standard,
+/// section 7.2.1).
 pub(crate) struct FetchWitSvid;
 
 impl Rpc for FetchWitSvid {
@@ -190,7 +193,8 @@ impl Message for RawWitSvid {
     }
 }
 
-/// `FetchWITBundles`: the keys of all trust domains to verify WIT-SVIDs with (section 7).
+/// `FetchWITBundles`: the keys of all trust domains to verify WIT-SVIDs with (SPIFFE Workload API standard,
+/// section 7.2.2).
 pub(crate) struct FetchWitBundles;
 
 impl Rpc for FetchWitBundles {

@@ -114,7 +114,7 @@ fn pkcs12(bytes: &[u8]) -> bool {
     true
 }
 
-/// The rules once more, in other words (SPIFFE ID standard, section 2).
+/// The rules once more, in other words (SPIFFE-ID standard, section 2).
 fn is_spiffe_id(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("spiffe://") else { return false };
     let (trust_domain, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
