@@ -66,6 +66,8 @@ def adapt(pod, directories):
         # podman has no HTTP probes; `run.sh` looks at the paths.
         container.pop("livenessProbe", None)
         container.pop("readinessProbe", None)
+        # Nor has it lifecycle hooks.
+        container.pop("lifecycle", None)
     for volume in pod["volumes"]:
         if volume["name"] in directories:
             name = volume["name"]

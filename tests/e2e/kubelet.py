@@ -17,10 +17,17 @@ def is_helper(container):
     return any(argument.startswith("--mode=") for argument in container.get("args", []))
 
 
+def serves(container):
+    """Whether clients connect to it: the application, or the helper that starts it."""
+    return not is_helper(container) or "--mode=run" in container["args"]
+
+
 def of_container(container, spec):
     lasts = container in spec["containers"]
     if lasts and not is_helper(container) and "readinessProbe" not in container:
         yield "without a readinessProbe, a dying application counts as rolled out"
+    if lasts and container.get("ports") and serves(container) and "preStop" not in container.get("lifecycle", {}):
+        yield "without a preStop hook, a rollout refuses connections"
     if not is_helper(container):
         return
     if container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
