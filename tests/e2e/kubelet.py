@@ -10,11 +10,25 @@ def complaints(spec):
     found = [f"{container['name']}: {flaw}" for container in containers for flaw in of_container(container, spec)]
     if not any(is_helper(container) for container in containers):
         found.append("no container runs the helper")
+    elif not any(shows_expiry(container) for container in containers if lasts_in(container, spec)):
+        found.append("no readinessProbe of the helper: the pod stays Ready with an expired SVID")
     return found
 
 
 def is_helper(container):
     return any(argument.startswith("--mode=") for argument in container.get("args", []))
+
+
+def lasts_in(container, spec):
+    return container in spec["containers"] or container.get("restartPolicy") == "Always"
+
+
+def shows_expiry(container):
+    """Whether the helper's container is Ready only while the files are valid."""
+    probe = container.get("readinessProbe", {})
+    return is_helper(container) and (
+        probe.get("httpGet", {}).get("path") == "/ready" or "--mode=check" in probe.get("exec", {}).get("command", [])
+    )
 
 
 def serves(container):
