@@ -17,7 +17,7 @@ from kubelet import complaints
 from restricted import violations
 
 # Kinds of other projects, which Kubernetes' schemas do not know.
-OTHERS = {"kind.x-k8s.io/v1alpha4", "spire.spiffe.io/v1alpha1"}
+OTHERS = {"kind.x-k8s.io/v1alpha4", "kustomize.config.k8s.io/v1alpha1", "spire.spiffe.io/v1alpha1"}
 
 
 def main(path):
