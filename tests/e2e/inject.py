@@ -183,6 +183,7 @@ class Inject(unittest.TestCase):
         expected = copy.deepcopy(sidecar_in(of_manifest))
         # A port could be one of the application's: a pod that is injected into has none.
         expected["args"] = [argument for argument in expected["args"] if not argument.startswith("--http-address=")]
+        del expected["ports"]
         expected["readinessProbe"] = {
             "exec": expected["startupProbe"]["exec"], "periodSeconds": 10, "timeoutSeconds": 5
         }

@@ -7,6 +7,7 @@ Of a Markdown file, it checks the YAML blocks, as pods of which they show the he
 usage: validate.py FILE
 """
 
+import glob
 import re
 import sys
 
@@ -17,7 +18,7 @@ from kubelet import complaints
 from restricted import violations
 
 # Kinds of other projects, which Kubernetes' schemas do not know.
-OTHERS = {"kind.x-k8s.io/v1alpha4", "kustomize.config.k8s.io/v1alpha1", "spire.spiffe.io/v1alpha1"}
+OTHERS = {"kind.x-k8s.io/v1alpha4", "kustomize.config.k8s.io/v1alpha1", "monitoring.coreos.com/v1", "spire.spiffe.io/v1alpha1"}
 
 
 def main(path):
@@ -29,6 +30,7 @@ def main(path):
     for document in documents:
         if document["apiVersion"] in OTHERS:
             assert document["kind"], "a kind"
+            of_monitoring(document)
         else:
             for version in [*oldest, kubernetes_validate.latest_version()]:
                 used = kubernetes_validate.validate(document, version, strict=True)
@@ -40,6 +42,19 @@ def main(path):
             if "does not list image volumes" in text:
                 found = [flaw for flaw in found if flaw != "volume helper is of a forbidden type"]
             assert not found, found
+
+
+def of_monitoring(document):
+    """The alerts for the operator are those for Prometheus, and its monitor finds the port of the manifests' pods."""
+    if document["kind"] == "PrometheusRule":
+        with open("manifests/monitoring/alerts.yaml") as file:
+            assert document["spec"] == yaml.safe_load(file), "the groups of alerts.yaml"
+    if document["kind"] == "PodMonitor":
+        endpoints = document["spec"]["podMetricsEndpoints"]
+        for path in glob.glob("manifests/nginx*.yaml"):
+            with open(path) as file:
+                text = file.read()
+            assert all(f"name: {endpoint['port']}, containerPort" in text for endpoint in endpoints), path
 
 
 def pods_in(markdown):
