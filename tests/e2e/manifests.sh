@@ -1,8 +1,11 @@
 # Every manifest is valid. Sourced by `run`.
 
-for manifest in manifests/*.yaml manifests/monitoring/prometheus-operator.yaml; do
+for manifest in manifests/*.yaml manifests/monitoring/prometheus-operator.yaml \
+    manifests/variants/{job,openshift,two-identities}.yaml; do
     check "$manifest is valid" target/tools/bin/python3 tests/e2e/validate.py "$manifest"
 done
+check "the compose file, the Quadlet and the Nomad job of manifests/variants are valid" \
+    target/tools/bin/python3 tests/e2e/variants.py
 check "manifests/component/kustomization.yaml is valid" \
     target/tools/bin/python3 tests/e2e/validate.py manifests/component/kustomization.yaml
 check "manifests/component adds the sidecar of manifests/inject.yaml to workloads" \
