@@ -51,7 +51,9 @@ def adapt(pod, directories):
         pod["initContainers"].remove(sidecar)
         pod["containers"].insert(0, sidecar)
         probe = sidecar.pop("startupProbe")["exec"]["command"]
-        fetching = ["--mode=init" if argument == "--mode=refresh" else argument for argument in sidecar["args"]]
+        # init serves no HTTP.
+        kept = [argument for argument in sidecar["args"] if not argument.startswith("--http-address=")]
+        fetching = ["--mode=init" if argument == "--mode=refresh" else argument for argument in kept]
         for name, arguments in ("first-fetch", fetching), ("startup-probe", probe[1:]):
             pod["initContainers"].append(dict(copy.deepcopy(sidecar), name=name, args=arguments))
     if "fsGroup" in pod["securityContext"]:
@@ -66,6 +68,8 @@ def adapt(pod, directories):
         # podman has no HTTP probes; `run.sh` looks at the paths.
         container.pop("livenessProbe", None)
         container.pop("readinessProbe", None)
+        # Nor has it lifecycle hooks.
+        container.pop("lifecycle", None)
     for volume in pod["volumes"]:
         if volume["name"] in directories:
             name = volume["name"]

@@ -166,11 +166,27 @@ class Inject(unittest.TestCase):
         arguments = sidecar["args"] + sidecar["startupProbe"]["exec"]["command"]
         self.assertFalse(any("spiffe-id" in argument for argument in arguments))
 
+    def test_annotations_choose_resources(self):
+        chosen = asking(cpu_request="50m", memory_request="16Mi", cpu_limit="100m", memory_limit="64Mi")
+        expected = {"requests": {"cpu": "50m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}}
+        self.assertEqual(sidecar_in(inject(pod(chosen)))["resources"], expected)
+
+    def test_an_empty_annotation_means_the_default(self):
+        names = ("spiffe_id", "mount_path", "key_file_mode", "cpu_request", "memory_request", "cpu_limit", "memory_limit")
+        empty = inject(pod(asking(**dict.fromkeys(names, ""))))
+        self.assertEqual(empty["spec"], inject(pod(asking()))["spec"])
+
     def test_the_sidecar_is_that_of_the_manifest(self):
         with open("manifests/nginx-native-sidecar.yaml") as file:
             deployment = next(found for found in yaml.safe_load_all(file) if found["kind"] == "Deployment")
         of_manifest = deployment["spec"]["template"]
         expected = copy.deepcopy(sidecar_in(of_manifest))
+        # A port could be one of the application's: a pod that is injected into has none.
+        expected["args"] = [argument for argument in expected["args"] if not argument.startswith("--http-address=")]
+        del expected["ports"]
+        expected["readinessProbe"] = {
+            "exec": expected["startupProbe"]["exec"], "periodSeconds": 10, "timeoutSeconds": 5
+        }
         # The manifest says these once for the pod.
         for name in ("runAsNonRoot", "seccompProfile"):
             expected["securityContext"][name] = of_manifest["spec"]["securityContext"][name]

