@@ -356,8 +356,6 @@ const INTERVAL: Duration = Duration::from_millis(1);
 const PACE: Duration = Duration::from_millis(200);
 /// How many sets are published before it is a flood.
 const AT_FIRST: usize = 20;
-/// Updates that come no faster are no flood: each is published.
-const NO_FLOOD: Duration = Duration::from_millis(5);
 /// How soon the newest is published: on a busy machine, not at the first try.
 const NEWEST: Duration = Duration::from_secs(1);
 
@@ -405,11 +403,11 @@ impl Flood {
         (self.took.as_millis() / interval.as_millis()) as usize
     }
 
-    /// How many sets may be published. A busy machine makes of it a flood that is hardly one, of which half
-    /// is superseded still.
+    /// How many sets may be published. An agent that a busy machine holds up makes pauses, each of which ends the
+    /// flood: half is superseded still.
     fn most(&self, updates: usize) -> usize {
-        let is_fast = self.took <= NO_FLOOD / 2 * updates as u32;
-        if is_fast { AT_FIRST + self.times(PACE) } else { updates / 2 }
+        let without_pauses = INTERVAL * updates as u32 * 5 / 4;
+        if self.took <= without_pauses { AT_FIRST + self.times(PACE) } else { updates / 2 }
     }
 }
 
