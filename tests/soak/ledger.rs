@@ -5,10 +5,11 @@ use std::sync::RwLock;
 use std::time::{Duration, SystemTime};
 
 use der::pem::{LineEnding, encode_string};
-use pod_svid_helper::for_tests::workload::X509SVID;
+use pod_svid_helper::for_tests::workload::{WITSVID, X509SVID};
 
 use crate::pod::{ID, version_1};
 use crate::workload_api_server::authority::{Authority, Recipe};
+use crate::workload_api_server::wit::{WitRecipe, seconds};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -26,14 +27,37 @@ pub struct Ledger {
 struct Offered {
     chains: Numbers,
     keys: Numbers,
+    tokens: Numbers,
+    wit_keys: Numbers,
+}
+
+/// What the agent offers, and how a reader knows it.
+pub struct Set {
+    pub svid: X509SVID,
+    pub wit: WITSVID,
+    pub shown: Shown,
+}
+
+/// What shows which set stands: the chain and the WIT-SVID, as files have them. One may be published before the
+/// other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    pub chain: String,
+    pub token: String,
 }
 
 /// What a reader has read.
-pub struct Reading {
-    pub chain: String,
-    pub key: String,
-    /// Not in a combined file.
-    pub bundle: Option<String>,
+pub enum Reading {
+    X509 {
+        chain: String,
+        key: String,
+        /// Not in a combined file.
+        bundle: Option<String>,
+    },
+    Wit {
+        token: String,
+        key: String,
+    },
 }
 
 /// What a reading is, if each file in it is whole.
@@ -52,8 +76,8 @@ impl Ledger {
         Self { authorities, bundles, offered: RwLock::default() }
     }
 
-    /// Mints the SVID of the next set, and gives its chain as a file has it.
-    pub fn mint(&self) -> (X509SVID, String) {
+    /// Mints the SVIDs of the next set.
+    pub fn mint(&self) -> Set {
         let mut offered = self.offered.write().expect("no panic of another thread");
         let number = offered.chains.len();
         let now = SystemTime::now();
@@ -63,7 +87,13 @@ impl Ledger {
         let chain = certificates(&svid.x509_svid);
         offered.keys.insert(key, number);
         offered.chains.insert(chain.clone(), number);
-        (svid, chain)
+        let mut wit = WitRecipe::for_id(ID).ttl(3 * DAY);
+        wit.claims["nbf"] = seconds(now - DAY).into();
+        let wit = wit.mint(&self.authorities[number % 2]);
+        let token = wit.wit_svid.clone();
+        offered.tokens.insert(token.clone(), number);
+        offered.wit_keys.insert(wit.wit_svid_key.clone(), number);
+        Set { svid, wit, shown: Shown { chain, token } }
     }
 
     /// How many sets there are.
@@ -74,14 +104,24 @@ impl Ledger {
     /// Looks up what was read; an error if a file is not whole, or was never offered.
     pub fn judge(&self, reading: &Reading) -> Result<Verdict, String> {
         let offered = self.offered.read().expect("no panic of another thread");
-        let chain = *offered.chains.get(&reading.chain).ok_or("no such chain was offered")?;
-        let key = *offered.keys.get(&reading.key).ok_or("no such key was offered")?;
-        let is_right = match &reading.bundle {
-            None => true,
-            Some(bundle) if self.bundles.contains(bundle) => *bundle == self.bundles[chain % 2],
-            Some(_) => return Err("no such bundle was offered".to_owned()),
+        let (number, is_one_set) = match reading {
+            Reading::X509 { chain, key, bundle } => {
+                let chain = *offered.chains.get(chain).ok_or("no such chain was offered")?;
+                let key = *offered.keys.get(key).ok_or("no such key was offered")?;
+                let is_right = match bundle {
+                    None => true,
+                    Some(bundle) if self.bundles.contains(bundle) => *bundle == self.bundles[chain % 2],
+                    Some(_) => return Err("no such bundle was offered".to_owned()),
+                };
+                (chain, chain == key && is_right)
+            }
+            Reading::Wit { token, key } => {
+                let token = *offered.tokens.get(token).ok_or("no such WIT-SVID was offered")?;
+                let key = *offered.wit_keys.get(key).ok_or("no such key of a WIT-SVID was offered")?;
+                (token, token == key)
+            }
         };
-        Ok(if chain == key && is_right { Verdict::Set(chain) } else { Verdict::Mixture })
+        Ok(if is_one_set { Verdict::Set(number) } else { Verdict::Mixture })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The readers, and what README promises to each.
 //!
 //! By name: each file is whole; files of different sets only when `..data` has moved meanwhile. Through the
-//! directory behind `..data`, opened once, and in one combined file: always one set. For all, a file may be gone
-//! only when `..data` has moved meanwhile, and no set comes after a newer one.
+//! directory behind `..data`, opened once, and in one combined file: always one set; a WIT-SVID and its key too.
+//! For all, a file may be gone only when `..data` has moved meanwhile, and no set comes after a newer one.
 
 use std::fs::{File, read_link, read_to_string};
 use std::io::{ErrorKind, Result as IoResult};
@@ -24,6 +24,7 @@ pub enum Reader {
     ByName,
     ThroughData,
     Combined,
+    Wit,
 }
 
 /// What one reader has met.
@@ -37,7 +38,7 @@ pub struct Counts {
 }
 
 impl Reader {
-    pub const ALL: [Self; 3] = [Self::ByName, Self::ThroughData, Self::Combined];
+    pub const ALL: [Self; 4] = [Self::ByName, Self::ThroughData, Self::Combined, Self::Wit];
 
     /// Reads until it is told to end; ends with an error at what must not be.
     pub fn run(
@@ -75,15 +76,17 @@ impl Reader {
     fn read(self, volume: &Path) -> IoResult<Reading> {
         match self {
             Self::ByName => three_files(volume),
-            Self::ThroughData => {
-                let directory = File::open(volume.join("..data"))?;
-                three_files(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()))
+            Self::ThroughData => three_files(&directory_of(&File::open(volume.join("..data"))?)),
+            Self::Wit => {
+                let data = File::open(volume.join("..data"))?;
+                let read = |name| read_to_string(directory_of(&data).join(name));
+                Ok(Reading::Wit { token: read("wit.jwt")?, key: read("wit.jwk")? })
             }
             Self::Combined => {
                 let text = read_to_string(volume.join("combined.pem"))?;
                 let end = text.find(END_OF_KEY).map_or(0, |at| at + END_OF_KEY.len());
                 let (key, chain) = text.split_at(end);
-                Ok(Reading { chain: chain.to_owned(), key: key.to_owned(), bundle: None })
+                Ok(Reading::X509 { chain: chain.to_owned(), key: key.to_owned(), bundle: None })
             }
         }
     }
@@ -91,7 +94,13 @@ impl Reader {
 
 fn three_files(directory: &Path) -> IoResult<Reading> {
     let read = |name| read_to_string(directory.join(name));
-    Ok(Reading { chain: read("svid.pem")?, key: read("svid-key.pem")?, bundle: Some(read("bundle.pem")?) })
+    let (chain, key, bundle) = (read("svid.pem")?, read("svid-key.pem")?, Some(read("bundle.pem")?));
+    Ok(Reading::X509 { chain, key, bundle })
+}
+
+/// The same directory for as long as it is open, wherever `..data` leads to.
+fn directory_of(open: &File) -> PathBuf {
+    Path::new("/proc/self/fd").join(open.as_raw_fd().to_string())
 }
 
 /// What `..data` leads to: a name that is never used twice.

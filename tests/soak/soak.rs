@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 
 use crate::clock::Clock;
 use crate::growth::Figures;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Set, Shown};
 use crate::mounts::Tmpfs;
 use crate::plan::{Away, KINDS, Random, Step};
 use crate::pod::{App, Helper, Pod, SetWhenDropped, is_root, names, offer, skip, wait_until};
@@ -21,11 +21,16 @@ use crate::process::Process;
 use crate::readers::{Counts, Reader};
 use crate::summary::{Events, Summary};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
+use crate::workload_api_server::wit::wit_response;
 
 /// The longest pause between two steps, ms.
 const PAUSE: u64 = 16;
 /// After how many steps the run says how far it is.
 const PROGRESS: usize = 1000;
+
+/// The files beside the usual three.
+const FILES: [&str; 3] =
+    ["--combined-file-name=combined.pem", "--wit-svid-file-name=wit.jwt", "--wit-key-file-name=wit.jwk"];
 
 /// Writes down that it runs, what it sees, and whether it runs twice; fails while there is a file `fail`.
 const HOOK: &str = r#"
@@ -118,8 +123,8 @@ struct World<'a> {
     clock: Option<Clock>,
     /// How wrong the clock is, seconds.
     offset: i64,
-    /// The chain that was published last.
-    published: String,
+    /// What was published last.
+    published: Shown,
     events: Events,
     most: Figures,
     /// Dropped last: all others are in it.
@@ -135,9 +140,9 @@ impl<'a> World<'a> {
             skip("full disks: only root can mount a small tmpfs");
         }
         let app = App::start(&pod, "app");
-        let (svid, chain) = ledger.mint();
-        let agent = pod.agent(offer([svid]));
-        let options = ["--mode=refresh", "--log-level=info", "--combined-file-name=combined.pem"];
+        let Set { svid, wit, shown } = ledger.mint();
+        let agent = agent(&pod, offer([svid]), wit_response([wit]));
+        let options = [&["--mode=refresh", "--log-level=info"], &FILES[..]].concat();
         let helper = pod.helper(&options).argument(pod.pid_file(app.pid())).command(&pod.script(HOOK));
         let refresh = Process::start(helper, &pod.path().join("log"));
         let mut world = Self {
@@ -148,12 +153,12 @@ impl<'a> World<'a> {
             clock: None,
             refresh,
             offset: 0,
-            published: String::new(),
+            published: Shown::default(),
             events: Events::default(),
             most: Figures::default(),
             pod,
         };
-        world.wait_for(chain);
+        world.wait_for(shown);
         let clock = Clock::of(world.refresh.pid()).map_err(|why| skip(&format!("clock steps: {why}")));
         world.clock = clock.ok();
         world
@@ -177,24 +182,27 @@ impl<'a> World<'a> {
             Step::OtherApplication => self.other_application(),
             Step::Plain | Step::FullDisk | Step::WrongClock(_) => {}
         }
-        let chain = self.offer();
-        self.wait_for(chain);
+        let shown = self.offer();
+        self.wait_for(shown);
     }
 
-    /// Lets the agent offer a new set; gives its chain.
-    fn offer(&mut self) -> String {
-        let (svid, chain) = self.ledger.mint();
-        let reply = offer([svid]);
+    /// Lets the agent offer a new set; gives what shows it.
+    fn offer(&mut self) -> Shown {
+        let Set { svid, wit, shown } = self.ledger.mint();
+        let (x509, wit) = (offer([svid]), wit_response([wit]));
         match &self.agent {
-            Some(agent) => agent.reply(reply),
-            None => self.agent = Some(self.pod.agent(reply)),
+            Some(agent) => {
+                agent.reply(x509);
+                agent.reply_with_wit(wit);
+            }
+            None => self.agent = Some(agent(&self.pod, x509, wit)),
         }
-        chain
+        shown
     }
 
-    fn wait_for(&mut self, chain: String) {
-        wait_until("the new set is published", || stands(&self.pod) == chain);
-        self.published = chain;
+    fn wait_for(&mut self, shown: Shown) {
+        wait_until("the new set is published", || stands(&self.pod) == shown);
+        self.published = shown;
         self.most = self.most.max(self.figures());
     }
 
@@ -208,16 +216,19 @@ impl<'a> World<'a> {
 
     fn agent_away(&mut self, away: Away, pause: Duration) {
         self.agent = None;
+        // It has been renamed, so that nobody else removes it.
+        fs::remove_file(self.pod.socket()).expect("a socket");
         match away {
             Away::Nothing => sleep(pause),
             Away::Silence => {
-                let _ = fs::remove_file(self.pod.socket());
                 let _listener = UnixListener::bind(self.pod.socket()).expect("a socket");
                 sleep(pause);
+                fs::remove_file(self.pod.socket()).expect("a socket");
             }
             Away::Denial => {
-                let denial = Reply::Refuse(RpcStatusCode::PERMISSION_DENIED, "no identity issued".to_owned());
-                self.agent = Some(self.pod.agent(denial));
+                let denial =
+                    || Reply::Refuse(RpcStatusCode::PERMISSION_DENIED, "no identity issued".to_owned());
+                self.agent = Some(agent(&self.pod, denial(), denial()));
                 sleep(pause);
             }
         }
@@ -225,13 +236,13 @@ impl<'a> World<'a> {
     }
 
     fn stopped(&mut self, after: Duration, lasting: Duration) {
-        let chain = self.offer();
+        let shown = self.offer();
         sleep(after);
         self.refresh.signal(Signal::SIGSTOP);
         sleep(lasting);
         self.refresh.signal(Signal::SIGCONT);
         self.events.stops += 1;
-        self.wait_for(chain);
+        self.wait_for(shown);
     }
 
     fn full_disk(&mut self) {
@@ -243,12 +254,12 @@ impl<'a> World<'a> {
         while file.write_all(&[0; 4096]).is_ok() {}
         // An open file would hold its room.
         drop(file);
-        let chain = self.offer();
+        let shown = self.offer();
         self.refresh.wait_for_log("No space left on device");
         self.old_set_stands();
         fs::remove_file(&filler).expect("a file");
         self.events.full_disks += 1;
-        self.wait_for(chain);
+        self.wait_for(shown);
     }
 
     fn set_clock(&mut self, offset: i64) {
@@ -273,8 +284,8 @@ impl<'a> World<'a> {
         self.refresh.pass_log();
         let fail = self.pod.path().join("fail");
         fs::write(&fail, "").expect("a file");
-        let chain = self.offer();
-        self.wait_for(chain);
+        let shown = self.offer();
+        self.wait_for(shown);
         self.refresh.wait_for_log("ended with code 1");
         fs::remove_file(&fail).expect("a file");
         self.events.hook_failures += 1;
@@ -289,7 +300,7 @@ impl<'a> World<'a> {
     /// Waits until nothing is left to do for the published set.
     fn rest(&self) -> Figures {
         let file = |name| self.pod.path().join(name);
-        let has_seen = || read_to_string(file("seen")).is_ok_and(|seen| seen == self.published);
+        let has_seen = || read_to_string(file("seen")).is_ok_and(|seen| seen == self.published.chain);
         wait_until("the hook has seen the last set", || has_seen() && !file("running").exists());
         wait_until("older sets are gone", || is_one_set(&self.pod));
         self.figures()
@@ -314,7 +325,7 @@ impl<'a> World<'a> {
 
     /// Ends the program, and looks at what it leaves.
     fn stop(mut self) -> (Events, Figures) {
-        let is_intact = Helper::new().arguments(&["--mode=check", "--combined-file-name=combined.pem"]);
+        let is_intact = Helper::new().argument("--mode=check").arguments(&FILES);
         is_intact.argument(format!("--svid-path={}", self.pod.volume().display())).finish().succeeded();
         assert!(!self.pod.path().join("overlaps").exists(), "two hooks ran at once");
         (self.events.hooks, self.events.signals) = (self.pod.runs().lines().count(), signals(&self.pod));
@@ -325,9 +336,20 @@ impl<'a> World<'a> {
     }
 }
 
-/// The chain that a reader finds.
-fn stands(pod: &Pod) -> String {
-    read_to_string(pod.volume().join("svid.pem")).unwrap_or_default()
+/// An agent that has both from its first moment on: a helper that asks earlier takes its WIT-SVID profile for
+/// turned off.
+fn agent(pod: &Pod, x509: Reply, wit: Reply) -> WorkloadApiServer {
+    let aside = pod.path().join("aside.sock");
+    let agent = WorkloadApiServer::on_socket(&aside, x509);
+    agent.reply_with_wit(wit);
+    fs::rename(aside, pod.socket()).expect("a socket");
+    agent
+}
+
+/// What a reader finds.
+fn stands(pod: &Pod) -> Shown {
+    let read = |name| read_to_string(pod.volume().join(name)).unwrap_or_default();
+    Shown { chain: read("svid.pem"), token: read("wit.jwt") }
 }
 
 /// Whether there is one hidden directory.
