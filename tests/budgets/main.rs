@@ -38,12 +38,17 @@ use subject::{Figures, Running, Subject};
 use table::{Row, Table, Work, milliseconds};
 
 const KEYSTORES: [&str; 2] = ["--keystore-file-name=svid.p12", "--truststore-file-name=trust.p12"];
-const EVERYTHING: [&str; 6] = [
+const EVERYTHING: [&str; 11] = [
     "--layout=pem,spiffe",
     "--combined-file-name=combined.pem",
     "--include-federated-bundles",
     "--jwt-svid=token.jwt=audience",
     "--jwt-bundle-file-name=jwks.json",
+    "--wit-svid-file-name=wit.jwt",
+    "--wit-key-file-name=wit.jwk",
+    "--wit-bundle-file-name=wit.json",
+    "--bundle-map-file-name=map.json",
+    "--crl-file-name=crl.pem",
     "--http-address=127.0.0.1:39461",
 ];
 

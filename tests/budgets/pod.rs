@@ -12,6 +12,7 @@ use protobuf::Message;
 
 use crate::workload_api_server::authority::{Authority, Recipe, jwt_response};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
+use crate::workload_api_server::wit::{WitRecipe, wit_bundles, wit_response};
 
 const ID: &str = "spiffe://example.org/workload";
 /// How long a program may take.
@@ -60,7 +61,7 @@ impl Pod {
         fs::create_dir(self.volume()).expect("a volume");
     }
 
-    /// With tokens and their keys.
+    /// With all kinds of SVIDs, and their keys.
     pub fn agent(&self) -> WorkloadApiServer {
         self.next_agent().0
     }
@@ -74,6 +75,8 @@ impl Pod {
         let mut bundles = JWTBundlesResponse::new();
         bundles.bundles.insert(self.authority.id(), self.authority.jwks());
         agent.reply_with_jwt_bundles(Reply::offer(&bundles));
+        agent.reply_with_wit(wit_response([WitRecipe::for_id(ID).mint(&self.authority)]));
+        agent.reply_with_wit_bundles(wit_bundles([(self.authority.id().as_str(), r#"{"keys":[]}"#)]));
         (agent, certificate)
     }
 
@@ -84,6 +87,7 @@ impl Pod {
             number => Recipe::for_id(&format!("{ID}/{number}")),
         });
         let mut response = self.authority.response(&ids.collect::<Vec<_>>());
+        response.crl = vec![self.authority.crl()];
         for number in 0..bundles {
             let key = format!("spiffe://{number}.example.org");
             response.federated_bundles.insert(key, self.authority.bundle().repeat(3));
