@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::http::{self, Readiness};
 use crate::identity::bundle::X509Bundle;
 use crate::identity::context::X509Context;
+use crate::identity::crl::RevocationList;
 use crate::identity::jwks::check_jwks;
 use crate::identity::jwt_bundle::JwtBundles;
 use crate::identity::jwt_svid::JwtSvid;
@@ -17,7 +18,7 @@ use crate::identity::selection::Selection;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::identity::token::Profile;
 use crate::identity::wit_svid::{WitSvid, WitToken};
-use crate::layout::{pem, pkcs12};
+use crate::layout::{bundle_map, pem, pkcs12};
 use crate::material::{PemFiles, X509Part, x509_files};
 use crate::notify::parse_pid;
 use crate::options;
@@ -66,6 +67,22 @@ pub fn x509_response(bytes: &[u8]) -> Parsed<Vec<(String, Vec<u8>)>> {
 pub fn x509_bundle(bytes: &[u8]) -> Parsed<Vec<u8>> {
     let bundle = X509Bundle::parse(bytes.to_vec()).map_err(text)?;
     Ok(bundle.authorities().flat_map(|authority| authority.der.to_vec()).collect())
+}
+
+/// A certificate revocation list, as it is written.
+pub fn crl(der: &[u8]) -> Parsed<Vec<u8>> {
+    RevocationList::parse(der.to_vec()).map(|list| list.der().to_vec()).map_err(text)
+}
+
+/// A SPIFFE bundle map, written again.
+pub fn bundle_map(file: &[u8]) -> Parsed<Vec<u8>> {
+    let map = bundle_map::read(file).map_err(text)?;
+    let certificates =
+        |bundle: &X509Bundle| bundle.authorities().map(|ca| ca.der.to_vec()).collect::<Vec<_>>();
+    let map: Vec<_> = map.iter().map(|(name, bundle)| (name, certificates(bundle))).collect();
+    let trust_domains = map.iter().map(|(name, ders)| (*name, ders.iter().map(Vec::as_slice)));
+    let mut written = Vec::new();
+    bundle_map::write(trust_domains, &mut written).map(|()| written).map_err(text)
 }
 
 /// A private key that belongs to a SubjectPublicKeyInfo, as it is written.

@@ -45,6 +45,11 @@ impl RevocationList {
         })
     }
 
+    /// The list, DER.
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.der
+    }
+
     fn has_issuer_of(&self, other: &Self) -> bool {
         self.key == other.key && compare(&self.issuer, &other.issuer) == Sameness::Same
     }
@@ -106,7 +111,7 @@ impl RevocationLists {
 
     /// The lists.
     pub(crate) fn ders(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().map(|list| list.der.as_slice())
+        self.0.iter().map(|list| list.der())
     }
 
     /// A digest of all, if there are any.

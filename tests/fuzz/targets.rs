@@ -8,9 +8,11 @@ use pod_svid_helper::for_tests::{TABLE, parsers};
 
 type Target = (&'static str, fn(&[u8]) -> bool);
 
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 19] = [
     ("x509-response", x509_response),
     ("x509-bundle", x509_bundle),
+    ("crl", crl),
+    ("bundle-map", bundle_map),
     ("private-key", private_key),
     ("jwt-svid", jwt_svid),
     ("jwt-bundles", jwt_bundles),
@@ -54,6 +56,18 @@ fn x509_response(bytes: &[u8]) -> bool {
 fn x509_bundle(bytes: &[u8]) -> bool {
     let Some(certificates) = understood(parsers::x509_bundle(bytes)) else { return false };
     assert_eq!(certificates, bytes);
+    true
+}
+
+fn crl(bytes: &[u8]) -> bool {
+    let Some(written) = understood(parsers::crl(bytes)) else { return false };
+    assert_eq!(written, bytes);
+    true
+}
+
+fn bundle_map(bytes: &[u8]) -> bool {
+    let Some(written) = understood(parsers::bundle_map(bytes)) else { return false };
+    assert_eq!(parsers::bundle_map(&written), Ok(written));
     true
 }
 
