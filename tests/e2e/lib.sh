@@ -14,6 +14,7 @@ install_tools() {
     need haproxy "is a server of the recipes" command -v haproxy
     need apache2-bin "is a server of the recipes" command -v apache2
     need postgresql "is a server of the recipes" ls -d /usr/lib/postgresql/*/bin/postgres
+    need libpostgresql-jdbc-java "is PostgreSQL's client in a JVM" test -e /usr/share/java/postgresql.jar
     need mariadb-server-core "is a server of the recipes" command -v mariadbd
     need mariadb-client-core "is MariaDB's client" command -v mariadb
     need tomcat10 "is a server of the recipes" test -e /usr/share/tomcat10

@@ -133,15 +133,21 @@ impl Authority {
 
     /// A revocation list of this age that revokes these SVIDs, DER. Later ones have higher numbers.
     pub fn crl_of(&self, revoked: &[&X509SVID], age: Duration) -> Vec<u8> {
-        let now = SystemTime::now() - age;
-        let revoked = revoked.iter().map(|svid| {
+        let serial = |svid: &&X509SVID| {
             let leaf = Certificate::from_der(&svid.x509_svid).expect("a chain of one certificate");
-            RevokedCertParams {
-                serial_number: SerialNumber::from_slice(leaf.tbs_certificate().serial_number().as_bytes()),
-                revocation_time: now.into(),
-                reason_code: None,
-                invalidity_date: None,
-            }
+            leaf.tbs_certificate().serial_number().as_bytes().to_vec()
+        };
+        self.crl_of_serials(&revoked.iter().map(serial).collect::<Vec<_>>(), age)
+    }
+
+    /// The same of serial numbers, big-endian.
+    pub fn crl_of_serials(&self, revoked: &[Vec<u8>], age: Duration) -> Vec<u8> {
+        let now = SystemTime::now() - age;
+        let revoked = revoked.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(serial),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
         });
         let params = CertificateRevocationListParams {
             this_update: now.into(),
@@ -246,7 +252,8 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn bytes(hexadecimal: &str) -> Vec<u8> {
+/// The bytes of hexadecimal digits, two for each.
+pub fn bytes(hexadecimal: &str) -> Vec<u8> {
     let byte = |at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).expect("digits");
     (0..hexadecimal.len()).step_by(2).map(byte).collect()
 }

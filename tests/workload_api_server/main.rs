@@ -11,7 +11,7 @@ mod workload_api_server;
 
 use grpcio::RpcStatusCode;
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVID, WITSVID, X509SVIDResponse};
-use workload_api_server::authority::{Authority, KeyType, Recipe, jwt_response};
+use workload_api_server::authority::{Authority, KeyType, Recipe, bytes, jwt_response};
 use workload_api_server::fault::{FAULTS, Fault};
 use workload_api_server::server::{Reply, WorkloadApiServer};
 use workload_api_server::wit::{WitRecipe, wit_bundles, wit_response};
@@ -40,6 +40,8 @@ It reads commands from its input, a line each:
   prepare-ca           a new CA joins the bundle
   activate-ca          new SVIDs, signed by the newest CA
   drop-ca              the older CAs leave the bundle
+  list                 a revocation list of each CA joins the response
+  revoke SERIAL        the lists revoke this certificate too (hexadecimal)
   fault NAME           misbehave from now on
   once NAME            misbehave at the next call
   good                 behave again
@@ -182,6 +184,8 @@ fn serve(settings: &Settings) {
             ["prepare-ca"] => authorities.all.push(new_authority(settings)),
             ["activate-ca"] => authorities.active = authorities.all.len() - 1,
             ["drop-ca"] => authorities.drop_inactive(),
+            ["list"] => _ = authorities.revoked.get_or_insert_default(),
+            ["revoke", serial] => authorities.revoked.get_or_insert_default().push(bytes(serial)),
             [when @ ("fault" | "once"), name] => {
                 match fault_named(name) {
                     Ok(fault) => {
@@ -250,11 +254,13 @@ fn serve_wit(settings: &Settings, server: &WorkloadApiServer) {
 struct Authorities {
     all: Vec<Authority>,
     active: usize,
+    /// The serial numbers that the revocation lists have, once there are lists.
+    revoked: Option<Vec<Vec<u8>>>,
 }
 
 impl Authorities {
     fn new(settings: &Settings) -> Self {
-        Self { all: vec![new_authority(settings)], active: 0 }
+        Self { all: vec![new_authority(settings)], active: 0, revoked: None }
     }
 
     fn active(&self) -> &Authority {
@@ -271,6 +277,10 @@ impl Authorities {
         for svid in &mut response.svids {
             svid.bundle = self.all.iter().flat_map(Authority::bundle).collect();
         }
+        let lists = self.revoked.iter().flat_map(|revoked| {
+            self.all.iter().map(|authority| authority.crl_of_serials(revoked, Duration::ZERO))
+        });
+        response.crl = lists.collect();
         for trust_domain in &settings.federate {
             let federated = Authority::new(trust_domain);
             response.federated_bundles.insert(federated.id(), federated.bundle());
