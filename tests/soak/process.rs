@@ -45,6 +45,16 @@ impl Process {
         wait_until(&format!("the log says {text:?}"), || self.log_from(self.passed).contains(text));
     }
 
+    /// Waits until its main thread waits for events.
+    pub fn wait_until_it_waits(&self) {
+        // The number of epoll_wait; the clock, too, is for x86-64 alone.
+        let waits = || {
+            let call = std::fs::read_to_string(format!("/proc/{}/syscall", self.pid()));
+            call.is_ok_and(|call| call.starts_with("232 "))
+        };
+        wait_until("the helper waits for events", waits);
+    }
+
     /// Tells it to stop, and asserts that it does so with success.
     pub fn stop(mut self) {
         self.signal(Signal::SIGTERM);

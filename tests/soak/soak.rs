@@ -278,6 +278,8 @@ impl<'a> World<'a> {
         self.refresh.wait_for_log(if offset > 0 { "expired at" } else { "is not valid until" });
         self.old_set_stands();
         self.set_clock(right);
+        // What it does now, it does by the time of its last look at the clock.
+        self.refresh.wait_until_it_waits();
     }
 
     fn hook_fails(&mut self) {
