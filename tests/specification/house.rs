@@ -1,5 +1,5 @@
-//! The structure of src: the table of modules in src/lib.rs is their order, and each file is short. And the
-//! program's size.
+//! The structure of src: the table of modules in src/lib.rs is their order, and each file is short. The program's
+//! size. And the tests that the conformance table of tests/README.md names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;
@@ -151,4 +151,35 @@ fn no_source_file_is_longer_than_500_lines() {
 fn the_program_is_no_larger_than_five_mebibytes() {
     let size = std::fs::metadata(env!("CARGO_BIN_EXE_pod-svid-helper")).unwrap().len();
     assert!(size <= 5 << 20, "{size} bytes");
+}
+
+/// Whether a test exists: `options::name` in tests/specification/options.rs, `src/wait::name` in src/wait.rs. It is
+/// a function, or a row of a macro that makes one.
+fn exists(test: &str) -> bool {
+    let Some((file, name)) = test.rsplit_once("::") else { return false };
+    let directory = if file.starts_with("src/") { "" } else { "tests/specification/" };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{directory}{file}.rs"));
+    let text = read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    let (function, row) = (format!("fn {name}()"), format!("{name}: "));
+    lines.windows(2).any(|pair| pair[0] == "#[test]" && pair[1].starts_with(&function))
+        || lines.iter().any(|line| line.starts_with(&row) && line.contains(" => "))
+}
+
+#[test]
+fn each_row_of_the_conformance_table_names_tests_that_exist() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/README.md");
+    let readme = read_to_string(readme).unwrap();
+    let (_, section) = readme.split_once("\n## Conformance\n").expect("the section");
+    let section = section.split("\n## ").next().unwrap();
+    // The first two are the head of the table.
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+    assert!(!rows.is_empty(), "no table: {section}");
+    for row in rows {
+        let code = row.split('`').skip(1).step_by(2);
+        let tests: Vec<&str> = code.filter(|code| code.contains("::")).collect();
+        let missing: Vec<_> = tests.iter().filter(|test| !exists(test)).collect();
+        assert!(!tests.is_empty() && missing.is_empty(), "missing: {missing:?} of {row}");
+    }
+    assert!(!exists("house::a_test_of_this_name") && !exists("nowhere::a_test_of_this_name"));
 }
