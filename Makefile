@@ -7,7 +7,6 @@
 
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
-RELEASED = $(wildcard target/*/release/pod-svid-helper)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults soak fuzz model lint deps release bench image e2e tools
@@ -43,9 +42,8 @@ lint: tools ## check format, lints, links and the oldest Rust that works; a warn
 deps: ## list each dependency with licence and reason; check all licences, and advisories (cargo-audit)
 	@./.ci/dependencies
 
-release: tools ## build the static binary and print its size
-	$(CARGO) build --release --locked --bins
-	@ls -l $(RELEASED) | awk '{ printf "%s: %.2f MiB\n", $$NF, $$5 / 1048576 }'
+release: tools ## build the static binary, print size and SHA-256 (TARGET=aarch64-unknown-linux-gnu: for arm64)
+	@./.ci/build-release $(TARGET)
 
 bench: tools ## measure size, memory and times, each beside its budget (PEER='NAME=COMMAND', JSON=FILE)
 	PEER='$(PEER)' JSON='$(JSON)' $(CARGO) bench --profile release --locked --bench budgets

@@ -128,7 +128,9 @@ impl<'a> HttpServer<'a> {
 /// A hint for the message.
 fn hint(error: &io::Error) -> &'static str {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EADDRINUSE) => " (another process has this port; give --http-address another one)",
+        Some(Errno::EADDRINUSE) => {
+            " (another process has this port, perhaps another helper of this pod; give --http-address another one)"
+        }
         Some(Errno::EADDRNOTAVAIL) => " (this is not an address of this machine or pod)",
         Some(Errno::EAFNOSUPPORT) => " (IPv6 is off here; give --http-address an IPv4 address)",
         Some(Errno::EACCES) => " (ports below 1024 need CAP_NET_BIND_SERVICE)",

@@ -155,6 +155,14 @@ mod tests {
     }
 
     #[test]
+    fn a_trust_domain_may_have_underscores_and_digits_and_look_like_an_address() {
+        for trust_domain in ["my_td-1", "10.0.0.1"] {
+            let id: SpiffeId = format!("spiffe://{trust_domain}/a").parse().unwrap();
+            assert_eq!(id.trust_domain().to_string(), trust_domain);
+        }
+    }
+
+    #[test]
     fn a_trust_domain_id_has_an_empty_path() {
         let id: SpiffeId = "spiffe://example.org".parse().unwrap();
         assert_eq!((id.trust_domain().to_string().as_str(), id.path()), ("example.org", ""));
@@ -184,6 +192,7 @@ mod tests {
             ("spiffe://user@example.org/a", TrustDomainCharacter),
             ("spiffe://example%2eorg/a", TrustDomainCharacter),
             ("spiffe://example.org?q", TrustDomainCharacter),
+            ("spiffe://t$d/a", TrustDomainCharacter),
             ("spiffe://example.org/", EmptySegment),
             ("spiffe://example.org/a/", EmptySegment),
             ("spiffe://example.org//a", EmptySegment),
@@ -192,6 +201,7 @@ mod tests {
             ("spiffe://example.org/a%20b", PathCharacter),
             ("spiffe://example.org/a?q=1", PathCharacter),
             ("spiffe://example.org/a#f", PathCharacter),
+            ("spiffe://example.org/a!b", PathCharacter),
             ("spiffe://example.org/ä", PathCharacter),
         ] {
             assert_eq!(text.parse::<SpiffeId>(), Err(rule), "{text}");

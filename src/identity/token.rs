@@ -210,6 +210,15 @@ mod tests {
     }
 
     #[test]
+    fn every_algorithm_of_the_standard_is_good() {
+        for family in ["RS", "ES", "PS"] {
+            for bits in ["256", "384", "512"] {
+                assert!(read(&format!(r#"{{"alg":"{family}{bits}"}}"#), CLAIMS).is_ok(), "{family}{bits}");
+            }
+        }
+    }
+
+    #[test]
     fn the_type_is_absent_or_jwt_or_jose_in_capitals() {
         for typ in [r#""JWT""#, r#""JOSE""#] {
             assert!(read(&format!(r#"{{"alg":"ES256","typ":{typ}}}"#), CLAIMS).is_ok(), "{typ}");
@@ -226,6 +235,7 @@ mod tests {
         for (header, claims, error) in [
             (r#"{"alg":"none"}"#, CLAIMS, Algorithm("none".to_owned())),
             (r#"{"alg":"HS256"}"#, CLAIMS, Algorithm("HS256".to_owned())),
+            (r#"{"alg":"EdDSA"}"#, CLAIMS, Algorithm("EdDSA".to_owned())),
             (r#"{"alg":""}"#, CLAIMS, Algorithm(String::new())),
             ("{}", CLAIMS, NoAlgorithm),
             (r#"{"alg":1}"#, CLAIMS, NoAlgorithm),
@@ -255,7 +265,8 @@ mod tests {
             let error = Token::read(&format!("{header}.{claims}.{signature}"), Profile::Jwt).err();
             assert_eq!(error, Some(TokenError::NotCompact), "{signature:?}");
         }
-        for token in ["", "a.b", "a.b."] {
+        let json = r#"{"payload":"e30","protected":"e30","signature":"c2ln"}"#;
+        for token in ["", "a.b", "a.b.", json] {
             assert_eq!(Token::read(token, Profile::Jwt).err(), Some(TokenError::NotCompact), "{token}");
         }
         let error = Token::read(&format!("{header}\n.{claims}.c2ln"), Profile::Jwt).err();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::workload_api::call_error::USUAL_FAILURES;
+
 /// Counts since the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CallCounts {
@@ -12,7 +14,8 @@ pub(crate) struct CallCounts {
     /// Responses that were discarded: they cannot be decoded, break the standard, or lack the
     /// selected SVID.
     pub(crate) rejected: u64,
-    /// Failed calls by gRPC's name of the status, or `Unreachable` without a connection.
+    /// Failed calls by gRPC's name of the status, or `Unreachable` without a connection. The usual ones are there
+    /// from the start: an increase can be seen only where there was a number before.
     pub(crate) failed: BTreeMap<&'static str, u64>,
     /// Calls that the agent has ended after a response, and calls that found no agent: the next may find a new one.
     pub(crate) ended: u64,
@@ -20,7 +23,8 @@ pub(crate) struct CallCounts {
 
 impl CallCounts {
     pub(crate) fn new(rpc: &'static str) -> Self {
-        Self { rpc, is_connected: false, rejected: 0, failed: BTreeMap::new(), ended: 0 }
+        let failed = USUAL_FAILURES.into_iter().map(|code| (code, 0)).collect();
+        Self { rpc, is_connected: false, rejected: 0, failed, ended: 0 }
     }
 
     pub(crate) fn responded(&mut self) {

@@ -7,6 +7,8 @@ use super::table::{TABLE, row};
 
 /// The most that a mistyped name differs from the right one: letters left out, added, changed or swapped.
 const MOST_TYPOS: usize = 2;
+/// How many times as long as its end a name may be that is meant by its end.
+const LONGEST_REST: usize = 3;
 /// What is shorter or longer is no mistyped name.
 const SHORTEST_NAME: usize = 3;
 const LONGEST_NAME: usize = 64;
@@ -34,10 +36,11 @@ pub(super) fn nearest(given: &str, names: impl Iterator<Item = String>) -> Optio
     let most = MOST_TYPOS.min(given.len() / 3);
     let mistyped =
         names.iter().filter(|name| typos(name) <= most && !has_another_word(name)).min_by_key(typos);
-    // Two options that end so are no plain case.
+    // Two options that end so are no plain case, and a small part of a long name is none.
     let shortened = || {
         let mut longer = names.iter().filter(|name| letters(name).ends_with(&given));
-        longer.next().filter(|_| longer.next().is_none())
+        let only = longer.next().filter(|_| longer.next().is_none());
+        only.filter(|name| letters(name).len() <= LONGEST_REST * given.len())
     };
     mistyped.or_else(shortened).cloned()
 }

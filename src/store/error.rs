@@ -164,7 +164,9 @@ pub(crate) enum Obstacle {
 /// A hint for the message of a reader.
 fn reader_hint(cause: Errno) -> &'static str {
     match cause {
-        Errno::ENOENT => " (is it published yet, under this name?)",
+        Errno::ENOENT => {
+            " (if the helper that writes here should have published it under this name, its log says why it has not)"
+        }
         Errno::EACCES => " (may this process's user read it?)",
         Errno::EINVAL => " (only regular files are read)",
         _ => "",
@@ -179,7 +181,9 @@ fn writer_hint(cause: Errno) -> &'static str {
             " (does this process's user own the directory, or its group have write permission? in a pod, set fsGroup)"
         }
         Errno::EROFS => " (is the volume mounted with readOnly: true?)",
-        Errno::ENOSPC | Errno::EDQUOT => " (make room, or raise the volume's sizeLimit)",
+        Errno::ENOSPC | Errno::EDQUOT => {
+            " (make room, or raise the volume's sizeLimit and, in memory, the container's limits.memory)"
+        }
         Errno::ENOTDIR => " (--svid-path must be a directory)",
         _ => "",
     }

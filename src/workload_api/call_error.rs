@@ -163,6 +163,18 @@ const COMPRESSED: &str = "Compression algorithm";
 const MAX_MESSAGE_HINT: &str = " (a response may have at most 8 MiB)";
 const _: () = assert!(MAX_MESSAGE_MIB == 8, "the hint above names the limit");
 
+/// What calls of an agent that starts, stops, denies or hangs fail with, and those of something else.
+pub(crate) const USUAL_FAILURES: [&str; 8] = [
+    "Unreachable",
+    "Unavailable",
+    "PermissionDenied",
+    "DeadlineExceeded",
+    "InvalidArgument",
+    "Unimplemented",
+    "Internal",
+    "Unknown",
+];
+
 /// As the standards write it.
 fn status_name(code: RpcStatusCode) -> &'static str {
     match code {

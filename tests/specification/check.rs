@@ -56,7 +56,7 @@ fn check_says_in_one_line_what_is_there_and_needs_no_agent() {
 
 #[test]
 fn check_fails_before_anything_is_published() {
-    check(&Pod::new(), &[]).failed_with(&["cannot read", "svid-key.pem", "No such file", "published yet"]);
+    check(&Pod::new(), &[]).failed_with(&["cannot read", "svid-key.pem", "No such file", "its log says why"]);
 }
 
 /// Kubernetes counts equal messages of an exec probe as one event; what collects JSON lines wants a time.

@@ -1,7 +1,9 @@
 //! `init`: one good SVID, or a reason.
 
+use der::Decode;
 use grpcio::RpcStatusCode;
 use nix::sys::signal::Signal;
+use x509_cert::ext::pkix::SubjectAltName;
 
 use crate::pod::{ID, Pod, Published, mode_of, names, offer, serial};
 use crate::workload_api_server::authority::{Authority, KeyType, Recipe};
@@ -84,6 +86,28 @@ fn intermediates_follow_the_leaf_and_stay_out_of_the_bundle() {
     let pem = std::fs::read_to_string(pod.volume().join("svid.pem")).expect("a chain");
     assert_eq!(pem.matches("BEGIN CERTIFICATE").count(), 2);
     assert_eq!(Published::as_one(&pod.volume()).expect("a set").bundle(), authority.bundle());
+}
+
+#[test]
+fn a_leaf_with_dns_names_beside_its_id_is_published() {
+    let pod = Pod::new();
+    let dns_names = vec!["db.example.org".to_owned(), "db".to_owned()];
+    let svid = pod.authority.mint(&Recipe { dns_names, ..Recipe::for_id(ID) });
+    let _agent = pod.agent(offer([svid.clone()]));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&svid);
+}
+
+#[test]
+fn a_leaf_without_a_subject_whose_names_are_critical_is_published() {
+    let pod = Pod::new();
+    let svid = pod.authority.mint(&Recipe { has_subject: false, ..Recipe::for_id(ID) });
+    let leaf = x509_cert::Certificate::from_der(&svid.x509_svid).expect("a leaf");
+    let names = leaf.tbs_certificate().get_extension::<SubjectAltName>().expect("DER");
+    assert!(names.is_some_and(|(is_critical, _)| is_critical));
+    let _agent = pod.agent(offer([svid.clone()]));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&svid);
 }
 
 #[test]

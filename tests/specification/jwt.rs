@@ -456,6 +456,18 @@ fn new_keys_are_published() {
     refresh.stop();
 }
 
+#[test]
+fn keys_that_are_all_gone_are_gone_from_the_file() {
+    const NONE: &[u8] = br#"{"keys":[]}"#;
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+    let refresh = pod.refresh(&[BUNDLE]);
+    pod.wait_for_file("jwks.json", |text| text.as_bytes() == pod.authority.jwks());
+    agent.reply_with_jwt_bundles(one_bundle(&pod.authority.id(), NONE));
+    pod.wait_for_file("jwks.json", |text| text.as_bytes() == NONE);
+    refresh.stop();
+}
+
 /// An SVID or --pod-spiffe-id names our own trust domain.
 #[test]
 fn keys_wait_for_our_own_trust_domain_to_be_known() {

@@ -128,7 +128,9 @@ fn failed_calls_are_counted_by_code_and_the_agent_is_away_meanwhile() {
         probe.metric(&format!("failed_calls_total{{procedure=\"FetchX509SVID\",code=\"{code}\"}}"))
     };
     assert_eq!(probe.metric("agent_connected"), Some(1.0));
-    assert_eq!(failed("Unavailable"), None);
+    for code in ["Unavailable", "Unreachable", "PermissionDenied"] {
+        assert_eq!(failed(code), Some(0.0), "{code}");
+    }
     agent.reply(Reply::refuse(RpcStatusCode::UNAVAILABLE));
     wait_until("calls have failed", || failed("Unavailable").is_some_and(|count| count >= 2.0));
     assert_eq!(probe.metric("agent_connected"), Some(0.0));

@@ -408,7 +408,7 @@ fn a_name_is_suggested_only_if_it_is_near() {
     for (given, meant) in near {
         refused(&[given], &[&format!("did you mean {meant}?")]);
     }
-    for far in ["--nope", "--cert-file-name", "--config", "--file", "--port", "--"] {
+    for far in ["--nope", "--cert-file-name", "--bundle", "--config", "--file", "--port", "--"] {
         let far = if far == "--" { "---" } else { far };
         let finished = Helper::new().argument(far).finish().refused_with(&["--help lists them"]);
         assert!(!finished.log.contains("did you mean"), "{}", finished.log);

@@ -197,10 +197,13 @@ impl Authority {
     /// Mints what the recipe says.
     pub fn mint(&self, recipe: &Recipe) -> X509SVID {
         let mut params = CertificateParams::default();
-        params.distinguished_name = common_name("workload");
+        params.distinguished_name =
+            if recipe.has_subject { common_name("workload") } else { DistinguishedName::new() };
         params.serial_number = Some(fresh_serial());
+        let ascii = |name: &String| name.as_str().try_into().expect("ASCII");
+        let uris = recipe.uris.iter().map(|uri| SanType::URI(ascii(uri)));
         params.subject_alt_names =
-            recipe.uris.iter().map(|uri| SanType::URI(uri.as_str().try_into().expect("ASCII"))).collect();
+            uris.chain(recipe.dns_names.iter().map(|name| SanType::DnsName(ascii(name)))).collect();
         params.is_ca =
             if recipe.is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
         params.key_usages = recipe.key_usages.clone();
@@ -296,6 +299,9 @@ pub struct Recipe {
     pub spiffe_id: String,
     /// The leaf's URI names.
     pub uris: Vec<String>,
+    pub dns_names: Vec<String>,
+    /// Without one, the extension with the leaf's names is critical.
+    pub has_subject: bool,
     pub hint: String,
     pub key_type: KeyType,
     pub is_ca: bool,
@@ -311,6 +317,8 @@ impl Recipe {
         Self {
             spiffe_id: id.to_owned(),
             uris: vec![id.to_owned()],
+            dns_names: Vec::new(),
+            has_subject: true,
             hint: String::new(),
             key_type: KeyType::P256,
             is_ca: false,
