@@ -9,10 +9,10 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak fuzz model lint deps release bench image e2e tools
+.PHONY: help demo test faults soak fuzz model lint deps release reproducible bench image e2e tools
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test server
 	$(CARGO) build --release --locked --bins --examples
@@ -44,6 +44,9 @@ deps: ## list each dependency with licence and reason; check all licences, and a
 
 release: tools ## build the static binary, print size and SHA-256 (TARGET=aarch64-unknown-linux-gnu: for arm64)
 	@./.ci/build-release $(TARGET)
+
+reproducible: ## build the committed version twice, elsewhere: the binaries are equal (minutes; TARGET=…)
+	@./.ci/test-reproducible $(TARGET)
 
 bench: tools ## measure size, memory and times, each beside its budget (PEER='NAME=COMMAND', JSON=FILE)
 	PEER='$(PEER)' JSON='$(JSON)' $(CARGO) bench --profile release --locked --bench budgets

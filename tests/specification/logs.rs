@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pod_svid_helper::for_tests::workload::X509SVID;
 
-use crate::pod::{Helper, ID, PATIENCE, Pod, STOP, offer, serial, wait_until};
+use crate::pod::{Helper, ID, PATIENCE, Pod, STOP, offer, program_under_test, serial, wait_until};
 use crate::workload_api_server::server::Reply;
 
 #[test]
@@ -136,7 +136,7 @@ fn nothing_of_the_key_is_logged_at_any_level() {
 
 /// The names of the variables that gRPC asks for, and more: all such words in the program.
 fn variables_of_grpc() -> HashSet<String> {
-    let program = std::fs::read(env!("CARGO_BIN_EXE_pod-svid-helper")).expect("the program");
+    let program = std::fs::read(program_under_test()).expect("the program");
     let words = program.split(|byte| !byte.is_ascii_uppercase() && *byte != b'_');
     let of_grpc = words.filter(|word| word.starts_with(b"GRPC_"));
     of_grpc.map(|word| String::from_utf8_lossy(word).into_owned()).collect()

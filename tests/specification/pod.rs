@@ -378,6 +378,29 @@ fn ignore_no_signal_in_children() {
     });
 }
 
+/// How the program under test is started: this build's or, with `BINARY_UNDER_TEST`, another one. Its words are a
+/// path, perhaps behind an emulator: `qemu-aarch64 PATH`.
+fn binary_under_test() -> Vec<String> {
+    let words = std::env::var("BINARY_UNDER_TEST").unwrap_or_default();
+    let words: Vec<_> = words.split_whitespace().map(str::to_owned).collect();
+    if words.is_empty() { vec![env!("CARGO_BIN_EXE_pod-svid-helper").to_owned()] } else { words }
+}
+
+/// The file of the program under test.
+pub fn program_under_test() -> PathBuf {
+    binary_under_test().pop().expect("a path").into()
+}
+
+/// Whether an emulator runs the program: what the kernel tells of the process is then the emulator's. Says aloud
+/// that a test is left out.
+pub fn is_emulated(what: &str) -> bool {
+    let is_emulated = binary_under_test().len() > 1;
+    if is_emulated {
+        skip(&format!("{what}: the program runs in an emulator"));
+    }
+    is_emulated
+}
+
 /// A command line of the helper.
 pub struct Helper {
     command: Command,
@@ -387,8 +410,9 @@ impl Helper {
     /// Without arguments and without environment.
     pub fn new() -> Self {
         ignore_no_signal_in_children();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pod-svid-helper"));
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut words = binary_under_test();
+        let mut command = Command::new(words.remove(0));
+        command.args(words).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command }
     }
 
