@@ -40,3 +40,6 @@ can_be_root() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
 }
+
+# This machine's name among rustc's targets. Its binary is in target/NAME/release; those of others are elsewhere.
+host_target() { rustc -vV | sed -n 's/^host: //p'; }
