@@ -10,7 +10,7 @@ use pod_svid_helper::for_tests::{MAX_BUNDLE, MAX_CHAIN, MAX_SVIDS};
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVID, X509SVID, X509SVIDResponse};
 use protobuf::Message;
 
-use crate::pod::{Finished, Helper, ID, Pod, ders, names, offer, skip};
+use crate::pod::{BRIEFLY, Finished, Helper, ID, Pod, ders, names, offer, skip};
 use crate::workload_api_server::authority::{KeyType, Recipe, jwt_response};
 use crate::workload_api_server::fault::Fault;
 use crate::workload_api_server::server::Reply;
@@ -186,7 +186,7 @@ fn token_is_refused(spoil: impl FnOnce(&str) -> String, parts: &[&str]) {
     let good = pod.authority.mint_jwt(ID, &["one".to_owned()], Duration::from_secs(300));
     let response = jwt_response([JWTSVID { svid: spoil(&good.svid), ..good }]);
     agent.issue_jwt(move |_| Reply::offer(&response));
-    let arguments = ["--x509=false", "--jwt-svid=token.jwt=one", "--init-timeout=500ms"];
+    let arguments = ["--x509=false", "--jwt-svid=token.jwt=one", BRIEFLY];
     pod.init(&arguments).failed_with(&[&["svids[0]", ID], parts].concat());
     assert_eq!(names(&pod.volume()), [""; 0]);
 }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use pod_svid_helper::for_tests::workload::JWTSVID;
 use serde_json::{Value, json};
 
-use crate::pod::{Finished, Helper, ID, PATIENCE, Pod, claims, names};
+use crate::pod::{BRIEFLY, Finished, Helper, ID, PATIENCE, Pod, claims, names};
 use crate::workload_api_server::authority::jwt_response;
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
@@ -178,17 +178,17 @@ fn token_asks_again_while_the_agent_does_not_know_the_pod_yet() {
 #[test]
 fn token_says_the_last_cause_when_its_time_is_over() {
     let pod = Pod::new();
-    let in_time = ["--init-timeout=500ms"];
+    let in_time = [BRIEFLY];
     fails_in_one_line(
         &pod,
         &in_time,
-        &["no JWT-SVID", "within 500ms", "cannot connect", "is the agent running"],
+        &["no JWT-SVID", "within 3s", "cannot connect", "is the agent running"],
     );
     let agent = agent(&pod);
     agent.issue_jwt(|_| Reply::Silence);
-    fails_in_one_line(&pod, &in_time, &["no JWT-SVID", "within 500ms", "sent nothing"]);
+    fails_in_one_line(&pod, &in_time, &["no JWT-SVID", "within 3s", "sent nothing"]);
     agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
-    fails_in_one_line(&pod, &in_time, &["no JWT-SVID", "within 500ms", "PermissionDenied"]);
+    fails_in_one_line(&pod, &in_time, &["no JWT-SVID", "within 3s", "PermissionDenied"]);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_token_that_is_expired_or_not_valid_yet_is_not_printed() {
     for (begin, end, part) in [(-600, -300, "expired at"), (300, 600, "is not valid until")] {
         let pod = Pod::new();
         let _agent = agent_with(&pod, dated(&pod, begin, end));
-        fails_in_one_line(&pod, &["--init-timeout=500ms"], &["no JWT-SVID", ID, part]);
+        fails_in_one_line(&pod, &[BRIEFLY], &["no JWT-SVID", ID, part]);
     }
 }
 
@@ -228,7 +228,7 @@ fn a_token_that_is_for_another_audience_or_identity_is_not_printed() {
     let pod = Pod::new();
     let one = pod.authority.mint_jwt(ID, &["one".to_owned()], LONG);
     let _agent = agent_with(&pod, one);
-    let in_time = "--init-timeout=500ms";
+    let in_time = BRIEFLY;
     fails_in_one_line(&pod, &[in_time], &["its claim aud lacks the audience \"two\""]);
     let other = ["--pod-spiffe-id=spiffe://example.org/other", in_time];
     fails_in_one_line(&pod, &other, &["spiffe://example.org/other", "is --pod-spiffe-id right"]);
@@ -239,7 +239,7 @@ fn a_token_that_could_write_to_the_terminal_is_not_printed() {
     let pod = Pod::new();
     let good = pod.authority.mint_jwt(ID, &["one".to_owned(), "two".to_owned()], LONG);
     let _agent = agent_with(&pod, JWTSVID { svid: format!("{}\u{1b}[2J", good.svid), ..good });
-    fails_in_one_line(&pod, &["--init-timeout=500ms"], &["compact serialization"]);
+    fails_in_one_line(&pod, &[BRIEFLY], &["compact serialization"]);
 }
 
 #[test]
