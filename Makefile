@@ -9,10 +9,10 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak fuzz model lint deps release reproducible bench image e2e tools
+.PHONY: help demo test test-binary faults soak fuzz model lint deps release reproducible bench image e2e tools
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test server
 	$(CARGO) build --release --locked --bins --examples
@@ -21,6 +21,9 @@ demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test serve
 # Most tests wait most of the time, so many run at once.
 test: tools ## run all tests
 	$(CARGO) test --release --locked -- --test-threads=24
+
+test-binary: tools ## run the specification with another binary (BINARY="qemu-aarch64 PATH" or PATH)
+	BINARY_UNDER_TEST='$(BINARY)' $(CARGO) test --release --locked --test specification -- --test-threads=12
 
 faults: tools ## kill and disturb a publication at every system call (strace, minutes); print how often
 	@./tests/faults/install-strace

@@ -11,7 +11,7 @@ use pod_svid_helper::for_tests::{MAX_BUNDLE, MAX_MESSAGE_MIB, MAX_SVIDS};
 use protobuf::{CodedOutputStream, Message};
 
 use crate::pod::{
-    EVERYTHING, Helper, PATIENCE, Pod, Published, Running, STOP, is_root, names, offer, skip,
+    EVERYTHING, Helper, PATIENCE, Pod, Published, Running, STOP, is_emulated, is_root, names, offer, skip,
     stop_on_a_busy_machine, wait_until,
 };
 use crate::process::has_in_mask;
@@ -79,6 +79,9 @@ fn a_response_of_exactly_8_mib_is_accepted_and_one_byte_more_is_not() {
 /// Parts and fields of two to four bytes each, which would take dozens or hundreds of bytes if they were kept.
 #[test]
 fn a_response_of_millions_of_small_parts_is_refused_before_it_is_decoded() {
+    if is_emulated("memory") {
+        return;
+    }
     const SIZE: usize = 4 << 20;
     // Known by its number, and not by the type of its value, which is no text.
     let ids_that_are_numbers = {
@@ -159,12 +162,18 @@ fn largest_jwt_bundles(pod: &Pod) -> JWTBundlesResponse {
 
 #[test]
 fn the_largest_response_in_every_kind_of_file_fits_into_the_memory_of_the_manifests() {
+    if is_emulated("memory") {
+        return;
+    }
     let pod = Pod::new();
     fits_into_the_memory(&publish_the_largest_response(&pod, |helper| helper));
 }
 
 #[test]
 fn the_largest_jwt_bundles_fit_into_the_memory_of_the_manifests() {
+    if is_emulated("memory") {
+        return;
+    }
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(pod.offer_everything(&pod.mint()), Duration::from_secs(300));
     agent.reply_with_jwt_bundles(Reply::offer(&largest_jwt_bundles(&pod)));
@@ -217,6 +226,9 @@ impl Drop for Group {
 
 #[test]
 fn a_container_with_the_memory_of_the_manifests_is_enough_for_the_largest_response() {
+    if is_emulated("memory") {
+        return;
+    }
     let pod = Pod::new();
     let Some(group) = Group::new() else { return skip("no control group can be made here") };
     publish_the_largest_response(&pod, |helper| group.holds(helper)).stop();
@@ -330,6 +342,9 @@ fn ends_within(limit: &str) {
 
 #[test]
 fn init_ends_with_few_threads() {
+    if is_emulated("threads") {
+        return;
+    }
     if !is_root() {
         return skip("only root can become a user without a process");
     }
@@ -341,6 +356,9 @@ fn init_ends_with_few_threads() {
 
 #[test]
 fn init_ends_in_little_address_space() {
+    if is_emulated("address space") {
+        return;
+    }
     if !is_root() {
         return skip("only root can become another user");
     }
@@ -421,6 +439,9 @@ fn refuse_clone3() -> bool {
 
 #[test]
 fn a_seccomp_profile_that_refuses_clone3_is_named() {
+    if is_emulated("system calls") {
+        return;
+    }
     if !is_root() {
         return skip("only root has the helper started by fork");
     }
