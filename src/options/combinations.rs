@@ -26,7 +26,7 @@ pub(super) fn check(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result
     if let Some(row) = TABLE.iter().find(|row| is_flag(row) && !row.modes.contains(&mode)) {
         return Err(CombinationError::OtherMode { row, mode });
     }
-    if !options.command.is_empty() && !matches!(mode, Mode::Init | Mode::Refresh | Mode::Run) {
+    if !options.command.is_empty() && !mode.takes_command() {
         return Err(CombinationError::CommandInMode(mode));
     }
     if options.command.is_empty() && mode == Mode::Run {

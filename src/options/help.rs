@@ -4,25 +4,36 @@ use std::fmt::Write;
 
 use super::row::Row;
 use super::table::TABLE;
+use super::value::Mode;
 
 /// The column where descriptions begin.
-const COLUMN: usize = 34;
+const COLUMN: usize = 32;
 /// The most columns of a line.
-const WIDTH: usize = 100;
+const WIDTH: usize = 80;
 
-/// The whole text, with a closing line break.
-pub(crate) fn help() -> String {
+/// The whole text, with a closing line break; with a mode, its options alone.
+pub(crate) fn help(mode: Option<Mode>) -> String {
     let mut text = String::from(HEAD);
     let mut group = "";
-    for row in TABLE {
+    for row in TABLE.iter().filter(|row| mode.is_none_or(|mode| row.modes.contains(&mode))) {
         if row.group != group {
             group = row.group;
             let _ = write!(text, "\n{group}:\n");
         }
-        write_row(&mut text, row);
+        let name = format!("--{} {}", row.name(), row.placeholder);
+        write_entry(&mut text, &name, &with_default(row));
     }
-    text.push_str(TAIL);
-    text
+    text.push('\n');
+    if mode.is_none_or(Mode::takes_command) {
+        write_entry(&mut text, COMMAND.0, COMMAND.1);
+    }
+    write_entry(&mut text, "--help, -h", "print this text; with --mode, the options of that mode");
+    write_entry(&mut text, "--version, -V", "print the version");
+    text.push_str("\nExamples:\n");
+    for (_, example) in EXAMPLES.iter().filter(|(of, _)| mode.is_none_or(|mode| mode == *of)) {
+        let _ = writeln!(text, "  pod-svid-helper {example}");
+    }
+    text + TAIL
 }
 
 const HEAD: &str = "\
@@ -34,31 +45,73 @@ Every option can also be set by a variable: --svid-path by HELPER_SVID_PATH.
 Flags override variables; variables override defaults.
 ";
 
-const TAIL: &str =
-    "  -- COMMAND [ARGUMENT]...        init, refresh: a hook, run to completion after each publication;
-                                  run: the application. Without a shell
+const COMMAND: (&str, &str) = (
+    "-- COMMAND [ARGUMENT]...",
+    "init, refresh: a hook, run to completion after each publication; run: the application. Without a shell",
+);
 
-  --help, -h                      print this text
-  --version, -V                   print the version
+/// An example of each mode: what follows the program's name.
+const EXAMPLES: &[(Mode, &str)] = &[
+    (Mode::Init, "--svid-path=/run/svid"),
+    (Mode::Refresh, "--mode=refresh --svid-path=/run/svid --pid-file=/run/app.pid"),
+    (Mode::Run, "--mode=run --svid-path=/run/svid -- /my-app --port=8443"),
+    (Mode::Check, "--mode=check --svid-path=/run/svid --min-ttl=5m"),
+    (Mode::Inspect, "--mode=inspect --output=json"),
+    (Mode::Token, "--mode=token --audience=vault"),
+];
 
-Exit codes: 0 success, 1 failure, 2 usage error.
+const TAIL: &str = "
+Exit codes: 0 success, 1 failure, 2 usage error. run: that of the application,
+128+n if signal n killed it, 127 or 126 if it cannot be started.
 ";
 
-// Writing to a String cannot fail.
-fn write_row(text: &mut String, row: &Row) {
-    let mut name = format!("  --{} {}", row.name(), row.placeholder);
+fn with_default(row: &Row) -> String {
     // A switch is off by default.
-    let default = row.default.filter(|value| *value != "false").map(|value| format!("(default {value})"));
-    let mut lines: Vec<String> = row.help.iter().map(|line| line.trim().to_owned()).collect();
-    if let (Some(default), Some(last)) = (default, lines.last_mut()) {
-        if COLUMN + last.len() + 1 + default.len() <= WIDTH {
-            *last = format!("{last} {default}");
-        } else {
-            lines.push(default);
+    match row.default.filter(|value| *value != "false") {
+        Some(default) => format!("{} (default {default})", row.description()),
+        None => row.description(),
+    }
+}
+
+// Writing to a String cannot fail.
+fn write_entry(text: &mut String, name: &str, description: &str) {
+    let mut left = format!("  {}", name.trim_end());
+    for line in wrapped(description, WIDTH - COLUMN) {
+        if left.len() >= COLUMN {
+            let _ = writeln!(text, "{left}");
+            left.clear();
+        }
+        let _ = writeln!(text, "{left:<COLUMN$}{line}");
+        left.clear();
+    }
+}
+
+/// The lines of a text, each of at most so many columns.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
         }
     }
-    for line in lines {
-        let _ = writeln!(text, "{name:<COLUMN$}{line}");
-        name.clear();
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mode_has_an_example_that_is_accepted() {
+        for mode in Mode::ALLOWED.replace(" or ", ", ").split(", ") {
+            let mode: Mode = mode.parse().expect("a mode");
+            let (_, example) = EXAMPLES.iter().find(|(of, _)| *of == mode).expect("an example");
+            let words = example.split(' ').map(Into::into).collect();
+            assert!(crate::options::read(words, []).is_ok(), "{example}");
+        }
     }
 }

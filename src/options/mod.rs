@@ -43,7 +43,7 @@ pub(crate) fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Request, UsageError> {
     let mut sources = match parse::parse(arguments, variables.into_iter().collect())? {
-        CommandLine::Help => return Ok(Request::Print(help::help())),
+        CommandLine::Help(mode) => return Ok(Request::Print(help::help(mode))),
         CommandLine::Version => {
             return Ok(Request::Print(
                 concat!("pod-svid-helper ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),

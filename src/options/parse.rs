@@ -13,7 +13,8 @@ use super::value::Mode;
 
 /// A parsed command line.
 pub(crate) enum CommandLine {
-    Help,
+    /// With a mode, that mode's options.
+    Help(Option<Mode>),
     Version,
     /// Work, by these options.
     Options(Sources),
@@ -27,7 +28,7 @@ pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Resul
         None => Vec::new(),
     };
     let mut sources = Sources::new(command, variables);
-    let mut parser = lexopt::Parser::from_args(arguments);
+    let mut parser = lexopt::Parser::from_args(&arguments);
     let mut switch = None;
     while let Some(whole) = parser.raw_args()?.peek().map(OsStr::to_owned) {
         if let Some(option) = with_other_dashes(&whole) {
@@ -35,7 +36,7 @@ pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Resul
         }
         match parser.next()? {
             Some(Arg::Long("help") | Arg::Short('h')) => {
-                return without_value(&mut parser, CommandLine::Help);
+                return without_value(&mut parser, CommandLine::Help(mode_in(&arguments)));
             }
             Some(Arg::Long("version") | Arg::Short('V')) => {
                 return without_value(&mut parser, CommandLine::Version);
@@ -74,6 +75,18 @@ fn without_value(parser: &mut lexopt::Parser, asked: CommandLine) -> Result<Comm
         None => Ok(asked),
         Some(value) => Err(ParseError::ValueForHelp(value)),
     }
+}
+
+/// The mode in arguments that ask for help. One that does not exist counts as none: help shows which there are.
+fn mode_in(arguments: &[OsString]) -> Option<Mode> {
+    let following = arguments.iter().skip(1).map(Some).chain([None]);
+    arguments.iter().zip(following).find_map(|(argument, next)| {
+        let value = match argument.to_str()? {
+            "--mode" => next?.to_str()?,
+            argument => argument.strip_prefix("--mode=")?,
+        };
+        value.parse().ok()
+    })
 }
 
 /// The names of all options, without their dashes.

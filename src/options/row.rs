@@ -15,7 +15,7 @@ pub struct Row {
     pub default: Option<&'static str>,
     /// A variable that counts when neither flag nor `HELPER_` variable is set.
     pub(crate) fallback_variable: Option<&'static str>,
-    /// The lines of its description.
+    /// Its description, line by line as the table has it.
     pub(crate) help: &'static [&'static str],
     /// The allowed values, as an error names them.
     pub(crate) allowed: &'static str,
@@ -34,6 +34,11 @@ impl Row {
     /// The flag's name, without its dashes.
     pub fn name(&self) -> String {
         self.field.replace('_', "-")
+    }
+
+    /// What it does, in one line.
+    pub fn description(&self) -> String {
+        self.help.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
     }
 
     /// The environment variable.

@@ -132,12 +132,6 @@ options! {
         /// format of inspect and token: text, json or, for the token,
         /// exec-credential (Kubernetes)
         output: OutputFormat = "FORMAT", default "text", in PRINTING;
-
-        /// off, error, warn, info, debug, trace (default debug; token: warn)
-        log_level: Option<LogLevel> = "LEVEL";
-
-        /// text or json (one object a line), on stderr
-        log_format: LogFormat = "FORMAT", default "text";
     }
 
     "Which identity", in FETCHING: {
@@ -266,9 +260,17 @@ options! {
         /// random wait up to this, so that replicas do
         /// not restart at once; less if the SVID is old
         notify_splay: Option<Span> = "DURATION", in FOLLOWING;
+    }
 
+    "Probes, metrics and log", in EVERY_MODE: {
         /// serve HTTP here: /live and /ready for probes, /metrics for
         /// Prometheus
         http_address: Option<SocketAddr> = "IP:PORT", in FOLLOWING;
+
+        /// off, error, warn, info, debug, trace (default debug; token: warn)
+        log_level: Option<LogLevel> = "LEVEL";
+
+        /// text or json (one object a line), on stderr
+        log_format: LogFormat = "FORMAT", default "text";
     }
 }

@@ -169,6 +169,13 @@ words! {
     }
 }
 
+impl Mode {
+    /// Whether words after `--` have a meaning: a hook or the application.
+    pub(crate) fn takes_command(self) -> bool {
+        matches!(self, Self::Init | Self::Refresh | Self::Run)
+    }
+}
+
 /// A time span from a millisecond to less than a year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);

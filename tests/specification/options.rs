@@ -260,10 +260,41 @@ fn help_says_how_variables_are_named() {
 }
 
 #[test]
-fn help_fits_two_screens() {
+fn help_has_80_columns_at_most() {
     let help = Helper::new().argument("--help").finish().succeeded().stdout;
-    assert!(help.lines().count() <= 2 * 45, "{} lines", help.lines().count());
-    assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+    assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+}
+
+#[test]
+fn help_with_a_mode_names_the_options_of_that_mode_alone_and_an_example() {
+    for mode in ["init", "refresh", "run", "check", "inspect", "token"] {
+        for arguments in [["--help", &format!("--mode={mode}")], [&format!("--mode={mode}"), "-h"]] {
+            let help = Helper::new().arguments(&arguments).finish().succeeded().stdout;
+            for row in pod_svid_helper::for_tests::TABLE {
+                let is_named = help.contains(&format!("\n  --{} ", row.name()))
+                    || help.contains(&format!("\n  --{}\n", row.name()));
+                assert_eq!(is_named, modes_of(&row.name()).contains(&mode), "{mode}: {}", row.name());
+            }
+            let examples = help.split_once("\nExamples:\n").expect("examples").1.lines();
+            assert_eq!(
+                examples.take_while(|line| line.starts_with("  pod-svid-helper ")).count(),
+                1,
+                "{help}"
+            );
+            assert_eq!(help.contains("  -- COMMAND"), ["init", "refresh", "run"].contains(&mode), "{help}");
+        }
+    }
+    let of_no_mode = Helper::new().arguments(&["--help", "--mode=once"]).finish().succeeded().stdout;
+    assert_eq!(of_no_mode, Helper::new().argument("--help").finish().succeeded().stdout);
+}
+
+#[test]
+fn help_says_which_exit_codes_the_application_can_give() {
+    let help = Helper::new().argument("--help").finish().succeeded().stdout;
+    let codes = help.split_once("\nExit codes: ").expect("exit codes").1.replace('\n', " ");
+    for code in ["0 success", "1 failure", "2 usage error", "128+n", "127", "126"] {
+        assert!(codes.contains(code), "{code}: {codes}");
+    }
 }
 
 #[test]
@@ -284,11 +315,21 @@ fn a_variable_that_has_no_meaning_in_a_mode_is_ignored() {
 }
 
 #[test]
-fn the_readme_quotes_the_help() {
-    let help = Helper::new().argument("--help").finish().succeeded().stdout;
+fn the_readme_has_each_option_as_the_help_has_it() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
-    assert!(readme.contains(&format!("```text\n{help}```\n")), "copy the output of --help into README.md");
+    let mut expected = String::from("| option | default | what it does |\n| --- | --- | --- |\n");
+    let mut group = "";
+    for row in pod_svid_helper::for_tests::TABLE {
+        if row.group != group {
+            group = row.group;
+            expected += &format!("| **{group}** | | |\n");
+        }
+        let name = format!("--{} {}", row.name(), row.placeholder);
+        let default = row.default.map(|default| format!("`{default}`")).unwrap_or_default();
+        expected += &format!("| `{}` | {default} | {} |\n", name.trim_end(), row.description());
+    }
+    assert!(readme.contains(&expected), "README.md lacks this table:\n{expected}");
 }
 
 #[test]
