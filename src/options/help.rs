@@ -7,7 +7,7 @@ use super::table::TABLE;
 use super::value::Mode;
 
 /// The column where descriptions begin.
-const COLUMN: usize = 32;
+const COLUMN: usize = 30;
 /// The most columns of a line.
 const WIDTH: usize = 80;
 
@@ -21,14 +21,16 @@ pub(crate) fn help(mode: Option<Mode>) -> String {
             let _ = write!(text, "\n{group}:\n");
         }
         let name = format!("--{} {}", row.name(), row.placeholder);
-        write_entry(&mut text, &name, &with_default(row));
+        // A switch is off by default.
+        let default = row.default.filter(|value| *value != "false");
+        write_entry(&mut text, name.trim_end(), &row.description(), default);
     }
     text.push('\n');
     if mode.is_none_or(Mode::takes_command) {
-        write_entry(&mut text, COMMAND.0, COMMAND.1);
+        write_entry(&mut text, COMMAND.0, COMMAND.1, None);
     }
-    write_entry(&mut text, "--help, -h", "print this text; with --mode, the options of that mode");
-    write_entry(&mut text, "--version, -V", "print the version");
+    write_entry(&mut text, "--help, -h", "print this text; with --mode, the options of that mode", None);
+    write_entry(&mut text, "--version, -V", "print the version", None);
     text.push_str("\nExamples:\n");
     for (_, example) in EXAMPLES.iter().filter(|(of, _)| mode.is_none_or(|mode| mode == *of)) {
         let _ = writeln!(text, "  pod-svid-helper {example}");
@@ -39,7 +41,7 @@ pub(crate) fn help(mode: Option<Mode>) -> String {
 const HEAD: &str = "\
 pod-svid-helper keeps a pod's SPIFFE identity, from the Workload API, in files.
 
-Usage: pod-svid-helper [--name=value | --name value]... [-- COMMAND [ARGUMENT]...]
+Usage: pod-svid-helper [--NAME=VALUE]... [-- COMMAND [ARGUMENT]...]
 
 Every option can also be set by a variable: --svid-path by HELPER_SVID_PATH.
 Flags override variables; variables override defaults.
@@ -65,37 +67,32 @@ Exit codes: 0 success, 1 failure, 2 usage error. run: that of the application,
 128+n if signal n killed it, 127 or 126 if it cannot be started.
 ";
 
-fn with_default(row: &Row) -> String {
-    // A switch is off by default.
-    match row.default.filter(|value| *value != "false") {
-        Some(default) => format!("{} (default {default})", row.description()),
-        None => row.description(),
-    }
-}
-
 // Writing to a String cannot fail.
-fn write_entry(text: &mut String, name: &str, description: &str) {
-    let mut left = format!("  {}", name.trim_end());
-    for line in wrapped(description, WIDTH - COLUMN) {
-        if left.len() >= COLUMN {
-            let _ = writeln!(text, "{left}");
-            left.clear();
-        }
+fn write_entry(text: &mut String, name: &str, description: &str, default: Option<&str>) {
+    let mut words: Vec<String> = description.split(' ').map(str::to_owned).collect();
+    words.extend(default.map(|default| format!("(default {default})")));
+    let mut left = format!("  {name}");
+    // Two spaces before the description, or a line of its own.
+    if left.len() + 2 > COLUMN {
+        let _ = writeln!(text, "{left}");
+        left.clear();
+    }
+    for line in lines(&words, WIDTH - COLUMN) {
         let _ = writeln!(text, "{left:<COLUMN$}{line}");
         left.clear();
     }
 }
 
 /// The lines of a text, each of at most so many columns.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+fn lines(words: &[String], width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
+    for word in words {
         match lines.last_mut() {
             Some(line) if line.len() + 1 + word.len() <= width => {
                 line.push(' ');
                 line.push_str(word);
             }
-            _ => lines.push(word.to_owned()),
+            _ => lines.push(word.clone()),
         }
     }
     lines

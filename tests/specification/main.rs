@@ -34,6 +34,7 @@ mod migration;
 mod mounts;
 mod neighbours;
 mod notification;
+mod old_systems;
 mod options;
 mod owed_signals;
 mod pod;
