@@ -17,6 +17,7 @@ install_tools() {
     need libpostgresql-jdbc-java "is PostgreSQL's client in a JVM" test -e /usr/share/java/postgresql.jar
     need mariadb-server-core "is a server of the recipes" command -v mariadbd
     need mariadb-client-core "is MariaDB's client" command -v mariadb
+    need jetty9 "is a server of the recipes" test -e /usr/share/jetty9/start.jar
     need tomcat10 "is a server of the recipes" test -e /usr/share/tomcat10
     need etcd-server "is a server of the recipes" command -v etcd
     need prometheus-node-exporter "is a server of the recipes" command -v prometheus-node-exporter
