@@ -25,6 +25,8 @@ install_tools() {
     need redis-server "is a server of the recipes" command -v redis-server
     need mosquitto "is a server of the recipes" command -v mosquitto
     need mosquitto-clients "has Mosquitto's client" command -v mosquitto_pub
+    need nats-server "is a server of the recipes" command -v nats-server
+    need caddy "is a server of the recipes" command -v caddy
     if may_install apt-get; then
         # shellcheck disable=SC2086 # a list of packages
         install_packages $missing
@@ -164,9 +166,10 @@ APPLICATION=65532
 
 # What a recipe says, with this test's paths and port.
 recipe() { # NAME FILE [PORT]
-    sed -e "s#/var/run/secret/svid#$work/$1/svid#g" -e "s#\(^\|[ ='\"]\)/run/#\1$work/$1/run/#g" \
-        -e "s#/etc/envoy/#$work/$1/#g" -e "s#/srv/www#$work/$1#g" \
-        -e "s#/var/lib/[a-z]*\(/data\)\?#$work/$1/data#g" -e "s#\b\(8443\|8883\|6379\|5432\|3306\|2379\|5671\)\b#${3:-}#g" \
+    sed -e "s#/var/run/secret/svid#$work/$1/svid#g" -e "s#\(^\|[ ='\"/]\)/run/#\1$work/$1/run/#g" \
+        -e "s#/etc/\(envoy\|caddy\)/#$work/$1/#g" -e "s#/srv/www#$work/$1#g" \
+        -e "s#/var/lib/[a-z]*\(/data\)\?#$work/$1/data#g" \
+        -e "s#\b\(8443\|8883\|6379\|5432\|3306\|2379\|5671\|4222\)\b#${3:-}#g" \
         -e "s#workload/client#workload/nginx#g" "manifests/recipes/$2"
 }
 
