@@ -27,6 +27,8 @@ install_tools() {
     need mosquitto-clients "has Mosquitto's client" command -v mosquitto_pub
     need nats-server "is a server of the recipes" command -v nats-server
     need caddy "is a server of the recipes" command -v caddy
+    need pgbouncer "is a server of the recipes" command -v pgbouncer
+    need coturn "is a server of the recipes, and its client" command -v turnserver
     if may_install apt-get; then
         # shellcheck disable=SC2086 # a list of packages
         install_packages $missing
@@ -169,7 +171,7 @@ recipe() { # NAME FILE [PORT]
     sed -e "s#/var/run/secret/svid#$work/$1/svid#g" -e "s#\(^\|[ ='\"/]\)/run/#\1$work/$1/run/#g" \
         -e "s#/etc/\(envoy\|caddy\)/#$work/$1/#g" -e "s#/srv/www#$work/$1#g" \
         -e "s#/var/lib/[a-z]*\(/data\)\?#$work/$1/data#g" \
-        -e "s#\b\(8443\|8883\|6379\|5432\|3306\|2379\|5671\|4222\)\b#${3:-}#g" \
+        -e "s#\b\(8443\|8883\|6379\|5432\|3306\|2379\|5671\|4222\|6432\|5349\)\b#${3:-}#g" \
         -e "s#workload/client#workload/nginx#g" "manifests/recipes/$2"
 }
 
