@@ -20,8 +20,6 @@ serve_metrics() {
     monitored=$!
     wait_until "the helper is ready" curl -sf -o /dev/null http://127.0.0.1:18481/ready
     curl -sf http://127.0.0.1:18481/metrics >"$work/scrape"
-    # Calls fail when the agent restarts; what has not happened has no series.
-    echo "# TYPE pod_svid_helper_failed_calls_total counter" >>"$work/scrape"
 }
 
 is_scraped() {
