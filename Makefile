@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-binary faults soak fuzz model lint deps release reproducible bench image e2e tools
+.PHONY: help demo test test-binary faults soak fuzz model lint deps release dist reproducible bench image e2e tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ deps: ## list each dependency with licence and reason; check all licences, and a
 
 release: tools ## build the static binary, print size and SHA-256 (TARGET=aarch64-unknown-linux-gnu: for arm64)
 	@./.ci/build-release $(TARGET)
+
+dist: ## make a tarball for each platform, the list of all parts and SHA256SUMS in target/dist (PLATFORMS=…)
+	@PLATFORMS='$(PLATFORMS)' ./.ci/dist
 
 reproducible: ## build the committed version twice, elsewhere: the binaries are equal (minutes; TARGET=…)
 	@./.ci/test-reproducible $(TARGET)

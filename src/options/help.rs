@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use super::row::Row;
 use super::table::TABLE;
 use super::value::Mode;
 
