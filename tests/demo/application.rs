@@ -18,14 +18,14 @@ pub fn serve(volume: &Path) -> Outcome<()> {
     signals.thread_block()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let (serial, config) = load(volume)?;
-    eprintln!("application: serial number {serial}, serves on {}", listener.local_addr()?);
+    say(&format!("serial number {serial}, serves on {}", listener.local_addr()?));
     let current = Arc::new(Mutex::new(config));
     let shared = Arc::clone(&current);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let config = Arc::clone(&locked(&shared));
             if let Err(error) = stream.map_err(Into::into).and_then(|stream| answer(stream, config)) {
-                eprintln!("application: a connection failed: {error}");
+                say(&format!("a connection failed: {error}"));
             }
         }
     });
@@ -34,10 +34,15 @@ pub fn serve(volume: &Path) -> Outcome<()> {
         let (serial, config) = load(volume)?;
         *locked(&current) = config;
         reloads += 1;
-        eprintln!("application: reload {reloads}, serial number {serial}");
+        say(&format!("reload {reloads}, serial number {serial}"));
     }
-    eprintln!("application: SIGTERM, ends after {reloads} reloads");
+    say(&format!("SIGTERM, ends after {reloads} reloads"));
     Ok(())
+}
+
+/// Logs a line in one piece: the helper has the same stderr.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(format!("application: {text}\n").as_bytes());
 }
 
 fn load(volume: &Path) -> Outcome<(String, Arc<ServerConfig>)> {
