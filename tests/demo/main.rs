@@ -1,5 +1,5 @@
 //! Shows what the program is for: an application serves TLS with an SVID that is rotated, while a client connects
-//! without a pause and the agent is killed. No connection may fail.
+//! again and again and the agent is killed. No connection may fail.
 
 mod application;
 mod tls;
@@ -77,7 +77,7 @@ fn demo() -> Outcome<()> {
     let line = lines.until("application: serial number ")?;
     let address = line.rsplit(' ').next().ok_or("the application does not say where it serves")?;
 
-    title("A client connects without a pause, each time with the files as they are then");
+    title("A client connects again and again, each time with the files as they are then");
     let client = application::keep_connecting(volume, address.parse()?);
     wait_until("the client sees no server", || !locked(&client).serial.is_empty())?;
     (1..=3).try_for_each(|reload| rotation(reload, &lines, &client))?;
