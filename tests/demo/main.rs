@@ -1,31 +1,38 @@
-//! Shows the program at work: an agent, what it offers, `init`, `refresh` through three rotations,
-//! and the end.
+//! Shows what the program is for: an application serves TLS with an SVID that is rotated, while a client connects
+//! again and again and the agent is killed. No connection may fail.
+
+mod application;
+mod tls;
 
 use std::error::Error;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use application::{Seen, locked};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use x509_cert::Certificate;
-use x509_cert::ext::pkix::SubjectAltName;
-use x509_cert::ext::pkix::name::GeneralName;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
+const ID: &str = "spiffe://example.org/workload";
+const TRUST_DOMAIN: &str = "spiffe://example.org/";
 const PATIENCE: Duration = Duration::from_secs(30);
-const ROTATIONS: usize = 3;
 
 fn main() -> ExitCode {
-    match demo() {
-        Ok(()) => {
-            println!("\nAll was well: fetched, written, rotated {ROTATIONS} times, stopped.");
-            ExitCode::SUCCESS
-        }
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let outcome = match arguments.as_slice() {
+        [name, volume] if name == "application" => application::serve(Path::new(volume)),
+        _ => demo(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            println!("\nSomething went wrong: {error}");
+            eprintln!("\nSomething went wrong: {error}");
             ExitCode::FAILURE
         }
     }
@@ -33,54 +40,90 @@ fn main() -> ExitCode {
 
 fn demo() -> Outcome<()> {
     let pod = tempfile::tempdir()?;
-    let (socket, volume) = (pod.path().join("agent.sock"), pod.path().join("svids"));
+    let volume = pod.path().join("svids");
+    let this_program = std::env::current_exe()?;
+    let directory = this_program.parent().ok_or("the demo is in no directory")?;
+    let helper = directory.join("../pod-svid-helper");
 
-    title("An agent, played by the tests' Workload API server: it rotates its SVIDs every 2 seconds");
-    let server = beside_this_program("examples/workload-api-server")?;
-    let _agent = agent(&server, &socket)?;
+    title("An agent, played by the tests' Workload API server, rotates the SVID every 4 seconds");
+    let agent = start_agent(directory, pod.path())?;
 
-    let helper = beside_this_program("pod-svid-helper")?;
+    let at_socket = format!("--workload-api-socket={}", pod.path().join("agent.sock").display());
+    let in_volume = format!("--svid-path={}", volume.display());
     let run = |arguments: &[&str]| {
         println!("$ pod-svid-helper {}", arguments.join(" "));
-        let status = Command::new(&helper).args(arguments).status()?;
-        ensure(status.success(), "it failed")
+        ensure(Command::new(&helper).args(arguments).status()?.success(), "it failed")
     };
-    let arguments =
-        [format!("--workload-api-socket={}", socket.display()), format!("--svid-path={}", volume.display())];
-    let [at_socket, in_volume] = arguments.each_ref().map(String::as_str);
-
-    title("inspect: what the agent offers");
-    run(&["--mode=inspect", at_socket])?;
-
-    title("init: fetches once, writes, ends");
-    run(&["--mode=init", at_socket, in_volume])?;
-
+    title("inspect: what does the agent offer?");
+    run(&["--mode=inspect", &at_socket])?;
+    title("init: fetch once, write, end");
+    run(&["--mode=init", &at_socket, &in_volume])?;
     title("check: are the files good?");
-    run(&["--mode=check", in_volume])?;
-
-    title("The files, and what is in them");
-    list(&volume)?;
-    let mut serial = describe(&volume)?;
-
-    title("refresh: follows every rotation");
-    println!("$ pod-svid-helper --mode=refresh {}", arguments.join(" "));
-    let mut refresh = Process::start(Command::new(&helper).arg("--mode=refresh").args(&arguments))?;
-    for _ in 0..ROTATIONS {
-        let old = serial.clone();
-        let deadline = Instant::now() + PATIENCE;
-        while serial == old {
-            ensure(Instant::now() < deadline, "the rotation was not published")?;
-            std::thread::sleep(Duration::from_millis(10));
-            serial = certificate(&volume)?.tbs_certificate().serial_number().to_string();
-        }
-        println!("  -> serial number {old} became {serial}");
+    run(&["--mode=check", &in_volume])?;
+    title("The files are links into one set, which a rotation replaces at once");
+    for directory in [&volume, &volume.join("..data/")] {
+        ensure(Command::new("ls").arg("-lA").arg(directory).status()?.success(), "ls failed")?;
     }
 
-    title("SIGTERM");
-    kill(Pid::from_raw(refresh.0.id().try_into()?), Signal::SIGTERM)?;
-    let status = refresh.0.wait()?;
-    println!("refresh ended with {status}");
-    ensure(status.success(), "refresh did not end with success")
+    title("run: start an application, follow every rotation, and signal the application");
+    println!(
+        "The application is a TLS server. It asks for client certificates, and reads its files at SIGHUP."
+    );
+    println!("$ pod-svid-helper --mode=run {at_socket} {in_volume} -- demo application {}", volume.display());
+    let mut command = Command::new(&helper);
+    command.args(["--mode=run", &at_socket, &in_volume, "--"]).arg(&this_program).arg("application");
+    let mut run = Process(command.arg(&volume).stderr(Stdio::piped()).spawn()?);
+    let lines = Lines::of(&mut run)?;
+    let line = lines.until("application: serial number ")?;
+    let address = line.rsplit(' ').next().ok_or("the application does not say where it serves")?;
+
+    title("A client connects again and again, each time with the files as they are then");
+    let client = application::keep_connecting(volume, address.parse()?);
+    wait_until("the client sees no server", || !locked(&client).serial.is_empty())?;
+    (1..=3).try_for_each(|reload| rotation(reload, &lines, &client))?;
+
+    title("The agent is killed: the files stay, and so does the application");
+    drop(agent);
+    let before = locked(&client).made;
+    lines.during(Duration::from_secs(6));
+    let without = locked(&client).made - before;
+    println!("  -> {without} connections without an agent; {}", counts(&client));
+
+    title("The agent is back, with a new certificate for its CA's key: the next rotations arrive");
+    let _agent = start_agent(directory, pod.path())?;
+    (4..=5).try_for_each(|reload| rotation(reload, &lines, &client))?;
+
+    title("SIGTERM: the helper passes it on, and ends with its application");
+    let Seen { made, failed, reason, .. } = std::mem::take(&mut *locked(&client));
+    kill(Pid::from_raw(run.0.id().try_into()?), Signal::SIGTERM)?;
+    lines.until(" ended with code 0")?;
+    ensure(run.0.wait()?.success(), "the helper did not end with success")?;
+    println!("\n5 rotations, an agent killed: {made} connections, {failed} failed");
+    ensure(failed == 0, &reason)
+}
+
+/// Waits until the application has reloaded and the client sees it.
+fn rotation(reload: usize, lines: &Lines, client: &Mutex<Seen>) -> Outcome<()> {
+    let old = locked(client).serial.clone();
+    let line = lines.until(&format!("application: reload {reload}, "))?;
+    let new = line.rsplit(' ').next().unwrap_or_default();
+    wait_until("the client does not see the new certificate", || locked(client).serial == new)?;
+    println!("  -> the client sees it: serial number {old} became {new}; {}", counts(client));
+    Ok(())
+}
+
+fn counts(client: &Mutex<Seen>) -> String {
+    let seen = locked(client);
+    format!("{} connections so far, {} failed", seen.made, seen.failed)
+}
+
+fn start_agent(directory: &Path, pod: &Path) -> Outcome<Process> {
+    let (socket, ca_key) = (pod.join("agent.sock"), pod.join("ca-key.der"));
+    let mut command = Command::new(directory.join("workload-api-server"));
+    command.arg("--socket").arg(&socket).arg("--ca-key").arg(ca_key).args(["--ttl=60", "--rotate=4"]);
+    let agent = Process(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
+    wait_until("the agent does not serve", || UnixStream::connect(&socket).is_ok())?;
+    Ok(agent)
 }
 
 fn title(text: &str) {
@@ -91,32 +134,17 @@ fn ensure(is_so: bool, otherwise: &str) -> Outcome<()> {
     if is_so { Ok(()) } else { Err(otherwise.into()) }
 }
 
-/// Starts the server and waits until it serves.
-fn agent(server: &Path, socket: &Path) -> Outcome<Process> {
-    let mut command = Command::new(server);
-    command
-        .arg("--socket")
-        .arg(socket)
-        .args(["--ttl=6", "--rotate=2"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    let agent = Process::start(&mut command)?;
+fn wait_until(otherwise: &str, is_so: impl Fn() -> bool) -> Outcome<()> {
     let deadline = Instant::now() + PATIENCE;
-    while UnixStream::connect(socket).is_err() {
-        ensure(Instant::now() < deadline, "the server does not serve")?;
+    while !is_so() {
+        ensure(Instant::now() < deadline, otherwise)?;
         std::thread::sleep(Duration::from_millis(10));
     }
-    Ok(agent)
+    Ok(())
 }
 
 /// A process that does not outlive the demo.
 struct Process(Child);
-
-impl Process {
-    fn start(command: &mut Command) -> Outcome<Self> {
-        Ok(Self(command.spawn()?))
-    }
-}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -125,47 +153,32 @@ impl Drop for Process {
     }
 }
 
-fn beside_this_program(name: &str) -> Outcome<PathBuf> {
-    let examples = std::env::current_exe()?;
-    let release =
-        examples.parent().and_then(Path::parent).ok_or("the demo is not in target/*/release/examples")?;
-    Ok(release.join(name))
-}
+/// What the helper and its application log, each line printed when it is waited for: before its effect.
+struct Lines(Receiver<String>);
 
-fn list(volume: &Path) -> Outcome<()> {
-    ensure(Command::new("ls").arg("-lA").arg(volume).status()?.success(), "ls failed")?;
-    println!("..data/:");
-    ensure(Command::new("ls").arg("-lA").arg(volume.join("..data/")).status()?.success(), "ls failed")
-}
+impl Lines {
+    fn of(process: &mut Process) -> Outcome<Self> {
+        let log = BufReader::new(process.0.stderr.take().ok_or("the log is not piped")?);
+        let (sender, lines) = channel();
+        std::thread::spawn(move || log.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Ok(Self(lines))
+    }
 
-fn certificate(volume: &Path) -> Outcome<Certificate> {
-    Ok(Certificate::load_pem_chain(&std::fs::read(volume.join("svid.pem"))?)?.swap_remove(0))
-}
+    fn until(&self, text: &str) -> Outcome<String> {
+        loop {
+            let wanted = self.0.recv_timeout(PATIENCE);
+            let line = wanted.map_err(|_| format!("there was no line with {text:?}"))?;
+            println!("{line}");
+            if line.contains(text) {
+                return Ok(line);
+            }
+        }
+    }
 
-/// Prints what the files say, and returns the serial number.
-fn describe(volume: &Path) -> Outcome<String> {
-    let leaf = certificate(volume)?;
-    let leaf = leaf.tbs_certificate();
-    let names = leaf.get_extension::<SubjectAltName>()?.map(|(_, names)| names.0).unwrap_or_default();
-    let uris: Vec<_> = names.iter().filter_map(uri).collect();
-    let bundle = Certificate::load_pem_chain(&std::fs::read(volume.join("bundle.pem"))?)?;
-    let key = std::fs::read_to_string(volume.join("svid-key.pem"))?;
-    let (label, _) = der::pem::decode_vec(key.as_bytes()).map_err(|error| error.to_string())?;
-    let serial = leaf.serial_number().to_string();
-    println!("svid.pem:     {}", uris.join(", "));
-    println!(
-        "              serial number {serial}, from {} to {}",
-        leaf.validity().not_before,
-        leaf.validity().not_after
-    );
-    println!("svid-key.pem: a {label}");
-    println!("bundle.pem:   {} CA certificate", bundle.len());
-    Ok(serial)
-}
-
-fn uri(name: &GeneralName) -> Option<&str> {
-    match name {
-        GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str()),
-        _ => None,
+    fn during(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while let Ok(line) = self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            println!("{line}");
+        }
     }
 }

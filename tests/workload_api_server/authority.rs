@@ -1,5 +1,6 @@
 //! A trust domain's CA: mints X.509-SVIDs and JWT-SVIDs, good ones and, when asked to, bad ones.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -59,16 +60,26 @@ impl Authority {
 
     /// With this name for the root.
     pub fn named(trust_domain: &str, role: &str) -> Self {
-        Self::of(trust_domain, role, KeyType::P256)
+        Self::of(trust_domain, role, KeyType::P256.generate())
     }
 
     /// With a key of this kind for the root.
     pub fn with_key(trust_domain: &str, key_type: KeyType) -> Self {
-        Self::of(trust_domain, "root", key_type)
+        Self::of(trust_domain, "root", key_type.generate())
     }
 
-    fn of(trust_domain: &str, role: &str, key_type: KeyType) -> Self {
-        let root = CertifiedIssuer::self_signed(ca_params(trust_domain, role), key_type.generate());
+    /// With the root's key in this file, which the first call writes: the next process has the same CA.
+    pub fn with_key_in(file: &Path, trust_domain: &str) -> Self {
+        let key = std::fs::read(file).unwrap_or_else(|_| {
+            let key = KeyType::P256.generate().serialize_der();
+            std::fs::write(file, &key).expect("the CA's key can be written");
+            key
+        });
+        Self::of(trust_domain, "root", key.as_slice().try_into().expect("the CA's key, PKCS#8"))
+    }
+
+    fn of(trust_domain: &str, role: &str, key: KeyPair) -> Self {
+        let root = CertifiedIssuer::self_signed(ca_params(trust_domain, role), key);
         Self {
             trust_domain: trust_domain.to_owned(),
             root: root.expect("a root"),

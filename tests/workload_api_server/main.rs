@@ -26,6 +26,8 @@ Usage: workload-api-server (--socket PATH | --tcp) [option]...
   --id ID[=HINT]       offer an SVID for this SPIFFE ID; repeatable
                        (default spiffe://example.org/workload)
   --key-type TYPE      p256, p384, rsa2048 or ed25519 (default p256)
+  --ca-key FILE        sign with the CA key in this file, which is made if it is
+                       not there: a server that starts again has the same CA
   --intermediate       sign with an intermediate CA
   --ttl SECONDS        how long an SVID is valid (default 3600)
   --rotate SECONDS     rotate by itself, this often
@@ -55,6 +57,7 @@ struct Settings {
     tcp: bool,
     ids: Vec<(String, String)>,
     key_type: KeyType,
+    ca_key: Option<PathBuf>,
     intermediate: bool,
     ttl: Duration,
     jwt_ttl: Duration,
@@ -97,6 +100,7 @@ fn settings() -> Result<Option<Settings>, lexopt::Error> {
         tcp: false,
         ids: Vec::new(),
         key_type: KeyType::P256,
+        ca_key: None,
         intermediate: false,
         ttl: Duration::from_secs(3600),
         jwt_ttl: Duration::from_secs(300),
@@ -121,6 +125,7 @@ fn settings() -> Result<Option<Settings>, lexopt::Error> {
                 let found = KeyType::ALL.iter().find(|(known, _)| *known == name);
                 settings.key_type = found.ok_or("--key-type takes p256, p384, rsa2048 or ed25519")?.1;
             }
+            Long("ca-key") => settings.ca_key = Some(parser.value()?.into()),
             Long("intermediate") => settings.intermediate = true,
             Long("ttl") => settings.ttl = Duration::from_secs(parser.value()?.parse()?),
             Long("jwt-ttl") => settings.jwt_ttl = Duration::from_secs(parser.value()?.parse()?),
@@ -260,7 +265,11 @@ struct Authorities {
 
 impl Authorities {
     fn new(settings: &Settings) -> Self {
-        Self { all: vec![new_authority(settings)], active: 0, revoked: None }
+        let first = match &settings.ca_key {
+            Some(file) => Authority::with_key_in(file, trust_domain(settings)),
+            None => Authority::new(trust_domain(settings)),
+        };
+        Self { all: vec![of_settings(first, settings)], active: 0, revoked: None }
     }
 
     fn active(&self) -> &Authority {
@@ -290,10 +299,15 @@ impl Authorities {
 }
 
 fn new_authority(settings: &Settings) -> Authority {
-    let id = &settings.ids[0].0;
-    let trust_domain = id.trim_start_matches("spiffe://").split('/').next().unwrap_or("example.org");
-    let authority = Authority::new(trust_domain);
+    of_settings(Authority::new(trust_domain(settings)), settings)
+}
+
+fn of_settings(authority: Authority, settings: &Settings) -> Authority {
     if settings.intermediate { authority.with_intermediate() } else { authority }
+}
+
+fn trust_domain(settings: &Settings) -> &str {
+    settings.ids[0].0.trim_start_matches("spiffe://").split('/').next().unwrap_or("example.org")
 }
 
 fn recipes(settings: &Settings) -> Vec<Recipe> {
