@@ -29,6 +29,14 @@ impl Authority<'_> {
     pub(crate) fn is_valid_at(&self, time: Option<SystemTime>) -> bool {
         time.is_none_or(|time| self.not_after >= time)
     }
+
+    /// What a person wants to know of it. (`None`: unreadable, which none of a bundle or a chain is.)
+    pub(crate) fn details(&self) -> Option<AuthorityDetails> {
+        let certificate = Certificate::parse(self.der, 0).ok()?;
+        let not_before = certificate.fields().validity().not_before.to_system_time();
+        let subject = shortened(&certificate.fields().subject().to_string());
+        Some(AuthorityDetails { subject, not_before, not_after: self.not_after })
+    }
 }
 
 /// A CA certificate, for a person.
@@ -99,16 +107,6 @@ impl X509Bundle {
         let digest =
             |authority: Authority<'_>| BuildHasherDefault::<DefaultHasher>::default().hash_one(authority.der);
         BundleInfo { trust_domain, earliest_expiry, authorities: written.map(digest).collect() }
-    }
-
-    /// What a person wants to know of each CA.
-    pub(crate) fn details(&self) -> impl Iterator<Item = AuthorityDetails> {
-        self.authorities().enumerate().filter_map(|(index, authority)| {
-            let certificate = Certificate::parse(authority.der, index).ok()?;
-            let not_before = certificate.fields().validity().not_before.to_system_time();
-            let subject = shortened(&certificate.fields().subject().to_string());
-            Some(AuthorityDetails { subject, not_before, not_after: authority.not_after })
-        })
     }
 
     /// Checks the key and the value of one federated bundle.

@@ -7,8 +7,8 @@ use der::asn1::Ia5String;
 use der::{Decode, Reader, SliceReader};
 use thiserror::Error;
 use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner};
-use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::name::{GeneralName, GeneralNames};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
 use super::early_dates;
 use super::limits::MAX_CERTIFICATE;
@@ -75,16 +75,57 @@ impl Certificate {
 
     /// All URIs among the subject alternative names (X.509-SVID standard, section 2).
     pub(super) fn uri_sans(&self) -> Result<Vec<Ia5String>, CertificateError> {
+        let names = self.alternative_names()?.into_iter().filter_map(|name| match name {
+            GeneralName::UniformResourceIdentifier(uri) => Some(uri),
+            _ => None,
+        });
+        Ok(names.collect())
+    }
+
+    /// All DNS names among the subject alternative names.
+    pub(super) fn dns_names(&self) -> Result<Vec<String>, CertificateError> {
+        let names = self.alternative_names()?.into_iter().filter_map(|name| match name {
+            GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
+            _ => None,
+        });
+        Ok(names.collect())
+    }
+
+    fn alternative_names(&self) -> Result<GeneralNames, CertificateError> {
         let names = self.fields().get_extension::<SubjectAltName>();
         let names = names.map_err(|_| CertificateError::Extension("subjectAltName"))?;
-        let names = names.map(|(_, names)| names.0).unwrap_or_default();
-        Ok(names
-            .into_iter()
-            .filter_map(|name| match name {
-                GeneralName::UniformResourceIdentifier(uri) => Some(uri),
-                _ => None,
-            })
-            .collect())
+        Ok(names.map(|(_, names)| names.0).unwrap_or_default())
+    }
+
+    /// The keyUsage extension in words; none without the extension.
+    pub(super) fn key_usage_in_words(&self) -> Result<Vec<&'static str>, CertificateError> {
+        let Some(usage) = self.key_usage()? else { return Ok(Vec::new()) };
+        let words = [
+            (usage.digital_signature(), "digital signature"),
+            (usage.non_repudiation(), "content commitment"),
+            (usage.key_encipherment(), "key encipherment"),
+            (usage.data_encipherment(), "data encipherment"),
+            (usage.key_agreement(), "key agreement"),
+            (usage.key_cert_sign(), "certificate signing"),
+            (usage.crl_sign(), "CRL signing"),
+            (usage.encipher_only(), "encipher only"),
+            (usage.decipher_only(), "decipher only"),
+        ];
+        Ok(words.into_iter().filter(|(is_set, _)| *is_set).map(|(_, word)| word).collect())
+    }
+
+    /// The extKeyUsage extension in words; an identifier that has none here stays a number.
+    pub(super) fn extended_key_usage_in_words(&self) -> Result<Vec<String>, CertificateError> {
+        let usage = self.fields().get_extension::<ExtendedKeyUsage>();
+        let usage = usage.map_err(|_| CertificateError::Extension("extKeyUsage"))?;
+        let word = |number: String| match number.as_str() {
+            "1.3.6.1.5.5.7.3.1" => "server auth".to_owned(),
+            "1.3.6.1.5.5.7.3.2" => "client auth".to_owned(),
+            "2.5.29.37.0" => "any".to_owned(),
+            _ => number,
+        };
+        let usage = usage.map(|(_, usage)| usage.0).unwrap_or_default();
+        Ok(usage.iter().map(|purpose| word(purpose.to_string())).collect())
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use super::bundle::{BundleError, X509Bundle};
+use super::crl::{CrlDetails, RevocationListError};
 use super::limits::MAX_SVIDS;
 use super::raw::{RawX509Context, shortened};
 use super::selection::{NotOfferedError, Selection};
@@ -46,8 +47,8 @@ pub(crate) struct Inspection {
     pub(crate) svids: Vec<InspectedSvid>,
     /// By trust domain.
     pub(crate) federated: Vec<Result<(TrustDomain, X509Bundle), FederatedBundleError>>,
-    /// The number of certificate revocation lists.
-    pub(crate) crls: usize,
+    /// The certificate revocation lists, in the agent's order.
+    pub(crate) crls: Vec<Result<CrlDetails, RevocationListError>>,
 }
 
 /// One SVID, good or not.
@@ -72,7 +73,7 @@ impl Inspection {
         Ok(Self {
             svids: svids.collect(),
             federated: FederatedBundles::new(raw.federated_bundles).parse().collect(),
-            crls: raw.crls.len(),
+            crls: raw.crls.iter().map(|der| CrlDetails::read(der)).collect(),
         })
     }
 }

@@ -10,12 +10,13 @@ use der::oid::AssociatedOid;
 use thiserror::Error;
 use x509_cert::certificate::Raw;
 use x509_cert::crl::CertificateList;
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, SubjectKeyIdentifier};
 use x509_cert::name::Name;
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, CertificateError};
 use super::distinguished_name::{Sameness, compare};
 use super::raw::shortened;
+use super::x509_svid::hexadecimal;
 
 /// One list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,38 @@ impl RevocationList {
             _ => true,
         };
         has_key && compare(&self.issuer, ca.fields().subject()) != Sameness::Different
+    }
+}
+
+/// A list, for a person.
+pub(crate) struct CrlDetails {
+    /// Its issuer's name, as RFC 4514 writes it.
+    pub(crate) issuer: String,
+    /// Its number in lowercase hexadecimal, if it has one.
+    pub(crate) number: Result<Option<String>, CertificateError>,
+    pub(crate) this_update: SystemTime,
+    pub(crate) next_update: Option<SystemTime>,
+    /// How many certificates it revokes.
+    pub(crate) revoked: usize,
+}
+
+impl CrlDetails {
+    /// Reads a list of any age.
+    pub(crate) fn read(der: &[u8]) -> Result<Self, RevocationListError> {
+        let list = CertificateList::<Raw>::from_der(der)?.tbs_cert_list;
+        let extensions = list.crl_extensions.unwrap_or_default();
+        let number = extensions.iter().find(|extension| extension.extn_id == CrlNumber::OID);
+        let number = number.map(|number| {
+            let number = CrlNumber::from_der(number.extn_value.as_bytes());
+            number.map(|number| hexadecimal(number.0.as_bytes()))
+        });
+        Ok(Self {
+            issuer: shortened(&list.issuer.to_string()),
+            number: number.transpose().map_err(|_| CertificateError::Extension("cRLNumber")),
+            this_update: list.this_update.to_system_time(),
+            next_update: list.next_update.map(|time| time.to_system_time()),
+            revoked: list.revoked_certificates.unwrap_or_default().len(),
+        })
     }
 }
 

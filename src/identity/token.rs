@@ -26,26 +26,30 @@ const ALGORITHMS: [&str; 9] =
     ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"];
 
 /// The header and the claims of a token.
-pub(super) struct Token {
+pub(crate) struct Token {
+    /// The header's `alg`: one of those allowed.
+    pub(crate) algorithm: &'static str,
     /// The header's `kid`.
-    pub(super) key_id: Option<String>,
+    pub(crate) key_id: Option<String>,
     /// `sub`
     pub(super) subject: SpiffeId,
+    /// `iss`, which no standard checks: text, or JSON of another type.
+    pub(crate) issuer: Option<String>,
     /// `aud`: one or more of a JWT-SVID, none of a WIT-SVID.
-    pub(super) audience: Vec<String>,
+    pub(crate) audience: Vec<String>,
     /// `exp`
     pub(super) expires_at: SystemTime,
     /// `nbf`
     pub(super) not_before: Option<SystemTime>,
     /// `iat`
-    pub(super) issued_at: Option<SystemTime>,
+    pub(crate) issued_at: Option<SystemTime>,
     /// `cnf.jwk`, the key that a WIT-SVID is bound to.
     pub(super) bound_key: Option<Map<String, Value>>,
 }
 
 impl Token {
     /// Reads a token. Its signature must be there and be base64url; it is not verified.
-    pub(super) fn read(token: &str, profile: Profile) -> Result<Self, TokenError> {
+    pub(crate) fn read(token: &str, profile: Profile) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::TooLong);
         }
@@ -57,7 +61,7 @@ impl Token {
             return Err(TokenError::NotCompact);
         }
         let header = json_object(header).ok_or(TokenError::Unreadable("header"))?;
-        let key_id = read_header(&header, profile)?;
+        let (algorithm, key_id) = read_header(&header, profile)?;
         let mut claims = json_object(claims).ok_or(TokenError::Unreadable("claims"))?;
         let subject = claims.get("sub").and_then(Value::as_str).ok_or(TokenError::Claim("sub"))?;
         let subject = subject.parse()?;
@@ -72,9 +76,13 @@ impl Token {
         };
         let optional_date =
             |name| claims.get(name).map(|value| date(value).ok_or(TokenError::Claim(name))).transpose();
+        let issuer =
+            claims.get("iss").map(|issuer| issuer.as_str().map_or_else(|| issuer.to_string(), str::to_owned));
         Ok(Self {
+            algorithm,
             key_id,
             subject,
+            issuer,
             audience,
             bound_key,
             expires_at: claims.get("exp").and_then(date).ok_or(TokenError::Claim("exp"))?,
@@ -99,22 +107,24 @@ impl Token {
 }
 
 /// Checks `alg` and `typ` (JWT-SVID standard, sections 2.1 and 2.3; WIT-SVID standard, sections 2.3 and 2.2).
-/// Gives `kid`, which a WIT-SVID must have (WIT-SVID standard, section 2.1).
-fn read_header(header: &Map<String, Value>, profile: Profile) -> Result<Option<String>, TokenError> {
+/// Gives `alg` and `kid`, which a WIT-SVID must have (WIT-SVID standard, section 2.1).
+fn read_header(
+    header: &Map<String, Value>,
+    profile: Profile,
+) -> Result<(&'static str, Option<String>), TokenError> {
     let algorithm = header.get("alg").and_then(Value::as_str).ok_or(TokenError::NoAlgorithm)?;
-    if !ALGORITHMS.contains(&algorithm) {
-        return Err(TokenError::Algorithm(shortened(algorithm)));
-    }
+    let allowed = ALGORITHMS.into_iter().find(|allowed| *allowed == algorithm);
+    let algorithm = allowed.ok_or_else(|| TokenError::Algorithm(shortened(algorithm)))?;
     let typ = header.get("typ");
     let shown = |typ: &Value| Printable(shortened(&typ.to_string())).to_string();
     let key_id = header.get("kid").and_then(Value::as_str).map(str::to_owned);
     match (profile, typ, typ.and_then(Value::as_str)) {
-        (Profile::Jwt, None, _) | (Profile::Jwt, _, Some("JWT" | "JOSE")) => Ok(key_id),
+        (Profile::Jwt, None, _) | (Profile::Jwt, _, Some("JWT" | "JOSE")) => Ok((algorithm, key_id)),
         (Profile::Jwt, Some(typ), _) => Err(TokenError::Type(shown(typ))),
         (Profile::Wit, _, Some("wit+jwt")) if key_id.as_ref().is_none_or(String::is_empty) => {
             Err(TokenError::NoKeyId)
         }
-        (Profile::Wit, _, Some("wit+jwt")) => Ok(key_id),
+        (Profile::Wit, _, Some("wit+jwt")) => Ok((algorithm, key_id)),
         (Profile::Wit, typ, _) => Err(TokenError::WitType(typ.map_or("absent".to_owned(), shown))),
     }
 }

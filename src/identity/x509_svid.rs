@@ -27,6 +27,16 @@ pub(crate) struct X509Svid {
     trust: Trust,
 }
 
+/// A leaf certificate, for a person.
+pub(crate) struct LeafDetails {
+    /// The DNS names among its subject alternative names.
+    pub(crate) dns_names: Vec<String>,
+    /// In words.
+    pub(crate) key_usage: Vec<&'static str>,
+    /// In words, or numbers where there is none.
+    pub(crate) extended_key_usage: Vec<String>,
+}
+
 impl X509Svid {
     /// Identity and dates of the leaf.
     pub(crate) fn info(&self) -> &SvidInfo {
@@ -36,6 +46,16 @@ impl X509Svid {
     /// The leaf certificate, DER.
     pub(crate) fn leaf(&self) -> &[u8] {
         &self.chain.bytes()[..self.leaf]
+    }
+
+    /// What a person wants to know of the leaf, beside its identity and dates.
+    pub(crate) fn leaf_details(&self) -> Result<LeafDetails, CertificateError> {
+        let leaf = Certificate::parse(self.leaf(), 0)?;
+        Ok(LeafDetails {
+            dns_names: leaf.dns_names()?,
+            key_usage: leaf.key_usage_in_words()?,
+            extended_key_usage: leaf.extended_key_usage_in_words()?,
+        })
     }
 
     /// The rest of the chain, nearest to the leaf first.
@@ -114,7 +134,7 @@ fn in_field<E: Into<FieldError>>(field: Field) -> impl FnOnce(E) -> X509SvidErro
 }
 
 /// A serial number in hexadecimal, without the sign byte of its DER.
-fn hexadecimal(serial: &[u8]) -> String {
+pub(super) fn hexadecimal(serial: &[u8]) -> String {
     let digits = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
     digits.iter().map(|byte| format!("{byte:02x}")).collect()
 }

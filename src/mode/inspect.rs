@@ -1,46 +1,90 @@
-//! `inspect`: calls the Workload API once, and shows the identities of this process. Never a key.
+//! `inspect`: calls the Workload API once, and shows the identities of this process. Never a key, and never a token.
+//! manifests/inspect.md has the fields of its JSON.
 
-use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::identity::bundle::{AuthorityDetails, X509Bundle};
+use super::columns::Columns;
+use crate::identity::bundle::{Authority, AuthorityDetails};
 use crate::identity::context::{InspectedSvid, Inspection};
-use crate::identity::svid_info::SvidInfo;
-use crate::identity::svid_info::Validity;
+use crate::identity::crl::{CrlDetails, RevocationListError};
+use crate::identity::jwt_svid::JwtSvid;
+use crate::identity::selection::Selection;
+use crate::identity::svid_info::{SvidInfo, Validity};
+use crate::identity::token::{Profile, Token};
 use crate::identity::wit_svid::{InspectedWitSvid, WitSvid};
-use crate::identity::x509_svid::X509Svid;
-use crate::logging::Printable;
+use crate::identity::x509_svid::{LeafDetails, X509Svid};
 use crate::material::{AskError, Rejection, Until, ask};
 use crate::time::clock::Now;
 use crate::time::timestamp::{in_words, rfc3339};
 use crate::time::timing::SILENT_PROFILE;
 use crate::wait::Waiter;
 use crate::workload_api::endpoint::Endpoint;
-use crate::workload_api::rpc::{FetchWitSvid, FetchX509Svid};
+use crate::workload_api::rpc::{FetchJwtSvid, FetchWitSvid, FetchX509Svid};
 
 /// Which agent to call, and how to show its response.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) endpoint: Endpoint,
-    /// How long to wait for the response.
+    /// How long to wait for the responses. (That with WIT-SVIDs may come a little later.)
     pub(crate) timeout: Duration,
+    /// For each of them, a JWT-SVID is asked for.
+    pub(crate) audiences: Vec<Vec<String>>,
     /// For programs, not for people.
     pub(crate) as_json: bool,
 }
 
+/// What the agent offers.
+struct Report<'a> {
+    x509: Inspection,
+    jwt: Vec<InspectedJwtSvid<'a>>,
+    wit: WitSvids,
+}
+
 /// What the agent offers, as text for people or as JSON for programs.
 pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<String, AskError> {
+    let deadline = Now::look().instant + settings.timeout;
     let once = (Until::FirstAnswer, settings.timeout);
     let take = |raw, _| Inspection::parse(raw).map_err(Rejection::X509);
-    let context = ask(&settings.endpoint, FetchX509Svid, once, waiter, take)?;
-    let wit = wit(settings, waiter)?;
+    let x509 = ask(&settings.endpoint, FetchX509Svid, once, waiter, take)?;
+    let jwt = jwt(settings, deadline, waiter)?;
+    let report = Report { x509, jwt, wit: wit(settings, waiter)? };
     let now = Now::look();
-    Ok(match settings.as_json {
-        true => format!("{:#}\n", json(&context, &wit, now)),
-        false => text(&context, now) + &wit_text(&wit, now),
-    })
+    Ok(if settings.as_json { format!("{:#}\n", json(&report, now)) } else { text(&report, now) })
+}
+
+/// A JWT-SVID, or why there is none.
+struct InspectedJwtSvid<'a> {
+    /// The audience that was asked for.
+    audience: &'a [String],
+    svid: Result<(SvidInfo, Token), String>,
+}
+
+fn jwt<'a>(
+    settings: &'a Settings,
+    deadline: Instant,
+    waiter: &Waiter,
+) -> Result<Vec<InspectedJwtSvid<'a>>, AskError> {
+    let inspect = |audience: &'a Vec<String>| {
+        let rpc = FetchJwtSvid { audience: audience.clone(), id: None };
+        let left = deadline.saturating_duration_since(Now::look().instant);
+        let take = |raw, now: Now| {
+            let svid = JwtSvid::select(raw, &Selection::default(), audience, now.time)
+                .map_err(|error| Rejection::Svids(error.to_string()))?;
+            let token = Token::read(svid.token(), Profile::Jwt)
+                .map_err(|error| Rejection::Svids(error.to_string()))?;
+            Ok((svid.info().clone(), token))
+        };
+        let svid = match ask(&settings.endpoint, rpc, (Until::FirstAnswer, left), waiter, take) {
+            Ok(svid) => Ok(svid),
+            Err(error @ AskError::Stopped(_)) => return Err(error),
+            Err(AskError::Late { cause, .. }) => Err(format!("nothing within --init-timeout: {cause}")),
+            Err(error @ (AskError::Off | AskError::Refused(_))) => Err(error.to_string()),
+        };
+        Ok(InspectedJwtSvid { audience, svid })
+    };
+    settings.audiences.iter().map(inspect).collect()
 }
 
 /// The WIT-SVIDs, or why there are none. `None`: the agent does not have their profile, which is no failure.
@@ -62,116 +106,158 @@ fn wit(settings: &Settings, waiter: &Waiter) -> Result<WitSvids, AskError> {
     }
 }
 
-fn text(context: &Inspection, now: Now) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| write_line(&mut text, name, value);
-    for (index, svid) in context.svids.iter().enumerate() {
+/// A good WIT-SVID with its token, or why there is none.
+fn read_wit(svid: &InspectedWitSvid) -> Result<(&WitSvid, Token), String> {
+    let svid = svid.svid.as_ref().map_err(ToString::to_string)?;
+    let token = Token::read(&svid.token, Profile::Wit).map_err(|error| error.to_string())?;
+    Ok((svid, token))
+}
+
+fn text(report: &Report<'_>, now: Now) -> String {
+    let mut text = Columns::default();
+    let svids = &report.x509.svids;
+    for (index, svid) in svids.iter().enumerate() {
         let default = if index == 0 { ", the default identity" } else { "" };
-        line("", &format!("SVID {} of {}{default}", index + 1, context.svids.len()));
-        line("SPIFFE ID", &svid.id.escape_debug().to_string());
-        let hint = svid.hint.escape_debug().to_string();
-        line("hint", if hint.is_empty() { "(none)" } else { &hint });
-        let svid = match &svid.svid {
-            Ok(svid) => svid,
-            Err(error) => {
-                line("not good", &error.to_string());
-                line("", "");
-                continue;
-            }
-        };
-        line("serial", svid.info().serial().unwrap_or_default());
-        line("valid from", &rfc3339(svid.info().not_before, 0));
-        line("valid to", &format!("{} ({})", rfc3339(svid.info().not_after, 0), validity(svid.info(), now)));
-        line("key", &svid.key().key_type().to_string());
-        line("chain", &chain(svid));
-        line("bundle", &count(svid.bundle().authorities().len(), "CA certificate"));
-        authorities(svid.bundle(), now).for_each(|authority| line("", &authority));
-        line("", "");
+        text.heading(&format!("SVID {} of {}{default}", index + 1, svids.len()));
+        identity(&mut text, &svid.id, &svid.hint);
+        match &svid.svid {
+            Ok(svid) => x509_text(&mut text, svid, now),
+            Err(error) => text.line("not good", &error.to_string()),
+        }
     }
-    line("", "Federated trust domains");
-    for bundle in &context.federated {
+    text.heading("Federated trust domains");
+    for bundle in &report.x509.federated {
         match bundle {
             Ok((trust_domain, bundle)) => {
-                line(
-                    "bundle",
-                    &format!("{trust_domain}: {}", count(bundle.authorities().len(), "CA certificate")),
-                );
-                authorities(bundle, now).for_each(|authority| line("", &authority));
+                let number = count(bundle.authorities().len(), "CA certificate");
+                text.line("bundle", &format!("{trust_domain}: {number}"));
+                authorities(&mut text, bundle.authorities(), now);
             }
-            Err(error) => line("not good", &error.to_string()),
+            Err(error) => text.line("not good", &error.to_string()),
         }
     }
-    if context.federated.is_empty() {
-        line("bundle", "(none)");
+    if report.x509.federated.is_empty() {
+        text.line("bundle", "(none)");
     }
-    if context.crls > 0 {
-        line("CRLs", &context.crls.to_string());
-    }
-    text
-}
-
-fn write_line(text: &mut String, name: &str, value: &str) {
-    // Writing to a String cannot fail.
-    let _ = match name {
-        "" => writeln!(text, "{value}"),
-        name => writeln!(text, "  {name:<10}  {}", Printable(value)),
-    };
-}
-
-fn wit_text(svids: &WitSvids, now: Now) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| write_line(&mut text, name, value);
-    let Some(svids) = svids else { return text };
-    let svids = match svids {
-        Ok(svids) => svids,
-        Err(error) => {
-            line("", "\nWIT-SVIDs");
-            line("(none)", error);
-            return text;
+    for (index, crl) in report.x509.crls.iter().enumerate() {
+        text.heading(&format!("CRL {} of {}", index + 1, report.x509.crls.len()));
+        match crl {
+            Ok(crl) => crl_text(&mut text, crl),
+            Err(error) => text.line("not good", &error.to_string()),
         }
-    };
-    for (index, InspectedWitSvid { id, hint, svid }) in svids.iter().enumerate() {
-        line("", &format!("\nWIT-SVID {} of {}", index + 1, svids.len()));
-        line("SPIFFE ID", &id.escape_debug().to_string());
-        let hint = hint.escape_debug().to_string();
-        line("hint", if hint.is_empty() { "(none)" } else { &hint });
+    }
+    for (index, InspectedJwtSvid { audience, svid }) in report.jwt.iter().enumerate() {
+        text.heading(&format!("JWT-SVID {} of {}", index + 1, report.jwt.len()));
+        text.line("asked for", &audience.join(", "));
         match svid {
-            Ok(svid) => {
-                line("valid from", &rfc3339(svid.info.not_before, 0));
-                let end = rfc3339(svid.info.not_after, 0);
-                line("valid to", &format!("{end} ({})", validity(&svid.info, now)));
-                line("key", &svid.key_type());
+            Ok((info, token)) => {
+                text.line("SPIFFE ID", info.id.as_str());
+                text.line("audience", &token.audience.join(", "));
+                text.line("issued", &token.issued_at.map_or("(no date)".to_owned(), |time| rfc3339(time, 0)));
+                text.line("expires", &end(info, now));
+                token_text(&mut text, token);
             }
-            Err(error) => line("not good", &error.to_string()),
+            Err(error) => text.line("not good", error),
         }
     }
-    text
+    wit_text(&mut text, &report.wit, now);
+    text.into_text()
 }
 
-/// The most CAs of a bundle that are shown one by one.
+fn identity(text: &mut Columns, id: &str, hint: &str) {
+    text.line("SPIFFE ID", &id.escape_debug().to_string());
+    let hint = hint.escape_debug().to_string();
+    text.line("hint", if hint.is_empty() { "(none)" } else { &hint });
+}
+
+fn x509_text(text: &mut Columns, svid: &X509Svid, now: Now) {
+    text.line("serial", svid.info().serial().unwrap_or_default());
+    text.line("valid from", &rfc3339(svid.info().not_before, 0));
+    text.line("valid to", &end(svid.info(), now));
+    text.line("key", &svid.key().key_type().to_string());
+    match svid.leaf_details() {
+        Ok(LeafDetails { dns_names, key_usage, extended_key_usage }) => {
+            if !dns_names.is_empty() {
+                text.line("DNS names", &dns_names.join(", "));
+            }
+            let usages = [key_usage.join(", "), extended_key_usage.join(", ")];
+            let usages: Vec<_> = usages.into_iter().filter(|usage| !usage.is_empty()).collect();
+            text.line("usage", &usages.join("; "));
+        }
+        Err(error) => text.line("not good", &format!("the leaf: {error}")),
+    }
+    match svid.intermediates().len() {
+        0 => text.line("chain", "the leaf alone"),
+        number => text.line("chain", &format!("the leaf and {}", count(number, "intermediate"))),
+    }
+    authorities(text, svid.intermediates(), now);
+    text.line("bundle", &count(svid.bundle().authorities().len(), "CA certificate"));
+    authorities(text, svid.bundle().authorities(), now);
+}
+
+fn crl_text(text: &mut Columns, crl: &CrlDetails) {
+    text.line("issuer", &crl.issuer);
+    match &crl.number {
+        Ok(number) => text.line("number", number.as_deref().unwrap_or("(none)")),
+        Err(error) => text.line("not good", &error.to_string()),
+    }
+    let next = crl.next_update.map_or("(no date)".to_owned(), |time| rfc3339(time, 0));
+    text.line("update", &format!("this {}, next {next}", rfc3339(crl.this_update, 0)));
+    text.line("revokes", &count(crl.revoked, "certificate"));
+}
+
+fn wit_text(text: &mut Columns, svids: &WitSvids, now: Now) {
+    let svids = match svids {
+        Some(Ok(svids)) => svids,
+        Some(Err(error)) => {
+            text.heading("WIT-SVIDs");
+            return text.line("(none)", error);
+        }
+        None => return,
+    };
+    for (index, svid) in svids.iter().enumerate() {
+        text.heading(&format!("WIT-SVID {} of {}", index + 1, svids.len()));
+        identity(text, &svid.id, &svid.hint);
+        match read_wit(svid) {
+            Ok((svid, token)) => {
+                text.line("valid from", &rfc3339(svid.info.not_before, 0));
+                text.line("valid to", &end(&svid.info, now));
+                text.line("key", &svid.key_type());
+                token_text(text, &token);
+            }
+            Err(error) => text.line("not good", &error),
+        }
+    }
+}
+
+/// What both kinds of tokens have. Not the token, and not its signature.
+fn token_text(text: &mut Columns, token: &Token) {
+    if let Some(issuer) = &token.issuer {
+        text.line("issuer", issuer);
+    }
+    text.line("algorithm", token.algorithm);
+    text.line("key ID", token.key_id.as_deref().unwrap_or("(none)"));
+}
+
+/// The most CAs of a bundle or a chain that are shown one by one.
 const SHOWN: usize = 10;
 
-/// A line for each CA of a bundle: its name, and its dates.
-fn authorities(bundle: &X509Bundle, now: Now) -> impl Iterator<Item = String> {
-    let more = bundle.authorities().len().saturating_sub(SHOWN);
-    let line = move |ca: AuthorityDetails| {
-        let state = if ca.not_after < now.time { "expired" } else { "until" };
-        format!("    {} ({state} {})", Printable(ca.subject.as_str()), rfc3339(ca.not_after, 0))
-    };
-    let rest = (more > 0).then(|| format!("    and {more} more"));
-    bundle.details().take(SHOWN).map(line).chain(rest)
+/// Two lines for each CA: its name, and its dates.
+fn authorities<'a>(text: &mut Columns, all: impl ExactSizeIterator<Item = Authority<'a>>, now: Now) {
+    let more = all.len().saturating_sub(SHOWN);
+    for ca in all.take(SHOWN).filter_map(|ca| ca.details()) {
+        text.line("", if ca.subject.is_empty() { "(no subject)" } else { &ca.subject });
+        let state = if ca.not_after < now.time { ", expired" } else { "" };
+        text.below(&format!("{} to {}{state}", rfc3339(ca.not_before, 0), rfc3339(ca.not_after, 0)));
+    }
+    if more > 0 {
+        text.line("", &format!("and {more} more"));
+    }
 }
 
-/// The same for programs: all CAs.
-fn authorities_json(bundle: &X509Bundle) -> Vec<Value> {
-    let ca = |ca: AuthorityDetails| {
-        json!({
-            "subject": ca.subject,
-            "not_before": rfc3339(ca.not_before, 0),
-            "not_after": rfc3339(ca.not_after, 0),
-        })
-    };
-    bundle.details().map(ca).collect()
+/// The end of an SVID, and what that means now.
+fn end(info: &SvidInfo, now: Now) -> String {
+    format!("{} ({})", rfc3339(info.not_after, 0), validity(info, now))
 }
 
 fn validity(info: &SvidInfo, now: Now) -> String {
@@ -191,53 +277,26 @@ fn seconds_left(info: &SvidInfo, now: Now) -> u64 {
     }
 }
 
-fn chain(svid: &X509Svid) -> String {
-    match svid.intermediates().len() {
-        0 => "the leaf alone".to_owned(),
-        number => format!("the leaf and {}", count(number, "intermediate")),
-    }
-}
-
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn json(context: &Inspection, wit: &WitSvids, now: Now) -> Value {
-    let svid = |InspectedSvid { id, hint, svid }: &InspectedSvid| {
-        let svid = match svid {
-            Ok(svid) => svid,
-            Err(error) => return json!({ "spiffe_id": id, "hint": hint, "error": error.to_string() }),
-        };
-        json!({
-            "spiffe_id": id,
-            "hint": hint,
-            "serial_number": svid.info().serial(),
-            "not_before": rfc3339(svid.info().not_before, 0),
-            "not_after": rfc3339(svid.info().not_after, 0),
-            "seconds_left": seconds_left(svid.info(), now),
-            "key_type": svid.key().key_type().to_string(),
-            "chain_certificates": svid.intermediates().len() + 1,
-            "bundle_certificates": svid.bundle().authorities().len(),
-            "bundle": authorities_json(svid.bundle()),
-        })
-    };
-    let federated: serde_json::Map<String, Value> = context
-        .federated
-        .iter()
-        .map(|bundle| match bundle {
-            Ok((trust_domain, bundle)) => {
-                let (number, bundle) = (bundle.authorities().len(), authorities_json(bundle));
-                (trust_domain.to_string(), json!({ "bundle_certificates": number, "bundle": bundle }))
-            }
-            Err(error) => (error.key.clone(), json!({ "error": error.cause.to_string() })),
-        })
-        .collect();
-    let mut json = json!({
-        "svids": context.svids.iter().map(svid).collect::<Vec<_>>(),
-        "federated_trust_domains": federated,
-        "crls": context.crls,
+fn json(report: &Report<'_>, now: Now) -> Value {
+    let x509 = &report.x509;
+    let federated = x509.federated.iter().map(|bundle| match bundle {
+        Ok((trust_domain, bundle)) => {
+            let (number, bundle) = (bundle.authorities().len(), authorities_json(bundle.authorities()));
+            (trust_domain.to_string(), json!({ "bundle_certificates": number, "bundle": bundle }))
+        }
+        Err(error) => (error.key.clone(), json!({ "error": error.cause.to_string() })),
     });
-    match wit {
+    let mut json = json!({
+        "svids": x509.svids.iter().map(|svid| x509_json(svid, now)).collect::<Vec<_>>(),
+        "federated_trust_domains": federated.collect::<serde_json::Map<_, _>>(),
+        "crls": x509.crls.iter().map(crl_json).collect::<Vec<_>>(),
+        "jwt_svids": report.jwt.iter().map(|svid| jwt_json(svid, now)).collect::<Vec<_>>(),
+    });
+    match &report.wit {
         Some(Ok(svids)) => json["wit_svids"] = svids.iter().map(|svid| wit_json(svid, now)).collect(),
         Some(Err(error)) => json["wit_error"] = error.as_str().into(),
         None => {}
@@ -245,16 +304,96 @@ fn json(context: &Inspection, wit: &WitSvids, now: Now) -> Value {
     json
 }
 
-fn wit_json(InspectedWitSvid { id, hint, svid }: &InspectedWitSvid, now: Now) -> Value {
+fn x509_json(InspectedSvid { id, hint, svid }: &InspectedSvid, now: Now) -> Value {
+    let svid = match svid {
+        Ok(svid) => svid,
+        Err(error) => return json!({ "spiffe_id": id, "hint": hint, "error": error.to_string() }),
+    };
+    let leaf = svid.leaf_details();
+    let of_leaf = leaf.as_ref().ok();
+    let mut json = json!({
+        "spiffe_id": id,
+        "hint": hint,
+        "serial_number": svid.info().serial(),
+        "not_before": rfc3339(svid.info().not_before, 0),
+        "not_after": rfc3339(svid.info().not_after, 0),
+        "seconds_left": seconds_left(svid.info(), now),
+        "key_type": svid.key().key_type().to_string(),
+        "dns_names": of_leaf.map(|leaf| &leaf.dns_names),
+        "key_usage": of_leaf.map(|leaf| &leaf.key_usage),
+        "extended_key_usage": of_leaf.map(|leaf| &leaf.extended_key_usage),
+        "chain_certificates": svid.intermediates().len() + 1,
+        "intermediates": authorities_json(svid.intermediates()),
+        "bundle_certificates": svid.bundle().authorities().len(),
+        "bundle": authorities_json(svid.bundle().authorities()),
+    });
+    if let Err(error) = leaf {
+        json["error"] = format!("the leaf: {error}").into();
+    }
+    json
+}
+
+/// All CAs.
+fn authorities_json<'a>(all: impl Iterator<Item = Authority<'a>>) -> Vec<Value> {
+    let ca = |ca: AuthorityDetails| {
+        json!({
+            "subject": ca.subject,
+            "not_before": rfc3339(ca.not_before, 0),
+            "not_after": rfc3339(ca.not_after, 0),
+        })
+    };
+    all.filter_map(|ca| ca.details()).map(ca).collect()
+}
+
+fn crl_json(crl: &Result<CrlDetails, RevocationListError>) -> Value {
+    let crl = match crl {
+        Ok(crl) => crl,
+        Err(error) => return json!({ "error": error.to_string() }),
+    };
+    let mut json = json!({
+        "issuer": crl.issuer,
+        "number": crl.number.as_ref().ok(),
+        "this_update": rfc3339(crl.this_update, 0),
+        "next_update": crl.next_update.map(|time| rfc3339(time, 0)),
+        "revoked_certificates": crl.revoked,
+    });
+    if let Err(error) = &crl.number {
+        json["error"] = error.to_string().into();
+    }
+    json
+}
+
+fn jwt_json(InspectedJwtSvid { audience, svid }: &InspectedJwtSvid<'_>, now: Now) -> Value {
     match svid {
-        Ok(svid) => json!({
+        Ok((info, token)) => json!({
+            "requested_audience": audience,
+            "spiffe_id": info.id.as_str(),
+            "audience": token.audience,
+            "issued_at": token.issued_at.map(|time| rfc3339(time, 0)),
+            "not_after": rfc3339(info.not_after, 0),
+            "seconds_left": seconds_left(info, now),
+            "issuer": token.issuer,
+            "algorithm": token.algorithm,
+            "key_id": token.key_id,
+        }),
+        Err(error) => json!({ "requested_audience": audience, "error": error }),
+    }
+}
+
+fn wit_json(svid: &InspectedWitSvid, now: Now) -> Value {
+    let (id, hint) = (&svid.id, &svid.hint);
+    match read_wit(svid) {
+        Ok((svid, token)) => json!({
             "spiffe_id": id,
             "hint": hint,
             "not_before": rfc3339(svid.info.not_before, 0),
             "not_after": rfc3339(svid.info.not_after, 0),
             "seconds_left": seconds_left(&svid.info, now),
             "key_type": svid.key_type(),
+            "issuer": token.issuer,
+            "algorithm": token.algorithm,
+            "key_id": token.key_id,
         }),
-        Err(error) => json!({ "spiffe_id": id, "hint": hint, "error": error.to_string() }),
+        Err(error) => json!({ "spiffe_id": id, "hint": hint, "error": error }),
     }
 }

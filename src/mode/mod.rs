@@ -3,6 +3,7 @@
 mod announce;
 mod changes;
 pub(crate) mod check;
+mod columns;
 pub(crate) mod inspect;
 mod item;
 pub(crate) mod items;

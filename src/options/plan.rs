@@ -59,6 +59,7 @@ impl Plan {
             Mode::Inspect => Task::Inspect(inspect::Settings {
                 endpoint: options.workload_api_socket.clone(),
                 timeout: options.init_timeout.0,
+                audiences: options.jwt_svid.iter().map(|file| file.audience.clone()).collect(),
                 as_json: options.output == OutputFormat::Json,
             }),
             Mode::Token => Task::Token(token::Settings {

@@ -35,6 +35,7 @@ const FILES: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Check];
 const CHECK: &[Mode] = &[Mode::Check];
 const PRINTING: &[Mode] = &[Mode::Inspect, Mode::Token];
 const TOKEN: &[Mode] = &[Mode::Token];
+const OF_TOKENS: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Check, Mode::Inspect];
 
 macro_rules! options {
     ($($group:literal, in $modes:ident: {$(
@@ -216,7 +217,7 @@ options! {
     "JWT and WIT", in FILES: {
         /// keep a JWT-SVID for this audience in a file; repeatable (in the
         /// variable: one per line)
-        jwt_svid: Vec<JwtSvidFile> = "FILE=AUDIENCE[,...]";
+        jwt_svid: Vec<JwtSvidFile> = "FILE=AUDIENCE[,...]", in OF_TOKENS;
 
         /// permissions of JWT-SVIDs
         jwt_file_mode: FileMode = "OCTAL", default "0600";

@@ -1,13 +1,17 @@
 //! `inspect`: what the agent offers, for people and for programs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use grpcio::RpcStatusCode;
 use pod_svid_helper::for_tests::workload::X509SVIDResponse;
+use rcgen::KeyUsagePurpose;
+use serde_json::{Value, json};
 
 use crate::pod::{Finished, Helper, ID, Pod, names, offer, serial};
-use crate::workload_api_server::authority::{Authority, KeyType, Recipe};
+use crate::workload_api_server::authority::{Authority, KeyType, Recipe, jwt_response};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
+use crate::workload_api_server::wit::{WitRecipe, seconds, wit_response};
 
 fn inspect(pod: &Pod, arguments: &[&str]) -> Finished {
     let socket = format!("--workload-api-socket={}", pod.socket().display());
@@ -64,10 +68,20 @@ fn inspect_prints_a_block_for_each_svid_and_the_federated_trust_domains() {
     }
     assert!(first.contains("  valid to    2") && first.contains(" (2 hours"), "{first}");
     assert!(second.contains("(expired 1 day 3 hours ago)"), "{second}");
-    assert!(first.contains("    CN=example.org root (until "), "{first}");
+    let dates = |block: &str, subject: &str| {
+        let (_, rest) = block.split_once(&format!("\n              {subject}\n")).expect("a CA");
+        rest.lines().next().expect("its dates").to_owned()
+    };
+    for subject in ["CN=example.org intermediate", "CN=example.org root"] {
+        let dates = dates(first, subject);
+        assert!(
+            dates.starts_with("                1975-01-01T00:00:00Z to ") && dates.ends_with('Z'),
+            "{dates}"
+        );
+    }
     let federated: Vec<_> = federated.lines().collect();
     assert_eq!(federated[..2], ["Federated trust domains", "  bundle      other.org: 3 CA certificates"]);
-    assert_eq!(federated.len(), 5, "a line for each CA");
+    assert_eq!(federated.len(), 8, "two lines for each CA");
 }
 
 #[test]
@@ -75,7 +89,7 @@ fn inspect_prints_json_for_programs() {
     let pod = Pod::new();
     let (_agent, response) = agent(&pod);
     let finished = inspect(&pod, &["--output=json"]).succeeded();
-    let json: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let json: Value = serde_json::from_str(&finished.stdout).expect("JSON");
     let svid = &json["svids"][0];
     assert_eq!(svid["spiffe_id"], ID);
     assert_eq!(svid["hint"], "internal");
@@ -92,18 +106,22 @@ fn inspect_prints_json_for_programs() {
     assert!(svid["not_after"].as_str().is_some_and(|time| time.ends_with('Z')), "{svid}");
     assert_eq!(json["svids"][1]["seconds_left"], 0);
     assert_eq!(json["federated_trust_domains"]["other.org"]["bundle_certificates"], 3);
-    assert_eq!(json["crls"], 0);
+    assert_eq!(svid["intermediates"][0]["subject"], "CN=example.org intermediate");
+    assert_eq!(svid["key_usage"], json!(["digital signature"]));
+    assert_eq!(svid["extended_key_usage"], json!(["server auth", "client auth"]));
+    assert_eq!((&svid["dns_names"], &json["crls"], &json["jwt_svids"]), (&json!([]), &json!([]), &json!([])));
 }
 
 #[test]
-fn inspect_shows_each_ca_with_its_end_and_counts_those_beyond_ten() {
+fn inspect_shows_each_ca_with_its_dates_and_counts_those_beyond_ten() {
     let pod = Pod::new();
     let mut svid = pod.mint();
     svid.bundle.extend(pod.authority.expired_root().repeat(11));
     let _agent = pod.agent(offer([svid]));
     let text = inspect(&pod, &[]).succeeded().stdout;
-    assert_eq!(text.matches("    CN=example.org old root (expired 2").count(), 9, "{text}");
-    assert!(text.contains("\n    and 2 more\n"), "{text}");
+    assert_eq!(text.matches("\n              CN=example.org old root\n").count(), 9, "{text}");
+    assert_eq!(text.matches("Z, expired\n").count(), 9, "{text}");
+    assert!(text.contains("\n              and 2 more\n"), "{text}");
 }
 
 #[test]
@@ -116,7 +134,7 @@ fn inspect_says_from_when_on_an_svid_is_valid() {
     let text = inspect(&pod, &[]).succeeded().stdout;
     assert!(text.contains("(not valid until 2") && !text.contains("left"), "{text}");
     let json = inspect(&pod, &["--output=json"]).succeeded().stdout;
-    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["svids"][0]["seconds_left"], 0);
 }
 
@@ -128,7 +146,7 @@ fn inspect_shows_the_first_date_of_1970_for_those_before_and_the_last_one_of_all
     recipe.not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     let _agent = pod.agent(offer([pod.authority.mint(&recipe)]));
     let json = inspect(&pod, &["--output=json"]).succeeded().stdout;
-    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["svids"][0]["not_before"], "1970-01-01T00:00:00Z");
     assert_eq!(json["svids"][0]["not_after"], "9999-12-31T23:59:59Z");
 }
@@ -187,9 +205,9 @@ fn inspect_shows_bad_svids_beside_good_ones() {
     ] {
         assert!(text.lines().any(|found| found.starts_with(line)), "{line:?}: {text}");
     }
-    let json: serde_json::Value =
+    let json: Value =
         serde_json::from_str(&inspect(&pod, &["--output=json"]).succeeded().stdout).expect("JSON");
-    let error = |value: &serde_json::Value| value["error"].as_str().map(str::to_owned);
+    let error = |value: &Value| value["error"].as_str().map(str::to_owned);
     assert!(error(&json["svids"][0]).is_some_and(|error| error.starts_with("bundle: ")), "{json}");
     assert_eq!(json["svids"][1]["spiffe_id"], ID);
     let federated = &json["federated_trust_domains"]["spiffe://other.org"];
@@ -203,4 +221,191 @@ fn inspect_fails_when_a_mandatory_field_is_empty() {
     svid.bundle.clear();
     let _agent = pod.agent(offer([svid]));
     inspect(&pod, &[]).failed_with(&["rejected", "svids[0]", "bundle: the mandatory field is empty"]);
+}
+
+const LONG_ID: &str =
+    "spiffe://example.org/ns/a-namespace-with-a-long-name/sa/a-service-account-with-a-long-name";
+const TOKENS: [&str; 2] = ["--jwt-svid=a=vault,database", "--jwt-svid=b=refused"];
+
+/// An agent that offers everything, good and not. And what must never be printed: its keys and its tokens.
+fn agent_with_everything(pod: &Pod) -> (WorkloadApiServer, Vec<String>) {
+    let authority = Authority::new("example.org").with_intermediate();
+    let mut good = Recipe::for_id(LONG_ID).hint("internal");
+    good.dns_names = (1..=4).map(|number| format!("replica-{number}.database.example.org")).collect();
+    good.key_usages.push(KeyUsagePurpose::KeyEncipherment);
+    let mut response = authority.response([&good, &Recipe::for_id(ID), &Recipe::for_id(EXPIRED_ID)]);
+    spoil(&mut response.svids[1].x509_svid, &EXTENDED_KEY_USAGE);
+    response.svids[2].bundle.pop();
+    response.federated_bundles.insert(pod.federated.id(), pod.federated.bundle());
+    response.federated_bundles.insert("spiffe://bad.org".to_owned(), vec![0x5a; 64]);
+    let mut unreadable = authority.crl();
+    spoil(&mut unreadable, &CRL_NUMBER);
+    response.crl =
+        vec![authority.crl_of_serials(&[vec![1], vec![2]], Duration::ZERO), unreadable, vec![0x5a; 64]];
+    let agent = pod.agent(Reply::offer(&response));
+    let now = seconds(SystemTime::now());
+    let issuer = "https://issuer.example.org";
+    let claims = json!({ "sub": LONG_ID, "aud": ["vault", "database"], "iat": now, "exp": now + 300.0, "iss": issuer });
+    let token = pod.authority.sign_jwt(LONG_ID, &claims);
+    let mut wit = WitRecipe::for_id(ID);
+    wit.claims["iss"] = json!("\u{1b}[2J");
+    let wit = wit.mint(&pod.authority);
+    let mut bad_wit = wit.clone();
+    bad_wit.wit_svid_key = "{}".to_owned();
+    agent.reply_with_wit(wit_response([wit.clone(), bad_wit]));
+    let der = |der: &[u8]| der.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key: Value = serde_json::from_str(&wit.wit_svid_key).expect("a JWK");
+    let mut secrets: Vec<String> =
+        response.svids.iter().map(|svid| der(&svid.x509_svid_key[40..56])).collect();
+    secrets.push(key["d"].as_str().expect("a number").to_owned());
+    for token in [&token.svid, &wit.wit_svid] {
+        secrets.extend(token.split('.').map(str::to_owned));
+    }
+    agent.issue_jwt(move |request| match request.audience[0].as_str() {
+        "refused" => Reply::refuse(RpcStatusCode::PERMISSION_DENIED),
+        _ => Reply::offer(&jwt_response([token.clone()])),
+    });
+    (agent, secrets)
+}
+
+/// The object identifiers of two extensions, DER.
+const EXTENDED_KEY_USAGE: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x25];
+const CRL_NUMBER: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x14];
+
+/// Makes the first extension of this kind unreadable: its value gets another tag.
+fn spoil(der: &mut [u8], extension: &[u8; 5]) {
+    let at = der.windows(5).position(|part| part == extension).expect("the extension");
+    der[at + 7] = 0x05;
+}
+
+#[test]
+fn inspect_shows_everything_in_80_columns_but_for_ids_and_neither_keys_nor_tokens() {
+    let pod = Pod::new();
+    let (agent, secrets) = agent_with_everything(&pod);
+    let finished = inspect(&pod, &TOKENS).succeeded();
+    let text = finished.stdout;
+    println!("{text}");
+    for line in text.lines().filter(|line| line.len() > 80) {
+        assert_eq!(line.trim_start_matches("  SPIFFE ID   "), LONG_ID);
+    }
+    assert!(!text.contains('\u{1b}'), "{text}");
+    for lines in [
+        "  DNS names   replica-1.database.example.org, replica-2.database.example.org,\n              replica-3",
+        "  usage       digital signature, key encipherment; server auth, client auth\n",
+        "  not good    the leaf: the extKeyUsage extension is duplicated or unreadable\n",
+        "CRL 1 of 3\n  issuer      CN=example.org root\n  number      ",
+        "  revokes     2 certificates\n",
+        "  not good    the cRLNumber extension is duplicated or unreadable\n",
+        "CRL 3 of 3\n  not good    not a DER certificate revocation list: ",
+        "JWT-SVID 1 of 2\n  asked for   vault, database\n  SPIFFE ID   spiffe://example.org/ns/a-name",
+        "  audience    vault, database\n  issued      2",
+        " (4 minutes 5",
+        "  issuer      https://issuer.example.org\n  algorithm   ES256\n  key ID      1\n",
+        "JWT-SVID 2 of 2\n  asked for   refused\n  not good    ",
+        "  issuer      \\u{1b}[2J\n  algorithm   ES256\n  key ID      1\n",
+        "  not good    wit_svid_key: ",
+    ] {
+        assert!(text.contains(lines), "{lines:?}: {text}");
+    }
+    let (_, refused) = text.split_once("JWT-SVID 2 of 2").expect("a block");
+    assert!(refused.contains("PermissionDenied"), "{refused}");
+    assert_eq!(agent.jwt_calls(), 2);
+    let json = inspect(&pod, &[TOKENS[0], TOKENS[1], "--output=json", "--log-level=trace"]).succeeded();
+    println!("{}", json.stdout);
+    for printed in [&text, &finished.log, &json.stdout, &json.log] {
+        let secret = secrets.iter().find(|secret| printed.contains(*secret));
+        assert!(secret.is_none() && !printed.contains("PRIVATE"), "{secret:?}: {printed}");
+    }
+}
+
+/// The values of all fields, by their names as the page has them.
+fn fields(name: &str, value: &Value, found: &mut BTreeMap<String, Vec<Value>>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let key = if name == "federated_trust_domains" { "NAME" } else { key };
+                let name = if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
+                fields(&name, value, found);
+            }
+        }
+        Value::Array(all) if all.iter().any(Value::is_object) => {
+            all.iter().for_each(|value| fields(&format!("{name}[]"), value, found));
+        }
+        value => found.entry(name.to_owned()).or_default().push(value.clone()),
+    }
+}
+
+fn is_of_type(value: &Value, name: &str) -> bool {
+    let is_time = |text: &str| text.len() == 20 && text.parse::<der::DateTime>().is_ok();
+    match name.strip_suffix(" or null").unwrap_or(name) {
+        _ if value.is_null() => name.ends_with(" or null"),
+        "text" => value.is_string(),
+        "number" => value.is_u64(),
+        "time" => value.as_str().is_some_and(is_time),
+        "list of texts" => value.as_array().is_some_and(|all| all.iter().all(Value::is_string)),
+        _ => false,
+    }
+}
+
+#[test]
+fn the_page_has_each_field_of_the_json_and_no_other() {
+    let pod = Pod::new();
+    let (agent, _) = agent_with_everything(&pod);
+    let mut found = BTreeMap::new();
+    let mut look = || {
+        let text = inspect(&pod, &[TOKENS[0], TOKENS[1], "--output=json"]).succeeded().stdout;
+        fields("", &serde_json::from_str(&text).expect("JSON"), &mut found);
+    };
+    look();
+    agent.reply_with_wit(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    look();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/inspect.md"));
+    let page = page.expect("the page");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let types: BTreeMap<&str, &str> =
+        rows.map(|(name, rest)| (name, rest.split(" | ").next().expect("a type"))).collect();
+    let printed: BTreeSet<&str> = found.keys().map(String::as_str).collect();
+    assert_eq!(types.keys().copied().collect::<BTreeSet<_>>(), printed);
+    for (name, values) in &found {
+        let wrong = values.iter().find(|value| !is_of_type(value, types[name.as_str()]));
+        assert!(wrong.is_none(), "{name}: {wrong:?}");
+    }
+    // What one part spoils is null.
+    for name in ["svids[].dns_names", "crls[].number"] {
+        assert!(found[name].contains(&Value::Null), "{name}");
+    }
+}
+
+#[test]
+fn inspect_shows_an_expired_token_and_one_without_what_a_token_need_not_have() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let now = seconds(SystemTime::now());
+    let token = pod.authority.sign(
+        &json!({ "alg": "ES256" }),
+        &json!({ "sub": ID, "aud": "vault", "exp": now - 100_000.0, "nbf": now - 200_000.0 }),
+    );
+    let mut svid = pod.authority.mint_jwt(ID, &[], Duration::ZERO);
+    svid.svid = token;
+    agent.issue_jwt(move |_| Reply::offer(&jwt_response([svid.clone()])));
+    let text = inspect(&pod, &["--jwt-svid=a=vault"]).succeeded().stdout;
+    for part in ["  issued      (no date)\n", "(expired 1 day 3 hours ago)", "  key ID      (none)\n"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("issuer"), "{text}");
+    let json = inspect(&pod, &["--jwt-svid=a=vault,other", "--output=json"]).succeeded().stdout;
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    let error = json["jwt_svids"][0]["error"].as_str().expect("an error");
+    assert!(error.contains("its claim aud lacks the audience \"other\""), "{json}");
+}
+
+#[test]
+fn inspect_waits_for_tokens_until_init_timeout_and_shows_the_rest() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    agent.issue_jwt(|_| Reply::Silence);
+    let text =
+        inspect(&pod, &["--jwt-svid=a=one", "--jwt-svid=b=two", "--init-timeout=2s"]).succeeded().stdout;
+    assert_eq!(text.matches("  not good    nothing within --init-timeout: ").count(), 2, "{text}");
+    assert!(text.contains("  key         P-256\n"), "{text}");
 }

@@ -148,6 +148,7 @@ fn modes_of(name: &str) -> &'static [&'static str] {
         "pod-spiffe-id" => &["init", "refresh", "run", "check", "token"],
         "hint" => &["init", "refresh", "run", "token"],
         "audience" => &["token"],
+        "jwt-svid" => &["init", "refresh", "run", "check", "inspect"],
         "file-owner" | "renew-signal" | "notify-for" => &["init", "refresh", "run"],
         "on-revoked" | "http-address" | "notify-splay" => &["refresh", "run"],
         // An init container may share the variable with a sidecar, and has no application yet.
