@@ -215,8 +215,8 @@ options! {
     }
 
     "JWT and WIT", in FILES: {
-        /// keep a JWT-SVID for this audience in a file; repeatable (in the
-        /// variable: one per line)
+        /// keep a JWT-SVID for this audience in a file (inspect: show its claims);
+        /// repeatable (in the variable: one per line)
         jwt_svid: Vec<JwtSvidFile> = "FILE=AUDIENCE[,...]", in OF_TOKENS;
 
         /// permissions of JWT-SVIDs

@@ -61,7 +61,7 @@ fn each_mode_works_on_a_kernel_without_the_system_calls_of_the_last_years() {
         let volume = format!("--svid-path={}", pod.volume().display());
         Helper::new().arguments(&["--mode=check", &volume]).finish().succeeded();
         let hook = pod.script(r#"echo hook >>"$0/runs""#);
-        let mut refresh = pod.helper(&["--mode=refresh"]).command(&hook).start();
+        let refresh = pod.helper(&["--mode=refresh"]).command(&hook).start();
         pod.wait_for_runs("hook\n");
         agent.reply(offer([second.clone()]));
         pod.wait_for_runs("hook\nhook\n");
