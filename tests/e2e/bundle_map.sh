@@ -10,33 +10,12 @@ GO_PACKAGES=(golang-google-grpc-dev golang-google-protobuf-dev golang-google-gen
     golang-golang-x-net-dev golang-golang-x-oauth2-dev golang-golang-x-oauth2-google-dev golang-golang-x-sync-dev
     golang-golang-x-sys-dev golang-golang-x-text-dev golang-google-cloud-compute-metadata-dev)
 
-# apt for the unstable distribution, from this machine's own mirror of Debian: with lists of its own, and none of
-# the installed packages in sight.
-of_sid() { # COMMAND OF APT...
-    local command=$1
-    shift
-    "$command" -o Dir::State="$work/apt/state" -o Dir::State::status=/dev/null -o Dir::Cache="$work/apt/cache" \
-        -o Dir::Etc::SourceList="$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-        -o Dir::Etc::PreferencesParts=/dev/null -o APT::Sandbox::User=root "$@"
-}
-
-# Tells on descriptor 3 why it fails.
 unpack_go() {
-    local mirror package go
+    local go
     if [ -e $go_tree ]; then return; fi
-    if [ "${NO_INSTALL:-}" = 1 ]; then echo >&3 "nothing is fetched because of NO_INSTALL=1"; return 1; fi
-    mirror=$(find /etc/apt -name '*.list' -o -name '*.sources' |
-        xargs -r sed -nE 's#^(URIs:|deb( +\[[^]]*\])?) +([^ ]+/debian/?)( .*)?$#\3#p' | sort -u | sed -n 1p)
-    if [ -z "$mirror" ]; then echo >&3 "apt has no mirror of Debian here"; return 1; fi
-    mkdir -p "$work"/apt/{state/lists/partial,cache/archives/partial,packages,tree}
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" >"$work/apt/sources.list"
-    of_sid apt-get update -qq
+    reach_sid || return 1
     go=$(of_sid apt-cache depends golang-go | sed -n 's/^ *Depends: \(golang-[0-9.]*\)-go$/\1/p')
-    (cd "$work/apt/packages" && of_sid apt-get download -qq "$go-go" "$go-src" "${GO_PACKAGES[@]}") ||
-        { echo >&3 "Debian's unstable distribution cannot be had here, or lacks a package"; return 1; }
-    for package in "$work"/apt/packages/*.deb; do dpkg-deb -x "$package" "$work/apt/tree" || return 1; done
-    mkdir -p target/tools
-    mv "$work/apt/tree" $go_tree
+    unpack_of_sid $go_tree "$go-go" "$go-src" "${GO_PACKAGES[@]}"
 }
 
 go_build() { # ARGUMENT...

@@ -76,6 +76,43 @@ install_packages() { # PACKAGE...
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
+# apt for the unstable distribution, from this machine's own mirror of Debian: with lists of its own, and none of
+# the installed packages in sight.
+of_sid() { # COMMAND OF APT...
+    local command=$1
+    shift
+    "$command" -o Dir::State="$work/apt/state" -o Dir::State::status=/dev/null -o Dir::Cache="$work/apt/cache" \
+        -o Dir::Etc::SourceList="$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+        -o Dir::Etc::PreferencesParts=/dev/null -o APT::Sandbox::User=root "$@"
+}
+
+# Gets its lists, once. Tells on descriptor 3 why it fails.
+reach_sid() {
+    local mirror
+    if [ -e "$work/apt/sources.list" ]; then return; fi
+    if [ "${NO_INSTALL:-}" = 1 ]; then echo >&3 "nothing is fetched because of NO_INSTALL=1"; return 1; fi
+    mirror=$(find /etc/apt -name '*.list' -o -name '*.sources' |
+        xargs -r sed -nE 's#^(URIs:|deb( +\[[^]]*\])?) +([^ ]+/debian/?)( .*)?$#\3#p' | sort -u | sed -n 1p)
+    if [ -z "$mirror" ]; then echo >&3 "apt has no mirror of Debian here"; return 1; fi
+    mkdir -p "$work"/apt/{state/lists/partial,cache/archives/partial}
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" >"$work/apt/sources.list"
+    of_sid apt-get update -qq || { rm "$work/apt/sources.list"; echo >&3 "Debian's unstable distribution cannot be had here"; return 1; }
+}
+
+# Unpacks packages of the unstable distribution in a directory; nothing is installed.
+unpack_of_sid() { # DIRECTORY PACKAGE...
+    local tree=$1 package
+    shift
+    if [ -e "$tree" ]; then return; fi
+    reach_sid || return 1
+    rm -rf "$work/apt/packages" "$work/apt/tree"
+    mkdir -p "$work"/apt/{packages,tree} "$(dirname "$tree")"
+    (cd "$work/apt/packages" && of_sid apt-get download -qq "$@") ||
+        { echo >&3 "Debian's unstable distribution lacks one of $*"; return 1; }
+    for package in "$work"/apt/packages/*.deb; do dpkg-deb -x "$package" "$work/apt/tree" || return 1; done
+    mv "$work/apt/tree" "$tree"
+}
+
 # Sets back what install_packages has changed, but for the packages.
 forget_packages() {
     if [ -z "${installed:-}" ]; then return; fi

@@ -16,7 +16,7 @@ import hcl2
 import yaml
 
 VARIANTS = Path("manifests/variants")
-GENERATOR = "/usr/libexec/podman/quadlet"
+GENERATOR = os.environ.get("QUADLET", "/usr/libexec/podman/quadlet")
 OPTIONS = Path("README.md").read_text()
 
 
@@ -28,7 +28,7 @@ def text_of(value):
 class Variants(unittest.TestCase):
     def are_options(self, arguments):
         for argument in arguments:
-            self.assertIn(f"\n  {argument.partition('=')[0]} ", OPTIONS)
+            self.assertRegex(OPTIONS, rf"\n\| `{argument.partition('=')[0]}[ `]")
 
     def test_the_compose_file(self):
         command = [sys.executable, "-m", "podman_compose", "-f", VARIANTS / "compose.yaml", "config"]
