@@ -22,8 +22,9 @@ demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test serve
 test: tools ## run all tests
 	$(CARGO) test --release --locked -- --test-threads=24
 
-test-binary: tools ## run the specification with another binary (BINARY="qemu-aarch64 PATH" or PATH)
+test-binary: tools ## run specification and demo with another binary (BINARY="qemu-aarch64 PATH" or PATH)
 	BINARY_UNDER_TEST='$(BINARY)' $(CARGO) test --release --locked --test specification -- --test-threads=12
+	BINARY_UNDER_TEST='$(BINARY)' $(CARGO) run --release --locked --quiet --example demo
 
 faults: tools ## kill and disturb a publication at every system call (strace, minutes); print how often
 	@./tests/faults/install-strace

@@ -5,6 +5,7 @@ mod application;
 mod tls;
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -43,7 +44,7 @@ fn demo() -> Outcome<()> {
     let volume = pod.path().join("svids");
     let this_program = std::env::current_exe()?;
     let directory = this_program.parent().ok_or("the demo is in no directory")?;
-    let helper = directory.join("../pod-svid-helper");
+    let helper = Helper::beside(directory);
 
     title("An agent, played by the tests' Workload API server, rotates the SVID every 4 seconds");
     let agent = start_agent(directory, pod.path())?;
@@ -52,7 +53,7 @@ fn demo() -> Outcome<()> {
     let in_volume = format!("--svid-path={}", volume.display());
     let run = |arguments: &[&str]| {
         println!("$ pod-svid-helper {}", arguments.join(" "));
-        ensure(Command::new(&helper).args(arguments).status()?.success(), "it failed")
+        ensure(helper.command().args(arguments).status()?.success(), "it failed")
     };
     title("inspect: what does the agent offer?");
     run(&["--mode=inspect", &at_socket])?;
@@ -70,7 +71,7 @@ fn demo() -> Outcome<()> {
         "The application is a TLS server. It asks for client certificates, and reads its files at SIGHUP."
     );
     println!("$ pod-svid-helper --mode=run {at_socket} {in_volume} -- demo application {}", volume.display());
-    let mut command = Command::new(&helper);
+    let mut command = helper.command();
     command.args(["--mode=run", &at_socket, &in_volume, "--"]).arg(&this_program).arg("application");
     let mut run = Process(command.arg(&volume).stderr(Stdio::piped()).spawn()?);
     let lines = Lines::of(&mut run)?;
@@ -100,6 +101,23 @@ fn demo() -> Outcome<()> {
     ensure(run.0.wait()?.success(), "the helper did not end with success")?;
     println!("\n5 rotations, an agent killed: {made} connections, {failed} failed");
     ensure(failed == 0, &reason)
+}
+
+/// The words that start the program: its path, or what BINARY_UNDER_TEST says, an emulator and a path for example.
+struct Helper(Vec<OsString>);
+
+impl Helper {
+    fn beside(directory: &Path) -> Self {
+        let words = std::env::var("BINARY_UNDER_TEST").unwrap_or_default();
+        let words: Vec<_> = words.split_whitespace().map(OsString::from).collect();
+        Self(if words.is_empty() { vec![directory.join("../pod-svid-helper").into()] } else { words })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.0.first().map_or("".as_ref(), OsString::as_os_str));
+        command.args(self.0.iter().skip(1));
+        command
+    }
 }
 
 /// Waits until the application has reloaded and the client sees it.
