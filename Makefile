@@ -37,10 +37,11 @@ soak: tools ## rotate 10,000 times while readers read and things go wrong (SEED=
 fuzz: tools ## let libFuzzer make up inputs for every parser (TIME=seconds for each, 60; TARGET=name)
 	@TIME=$(TIME) TARGET=$(TARGET) ./tests/fuzz/fuzz
 
-lint: tools ## check format, lints, links and the oldest Rust that works; a warning is an error
+lint: tools ## check format, lints, links, the workflow and the oldest Rust that works; a warning is an error
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	@./.ci/check-links
+	@./.ci/check-workflow
 	@./.ci/check-oldest-rust
 
 deps: ## list each dependency with licence and reason; check all licences, and advisories (cargo-audit)
