@@ -154,7 +154,9 @@ impl X509Source<'_> {
         self.stream.call_again_at = None;
         if let Some(fault) = fault(self.part, &facts, now.time) {
             let is_early = info.validity(now.time) == Validity::NotYet;
-            self.stream.call_again_at = trust.good_from(now.time.max(info.not_before));
+            // What has expired does not become good again by waiting.
+            let good_from = trust.good_from(now.time.max(info.not_before));
+            self.stream.call_again_at = good_from.filter(|at| *at > now.time && *at <= info.not_after);
             return Err(match is_early {
                 true => Rejection::NotValidYet { fault, at: info.not_before },
                 false => Rejection::NotGood(fault),

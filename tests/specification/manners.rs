@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use grpcio::RpcStatusCode;
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVIDRequest, X509SVIDResponse};
@@ -68,6 +68,34 @@ fn ten_tokens_cost_ten_calls_when_an_agent_appears() {
     pod.wait_for(&next);
     assert_eq!(agent.jwt_calls(), 10);
     refresh.stop();
+}
+
+/// It stays expired: only the agent can bring another one.
+#[test]
+fn an_svid_that_has_expired_is_not_asked_for_again() {
+    let pod = Pod::new();
+    let expired = pod.authority.mint(&Recipe::for_id(ID).expired_for(Duration::from_secs(5)));
+    let mut of_expired_ca = pod.mint();
+    of_expired_ca.bundle = pod.authority.root_until(SystemTime::now() - Duration::from_secs(3600));
+    for bad in [expired, of_expired_ca] {
+        let pod = Pod::new();
+        let agent = pod.agent(offer([bad]));
+        let mut refresh = pod.refresh(&[]);
+        refresh.wait_for_log(&["ERROR", "expired at"]);
+        agent.reply(offer([pod.mint()]));
+        refresh.wait_for_log(&["published"]);
+        assert_eq!(agent.calls(), 1);
+        refresh.stop();
+    }
+}
+
+#[test]
+fn init_asks_once_for_an_svid_that_has_expired() {
+    let pod = Pod::new();
+    let expired = pod.authority.mint(&Recipe::for_id(ID).expired_for(Duration::from_secs(5)));
+    let agent = pod.agent(offer([expired]));
+    pod.init_fails_with(&["expired at"]);
+    assert!(agent.calls() <= 3, "an attempt of one second, and of a longer one: {} calls", agent.calls());
 }
 
 #[test]
