@@ -28,6 +28,8 @@ pub(super) fn repair_names(directory: &Directory<'_>, now: SystemTime) -> Result
         return Ok(());
     }
     check(directory, &data, &names)?;
+    // A loss of power must not bring back an older set than the names have.
+    directory.sync()?;
     Staged::new(directory, &set, &names, naming, now)?.place()
 }
 

@@ -155,11 +155,9 @@ impl Store {
         let data = self.data(&directory, now)?;
         leftovers::repair_names(&directory, now.time)?;
         let set = directory.open_set(&data)?;
-        if set.is_some() {
-            // A helper may have died between its publication and the sync. A loss of power must not bring back
-            // a set whose files are removed here.
-            directory.sync()?;
-        }
+        // A helper may have died between its publication, or a withdrawal, and the sync. A loss of power must not
+        // bring back a set whose files are removed here.
+        directory.sync()?;
         leftovers::remove_leftovers(&directory)?;
         if let Some(set) = set {
             let names = leftovers::file_names(&directory, &set)?;

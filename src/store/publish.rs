@@ -239,6 +239,8 @@ fn withdraw(directory: &Directory<'_>, data: &Data) -> Result<Publication, Store
         Data::Link(_) => directory.unlink(DATA)?,
         Data::Directory => remove(directory, DATA)?,
     }
+    // A loss of power must not bring back a set whose files are removed here.
+    directory.sync()?;
     remove_leftovers(directory)?;
     directory.sync()?;
     Ok(if *data == Data::Absent { Publication::Unchanged } else { Publication::Removed })

@@ -42,7 +42,7 @@ fn is_removed(call: &str, number: usize) -> bool {
     std::fs::File::create(&log).expect("a log");
     std::os::unix::fs::chown(&log, Some(NOBODY), None).expect("its owner");
     let helper = pod.helper(&["--mode=refresh", "--on-revoked=remove"]);
-    let refresh = strace::beside(helper, &log, &fault).run_by_nobody().start();
+    let refresh = strace::beside(helper, &log, Some(&fault)).run_by_nobody().start();
     wait_until("it is published", || pod.volume().join("svid.pem").exists());
     // A look at the files that fails makes the helper call again. A refusal of that call would not count for
     // half a minute; that of an open stream does at once.

@@ -7,7 +7,7 @@ use crate::calls::Call;
 /// The directory of the files.
 const VOLUME: &str = "DIRECTORY/svids";
 /// They are of no use after a crash of the machine.
-const FLEETING: [&str; 3] = ["..lock", "..names", "..identity"];
+pub const FLEETING: [&str; 3] = ["..lock", "..names", "..identity"];
 
 /// What a call does to files, as far as it matters here.
 enum Effect {

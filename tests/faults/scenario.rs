@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use grpcio::RpcStatusCode;
+use nix::unistd::{getegid, geteuid};
 use pod_svid_helper::for_tests::workload::X509SVID;
 
 use crate::calls::{self, Call};
 use crate::mounts::{ProtectedSymlinks, Tmpfs};
-use crate::pod::{Helper, ID, Pod, Published, is_root, jwt_bundles, offer, serial, skip};
+use crate::pod::{Helper, ID, Pod, Published, is_root, jwt_bundles, names, offer, serial, skip, wait_until};
 use crate::strace;
 use crate::volume::{Files, Listing, Seen, listing};
 use crate::workload_api_server::authority::{Authority, Recipe, jwt_response};
@@ -33,13 +35,16 @@ pub enum Scenario {
     PlainFiles,
     /// A replacement with a token and JWT bundles in the set, given to another owner.
     Tokens,
+    /// A replacement where one file has another name than before.
+    Names,
     /// A replacement in a pod's in-memory volume: root's, and writable by all, as `fs.protected_symlinks`
     /// is set on ordinary nodes.
     Sticky,
 }
 
 impl Scenario {
-    const ALL: [Self; 5] = [Self::First, Self::Replacement, Self::PlainFiles, Self::Tokens, Self::Sticky];
+    const ALL: [Self; 6] =
+        [Self::First, Self::Replacement, Self::PlainFiles, Self::Tokens, Self::Names, Self::Sticky];
 
     pub fn title(self) -> &'static str {
         match self {
@@ -47,6 +52,7 @@ impl Scenario {
             Self::Replacement => "replacement",
             Self::PlainFiles => "over plain files",
             Self::Tokens => "with tokens, another owner",
+            Self::Names => "with another name",
             Self::Sticky => "in a sticky directory",
         }
     }
@@ -57,12 +63,15 @@ impl Scenario {
         let x509 = vec!["svid.pem", "svid-key.pem", "bundle.pem"];
         match self {
             Self::Tokens => vec![x509, vec!["token.jwt"], vec!["jwks.json"]],
+            Self::Names => vec![[x509, vec!["old.pem", "new.pem"]].concat()],
             _ => vec![x509],
         }
     }
 
-    fn arguments(self) -> &'static [&'static str] {
+    fn arguments(self, agent: Agent) -> &'static [&'static str] {
         match self {
+            Self::Names if agent == Agent::Old => &["--combined-file-name=old.pem"],
+            Self::Names => &["--combined-file-name=new.pem"],
             Self::Tokens if is_root() => {
                 &["--jwt-svid=token.jwt=one", "--jwt-bundle-file-name=jwks.json", "--file-owner=101:102"]
             }
@@ -82,7 +91,7 @@ pub struct Stage {
     old: X509SVID,
     new: X509SVID,
     /// gRPC's servers are used by one thread at a time.
-    _agents: Mutex<[WorkloadApiServer; 2]>,
+    agents: Mutex<[WorkloadApiServer; 2]>,
     _memory: Option<Tmpfs>,
     _protected_symlinks: Option<ProtectedSymlinks>,
     volumes: AtomicUsize,
@@ -115,7 +124,7 @@ impl Stage {
         let agents = Mutex::new([old_agent, new_agent]);
         let volumes = AtomicUsize::new(0);
         let protected = ProtectedSymlinks::set();
-        Self { pod, old, new, _agents: agents, _memory: memory, _protected_symlinks: protected, volumes }
+        Self { pod, old, new, agents, _memory: memory, _protected_symlinks: protected, volumes }
     }
 
     /// All scenarios that can be set up here, each with the record of a good run.
@@ -141,7 +150,7 @@ pub struct Scene<'a> {
     pub scenario: Scenario,
     stage: &'a Stage,
     /// Is copied for each point.
-    template: PathBuf,
+    pub template: PathBuf,
     /// The names of all files.
     pub files: Vec<&'static str>,
     pub old: Files,
@@ -150,6 +159,13 @@ pub struct Scene<'a> {
     pub listing: Listing,
     /// What a good run does.
     pub calls: Vec<Call>,
+}
+
+/// Who runs the program.
+pub struct Runner {
+    pub uid: u32,
+    pub gid: u32,
+    pub umask: u32,
 }
 
 /// A copy of the template, removed when dropped.
@@ -211,10 +227,27 @@ impl<'a> Scene<'a> {
         self.run(&place, None).finish().succeeded();
         assert_is(&place.volume(), &self.stage.new);
         self.new = Seen::look(&place.volume(), &self.files).by_name;
-        assert_eq!(self.new.len(), self.files.len());
+        let gone = if self.scenario == Scenario::Names { 1 } else { 0 };
+        assert_eq!(self.new.len() + gone, self.files.len());
         self.listing = listing(&place.volume());
         self.calls = place.calls();
         assert!(self.calls.len() > 100, "{} calls", self.calls.len());
+    }
+
+    /// What refresh does when it publishes the set, and removes it as the agent withdraws the identity.
+    pub fn withdrawal(&self) -> Vec<Call> {
+        let place = self.place();
+        let arguments = ["--mode=refresh", "--on-revoked=remove"];
+        let refresh = self.any_helper(Agent::New, &place.directory).arguments(&arguments);
+        let refresh = self.as_user(strace::beside(refresh, &place.log, None)).start();
+        let is_new = || Seen::look(&place.volume(), &self.files).by_name == self.new;
+        wait_until("it is published", is_new);
+        let agents = self.stage.agents.lock().expect("no panic");
+        agents[1].reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+        wait_until("nothing is left", || names(&place.volume()).iter().all(|name| name.starts_with("..")));
+        refresh.stop();
+        agents[1].reply(offer([self.stage.new.clone()]));
+        place.calls()
     }
 
     /// Makes what is there before.
@@ -227,7 +260,7 @@ impl<'a> Scene<'a> {
                 chown(&volume, None, Some(HELPER)).expect("its group");
                 std::fs::set_permissions(&volume, PermissionsExt::from_mode(0o3777)).expect("its mode");
             }
-            Scenario::Replacement | Scenario::PlainFiles | Scenario::Tokens => {}
+            Scenario::Replacement | Scenario::PlainFiles | Scenario::Tokens | Scenario::Names => {}
         }
         self.as_user(self.helper(Agent::Old, &self.template)).finish().succeeded();
         assert_is(&volume, &self.stage.old);
@@ -246,19 +279,40 @@ impl<'a> Scene<'a> {
 
     /// A copy of what is there before.
     pub fn place(&self) -> Place {
-        let directory = self.stage.directory();
-        let copied = Command::new("cp").arg("-a").args([&self.template, &directory]).status();
+        let place = self.no_place();
+        let copied = Command::new("cp").arg("-a").args([&self.template, &place.directory]).status();
         assert!(copied.is_ok_and(|status| status.success()), "cp -a");
+        place
+    }
+
+    /// One whose directory is not made yet.
+    pub fn no_place(&self) -> Place {
+        let directory = self.stage.directory();
         Place { log: directory.with_extension("log"), directory }
     }
 
+    pub fn runner(&self) -> Runner {
+        let status = std::fs::read_to_string("/proc/self/status").expect("this process's status");
+        let umask = status.lines().find_map(|line| line.strip_prefix("Umask:")).expect("its umask").trim();
+        let umask = u32::from_str_radix(umask, 8).expect("octal digits");
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        match self.scenario {
+            Scenario::First => Runner { uid, gid, umask: 0o077 },
+            Scenario::Sticky => Runner { uid: HELPER, gid: HELPER, umask },
+            _ => Runner { uid, gid, umask },
+        }
+    }
+
     fn helper(&self, agent: Agent, directory: &Path) -> Helper {
+        self.any_helper(agent, directory).argument("--mode=init")
+    }
+
+    fn any_helper(&self, agent: Agent, directory: &Path) -> Helper {
         let socket = if agent == Agent::Old { "old.sock" } else { "new.sock" };
         Helper::new()
-            .argument("--mode=init")
             .argument(format!("--workload-api-socket={}", self.stage.pod.path().join(socket).display()))
             .argument(format!("--svid-path={}", directory.join("svids").display()))
-            .arguments(self.scenario.arguments())
+            .arguments(self.scenario.arguments(agent))
     }
 
     /// The publication, under strace.
@@ -275,7 +329,7 @@ impl<'a> Scene<'a> {
         match self.scenario {
             Scenario::First => helper.through("/bin/sh", &["-c", "umask 077; exec \"$0\" \"$@\""]),
             Scenario::Sticky => helper.run_by(HELPER, HELPER),
-            Scenario::Replacement | Scenario::PlainFiles | Scenario::Tokens => helper,
+            Scenario::Replacement | Scenario::PlainFiles | Scenario::Tokens | Scenario::Names => helper,
         }
     }
 }

@@ -18,8 +18,8 @@ pub fn around(helper: Helper, log: &Path, inject: Option<&str>) -> Helper {
 }
 
 /// The same with strace as the helper's grandchild, so that signals reach the helper.
-pub fn beside(helper: Helper, log: &Path, inject: &str) -> Helper {
-    through(helper, log, Some(inject), &["-D", "-q"])
+pub fn beside(helper: Helper, log: &Path, inject: Option<&str>) -> Helper {
+    through(helper, log, inject, &["-D", "-q"])
 }
 
 fn through(helper: Helper, log: &Path, inject: Option<&str>, how: &[&str]) -> Helper {
