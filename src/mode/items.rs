@@ -257,7 +257,7 @@ impl<'a> Items<'a> {
         let facts = self.all.iter().flat_map(|item| item.newest.iter().chain(&item.published));
         let changes = facts.flat_map(Facts::changes).filter(|change| *change > now.time).min();
         let changes = changes.map(|change| now.instant_of(change));
-        sources.chain(self.publisher.next_deadline()).chain(changes).min()
+        sources.chain(self.publisher.next_deadline(self.has_published())).chain(changes).min()
     }
 
     /// Stops waiting for items that have brought nothing.

@@ -82,9 +82,10 @@ impl Publisher {
         is_damaged.then(|| format!("files in {} were removed or changed", self.path().display()))
     }
 
-    /// When there is something to do.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.schedule.next_deadline().into_iter().chain(self.look_at).min()
+    /// When there is something to do. Where nothing is published, there is nothing to look at.
+    pub(super) fn next_deadline(&self, has_published: bool) -> Option<Instant> {
+        let look_at = self.look_at.filter(|_| has_published);
+        self.schedule.next_deadline().into_iter().chain(look_at).min()
     }
 
     /// Publishes `files` of this identity, all at one moment. A failure is logged, and the next attempt is scheduled.
@@ -151,11 +152,12 @@ mod tests {
         let (name, mode) = ("svid.pem".parse().unwrap(), "0644".parse().unwrap());
         let file = File { name, mode, contents: Contents::of(b"leaf".to_vec()) };
         assert_eq!(publisher.publish(&[&file], |_| None, None, now), Some(Publication::Replaced));
-        let mut is_damaged_after =
-            |seconds| publisher.is_damaged(false, now.instant + Duration::from_secs(seconds));
-        assert!(!is_damaged_after(0));
+        let after = |seconds| now.instant + Duration::from_secs(seconds);
+        assert!(!publisher.is_damaged(false, after(0)));
+        assert_eq!(publisher.next_deadline(true), Some(after(60)));
+        assert_eq!(publisher.next_deadline(false), None, "nothing is published");
         std::fs::remove_file(volume.path().join("svid.pem")).unwrap();
-        assert!(!is_damaged_after(59));
-        assert!(is_damaged_after(60));
+        assert!(!publisher.is_damaged(false, after(59)));
+        assert!(publisher.is_damaged(false, after(60)));
     }
 }

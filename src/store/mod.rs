@@ -56,6 +56,8 @@ pub(crate) struct Store {
     claims: RefCell<BTreeMap<&'static str, Claim>>,
     /// Whether a set of ours was seen here.
     is_ours: Cell<bool>,
+    /// A publication has swapped its set in, and failed after that: the next one finishes it.
+    is_unfinished: Cell<bool>,
     snapshot: RefCell<Snapshot>,
 }
 
@@ -82,6 +84,7 @@ impl Store {
             notices: Notices::default(),
             claims: RefCell::default(),
             is_ours: Cell::default(),
+            is_unfinished: Cell::default(),
             snapshot: RefCell::default(),
         }
     }

@@ -62,7 +62,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Up to step 11, the old set stays as it was, and the new files are removed again.
+    /// Up to the rename of step 11, the old set stays as it was, and the new files are removed again. After it, the
+    /// next call finishes what this one has begun.
     /// [`StoreError::Busy`] when another process holds the lock: try again.
     pub(crate) fn publish(
         &self,
@@ -94,35 +95,40 @@ impl Store {
             if let Some(set) = directory.open_set(&data)? {
                 open_to_readers(&set, &self.path, &self.notices)?;
             }
-            self.remember(names);
-            return Ok(Publication::Unchanged);
-        }
-        // 4.
-        check(&directory, &data, &names)?;
-        // 5. to 11.
-        let swapped = swap(&directory, &data, files, &kept, &names, now.time);
-        // 12. From here on there is no way back.
-        let placed = swapped.and_then(|staged| {
+            if !self.is_unfinished.get() {
+                self.remember(names);
+                return Ok(Publication::Unchanged);
+            }
+            directory.sync()?;
+        } else {
+            // 4.
+            check(&directory, &data, &names)?;
+            // 5. to 11.
+            let swapped = swap(&directory, &data, files, &kept, &names, now.time);
+            let staged = swapped.inspect_err(|_| drop(remove_leftovers(&directory)))?;
+            // From here on there is no way back. The old set stays until the disk is known to have the new one.
+            self.is_unfinished.set(true);
+            directory.sync()?;
+            // 12.
             staged.place()?;
-            directory.sync()
-        });
+            directory.sync()?;
+        }
+        self.is_unfinished.set(false);
         // 13. A leftover does no harm: the next publication tries to remove it again.
-        match (&placed, remove_leftovers(&directory)) {
-            (Ok(()), Err(error)) => {
+        match remove_leftovers(&directory) {
+            Ok(()) => self.notices.end(Notice::NotRemoved, now.instant),
+            Err(error) => {
                 let message = format!("{error}; the new files are published nevertheless");
                 self.notices.warn(Notice::NotRemoved, &message, now.instant);
             }
-            (Ok(()), Ok(())) => self.notices.end(Notice::NotRemoved, now.instant),
-            (Err(_), _) => {}
         }
-        placed?;
         self.is_ours.set(true);
         self.remember(names);
         Ok(Publication::Replaced)
     }
 }
 
-/// Steps 5 to 11; returns the names that are still to be moved to their places.
+/// Steps 5 to 11, except the last sync; returns the names that are still to be moved to their places.
 fn swap<'a>(
     directory: &'a Directory<'a>,
     data: &Data,
@@ -155,7 +161,6 @@ fn swap<'a>(
     directory.sync()?;
     // 11.
     new.swap(is_link, now)?;
-    directory.sync()?;
     Ok(staged)
 }
 

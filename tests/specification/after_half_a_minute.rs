@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use grpcio::RpcStatusCode;
 
 use crate::pod::{ID, Pod, names, offer, wait_until};
+use crate::process::cpu_time;
 use crate::workload_api_server::authority::jwt_response;
 use crate::workload_api_server::server::Reply;
 
@@ -63,6 +64,28 @@ fn half_a_minute_of_denials_alone_is_a_withdrawal() {
     pod.wait_for(&svid);
     let log = refresh.stop();
     assert_eq!(log.iter().filter(|line| line.contains("withdrawn the identity")).count(), 1, "{log:#?}");
+}
+
+/// It looks at its files once a minute, while there are any.
+#[test]
+fn a_minute_after_its_files_were_removed_refresh_is_at_rest() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    let mut refresh = pod.refresh(&["--on-revoked=remove"]);
+    pod.wait_for(&svid);
+    agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files"]);
+    let start = Instant::now();
+    let wait_for = |seconds| wait_until("a time is over", || start.elapsed() > Duration::from_secs(seconds));
+    wait_for(55);
+    let before = cpu_time(refresh.pid());
+    wait_for(75);
+    let took = cpu_time(refresh.pid()) - before;
+    assert!(took < Duration::from_millis(500), "{took:?} in 20 s");
+    agent.reply(offer([svid.clone()]));
+    pod.wait_for(&svid);
+    refresh.stop();
 }
 
 #[test]

@@ -4,7 +4,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::pod::{Finished, Helper, NOBODY, Pod, is_root, mode_of, names, offer};
+use crate::process::children;
 
 /// Whether strace is here and may trace; says aloud if not.
 fn can_trace() -> bool {
@@ -45,6 +48,40 @@ fn succeeds_twice(inject: &str, arguments: &[&str], warning: Option<&str>) {
     pod.init(&[]).succeeded();
     pod.wait_for(&third);
     pod.holds_one_set();
+}
+
+/// The last one comes after the switch: the next attempt finds the new files there already.
+#[test]
+fn a_rotation_is_told_whichever_of_its_syncs_fails_once() {
+    if !can_trace() {
+        return;
+    }
+    let rotates = |number: u32| {
+        let pod = Pod::new();
+        let agent = pod.agent(offer([pod.mint()]));
+        pod.init(&[]).succeeded();
+        let inject = format!("inject=fsync:error=EIO:when={number}");
+        let hook = pod.script(r#"echo "$SVID_CHANGED" >>"$0/runs""#);
+        let refresh = pod.helper(&["--mode=refresh"]).command(&hook);
+        let mut refresh = refresh
+            .through("strace", &["-qq", "-o", "/dev/null", "-e", "signal=none", "-e", &inject])
+            .start();
+        pod.wait_for_runs("svid,bundle\n");
+        let rotated = pod.mint();
+        agent.reply(offer([rotated.clone()]));
+        pod.wait_for_runs("svid,bundle\nsvid\n");
+        pod.wait_for(&rotated);
+        pod.holds_one_set();
+        // strace ends with the helper, and not the other way round.
+        let helper = children(refresh.pid())[0];
+        kill(helper, Signal::SIGTERM).expect("a running helper");
+        refresh.finish(0);
+    };
+    std::thread::scope(|scope| {
+        for number in 1..=9 {
+            scope.spawn(move || rotates(number));
+        }
+    });
 }
 
 #[test]
@@ -159,7 +196,9 @@ fn the_target_of_a_name_is_on_disk_before_the_name() {
     let _agent = pod.agent(offer([pod.mint()]));
     let files = ["sync within"; 4];
     // The names first, which lead nowhere for a moment; then all appear as one.
-    let first = [&files[..], &["svid.pem", "svid-key.pem", "bundle.pem", "sync", "..data", "sync"]].concat();
+    let named = ["svid.pem", "svid-key.pem", "bundle.pem", "sync", "..data", "sync"];
+    // What stands is synced before anything else, be it nothing.
+    let first = [&["sync"], &files[..], &named].concat();
     let found = steps(&pod);
     assert_eq!(found[..first.len()], first[..], "{found:?}");
     for name in ["svid.pem", "svid-key.pem", "bundle.pem"] {
@@ -170,7 +209,6 @@ fn the_target_of_a_name_is_on_disk_before_the_name() {
     }
     // Plain files are put behind ..data first.
     let adopted = ["sync within", "sync", "..data", "sync", "svid.pem", "svid-key.pem", "bundle.pem", "sync"];
-    // The set that stands is synced before anything else.
     let over_plain = [&["sync"], &files[..], &adopted, &["sync", "..data", "sync"]].concat();
     let found = steps(&pod);
     assert_eq!(found[..over_plain.len()], over_plain[..], "{found:?}");

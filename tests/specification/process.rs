@@ -1,6 +1,7 @@
 //! Processes in the tests: found in log lines, looked at in `/proc`, started as process 1.
 
 use std::process::Command;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -65,4 +66,14 @@ fn a_test_that_has_inherited_ignored_signals_starts_programs_that_do_not_ignore_
     let output = run.output().expect("the tests run");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// How long a process has run on a processor, in its own code and in the kernel.
+pub fn cpu_time(process: Pid) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a process");
+    let after_name = stat.rsplit(')').next().expect("fields");
+    let ticks =
+        after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks"));
+    // A hundred a second, on every architecture.
+    Duration::from_millis(ticks.sum::<u64>() * 10)
 }
