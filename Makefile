@@ -9,7 +9,8 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-binary faults soak fuzz model lint deps release dist reproducible bench image e2e tools
+.PHONY: help demo test test-binary faults soak simulate fuzz model lint deps release dist reproducible bench image e2e \
+    tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,14 @@ faults: tools ## kill and disturb a publication at every system call (strace, mi
 soak: tools ## rotate 10,000 times while readers read and things go wrong (SEED=…, ROTATIONS=…; minutes)
 	SOAK_SEED=$(SEED) SOAK_ROTATIONS=$(ROTATIONS) \
 	    $(CARGO) test --release --locked --test soak -- --ignored --nocapture
+
+simulate: tools ## simulate years of the main loop in minutes (SEEDS=…, SEED=first, DAYS=each; FAULTS=1: find faults)
+ifeq ($(FAULTS),1)
+	@SEEDS=$(SEEDS) DAYS=$(DAYS) ./tests/simulation/faults
+else
+	SIMULATE_SEEDS=$(SEEDS) SIMULATE_SEED=$(SEED) SIMULATE_DAYS=$(DAYS) \
+	    $(CARGO) test --release --locked --lib -- --ignored --nocapture simulation_of_many_seeds
+endif
 
 fuzz: tools ## let libFuzzer make up inputs for every parser (TIME=seconds for each, 60; TARGET=name)
 	@TIME=$(TIME) TARGET=$(TARGET) ./tests/fuzz/fuzz

@@ -91,6 +91,13 @@ impl<'a> Items<'a> {
         }
     }
 
+    /// Ends all calls, as the end of the process does.
+    #[cfg(test)]
+    pub(super) fn end_calls(self) {
+        let sources = self.all.into_iter().map(|item| item.source).chain(self.key_watch);
+        sources.for_each(|source| drop(std::mem::ManuallyDrop::into_inner(source)));
+    }
+
     /// Takes what the sources have learned: at most one update of each, so that none starves another. The one
     /// that waits longest goes first. Returns whether there may be more.
     pub(super) fn poll(&mut self, now: Now, context: &mut Context<'_>) -> bool {

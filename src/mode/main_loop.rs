@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -96,42 +97,14 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, LoopErr
         last_resort::end_within(within);
     }
     let client = Client::new(settings.endpoint.clone(), start_grpc());
-    let now = Now::look();
-    let names = settings.parts.iter().flat_map(|part| part.given_names()).map(|name| name.to_string());
-    let identity = settings.selection.id.as_ref().map(ToString::to_string);
-    let store = Store::new(settings.svid_path.clone())
-        .owned_by(settings.owner)
-        .stopped_by(is_told_to_end)
-        .claiming(names, identity);
-    let share = SharedReminder::default();
-    let publisher = Publisher::new(store, share.clone());
-    publisher.prepare(now).map_err(LoopError::Start)?;
-    let (phase, until, application) = match &settings.end {
-        End::Published { within } => {
-            let fetching = Phase::Fetching { deadline: now.instant + *within, published: None };
-            (fetching, Until::FirstSuccess, None)
-        }
-        End::Stopped => (Phase::Following, Until::Stopped, None),
-        End::ApplicationEnded(settings) => (Phase::Following, Until::Stopped, Some(settings)),
-    };
-    let agent = Agent { client: &client, waiter, until, share: share.clone() };
-    let (selection, on_revoked) = (&settings.selection, settings.on_revoked);
-    let mut items = Items::new(&settings.parts, selection, &agent, publisher, on_revoked, now);
-    if until == Until::Stopped {
-        // Files of an earlier process count, even without an agent.
-        items.adopt_existing(selection, now.time);
-    }
-    let http = settings.http_address.map(|address| HttpServer::new(address, waiter, &share, now.instant));
-    let notifier = Notifier::new(&settings.notify);
-    let application = application.map(Application::new);
-    let systemd = Systemd::new(|name| std::env::var_os(name), now.instant);
-    MainLoop { settings, waiter, items, notifier, application, http, systemd, phase }.run()
+    MainLoop::new(settings, &client, waiter, Now::look())?.run()
 }
 
-struct MainLoop<'a> {
+/// The loop, between two turns.
+pub(super) struct MainLoop<'a> {
     settings: &'a Settings,
     waiter: &'a Waiter,
-    items: Items<'a>,
+    pub(super) items: Items<'a>,
     notifier: Notifier,
     application: Option<Application>,
     http: Option<HttpServer<'a>>,
@@ -176,34 +149,87 @@ impl Phase {
     }
 }
 
-impl MainLoop<'_> {
+impl<'a> MainLoop<'a> {
+    /// Prepares the directory, and adopts what stands there.
+    pub(super) fn new(
+        settings: &'a Settings,
+        client: &'a Client,
+        waiter: &'a Waiter,
+        now: Now,
+    ) -> Result<Self, LoopError> {
+        let names = settings.parts.iter().flat_map(|part| part.given_names()).map(|name| name.to_string());
+        let identity = settings.selection.id.as_ref().map(ToString::to_string);
+        let store = Store::new(settings.svid_path.clone())
+            .owned_by(settings.owner)
+            .stopped_by(is_told_to_end)
+            .claiming(names, identity);
+        let share = SharedReminder::default();
+        let publisher = Publisher::new(store, share.clone());
+        publisher.prepare(now).map_err(LoopError::Start)?;
+        let (phase, until, application) = match &settings.end {
+            End::Published { within } => {
+                let fetching = Phase::Fetching { deadline: now.instant + *within, published: None };
+                (fetching, Until::FirstSuccess, None)
+            }
+            End::Stopped => (Phase::Following, Until::Stopped, None),
+            End::ApplicationEnded(settings) => (Phase::Following, Until::Stopped, Some(settings)),
+        };
+        let agent = Agent { client, waiter, until, share: share.clone() };
+        let (selection, on_revoked) = (&settings.selection, settings.on_revoked);
+        let mut items = Items::new(&settings.parts, selection, &agent, publisher, on_revoked, now);
+        if until == Until::Stopped {
+            // Files of an earlier process count, even without an agent.
+            items.adopt_existing(selection, now.time);
+        }
+        let http = settings.http_address.map(|address| HttpServer::new(address, waiter, &share, now.instant));
+        let notifier = Notifier::new(&settings.notify);
+        let application = application.map(Application::new);
+        let systemd = Systemd::new(|name| std::env::var_os(name), now.instant);
+        Ok(Self { settings, waiter, items, notifier, application, http, systemd, phase })
+    }
+
     fn run(mut self) -> Result<Ended, LoopError> {
-        let now = Now::look();
+        self.begin(Now::look());
+        loop {
+            match self.turn(Now::look()) {
+                ControlFlow::Break(end) => return end,
+                ControlFlow::Continue(deadline) => self.wait(deadline)?,
+            }
+        }
+    }
+
+    /// Takes up the files that stand there. To be called once, before the first turn.
+    pub(super) fn begin(&mut self, now: Now) {
         self.items.tell_identity(now);
         if self.items.has_published() {
             // An earlier helper may have died before it told anybody of its files.
             let (publication, changed) = (Publication::Unchanged, ChangeKinds::default());
             self.notify(Effect { publication, changed, renewal_due: None }, now);
         }
-        loop {
-            let now = Now::look();
-            let is_busy = self.items.poll(now, &mut self.waiter.context());
-            self.publish(is_busy, now);
-            self.notifier.run_due(now.instant);
-            self.supervise(now);
-            self.serve(now);
-            self.report_to_systemd(now);
-            logging::run_due();
-            if let Some(end) = self.end(now) {
-                return end;
-            }
-            let deadline = if is_busy { now.instant } else { self.next_deadline(now) };
-            match self.waiter.wait(deadline) {
-                Woken::Ready => {}
-                Woken::ChildEnded => self.reap(Now::look().instant),
-                Woken::Signal(received) => self.signalled(received)?,
-            }
+    }
+
+    /// Does what is due. Returns how the loop has ended, if it has, or when the next turn is due at the latest.
+    pub(super) fn turn(&mut self, now: Now) -> ControlFlow<Result<Ended, LoopError>, Instant> {
+        let is_busy = self.items.poll(now, &mut self.waiter.context());
+        self.publish(is_busy, now);
+        self.notifier.run_due(now.instant);
+        self.supervise(now);
+        self.serve(now);
+        self.report_to_systemd(now);
+        logging::run_due();
+        if let Some(end) = self.end(now) {
+            return ControlFlow::Break(end);
         }
+        ControlFlow::Continue(if is_busy { now.instant } else { self.next_deadline(now) })
+    }
+
+    fn wait(&mut self, deadline: Instant) -> Result<(), LoopError> {
+        match self.waiter.wait(deadline) {
+            Woken::Ready => {}
+            Woken::ChildEnded => self.reap(Now::look().instant),
+            Woken::Signal(received) => self.signalled(received)?,
+        }
+        Ok(())
     }
 
     /// Publishes what is due, and notifies the application.

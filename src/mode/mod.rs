@@ -10,4 +10,6 @@ pub(crate) mod items;
 pub(crate) mod main_loop;
 mod publisher;
 mod schedule;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod token;

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+#[cfg(test)]
+use std::rc::Rc;
 use std::str::FromStr;
 use std::time::SystemTime;
 
@@ -14,6 +16,8 @@ use nix::unistd::Pid;
 use thiserror::Error;
 
 use super::renew_signal::RenewSignal;
+#[cfg(test)]
+use super::simulated::SimulatedProcess;
 use crate::process::facts::{Reaction, Stat, all_processes, has_name, ticks_since_boot};
 use crate::regular_file;
 use crate::time::timestamp::rfc3339;
@@ -44,6 +48,8 @@ pub(crate) enum Target {
     Name(ProcessName),
     /// Our own child.
     Child { program: String, pid: Pid },
+    #[cfg(test)]
+    Simulated(Rc<SimulatedProcess>),
 }
 
 /// A PID file, and the process that was found to be its own.
@@ -83,6 +89,8 @@ impl fmt::Display for Target {
             Self::PidFile(file) => write!(f, "the process of {}", file.path.display()),
             Self::Name(ProcessName(name)) => f.write_str(name),
             Self::Child { program, .. } => f.write_str(program),
+            #[cfg(test)]
+            Self::Simulated(_) => f.write_str("app"),
         }
     }
 }
@@ -108,6 +116,8 @@ impl Target {
             Self::PidFile(file) => file.read()?,
             Self::Name(ProcessName(name)) => (oldest_of_name(name)?, None),
             Self::Child { pid, .. } => (*pid, None),
+            #[cfg(test)]
+            Self::Simulated(process) => return signal_simulated(&process.clone(), self, signal, waits),
         };
         // Without a shared PID namespace, a number that means another process elsewhere is ours.
         // Signals to one of our threads are for all of us.
@@ -141,6 +151,25 @@ impl Target {
         }
         Ok(Look::Told)
     }
+}
+
+/// What a look at a simulated process shows, as at a process of a name.
+#[cfg(test)]
+fn signal_simulated(
+    process: &SimulatedProcess,
+    target: &Target,
+    signal: RenewSignal,
+    waits: Option<Pid>,
+) -> Result<Look, TargetError> {
+    let pid = process.pid.get();
+    match process.reaction.get() {
+        None => return Err(TargetError::NoProcess { name: target.to_string() }),
+        Some(Reaction::Ends) => return Err(TargetError::WouldEnd { target: target.clone(), pid, signal }),
+        Some(Reaction::Blocks) if waits != Some(pid) => return Ok(Look::Blocked(pid)),
+        Some(Reaction::Blocks | Reaction::Handles) => {}
+    }
+    process.signals.set(process.signals.get() + 1);
+    Ok(Look::Told)
 }
 
 /// Whether a process started after a moment, in ticks since the system started. A start in the future would
@@ -272,7 +301,7 @@ fn cure(target: &Target) -> &'static str {
         Target::Child { .. } => {
             "; choose --on-renewal=restart, or --on-renewal=nothing if it watches the files"
         }
-        Target::PidFile(_) | Target::Name(_) => " (is it still starting?)",
+        _ => " (is it still starting?)",
     }
 }
 

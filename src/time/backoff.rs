@@ -1,5 +1,7 @@
 //! Delays between attempts.
 
+#[cfg(test)]
+use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -36,6 +38,12 @@ impl Backoff {
         half + half.mul_f64(random_fraction())
     }
 
+    /// The longest delay.
+    #[cfg(test)]
+    pub(crate) fn longest(&self) -> Duration {
+        self.longest
+    }
+
     /// Starts again at `first`.
     pub(crate) fn reset(&mut self) {
         self.next = self.first;
@@ -45,5 +53,23 @@ impl Backoff {
 /// Evenly spread over 0..1. The standard library's hasher seeds are random enough to spread calls and notifications.
 pub(crate) fn random_fraction() -> f64 {
     let random = RandomState::new().hash_one(());
+    #[cfg(test)]
+    let random = CHANCE.get().map_or(random, |_| chance());
     (random >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The state of a simulation's chance. The same seed makes the same numbers, and delays.
+    pub(crate) static CHANCE: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// The simulation's next number (SplitMix64).
+#[cfg(test)]
+pub(crate) fn chance() -> u64 {
+    let state = CHANCE.get().unwrap_or_default().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    CHANCE.set(Some(state));
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }

@@ -1,6 +1,8 @@
 //! Calls the Workload API: a connection, the metadata of every call, the messages of the response.
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+#[cfg(test)]
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -14,6 +16,8 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use super::call_error::CallError;
 use super::core_clock;
+#[cfg(test)]
+use super::decode::{Message, decode};
 use super::endpoint::Endpoint;
 use super::limits::MAX_MESSAGE_MIB;
 use super::rpc::{Messages, Rpc};
@@ -73,12 +77,25 @@ fn share_one_heap() {
 pub(crate) struct Client {
     endpoint: Endpoint,
     environment: Arc<Environment>,
+    #[cfg(test)]
+    simulated: Option<Rc<dyn SimulatedAgent>>,
 }
 
 impl Client {
     /// Connects to nothing yet.
     pub(crate) fn new(endpoint: Endpoint, environment: Arc<Environment>) -> Self {
-        Self { endpoint, environment }
+        Self {
+            endpoint,
+            environment,
+            #[cfg(test)]
+            simulated: None,
+        }
+    }
+
+    /// Connects to the endpoint, and has its calls answered by a simulation.
+    #[cfg(test)]
+    pub(crate) fn simulated(self, agent: Rc<dyn SimulatedAgent>) -> Self {
+        Self { simulated: Some(agent), ..self }
     }
 
     /// The address that it calls.
@@ -89,6 +106,17 @@ impl Client {
     /// Calls an RPC on a connection of its own.
     pub(crate) fn call<R: Rpc>(&self, rpc: &R, socket: OwnedFd) -> Result<OpenCall<R>, CallError> {
         let line = Line(socket.try_clone().ok());
+        #[cfg(test)]
+        if let Some(agent) = &self.simulated {
+            let messages = Box::new(agent.call(R::NAME, rpc.audience()).map(decode_response::<R::Raw>));
+            return Ok(OpenCall {
+                _line: line,
+                messages,
+                end: None,
+                endpoint: self.endpoint.clone(),
+                _channel: None,
+            });
+        }
         let channel = self.channel(socket);
         let not_called =
             |error: GrpcError| CallError::Grpc { endpoint: self.endpoint.clone(), cause: error.to_string() };
@@ -96,7 +124,13 @@ impl Client {
         metadata.add_str(SECURITY_HEADER.0, SECURITY_HEADER.1).map_err(not_called)?;
         let options = CallOption::default().headers(metadata.build());
         let messages = rpc.call(&GrpcClient::new(channel.clone()), options).map_err(not_called)?;
-        Ok(OpenCall { _line: line, messages, end: None, endpoint: self.endpoint.clone(), _channel: channel })
+        Ok(OpenCall {
+            _line: line,
+            messages,
+            end: None,
+            endpoint: self.endpoint.clone(),
+            _channel: Some(channel),
+        })
     }
 
     fn channel(&self, socket: OwnedFd) -> Channel {
@@ -119,6 +153,18 @@ impl Client {
     }
 }
 
+/// An agent in the test's own process.
+#[cfg(test)]
+pub(crate) trait SimulatedAgent {
+    /// What an RPC brings: the bytes of each response, and how the call ends.
+    fn call(&self, rpc: &'static str, audience: &[String]) -> Messages<Vec<u8>>;
+}
+
+#[cfg(test)]
+fn decode_response<M: Message + Default>(bytes: grpcio::Result<Vec<u8>>) -> grpcio::Result<M> {
+    decode(bytes?.as_slice())
+}
+
 /// What arrives on a call.
 pub(crate) enum Received<Raw> {
     /// A response, decoded but not yet checked.
@@ -137,7 +183,8 @@ pub(crate) struct OpenCall<R: Rpc> {
     /// How the call ended, while responses that came before the end are still to be handed out.
     end: Option<CallError>,
     endpoint: Endpoint,
-    _channel: Channel,
+    /// `None` in a simulation.
+    _channel: Option<Channel>,
 }
 
 /// A call's connection; nothing if there was no descriptor left for it. Dropping it cuts the connection: C-core's

@@ -18,7 +18,7 @@ pub(crate) type Messages<M> = Box<dyn Stream<Item = grpcio::Result<M>> + Unpin>;
 /// An RPC, with the parameters of its request.
 pub(crate) trait Rpc {
     /// The plain parts of a response, not yet checked.
-    type Raw;
+    type Raw: Message + Default + 'static;
     /// The procedure's name.
     const NAME: &'static str;
     /// The response's name, for the log.
@@ -31,6 +31,12 @@ pub(crate) trait Rpc {
 
     /// Begins a call.
     fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<Self::Raw>>;
+
+    /// For whom a token is asked for.
+    #[cfg(test)]
+    fn audience(&self) -> &[String] {
+        &[]
+    }
 }
 
 const fn method<Request: protobuf::Message, Raw: Message + Default>(
@@ -110,6 +116,11 @@ impl Rpc for FetchJwtSvid {
         };
         let response = client.unary_call_async(&METHOD, &request, options)?;
         Ok(Box::new(stream::once(response.boxed_local()).boxed_local()))
+    }
+
+    #[cfg(test)]
+    fn audience(&self) -> &[String] {
+        &self.audience
     }
 }
 

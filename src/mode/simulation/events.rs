@@ -1,0 +1,277 @@
+//! What happens in a simulation, and when.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use grpcio::RpcStatusCode;
+use nix::unistd::Pid;
+
+use super::agent::{Flaw, Mood, RPCS, Rpc};
+use super::record::Count;
+use super::trouble::{DAY, Event, GRACE, HOUR, MINUTE, SECOND, Trouble, below, between};
+use super::world::World;
+use crate::process::facts::Reaction;
+use crate::time::timing::{FIRST_SET, LONGEST_SLEEP};
+
+impl World<'_> {
+    /// Simulates so many days in which everything happens, but no longer than to a moment of the real clock.
+    pub(super) fn run(&mut self, days: u32, until: Option<Instant>) {
+        for (event, most) in [
+            (Event::Process, MINUTE),
+            (Event::OtherLives, SECOND),
+            (Event::Trouble, HOUR),
+            (Event::Restart, DAY),
+            (Event::ClockStep, 2 * DAY),
+            (Event::DiskFault, DAY),
+            (Event::CaRotation, DAY),
+            (Event::KeyRotation, DAY),
+        ] {
+            self.plan(event, between(SECOND / 2, most));
+        }
+        self.plan_rotation();
+        self.pass(DAY * days, until);
+    }
+
+    /// The agent looks every few seconds whether it is time.
+    pub(super) fn plan_rotation(&mut self) {
+        self.plans.retain(|(_, event)| *event != Event::Rotation);
+        let at = self.agent.0.borrow().rotates_at();
+        let is_early = self.agent.0.borrow().newest().not_before > self.now.time;
+        let wait = if is_early { Duration::ZERO } else { self.now.until(at) };
+        self.plan(Event::Rotation, wait + between(SECOND / 10, 5 * SECOND));
+    }
+
+    /// Lets it happen. Returns whether it wakes the helper up.
+    pub(super) fn happens(&mut self, event: Event) -> bool {
+        self.tally.add(Count::Events, 1);
+        self.watch.happened(self.now.instant);
+        let agent = self.agent.clone();
+        let note = match event {
+            Event::Rotation => {
+                let mut agent = agent.0.borrow_mut();
+                if self.listener.is_some() && agent.renews {
+                    agent.rotate();
+                    drop(agent);
+                    self.disturb(Rpc::X509, GRACE);
+                    self.tally.add(Count::Rotations, 1);
+                    self.plan_rotation();
+                }
+                String::new()
+            }
+            Event::CaRotation => {
+                self.plan(event, between(HOUR, 10 * DAY));
+                agent.0.borrow_mut().rotate_ca(DAY * 10);
+                self.disturb(Rpc::X509, GRACE);
+                String::new()
+            }
+            Event::KeyRotation => {
+                self.plan(event, between(HOUR, 10 * DAY));
+                self.rotate_jwt_key();
+                String::new()
+            }
+            Event::OtherLives => {
+                // Short ones cost time.
+                let is_short = below(6) == 0;
+                self.plan(event, if is_short { between(MINUTE, HOUR) } else { between(HOUR, 4 * DAY) });
+                let least = |short| if is_short { short } else { HOUR };
+                let mut agent = agent.0.borrow_mut();
+                agent.svid_life = between(least(2 * MINUTE), DAY);
+                agent.token_life = between(least(MINUTE), DAY / 2);
+                format!(" {:?} {:?}", agent.svid_life, agent.token_life)
+            }
+            Event::Trouble => format!(" {:?}", self.begin_trouble()),
+            Event::TroubleOver => {
+                self.end_trouble();
+                String::new()
+            }
+            Event::Grant => {
+                self.grant();
+                String::new()
+            }
+            Event::Restart => {
+                self.plan(event, between(MINUTE, 2 * DAY));
+                if !self.is_disk_away {
+                    self.start_helper();
+                }
+                String::new()
+            }
+            Event::ClockStep => {
+                self.plan(event, between(MINUTE, 6 * DAY));
+                let span = between(SECOND, DAY / 2);
+                let is_back = below(2) == 0;
+                self.now.time = if is_back { self.now.time - span } else { self.now.time + span };
+                agent.0.borrow_mut().now = self.now;
+                let patience = LONGEST_SLEEP + FIRST_SET + GRACE;
+                RPCS.into_iter().for_each(|rpc| self.disturb(rpc, patience));
+                self.plan_rotation();
+                format!(" {span:?} {}", if is_back { "back" } else { "forwards" })
+            }
+            Event::DiskFault => self.break_disk(),
+            Event::DiskMended => {
+                self.plan(Event::DiskFault, between(MINUTE, 4 * DAY));
+                fs::rename(self.volume.with_extension("away"), &self.volume).unwrap();
+                self.is_disk_away = false;
+                self.disturb_by_disk();
+                String::new()
+            }
+            Event::Process => format!(" {:?}", self.change_process()),
+        };
+        let date = self.now.instant - self.start;
+        self.history.push_back(format!("{date:?}: {event:?}{note}"));
+        if self.history.len() > 12 {
+            self.history.pop_front();
+        }
+        !matches!(event, Event::ClockStep | Event::DiskFault | Event::DiskMended | Event::Process)
+    }
+
+    fn rotate_jwt_key(&mut self) {
+        self.agent.0.borrow_mut().rotate_jwt_key();
+        self.watch.revoke_tokens();
+        [Rpc::Token, Rpc::Keys].into_iter().for_each(|rpc| self.disturb(rpc, FIRST_SET + GRACE));
+    }
+
+    fn begin_trouble(&mut self) -> Trouble {
+        let any = [None, None, Some(Rpc::X509), Some(Rpc::Token), Some(Rpc::Keys)][below(5) as usize];
+        let flaw = [Flaw::KeyOfAnother, Flaw::Expired, Flaw::CaExpired, Flaw::Garbage][below(4) as usize];
+        let refuses = |code, only| Trouble::Mood(Mood::Refuses(code), only);
+        let (trouble, most) = match below(12) {
+            0..3 => (
+                Trouble::Away,
+                match below(50) {
+                    0 => DAY,
+                    1..5 => HOUR,
+                    _ => 5 * MINUTE,
+                },
+            ),
+            3 => (refuses(RpcStatusCode::PERMISSION_DENIED, None), 20 * MINUTE),
+            4 => (refuses(RpcStatusCode::UNAVAILABLE, any), 20 * MINUTE),
+            5 => (refuses(RpcStatusCode::RESOURCE_EXHAUSTED, any), 20 * MINUTE),
+            6 => (refuses(RpcStatusCode::INVALID_ARGUMENT, any), 20 * MINUTE),
+            7 => (Trouble::Mood(Mood::Silent, any), 6 * HOUR),
+            8 | 9 => (Trouble::Mood(Mood::Bad(flaw), any), HOUR),
+            10 => (Trouble::Stale, 2 * DAY),
+            _ => (Trouble::Mood(Mood::Scarce, Some(Rpc::Token)), HOUR),
+        };
+        self.trouble = Some(trouble);
+        self.watch.begin_trouble(trouble, self.now.instant);
+        let mut agent = self.agent.0.borrow_mut();
+        match trouble {
+            Trouble::Away => {
+                self.listener = None;
+                if below(2) == 0 {
+                    fs::remove_file(&self.socket).unwrap();
+                }
+                agent.end(&RPCS, RpcStatusCode::UNAVAILABLE);
+            }
+            Trouble::Mood(Mood::Scarce, _) => {
+                agent.set_mood(Rpc::Token, Mood::Scarce);
+                agent.token_life = 100 * SECOND;
+                agent.passed_over = [None; 2];
+                drop(agent);
+                self.rotate_jwt_key();
+                self.plan(Event::Grant, MINUTE);
+                self.plan(Event::TroubleOver, 10 * MINUTE + between(SECOND, most));
+                return trouble;
+            }
+            Trouble::Mood(mood, only) => {
+                let concerned = RPCS.into_iter().filter(|rpc| only.is_none_or(|only| only == *rpc));
+                concerned.for_each(|rpc| agent.set_mood(rpc, mood));
+            }
+            Trouble::Stale => agent.renews = false,
+            Trouble::Restarted => {}
+        }
+        drop(agent);
+        self.plan(Event::TroubleOver, between(SECOND / 10, most));
+        trouble
+    }
+
+    fn end_trouble(&mut self) {
+        let Some(trouble) = self.trouble.take() else { return };
+        self.disturb_by_trouble(trouble);
+        let agent = self.agent.clone();
+        let mut agent = agent.0.borrow_mut();
+        if trouble == Trouble::Away {
+            self.listen();
+            if below(2) == 0 {
+                let denied = Mood::Refuses(RpcStatusCode::PERMISSION_DENIED);
+                RPCS.into_iter().for_each(|rpc| agent.set_mood(rpc, denied));
+                self.trouble = Some(Trouble::Restarted);
+                self.watch.begin_trouble(Trouble::Restarted, self.now.instant);
+                self.plan(Event::TroubleOver, between(SECOND / 10, 8 * SECOND));
+                return;
+            }
+        }
+        agent.renews = true;
+        agent.has_grant = false;
+        agent.token_life = agent.token_life.max(HOUR);
+        for rpc in RPCS {
+            if agent.mood(rpc) != Mood::Good {
+                agent.set_mood(rpc, Mood::Good);
+            }
+        }
+        if below(2) == 0 {
+            agent.wake();
+        }
+        drop(agent);
+        self.plans.retain(|(_, event)| *event != Event::Grant);
+        self.plan_rotation();
+        let calm = if below(4) == 0 { between(SECOND / 10, MINUTE) } else { between(10 * MINUTE, 2 * DAY) };
+        self.plan(Event::Trouble, calm);
+    }
+
+    /// A bad X.509-SVID and a good one, after which all that waits is asked for again; and an answer for one token.
+    fn grant(&mut self) {
+        self.plan(Event::Grant, MINUTE + between(SECOND, 20 * SECOND));
+        self.disturb(Rpc::X509, GRACE);
+        let agent = self.agent.clone();
+        agent.0.borrow_mut().set_mood(Rpc::X509, Mood::Bad(Flaw::Expired));
+        self.turn();
+        agent.0.borrow_mut().set_mood(Rpc::X509, Mood::Good);
+        agent.0.borrow_mut().has_grant = true;
+        self.turn();
+        agent.0.borrow_mut().has_grant = false;
+    }
+
+    fn break_disk(&mut self) -> String {
+        self.disturb_by_disk();
+        let svid = self.volume.join("svid");
+        let kind = below(4);
+        match kind {
+            0 => {
+                fs::rename(&self.volume, self.volume.with_extension("away")).unwrap();
+                self.is_disk_away = true;
+                self.plan(Event::DiskMended, between(SECOND / 10, HOUR));
+                return " directory away".to_owned();
+            }
+            1 => drop(fs::remove_file(svid.join("svid-key.pem"))),
+            2 => drop(fs::remove_file(svid.join("..data/one.jwt"))),
+            _ => {
+                if let Ok(text) = fs::read(svid.join("svid.pem")) {
+                    let _ = fs::write(svid.join("..data/svid.pem"), [&text[..], b"\n"].concat());
+                }
+            }
+        }
+        self.plan(Event::DiskFault, between(MINUTE, 4 * DAY));
+        format!(" {kind}")
+    }
+
+    /// The process ends, starts, has a handler, blocks the signal for a while.
+    fn change_process(&mut self) -> Option<Reaction> {
+        let steady = if self.process_waits { Reaction::Blocks } else { Reaction::Handles };
+        let (next, most) = match self.process.reaction.get() {
+            None => (Some(Reaction::Ends), 20 * SECOND),
+            Some(Reaction::Ends) => (Some(steady), 2 * DAY),
+            Some(Reaction::Blocks) if !self.process_waits => (Some(steady), 2 * DAY),
+            Some(_) if below(3) > 0 && !self.process_waits => (Some(Reaction::Blocks), 12 * SECOND),
+            Some(_) => (None, HOUR),
+        };
+        if next.is_none() {
+            self.process.pid.set(Pid::from_raw(self.process.pid.get().as_raw() + 1));
+        }
+        self.process.reaction.set(next);
+        self.can_take_since = (next == Some(steady)).then_some(self.now.instant);
+        let least = if next == Some(steady) { MINUTE } else { SECOND / 20 };
+        self.plan(Event::Process, between(least, most));
+        next
+    }
+}

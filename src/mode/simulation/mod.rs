@@ -1,0 +1,67 @@
+//! Years in minutes: the main loop of `refresh` on a clock that jumps from deadline to deadline.
+//!
+//! Real are the loop and all below it: the calls, the checks, the store in a directory, the notifications, the log.
+//! Simulated are the clocks, the agent's answers and the process that is signalled. All that happens is drawn from a
+//! seed. After each turn, `watch.rs` looks whether a promise is broken.
+
+mod agent;
+mod events;
+mod lines;
+mod record;
+mod trouble;
+mod watch;
+mod world;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use agent::{Flaw, Mood, Rpc};
+use record::Tally;
+use trouble::Trouble;
+use world::World;
+
+/// Days of a long run, for each seed.
+const LONG: u32 = 365;
+
+#[test]
+fn simulation_of_a_fixed_seed_keeps_every_promise() {
+    println!("{}", World::simulate(1, |world| world.run(3, None)));
+}
+
+#[test]
+fn simulation_of_a_random_seed_keeps_every_promise() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed = u64::from(now.subsec_nanos());
+    println!("seed {seed}");
+    let until = Some(Instant::now() + Duration::from_secs(2));
+    println!("{}", World::simulate(seed, |world| world.run(LONG, until)));
+}
+
+#[test]
+#[ignore = "takes minutes: make simulate"]
+fn simulation_of_many_seeds_keeps_every_promise() {
+    let first = variable("SIMULATE_SEED").unwrap_or(1);
+    let days = variable("SIMULATE_DAYS").map_or(LONG, |days| days as u32);
+    let mut all = Tally::default();
+    for seed in first..first + variable("SIMULATE_SEEDS").unwrap_or(4) {
+        let tally = World::simulate(seed, |world| world.run(days, None));
+        println!("seed {seed}: {tally}");
+        all.add_all(&tally);
+    }
+    println!("simulated: {all}");
+}
+
+#[test]
+fn simulation_of_an_agent_with_an_expired_svid_alone_calls_it_once_a_minute() {
+    World::simulate(1, |world| {
+        world.agent.0.borrow_mut().set_mood(Rpc::X509, Mood::Bad(Flaw::Expired));
+        world.trouble = Some(Trouble::Mood(Mood::Bad(Flaw::Expired), Some(Rpc::X509)));
+        world.pass(Duration::from_secs(10 * 60), None);
+        assert!((9..=11).contains(&world.agent.0.borrow().counts[Rpc::X509 as usize]));
+    });
+}
+
+/// A number in a variable; an empty one counts as unset.
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}

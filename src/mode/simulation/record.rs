@@ -1,0 +1,181 @@
+//! What a simulation has seen so far.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::trouble::{HOUR, MINUTE, Trouble};
+use crate::identity::svid_info::SvidInfo;
+use crate::material::Facts;
+
+/// How much there was.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Count {
+    Events,
+    Turns,
+    Rotations,
+    Calls,
+    Publications,
+    Signals,
+    Lines,
+    Checks,
+}
+
+const NAMES: [&str; 8] =
+    ["events", "turns", "rotations", "calls", "publications", "signals", "lines", "checks of the files"];
+
+/// The counts of a simulation.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) days: f64,
+    counts: [u64; 8],
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, count: Count, more: u64) {
+        self.counts[count as usize] += more;
+    }
+
+    pub(super) fn of(&self, count: Count) -> u64 {
+        self.counts[count as usize]
+    }
+
+    pub(super) fn add_all(&mut self, other: &Self) {
+        self.days += other.days;
+        self.counts.iter_mut().zip(other.counts).for_each(|(sum, more)| *sum += more);
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} days", self.days)?;
+        self.counts.iter().zip(NAMES).try_for_each(|(count, name)| write!(f, ", {count} {name}"))
+    }
+}
+
+/// Moments of the last while.
+pub(super) struct Recent {
+    span: Duration,
+    pub(super) moments: VecDeque<Instant>,
+}
+
+impl Recent {
+    pub(super) fn new(span: Duration) -> Self {
+        Self { span, moments: VecDeque::new() }
+    }
+
+    pub(super) fn add(&mut self, times: u64, now: Instant) {
+        (0..times).for_each(|_| self.moments.push_back(now));
+    }
+
+    pub(super) fn count(&mut self, now: Instant) -> usize {
+        while self.moments.front().is_some_and(|at| *at + self.span < now) {
+            self.moments.pop_front();
+        }
+        self.moments.len()
+    }
+}
+
+/// What tells two versions of a part's files apart.
+#[derive(PartialEq, Eq, Clone)]
+pub(super) struct Version {
+    pub(super) svid: Option<SvidInfo>,
+    authorities: Vec<BTreeSet<u64>>,
+}
+
+impl Version {
+    pub(super) fn of(facts: &Facts) -> Self {
+        let authorities = facts.bundles.iter().map(|bundle| bundle.authorities.clone()).collect();
+        Self { svid: facts.svid.clone(), authorities }
+    }
+
+    /// How many CAs its bundles have.
+    pub(super) fn authorities(&self) -> usize {
+        self.authorities.iter().map(BTreeSet::len).sum()
+    }
+}
+
+pub(super) struct Watch {
+    /// By when the files of each RPC must be the newest ones.
+    pub(super) fresh_by: [Instant; 3],
+    /// Since a disk fault, and until it is found and mended: the helper may not know of it.
+    pub(super) disk_fault_until: Option<Instant>,
+    pub(super) tells_of_tokens: bool,
+    pub(super) started: Instant,
+    pub(super) starts: u64,
+    /// What is published, or was before it was damaged.
+    pub(super) known: BTreeMap<String, Version>,
+    pub(super) revoked: Vec<Version>,
+    pub(super) publications: u64,
+    pub(super) news: u64,
+    pub(super) signals: u64,
+    pub(super) untold_since: Option<Instant>,
+    pub(super) serial: u64,
+    pub(super) was_good: bool,
+    pub(super) is_event: bool,
+    pub(super) trouble: Option<(Trouble, Instant)>,
+    pub(super) failed: Vec<(u64, Recent)>,
+    pub(super) calls: [(u64, Recent); 3],
+    pub(super) events: Recent,
+    pub(super) events_of_hour: Recent,
+    pub(super) severe: Recent,
+    pub(super) lines: Recent,
+    pub(super) publications_of_hour: Recent,
+    pub(super) turns: Recent,
+}
+
+impl Watch {
+    pub(super) fn new(now: Instant, tells_of_tokens: bool) -> Self {
+        let minute = || Recent::new(MINUTE);
+        Self {
+            fresh_by: [now; 3],
+            disk_fault_until: None,
+            tells_of_tokens,
+            started: now,
+            starts: 0,
+            known: BTreeMap::new(),
+            revoked: Vec::new(),
+            publications: 0,
+            news: 0,
+            signals: 0,
+            untold_since: None,
+            serial: 0,
+            was_good: false,
+            is_event: true,
+            trouble: None,
+            failed: (0..3).map(|_| (0, minute())).collect(),
+            calls: [(0, minute()), (0, minute()), (0, minute())],
+            events: minute(),
+            events_of_hour: Recent::new(HOUR),
+            severe: Recent::new(HOUR),
+            lines: Recent::new(HOUR),
+            publications_of_hour: Recent::new(HOUR),
+            turns: minute(),
+        }
+    }
+
+    /// Something has happened.
+    pub(super) fn happened(&mut self, now: Instant) {
+        self.is_event = true;
+        self.events.add(1, now);
+        self.events_of_hour.add(1, now);
+    }
+
+    /// There is a new helper: it tells of what it finds.
+    pub(super) fn started(&mut self, now: Instant) {
+        self.started = now;
+        self.starts += 1;
+        (self.publications, self.untold_since) = (0, None);
+        self.failed.iter_mut().for_each(|(count, _)| *count = 0);
+    }
+
+    pub(super) fn begin_trouble(&mut self, trouble: Trouble, now: Instant) {
+        self.trouble = Some((trouble, now.max(self.fresh_by[0])));
+    }
+
+    /// The tokens that are published are void.
+    pub(super) fn revoke_tokens(&mut self) {
+        let tokens = self.known.iter().filter(|(file, _)| file.ends_with(".jwt"));
+        self.revoked = tokens.map(|(_, version)| version.clone()).collect();
+    }
+}

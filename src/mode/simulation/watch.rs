@@ -1,0 +1,258 @@
+//! What must hold after each turn.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use grpcio::RpcStatusCode;
+
+use super::agent::{Mood, Rpc};
+use super::lines;
+use super::record::{Count, Version};
+use super::trouble::{GRACE, HOUR, MINUTE, Trouble};
+use super::world::World;
+use crate::identity::svid_info::SvidInfo;
+use crate::mode::check;
+use crate::time::timing::{
+    AWAIT_ENDPOINT, BETWEEN_TOKENS, BLOCKED_LOOK, CALL_AGAIN, CALL_RARELY, DEBOUNCE, LONGEST_SLEEP,
+    MOST_BLOCKED_LOOKS, OVERDUE, REMINDER, SIGNAL_AGAIN,
+};
+/// Of turns without a reason, each so manieth is followed by a check of the files.
+const SAMPLE: u64 = 64;
+/// How often one token may be served while another waits.
+const PASSED_OVER: u32 = 3;
+/// Turns in a minute: looks at a process that blocks the signal, and attempts to connect.
+const TURNS: usize = 1500;
+
+impl World<'_> {
+    /// Looks whether all promises are kept.
+    pub(super) fn look(&mut self) {
+        if let Some(trouble) = self.trouble {
+            self.disturb_by_trouble(trouble);
+        }
+        if self.is_disk_away {
+            self.disturb_by_disk();
+        }
+        if !self.agent.0.borrow().newest().is_good(self.now.time) {
+            self.disturb(Rpc::X509, GRACE);
+        }
+        let published = self.published();
+        self.excuse_deaf_streams(&published);
+        self.look_at_notifications(&published);
+        let is_ready = self.look_at_verdict();
+        self.look_at_files(&published, is_ready);
+        self.look_at_manners();
+        self.look_at_log();
+    }
+
+    /// An agent may forget a stream, and keep it open: it is asked again when the SVID is overdue.
+    fn excuse_deaf_streams(&mut self, published: &BTreeMap<String, Version>) {
+        let is_overdue =
+            |svid: &SvidInfo| has_passed(svid.overdue_at(), OVERDUE.longest() + GRACE, self.now.time);
+        let svid = published.get("svid.pem").and_then(|version| version.svid.as_ref());
+        let has_time = [svid.is_some_and(|svid| !is_overdue(svid)), false, true];
+        for rpc in [Rpc::X509, Rpc::Keys] {
+            if has_time[rpc as usize] && self.agent.0.borrow().is_deaf(rpc) {
+                self.disturb(rpc, LONGEST_SLEEP + GRACE);
+            }
+        }
+    }
+
+    fn published(&self) -> BTreeMap<String, Version> {
+        let published = self.helper.as_ref().unwrap().items.published();
+        published.map(|(part, facts)| (part.file().to_owned(), Version::of(facts))).collect()
+    }
+
+    /// A publication that concerns the process is told it, and nothing else is.
+    fn look_at_notifications(&mut self, published: &BTreeMap<String, Version>) {
+        let now = self.now.instant;
+        let count = self.helper.as_ref().unwrap().items.publications().count;
+        let watch = &mut self.watch;
+        let is_concerned = |file: &str| watch.tells_of_tokens || !file.ends_with(".jwt");
+        let is_new = |(file, version): (&String, &Version)| {
+            is_concerned(file) && watch.known.get(file) != Some(version)
+        };
+        let is_published = count > watch.publications;
+        let has_news = is_published && published.iter().any(is_new);
+        let is_removal = is_published && published.is_empty();
+        // What stood at the start is told.
+        let is_found = now == watch.started && published.keys().any(|file| is_concerned(file));
+        self.tally.add(Count::Publications, count - watch.publications);
+        watch.publications_of_hour.add(count - watch.publications, now);
+        watch.is_event |= is_published && count.is_multiple_of(4);
+        watch.publications = count;
+        watch.news += u64::from(has_news);
+        if is_removal {
+            watch.known.clear();
+        }
+        watch.known.extend(published.clone());
+        if has_news || is_found {
+            watch.untold_since.get_or_insert(now);
+        }
+        let signals = self.process.signals.get();
+        if signals > watch.signals {
+            watch.signals = signals;
+            watch.untold_since = None;
+        }
+        if is_removal && !self.may_remove() {
+            self.fail("files are removed, and no identity is withdrawn");
+        }
+        let watch = &self.watch;
+        if signals > watch.news + watch.starts {
+            self.fail("a signal without a publication");
+        }
+        let looks = if self.process_waits { BLOCKED_LOOK * MOST_BLOCKED_LOOKS } else { Duration::ZERO };
+        let patience = self.splay + DEBOUNCE + SIGNAL_AGAIN.longest() + looks + GRACE;
+        if let (Some(untold), Some(can_take)) = (watch.untold_since, self.can_take_since)
+            && now > untold.max(can_take) + patience
+        {
+            self.fail(&format!("untold for {:?}", now - untold));
+        }
+    }
+
+    fn may_remove(&self) -> bool {
+        let denied = RpcStatusCode::PERMISSION_DENIED;
+        self.trouble == Some(Trouble::Mood(Mood::Refuses(denied), None))
+    }
+
+    /// There is one verdict, and it is true. Returns whether it is good.
+    fn look_at_verdict(&mut self) -> bool {
+        let fault = self.helper.as_ref().unwrap().items.fault(self.now);
+        let is_good = fault.is_none();
+        if let Some(until) = self.watch.disk_fault_until
+            && self.now.instant > until
+            && is_good
+        {
+            self.watch.disk_fault_until = None;
+        }
+        let is_reason = is_good != self.watch.was_good || std::mem::take(&mut self.watch.is_event);
+        self.watch.was_good = is_good;
+        if self.watch.disk_fault_until.is_some()
+            || !is_reason && !self.tally.of(Count::Turns).is_multiple_of(SAMPLE)
+        {
+            return is_good;
+        }
+        self.tally.add(Count::Checks, 1);
+        let checked = check::run(&self.check, self.now);
+        if checked.is_ok() != is_good {
+            let checked = checked.map_err(|error| error.to_string());
+            self.fail(&format!("two verdicts: the loop has {fault:?}, check has {checked:?}"));
+        }
+        is_good
+    }
+
+    /// While the agent serves and the disk works, the files are the newest ones, and good.
+    fn look_at_files(&mut self, published: &BTreeMap<String, Version>, is_ready: bool) {
+        let agent = self.agent.clone();
+        let agent = agent.0.borrow();
+        let (now, newest) = (self.now, agent.newest());
+        let is_due = |rpc: Rpc| now.instant > self.watch.fresh_by[rpc as usize];
+        let svid = published.get("svid.pem").and_then(|version| version.svid.as_ref());
+        let leaf = svid.map(|svid| agent.leaf(svid.serial().unwrap()));
+        if let Some(leaf) = leaf {
+            if leaf.is_bad || is_ready && !leaf.is_good(now.time) {
+                self.fail(&format!("not good, and published as good: {leaf:?}"));
+            }
+            if leaf.serial < self.watch.serial {
+                self.fail("an older SVID after a newer one");
+            }
+            self.watch.serial = leaf.serial;
+        }
+        if is_due(Rpc::X509) && leaf.map(|leaf| leaf.serial) != Some(newest.serial) {
+            self.fail(&format!("published is {leaf:?}, and not {newest:?}"));
+        }
+        let bundle = published.get("svid.pem").map_or(0, Version::authorities);
+        if is_due(Rpc::X509) && bundle != agent.authorities() {
+            self.fail(&format!("{bundle} CAs are published, and not {}", agent.authorities()));
+        }
+        let mut is_early = false;
+        for file in ["one.jwt", "two.jwt"].into_iter().filter(|_| is_due(Rpc::Token)) {
+            let Some(version) = published.get(file) else { self.fail(&format!("no {file}")) };
+            let svid = version.svid.as_ref().unwrap();
+            is_early |= svid.not_before > now.time;
+            if has_passed(svid.renew_at(), BETWEEN_TOKENS + GRACE, now.time) {
+                self.fail(&format!("{file} is not renewed: {svid:?}"));
+            }
+            if is_due(Rpc::Keys) && self.watch.revoked.contains(version) {
+                self.fail(&format!("{file} is of a withdrawn key: {svid:?}"));
+            }
+        }
+        if is_due(Rpc::X509) && is_due(Rpc::Token) && !is_ready && !is_early {
+            self.fail("not ready, though all is well");
+        }
+        if agent.passed_over.iter().flatten().any(|times| *times > PASSED_OVER) {
+            self.fail("a token starves");
+        }
+    }
+
+    /// Calls are neither too many nor too few.
+    fn look_at_manners(&mut self) {
+        let now = self.now.instant;
+        let events = self.watch.events.count(now);
+        let is_away = self.listener.is_none() || events > 0;
+        // Half of the longest delay, and the shorter delays before.
+        let steady = MINUTE.div_duration_f64(CALL_AGAIN.longest() / 2) as usize + 8;
+        let connecting = MINUTE.div_duration_f64(AWAIT_ENDPOINT.longest()) as usize + 4;
+        let most = if is_away { connecting } else { steady } + 10 * events;
+        let failed: Vec<u64> =
+            self.helper.as_ref().unwrap().items.calls().map(|counts| counts.failed.values().sum()).collect();
+        for (index, total) in failed.into_iter().enumerate() {
+            let (before, recent) = &mut self.watch.failed[index];
+            recent.add(total - std::mem::replace(before, total), now);
+            let count = recent.count(now);
+            if count > most {
+                self.fail(&format!("source {index}: {count} failures in a minute, {most} are allowed"));
+            }
+        }
+        let counts = self.agent.0.borrow().counts;
+        for (rpc, total) in counts.into_iter().enumerate() {
+            let (before, recent) = &mut self.watch.calls[rpc];
+            recent.add(total - std::mem::replace(before, total), now);
+            let (count, most) = (recent.count(now), 2 * steady + 20 * events);
+            if count > most {
+                self.fail(&format!("RPC {rpc}: {count} calls in a minute, {most} are allowed"));
+            }
+        }
+        let longest = match self.trouble {
+            Some(Trouble::Away) => AWAIT_ENDPOINT.longest(),
+            Some(Trouble::Mood(Mood::Refuses(RpcStatusCode::INVALID_ARGUMENT), _)) => CALL_RARELY,
+            Some(Trouble::Mood(Mood::Refuses(_), _) | Trouble::Restarted) => CALL_AGAIN.longest(),
+            _ => return,
+        };
+        let since = self.watch.trouble.map_or(now, |(_, since)| since).max(self.watch.started);
+        let last = self.watch.failed[0].1.moments.back().map_or(since, |last| since.max(*last));
+        if self.trouble.is_some_and(|trouble| trouble.concerns(Rpc::X509)) && now > last + longest + GRACE {
+            self.fail(&format!("no call for {:?}", now - last));
+        }
+    }
+
+    /// A lasting state is told once a minute, and nothing turns without end.
+    fn look_at_log(&mut self) {
+        let now = self.now.instant;
+        let (severe, all) = lines::take_counts();
+        self.tally.add(Count::Lines, all);
+        let watch = &mut self.watch;
+        watch.severe.add(severe, now);
+        watch.lines.add(all, now);
+        watch.turns.add(1, now);
+        // One reminder of the agent, the disk and the files, and one of the signal.
+        let reminders = 2 * HOUR.div_duration_f64(REMINDER) as usize;
+        let events = watch.events_of_hour.count(now) + 2;
+        let publications = watch.publications_of_hour.count(now);
+        let (severe, all, turns) = (watch.severe.count(now), watch.lines.count(now), watch.turns.count(now));
+        if severe > reminders + 20 * events {
+            self.fail(&format!("{severe} warnings in an hour with {events} events"));
+        }
+        // Each token that the agent cannot renew is asked for once a minute, and is the same.
+        if all > 2 * reminders + 30 * events + 8 * publications {
+            self.fail(&format!("{all} lines in an hour with {events} events, {publications} publications"));
+        }
+        if turns > TURNS {
+            self.fail(&format!("{turns} turns in a minute"));
+        }
+    }
+}
+
+/// Whether so long has passed since a date.
+fn has_passed(date: SystemTime, span: Duration, now: SystemTime) -> bool {
+    date + span < now
+}
