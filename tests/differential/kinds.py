@@ -56,7 +56,8 @@ def of_certificate(part, ours, tls, other, facts):
         return "stricter: an RSA key whose numbers do not belong together (cryptography refuses it too)"
     if "keyUsage extension" in ours and re.search(rb"\x55\x1d\x0f\x01\x01\xff\x04.\x03[\x04-\x7f]", facts.der, re.S):
         return f"stricter: {part} with a keyUsage of more than 16 bits (RFC 5280 has 9)"
-    if "malformed OID" in ours and has_large_oid(facts.der):
+    # What cannot be read at all has no SPIFFE ID, says check.
+    if re.search("malformed OID|mandatory field is empty", ours) and has_large_oid(facts.der):
         return "stricter: an object identifier that const-oid cannot hold (2.48 or more, or a number over 32 bits)"
     if "mandatory field is empty" in ours and not facts.has_uri():
         return "stricter: a leaf without a URI, and so without a SPIFFE ID"
@@ -76,6 +77,8 @@ def of_pem(ours, tls):
 
 
 def of_keystore(ours, theirs, loads_without_attributes):
+    if ours is None and "another chain" in theirs:
+        return "keystore with another intermediate, which both readers take: neither verifies its signature"
     if ours is None:
         return loads_without_attributes() and "keystore with attributes that check skips, and the helper never wrote"
     if ours and theirs is None and "not the DER of PKCS#12" in ours:
