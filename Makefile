@@ -9,8 +9,8 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-binary faults soak simulate fuzz model lint deps release dist reproducible bench image e2e \
-    tools
+.PHONY: help demo test test-binary faults soak simulate fuzz differential model lint deps release dist reproducible \
+    bench image e2e tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ endif
 
 fuzz: tools ## let libFuzzer make up inputs for every parser (TIME=seconds for each, 60; TARGET=name)
 	@TIME=$(TIME) TARGET=$(TARGET) ./tests/fuzz/fuzz
+
+differential: tools ## compare what the helper accepts with OpenSSL and Python, on mutants (COUNT=, SEED=; minutes)
+	@COUNT=$(COUNT) SEED=$(SEED) ./tests/differential/run
 
 lint: tools ## check format, lints, links, the workflow and the oldest Rust that works; a warning is an error
 	$(CARGO) fmt --check

@@ -1,9 +1,11 @@
 //! X.509 certificates as the Workload API sends them: concatenated DER.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::SystemTime;
 
 use der::asn1::Ia5String;
+use der::oid::ObjectIdentifier;
 use der::{Decode, Reader, SliceReader};
 use thiserror::Error;
 use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner};
@@ -57,6 +59,14 @@ impl Certificate {
     /// The last moment of its validity.
     pub(super) fn not_after(&self) -> SystemTime {
         self.fields().validity().not_after.to_system_time()
+    }
+
+    /// Checks that no extension is there twice (RFC 5280, section 4.2): OpenSSL loads no such leaf.
+    pub(super) fn check_extensions(&self) -> Result<(), CertificateError> {
+        let mut known = BTreeSet::new();
+        let mut all = self.fields().extensions().into_iter().flatten().map(|extension| extension.extn_id);
+        let twice = all.find(|id| !known.insert(*id));
+        twice.map_or(Ok(()), |id| Err(CertificateError::ExtensionTwice(id)))
     }
 
     /// Whether basicConstraints has cA set (X.509-SVID standard, section 4.1).
@@ -142,6 +152,8 @@ pub(crate) enum CertificateError {
     NotDer { index: usize, cause: der::Error },
     #[error("the {0} extension is duplicated or unreadable")]
     Extension(&'static str),
+    #[error("the extension {0} is there twice")]
+    ExtensionTwice(ObjectIdentifier),
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use curve25519_dalek::EdwardsPoint;
-use der::asn1::{OctetStringRef, UintRef};
+use der::asn1::{AnyRef, OctetStringRef, UintRef};
 use der::oid::ObjectIdentifier;
 use der::{Decode, Encode};
 use pkcs1::{RsaPrivateKey, RsaPublicKey};
@@ -77,6 +77,8 @@ impl PrivateKey {
         let version_1 = encode_version_1(&private)?;
         let (key_type, belongs) = match (algorithm.oid, algorithm.parameters_oid().ok()) {
             (RSA, _) => rsa_belongs(private, public)?,
+            // RFC 8410, section 3: it has none, and TLS stacks load no such leaf.
+            (ED25519, _) if algorithm.parameters.is_some() => return Err(KeyError::PublicKey),
             (ED25519, _) => (KeyType::Ed25519, ed25519_belongs(private, public)?),
             (EC, Some(P256)) => (
                 KeyType::P256,
@@ -113,11 +115,13 @@ impl PrivateKey {
 }
 
 /// Encodes a key without its attributes and without a public half beside the private one (RFC 5958
-/// allows both; OpenSSL up to 3.0 loads no key that has the latter), and without the parameters that some
-/// writers give Ed25519, which has none (RFC 8410, section 3).
+/// allows both; OpenSSL up to 3.0 loads no key that has the latter), and with the parameters that its algorithm
+/// has, whatever came: Ed25519 has none (RFC 8410, section 3), RSA has NULL (RFC 3279, section 2.3.1). OpenSSL
+/// loads no key with others.
 fn encode_version_1(private: &PrivateKeyInfoRef<'_>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let algorithm = match private.algorithm.oid {
         ED25519 => AlgorithmIdentifierRef { oid: ED25519, parameters: None },
+        RSA => AlgorithmIdentifierRef { oid: RSA, parameters: Some(AnyRef::NULL) },
         _ => private.algorithm,
     };
     let private = PrivateKeyInfoRef::new(algorithm, private.private_key);
@@ -259,6 +263,16 @@ mod tests {
         assert_eq!(PrivateKey::parse(of(8), &public).err(), Some(KeyError::OtherCertificate));
     }
 
+    #[test]
+    fn an_ed25519_leaf_with_parameters_is_refused() {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
+        let private = private(ED25519, None, &[&[4, 32][..], &[7; 32]].concat());
+        let of = |parameters| {
+            PrivateKey::parse(private.clone(), &public(ED25519, parameters, key.as_bytes())).err()
+        };
+        assert_eq!((of(None), of(Some(P256))), (None, Some(KeyError::PublicKey)));
+    }
+
     /// A PKCS#8 version 2 key, with its public half and an empty set of attributes.
     #[test]
     fn a_version_2_key_is_handed_on_as_version_1() {
@@ -276,6 +290,16 @@ mod tests {
         assert_eq!(parsed.der(), version_1.as_slice());
         let error = PrivateKey::parse(with_half(&[1; 32]), &public).err();
         assert_eq!(error, Some(KeyError::OtherCertificate));
+    }
+
+    #[test]
+    fn an_rsa_key_is_handed_on_with_the_parameters_of_its_algorithm_whatever_came() {
+        for parameters in [None, Some(P256)] {
+            let der = private(RSA, parameters, b"whatever");
+            let written = encode_version_1(&PrivateKeyInfoRef::from_der(&der).unwrap()).unwrap();
+            let algorithm = PrivateKeyInfoRef::from_der(&written).unwrap().algorithm;
+            assert_eq!(algorithm, AlgorithmIdentifierRef { oid: RSA, parameters: Some(AnyRef::NULL) });
+        }
     }
 
     #[test]

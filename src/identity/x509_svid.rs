@@ -165,6 +165,7 @@ fn parse_leaf(id: SpiffeId, der: &[u8]) -> Result<(SvidInfo, Vec<u8>), FieldErro
 /// Checks one of the other certificates of a chain. Gives the last moment of its validity.
 fn parse_intermediate(der: &[u8], index: usize) -> Result<SystemTime, FieldError> {
     let certificate = Certificate::parse(der, index)?;
+    certificate.check_extensions()?;
     let signs = certificate.key_usage()?.is_some_and(|usage| usage.key_cert_sign());
     if !signs || !certificate.is_ca()? {
         return Err(FieldError::NotAnAuthority { index });
@@ -179,6 +180,7 @@ fn check_leaf(id: &SpiffeId, leaf: &Certificate) -> Result<(), FieldError> {
         [uri] => return Err(FieldError::OtherUri(uri.as_str().to_owned())),
         uris => return Err(FieldError::UriCount(uris.len())),
     }
+    leaf.check_extensions()?;
     if leaf.is_ca()? {
         return Err(FieldError::LeafIsCa);
     }

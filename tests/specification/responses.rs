@@ -56,6 +56,7 @@ discards! {
     trailing_bytes_are_discarded: "trailing-bytes" => ["x509_svid: certificate 1 is not a DER certificate"];
     a_random_chain_is_discarded: "random-chain" => ["x509_svid: certificate 0 is not a DER certificate"];
     a_chain_over_the_limit_is_discarded: "long-chain" => ["x509_svid: holds more than 32 certificates"];
+    a_leaf_with_an_extension_twice_is_discarded: "extension-twice" => ["x509_svid", "2.5.29.1 is there twice"];
     a_leaf_with_two_uris_is_discarded: "two-uris" => ["x509_svid: the leaf has 2 URI SANs", "exactly one"];
     a_leaf_without_uri_is_discarded: "no-uri" => ["x509_svid: the leaf has 0 URI SANs"];
     a_leaf_with_a_foreign_uri_is_discarded: "foreign-uri" => ["\"https://example.org/workload\" is not the SVID's SPIFFE ID"];

@@ -9,9 +9,9 @@ use der::asn1::UintRef;
 use der::{Decode, Sequence};
 use pod_svid_helper::for_tests::workload::{JWTSVID, JWTSVIDResponse, X509SVID, X509SVIDResponse};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
-    SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CustomExtension,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use rsa::pkcs8::EncodePrivateKey;
 use x509_cert::Certificate;
@@ -218,6 +218,8 @@ impl Authority {
         params.is_ca =
             if recipe.is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
         params.key_usages = recipe.key_usages.clone();
+        params.custom_extensions =
+            vec![CustomExtension::from_oid_content(&[2, 5, 29, 1], vec![5, 0]); recipe.extensions];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         // Tells CAs of one name apart while both are in the bundle.
@@ -317,6 +319,8 @@ pub struct Recipe {
     pub key_type: KeyType,
     pub is_ca: bool,
     pub key_usages: Vec<KeyUsagePurpose>,
+    /// How often one more extension is there.
+    pub extensions: usize,
     pub not_before: SystemTime,
     pub not_after: SystemTime,
 }
@@ -333,6 +337,7 @@ impl Recipe {
             hint: String::new(),
             key_type: KeyType::P256,
             is_ca: false,
+            extensions: 0,
             key_usages: vec![KeyUsagePurpose::DigitalSignature],
             not_before: now,
             not_after: now + Duration::from_secs(3600),

@@ -111,6 +111,7 @@ faults! {
     "foreign-uri" => |a, r| minted(a, r, |r| r.uris = vec!["https://example.org/workload".to_owned()]);
     "other-uri" => |a, r| minted(a, r, |r| r.uris = vec![format!("{}-other", r.spiffe_id)]);
     "leaf-is-ca" => |a, r| minted(a, r, |r| r.is_ca = true);
+    "extension-twice" => |a, r| minted(a, r, |r| r.extensions = 2);
     "no-key-usage" => |a, r| minted(a, r, |r| r.key_usages.clear());
     "no-digital-signature" => |a, r| minted(a, r, |r| r.key_usages = vec![KeyUsagePurpose::KeyEncipherment]);
     "key-cert-sign" => |a, r| minted(a, r, |r| r.key_usages.push(KeyUsagePurpose::KeyCertSign));
