@@ -15,7 +15,7 @@ pub(crate) struct SvidInfo {
     /// The moment its life is counted from: a leaf's notBefore, a token's `iat`. Never after
     /// `not_after`.
     pub(crate) issued_at: SystemTime,
-    /// The first moment of its validity: a leaf's notBefore, a token's `nbf`.
+    /// The first moment of its validity: a leaf's notBefore, a token's `nbf`. 1970 for a token without one.
     pub(crate) not_before: SystemTime,
     /// The last moment of its validity: a leaf's notAfter, a token's `exp`.
     pub(crate) not_after: SystemTime,

@@ -98,9 +98,9 @@ impl Token {
             id: self.subject.clone(),
             kind,
             issued_at: issued_at.min(not_after),
-            // The time of issue does not bound the validity (RFC 7519, section 4.1.6): it may be a
-            // moment ahead of this clock.
-            not_before: self.not_before.unwrap_or(issued_at.min(now)),
+            // The time of issue does not bound the validity (RFC 7519, section 4.1.6): it may be ahead of this
+            // clock.
+            not_before: self.not_before.unwrap_or(UNIX_EPOCH),
             not_after,
         }
     }

@@ -1,7 +1,7 @@
 //! `inspect`: calls the Workload API once, and shows the identities of this process. Never a key, and never a token.
 //! manifests/inspect.md has the fields of its JSON.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -220,7 +220,9 @@ fn wit_text(text: &mut Columns, svids: &WitSvids, now: Now) {
         identity(text, &svid.id, &svid.hint);
         match read_wit(svid) {
             Ok((svid, token)) => {
-                text.line("valid from", &rfc3339(svid.info.not_before, 0));
+                if svid.info.not_before > UNIX_EPOCH {
+                    text.line("valid from", &rfc3339(svid.info.not_before, 0));
+                }
                 text.line("valid to", &end(&svid.info, now));
                 text.line("key", &svid.key_type());
                 token_text(text, &token);
