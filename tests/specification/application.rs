@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use nix::sys::signal::{Signal, kill};
 
 use crate::http::{ANY_PORT, Probe};
-use crate::pod::{ID, PATIENCE, Pod, Running, is_root, names, offer, skip, wait_until};
+use crate::pod::{ID, PATIENCE, Pod, Running, is_emulated, is_root, names, offer, skip, wait_until};
 use crate::process::{children, has_in_mask, position, process_in, signals_in_mask, start_as_process_one};
 use crate::workload_api_server::authority::Recipe;
 use crate::workload_api_server::server::Reply;
@@ -113,6 +113,10 @@ fn at_a_rotation_the_application_gets_the_renewal_signal() {
     for (option, got) in
         [("--on-renewal=signal", "HUP"), ("--renew-signal=USR1", "USR1"), ("--renew-signal=RTMIN+3", "37")]
     {
+        // An emulator has numbers of its own for them.
+        if got == "37" && is_emulated("real-time signals") {
+            continue;
+        }
         let pod = Pod::new();
         let agent = pod.agent(offer([pod.mint()]));
         let mut run = run(&pod, &[option], &pod.script(APPLICATION));

@@ -383,7 +383,15 @@ fn ignore_no_signal_in_children() {
 fn binary_under_test() -> Vec<String> {
     let words = std::env::var("BINARY_UNDER_TEST").unwrap_or_default();
     let words: Vec<_> = words.split_whitespace().map(str::to_owned).collect();
-    if words.is_empty() { vec![env!("CARGO_BIN_EXE_pod-svid-helper").to_owned()] } else { words }
+    let Some((program, rest)) = words.split_first() else {
+        return vec![env!("CARGO_BIN_EXE_pod-svid-helper").to_owned()];
+    };
+    // Some tests give the program a PATH of its own.
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&directories).map(|directory| directory.join(program));
+    let program = found.filter(|path| path.is_file()).find_map(|path| path.to_str().map(str::to_owned));
+    let program = program.unwrap_or_else(|| words[0].clone());
+    [&[program], rest].concat()
 }
 
 /// The file of the program under test.
