@@ -104,17 +104,22 @@ check "a wrong ID is told with those that are offered" \
     fails_saying 'offer spiffe://example.org/wrong, only spiffe://example.org/workload/nginx.*--pod-spiffe-id' \
     --tmpfs /var/run/secret:mode=0777 "${helper[@]}" --pod-spiffe-id=spiffe://example.org/wrong --init-timeout=5s
 
-# The list of images for two processors has the name of the one image, which is made again after that.
+# The list of images for two processors, in a store of its own: podman 4.3 mixes up the images of a list with equal ones
+# from before.
 arm=${CARGO_TARGET_DIR:-$PWD/target}/cross/aarch64-unknown-linux-gnu/release/pod-svid-helper
 for_two_processors() {
     local layer processor
+    mkdir "$work/both"
+    printf '[storage]\ndriver = "vfs"\ngraphroot = "%s/root"\nrunroot = "%s/run"\n' "$work/both" "$work/both" \
+        >"$work/both/storage.conf"
+    export CONTAINERS_STORAGE_CONF=$work/both/storage.conf
     make --silent image BINARY="$release/pod-svid-helper $arm"
     podman manifest push --all localhost/pod-svid-helper:latest "oci-archive:$work/both.tar"
-    mkdir "$work/both"
     tar -xf "$work/both.tar" -C "$work/both"
     for layer in "$work"/both/blobs/sha256/*; do
-        processor=$(tar -xOf "$layer" pod-svid-helper 2>/dev/null | od -An -t u2 -j 18 -N 2 | tr -d ' ') || continue
-        case $processor in 62 | 183) tar -xOf "$layer" pod-svid-helper >"$work/both/of-$processor" ;; esac
+        tar -xOf "$layer" pod-svid-helper >"$work/both/binary" 2>/dev/null || continue
+        processor=$(od -An -t u2 -j 18 -N 2 "$work/both/binary" | tr -d ' ')
+        mv "$work/both/binary" "$work/both/of-$processor"
     done
     chmod 0755 "$work"/both/of-*
     [ "$("$work/both/of-62" --version)" = "$(qemu-aarch64 "$work/both/of-183" --version)" ]
@@ -123,7 +128,6 @@ for_two_processors() {
 }
 if [ -e "$arm" ] && command -v qemu-aarch64 >/dev/null; then
     check "a list has an image for x86-64 and one for arm64" for_two_processors
-    make --silent image BINARY="$release/pod-svid-helper" >/dev/null 2>&1
 else
     echo "NOT TESTED: the image for arm64, since its binary (make release TARGET=aarch64-unknown-linux-gnu) or qemu-user is not here"
 fi
