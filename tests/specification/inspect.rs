@@ -406,6 +406,6 @@ fn inspect_waits_for_tokens_until_init_timeout_and_shows_the_rest() {
     agent.issue_jwt(|_| Reply::Silence);
     let text =
         inspect(&pod, &["--jwt-svid=a=one", "--jwt-svid=b=two", "--init-timeout=2s"]).succeeded().stdout;
-    assert_eq!(text.matches("  not good    nothing within --init-timeout: ").count(), 2, "{text}");
+    assert_eq!(text.matches("  not good    nothing within --init-timeout:").count(), 2, "{text}");
     assert!(text.contains("  key         P-256\n"), "{text}");
 }
