@@ -43,3 +43,15 @@ as_root() {
 
 # This machine's name among rustc's targets. Its binary is in target/NAME/release; those of others are elsewhere.
 host_target() { rustc -vV | sed -n 's/^host: //p'; }
+
+# rustc's name of a platform that is named as images name it; a name of rustc's is good too.
+target_of() { # PLATFORM
+    case $1 in
+        linux/amd64) echo x86_64-unknown-linux-gnu ;;
+        linux/arm64) echo aarch64-unknown-linux-gnu ;;
+        linux/arm/v7) echo armv7-unknown-linux-gnueabihf ;;
+        linux/riscv64) echo riscv64gc-unknown-linux-gnu ;;
+        *-*) echo "$1" ;;
+        *) stop "there is no target for the platform $1: give linux/amd64, linux/arm64, linux/arm/v7 or linux/riscv64" ;;
+    esac
+}
