@@ -301,7 +301,9 @@ fn cure(target: &Target) -> &'static str {
         Target::Child { .. } => {
             "; choose --on-renewal=restart, or --on-renewal=nothing if it watches the files"
         }
-        _ => " (is it still starting?)",
+        Target::PidFile(_) | Target::Name(_) => " (is it still starting?)",
+        #[cfg(test)]
+        Target::Simulated(_) => " (is it still starting?)",
     }
 }
 
