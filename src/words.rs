@@ -1,11 +1,37 @@
-//! Enumerations of words on the command line, in any case. Each word stands once.
+//! Words and sentences: what is wrong, for a person; and enumerations of words on the command line, in any case, each
+//! word of which stands once.
+
+use std::borrow::Cow;
+use std::fmt::Display;
 
 use thiserror::Error;
 
-/// The text is not one of the allowed words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("")]
-pub(crate) struct WordError;
+/// What is wrong, as one sentence for a person. Where the program decides by a fault, the fault has a type of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub(crate) struct Flaw(Cow<'static, str>);
+
+impl Flaw {
+    /// A flaw that this sentence, or part of one, describes.
+    pub(crate) fn new(sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self(sentence.into())
+    }
+
+    /// The flaw of a text that is none of those allowed: their list, which is shown beside it, says enough.
+    pub(crate) const fn obvious() -> Self {
+        Self(Cow::Borrowed(""))
+    }
+
+    /// The same, with the field, the file or the part that has it before: `place: sentence`.
+    pub(crate) fn within(self, place: impl Display) -> Self {
+        Self(format!("{place}: {self}").into())
+    }
+}
+
+/// A [`Flaw`] from a format string and its arguments.
+macro_rules! flaw {
+    ($($sentence:tt)+) => { $crate::words::Flaw::new(format!($($sentence)+)) };
+}
 
 /// The words in one sentence: `"a, b or c"`.
 macro_rules! alternatives {
@@ -28,12 +54,12 @@ macro_rules! words {
         }
 
         impl std::str::FromStr for $name {
-            type Err = $crate::words::WordError;
+            type Err = $crate::words::Flaw;
 
-            fn from_str(text: &str) -> Result<Self, $crate::words::WordError> {
+            fn from_str(text: &str) -> Result<Self, $crate::words::Flaw> {
                 match text.to_ascii_lowercase().as_str() {
                     $($word $(| $other)* => Ok(Self::$variant),)+
-                    _ => Err($crate::words::WordError),
+                    _ => Err($crate::words::Flaw::obvious()),
                 }
             }
         }
@@ -48,4 +74,4 @@ macro_rules! words {
     )+};
 }
 
-pub(crate) use {alternatives, words};
+pub(crate) use {alternatives, flaw, words};

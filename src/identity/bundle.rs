@@ -5,12 +5,11 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
 use std::time::SystemTime;
 
-use thiserror::Error;
-
-use super::certificate::{Certificate, CertificateError, split};
+use super::certificate::{Certificate, split};
 use super::limits::MAX_BUNDLE;
 use super::raw::shortened;
-use super::spiffe_id::{TrustDomain, TrustDomainError};
+use super::spiffe_id::TrustDomain;
+use crate::words::Flaw;
 
 /// The CA certificates of a trust domain, one or more.
 pub(crate) struct X509Bundle(Authorities);
@@ -88,7 +87,7 @@ impl Authorities {
 
 impl X509Bundle {
     /// Checks a bundle: concatenated DER certificates, at least one, and nothing else.
-    pub(crate) fn parse(der: Vec<u8>) -> Result<Self, CertificateError> {
+    pub(crate) fn parse(der: Vec<u8>) -> Result<Self, Flaw> {
         let parse = |(index, range): (usize, Range<usize>)| {
             let certificate = Certificate::parse(&der[range.clone()], index)?;
             Ok((range, certificate.not_after()))
@@ -110,7 +109,7 @@ impl X509Bundle {
     }
 
     /// Checks the key and the value of one federated bundle.
-    pub(crate) fn parse_federated(key: &str, der: Vec<u8>) -> Result<(TrustDomain, Self), BundleError> {
+    pub(crate) fn parse_federated(key: &str, der: Vec<u8>) -> Result<(TrustDomain, Self), Flaw> {
         Ok((TrustDomain::from_id(key)?, Self::parse(der)?))
     }
 
@@ -118,15 +117,6 @@ impl X509Bundle {
     pub(crate) fn authorities(&self) -> impl ExactSizeIterator<Item = Authority<'_>> + Clone {
         self.0.iter()
     }
-}
-
-/// Why a federated bundle is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum BundleError {
-    #[error(transparent)]
-    TrustDomain(#[from] TrustDomainError),
-    #[error(transparent)]
-    Certificates(#[from] CertificateError),
 }
 
 #[cfg(test)]

@@ -5,35 +5,34 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use der::asn1::Ia5String;
-use der::oid::ObjectIdentifier;
 use der::{Decode, Reader, SliceReader};
-use thiserror::Error;
 use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner};
 use x509_cert::ext::pkix::name::{GeneralName, GeneralNames};
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
 use super::early_dates;
 use super::limits::MAX_CERTIFICATE;
+use crate::words::{Flaw, flaw};
 
 /// The ranges of the certificates in concatenated DER: at least one, at most `limit`, and nothing
 /// before, between or after them. Does not read the certificates.
-pub(super) fn split(der: &[u8], limit: usize) -> Result<Vec<Range<usize>>, CertificateError> {
+pub(super) fn split(der: &[u8], limit: usize) -> Result<Vec<Range<usize>>, Flaw> {
     let mut ranges = Vec::new();
     let mut start = 0;
     while start < der.len() {
         let index = ranges.len();
         if index == limit {
-            return Err(CertificateError::TooMany { limit });
+            return Err(flaw!("holds more than {limit} certificates"));
         }
         let length = SliceReader::new(&der[start..]).and_then(|mut reader| reader.tlv_bytes());
-        let length = length.map_err(|cause| CertificateError::NotDer { index, cause })?.len();
+        let length = length.map_err(not_der(index))?.len();
         if length > MAX_CERTIFICATE {
-            return Err(CertificateError::TooLarge { index });
+            return Err(flaw!("certificate {index} is larger than {MAX_CERTIFICATE} bytes"));
         }
         ranges.push(start..start + length);
         start += length;
     }
-    if ranges.is_empty() { Err(CertificateError::None) } else { Ok(ranges) }
+    if ranges.is_empty() { Err(flaw!("holds no certificate")) } else { Ok(ranges) }
 }
 
 /// The fields of one certificate.
@@ -44,11 +43,11 @@ pub(super) struct Certificate(
 
 impl Certificate {
     /// Parses one certificate; errors name it by its index.
-    pub(super) fn parse(der: &[u8], index: usize) -> Result<Self, CertificateError> {
+    pub(super) fn parse(der: &[u8], index: usize) -> Result<Self, Flaw> {
         let parsed = CertificateInner::from_der(der).or_else(|cause| {
             early_dates::since_1970(der).map_or(Err(cause), |copy| CertificateInner::from_der(&copy))
         });
-        Ok(Self(parsed.map_err(|cause| CertificateError::NotDer { index, cause })?))
+        Ok(Self(parsed.map_err(not_der(index))?))
     }
 
     /// The parsed fields.
@@ -62,29 +61,29 @@ impl Certificate {
     }
 
     /// Checks that no extension is there twice (RFC 5280, section 4.2): OpenSSL loads no such leaf.
-    pub(super) fn check_extensions(&self) -> Result<(), CertificateError> {
+    pub(super) fn check_extensions(&self) -> Result<(), Flaw> {
         let mut known = BTreeSet::new();
         let mut all = self.fields().extensions().into_iter().flatten().map(|extension| extension.extn_id);
         let twice = all.find(|id| !known.insert(*id));
-        twice.map_or(Ok(()), |id| Err(CertificateError::ExtensionTwice(id)))
+        twice.map_or(Ok(()), |id| Err(flaw!("the extension {id} is there twice")))
     }
 
     /// Whether basicConstraints has cA set (X.509-SVID standard, section 4.1).
-    pub(super) fn is_ca(&self) -> Result<bool, CertificateError> {
+    pub(super) fn is_ca(&self) -> Result<bool, Flaw> {
         let constraints = self.fields().get_extension::<BasicConstraints>();
-        let constraints = constraints.map_err(|_| CertificateError::Extension("basicConstraints"))?;
+        let constraints = constraints.map_err(unreadable("basicConstraints"))?;
         Ok(constraints.is_some_and(|(_, constraints)| constraints.ca))
     }
 
     /// The keyUsage extension, if there is one (X.509-SVID standard, section 4.3).
-    pub(super) fn key_usage(&self) -> Result<Option<KeyUsage>, CertificateError> {
+    pub(super) fn key_usage(&self) -> Result<Option<KeyUsage>, Flaw> {
         let usage = self.fields().get_extension::<KeyUsage>();
-        let usage = usage.map_err(|_| CertificateError::Extension("keyUsage"))?;
+        let usage = usage.map_err(unreadable("keyUsage"))?;
         Ok(usage.map(|(_, usage)| usage))
     }
 
     /// All URIs among the subject alternative names (X.509-SVID standard, section 2).
-    pub(super) fn uri_sans(&self) -> Result<Vec<Ia5String>, CertificateError> {
+    pub(super) fn uri_sans(&self) -> Result<Vec<Ia5String>, Flaw> {
         let names = self.alternative_names()?.into_iter().filter_map(|name| match name {
             GeneralName::UniformResourceIdentifier(uri) => Some(uri),
             _ => None,
@@ -93,7 +92,7 @@ impl Certificate {
     }
 
     /// All DNS names among the subject alternative names.
-    pub(super) fn dns_names(&self) -> Result<Vec<String>, CertificateError> {
+    pub(super) fn dns_names(&self) -> Result<Vec<String>, Flaw> {
         let names = self.alternative_names()?.into_iter().filter_map(|name| match name {
             GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
             _ => None,
@@ -101,14 +100,14 @@ impl Certificate {
         Ok(names.collect())
     }
 
-    fn alternative_names(&self) -> Result<GeneralNames, CertificateError> {
+    fn alternative_names(&self) -> Result<GeneralNames, Flaw> {
         let names = self.fields().get_extension::<SubjectAltName>();
-        let names = names.map_err(|_| CertificateError::Extension("subjectAltName"))?;
+        let names = names.map_err(unreadable("subjectAltName"))?;
         Ok(names.map(|(_, names)| names.0).unwrap_or_default())
     }
 
     /// The keyUsage extension in words; none without the extension.
-    pub(super) fn key_usage_in_words(&self) -> Result<Vec<&'static str>, CertificateError> {
+    pub(super) fn key_usage_in_words(&self) -> Result<Vec<&'static str>, Flaw> {
         let Some(usage) = self.key_usage()? else { return Ok(Vec::new()) };
         let words = [
             (usage.digital_signature(), "digital signature"),
@@ -125,9 +124,9 @@ impl Certificate {
     }
 
     /// The extKeyUsage extension in words; an identifier that has none here stays a number.
-    pub(super) fn extended_key_usage_in_words(&self) -> Result<Vec<String>, CertificateError> {
+    pub(super) fn extended_key_usage_in_words(&self) -> Result<Vec<String>, Flaw> {
         let usage = self.fields().get_extension::<ExtendedKeyUsage>();
-        let usage = usage.map_err(|_| CertificateError::Extension("extKeyUsage"))?;
+        let usage = usage.map_err(unreadable("extKeyUsage"))?;
         let word = |number: String| match number.as_str() {
             "1.3.6.1.5.5.7.3.1" => "server auth".to_owned(),
             "1.3.6.1.5.5.7.3.2" => "client auth".to_owned(),
@@ -139,21 +138,13 @@ impl Certificate {
     }
 }
 
-/// Why bytes are not a series of readable certificates.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum CertificateError {
-    #[error("holds no certificate")]
-    None,
-    #[error("holds more than {limit} certificates")]
-    TooMany { limit: usize },
-    #[error("certificate {index} is larger than {MAX_CERTIFICATE} bytes")]
-    TooLarge { index: usize },
-    #[error("certificate {index} is not a DER certificate: {cause}")]
-    NotDer { index: usize, cause: der::Error },
-    #[error("the {0} extension is duplicated or unreadable")]
-    Extension(&'static str),
-    #[error("the extension {0} is there twice")]
-    ExtensionTwice(ObjectIdentifier),
+fn not_der(index: usize) -> impl Fn(der::Error) -> Flaw {
+    move |cause| flaw!("certificate {index} is not a DER certificate: {cause}")
+}
+
+/// An extension, by its name.
+pub(super) fn unreadable(extension: &str) -> impl Fn(der::Error) -> Flaw {
+    move |_| flaw!("the {extension} extension is duplicated or unreadable")
 }
 
 #[cfg(test)]
@@ -166,14 +157,14 @@ mod tests {
     #[test]
     fn too_many_certificates_are_refused_before_any_is_read() {
         assert_eq!(split(&OUTSIDE.repeat(3), 3), Ok(vec![0..2, 2..4, 4..6]));
-        assert_eq!(split(&OUTSIDE.repeat(4), 3), Err(CertificateError::TooMany { limit: 3 }));
-        assert_eq!(split(&[], 3), Err(CertificateError::None));
+        assert_eq!(split(&OUTSIDE.repeat(4), 3), Err(flaw!("holds more than 3 certificates")));
+        assert_eq!(split(&[], 3), Err(flaw!("holds no certificate")));
     }
 
     #[test]
     fn a_certificate_over_the_limit_is_refused_unread() {
         let length = (MAX_CERTIFICATE as u32).to_be_bytes();
         let large = [&[0x30, 0x83][..], &length[1..], &vec![0; MAX_CERTIFICATE]].concat();
-        assert_eq!(split(&large, 3), Err(CertificateError::TooLarge { index: 0 }));
+        assert_eq!(split(&large, 3), Err(flaw!("certificate 0 is larger than {MAX_CERTIFICATE} bytes")));
     }
 }

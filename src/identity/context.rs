@@ -5,15 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use thiserror::Error;
-
-use super::bundle::{BundleError, X509Bundle};
-use super::crl::{CrlDetails, RevocationListError};
-use super::limits::MAX_SVIDS;
+use super::bundle::X509Bundle;
+use super::crl::CrlDetails;
 use super::raw::{RawX509Context, shortened};
-use super::selection::{NotOfferedError, Selection};
+use super::selection::Selection;
 use super::spiffe_id::TrustDomain;
-use super::x509_svid::{X509Svid, X509SvidError, check_mandatory_fields};
+use super::svids::{self, Unusable};
+use super::x509_svid::{X509Svid, mandatory_fields};
+use crate::words::Flaw;
 
 /// A response with a good selected SVID.
 pub(crate) struct X509Context {
@@ -28,11 +27,10 @@ pub(crate) struct X509Context {
 impl X509Context {
     /// Checks that a response has the mandatory fields (SPIFFE Workload API standard, section 5.2.1),
     /// and the selected SVID in full. Its dates are not checked.
-    pub(crate) fn parse(raw: RawX509Context, selection: &Selection) -> Result<Self, X509ContextError> {
-        check_conformance(&raw)?;
-        let (index, svid) = selection.pick(raw.svids)?;
-        let id = shortened(&svid.spiffe_id);
-        let svid = X509Svid::parse(svid).map_err(|error| X509ContextError::Svid { index, id, error })?;
+    pub(crate) fn parse(raw: RawX509Context, selection: &Selection) -> Result<Self, Unusable> {
+        svids::check_fields(&raw.svids, mandatory_fields)?;
+        let parse = |svid| X509Svid::parse(svid).map_err(|(field, flaw)| flaw.within(field));
+        let svid = svids::select(raw.svids, selection, parse)?;
         let own = svid.info().id.trust_domain().id();
         let mut federated = FederatedBundles::new(raw.federated_bundles);
         // A trust domain is not federated with itself, whatever the agent says.
@@ -46,9 +44,9 @@ pub(crate) struct Inspection {
     /// In the agent's order; the first is the default identity.
     pub(crate) svids: Vec<InspectedSvid>,
     /// By trust domain.
-    pub(crate) federated: Vec<Result<(TrustDomain, X509Bundle), FederatedBundleError>>,
+    pub(crate) federated: Vec<FederatedBundle>,
     /// The certificate revocation lists, in the agent's order.
-    pub(crate) crls: Vec<Result<CrlDetails, RevocationListError>>,
+    pub(crate) crls: Vec<Result<CrlDetails, Flaw>>,
 }
 
 /// One SVID, good or not.
@@ -58,17 +56,17 @@ pub(crate) struct InspectedSvid {
     /// The hint, as it came.
     pub(crate) hint: String,
     /// The SVID, checked in full.
-    pub(crate) svid: Result<X509Svid, X509SvidError>,
+    pub(crate) svid: Result<X509Svid, Flaw>,
 }
 
 impl Inspection {
     /// Checks that a response has the mandatory fields, and each of its parts on its own.
-    pub(crate) fn parse(raw: RawX509Context) -> Result<Self, X509ContextError> {
-        check_conformance(&raw)?;
+    pub(crate) fn parse(raw: RawX509Context) -> Result<Self, Flaw> {
+        svids::check_fields(&raw.svids, mandatory_fields)?;
         let svids = raw.svids.into_iter().map(|svid| InspectedSvid {
             id: svid.spiffe_id.clone(),
             hint: svid.hint.clone(),
-            svid: X509Svid::parse(svid),
+            svid: X509Svid::parse(svid).map_err(|(field, flaw)| flaw.within(field)),
         });
         Ok(Self {
             svids: svids.collect(),
@@ -77,6 +75,9 @@ impl Inspection {
         })
     }
 }
+
+/// A foreign trust domain with its bundle; or its key in the response, cut if it is long, and what is wrong.
+type FederatedBundle = Result<(TrustDomain, X509Bundle), (String, Flaw)>;
 
 /// The federated bundles of a response, unchecked, by trust domain.
 pub(crate) struct FederatedBundles(BTreeMap<String, Vec<u8>>);
@@ -93,52 +94,9 @@ impl FederatedBundles {
     }
 
     /// Checks each bundle on its own.
-    pub(crate) fn parse(
-        self,
-    ) -> impl Iterator<Item = Result<(TrustDomain, X509Bundle), FederatedBundleError>> {
-        self.0.into_iter().map(|(key, der)| {
-            X509Bundle::parse_federated(&key, der)
-                .map_err(|cause| FederatedBundleError { key: shortened(&key), cause })
-        })
+    pub(crate) fn parse(self) -> impl Iterator<Item = FederatedBundle> {
+        self.0
+            .into_iter()
+            .map(|(key, der)| X509Bundle::parse_federated(&key, der).map_err(|flaw| (shortened(&key), flaw)))
     }
-}
-
-fn check_conformance(raw: &RawX509Context) -> Result<(), X509ContextError> {
-    if raw.svids.is_empty() {
-        return Err(X509ContextError::NoSvids);
-    }
-    if raw.svids.len() > MAX_SVIDS {
-        return Err(X509ContextError::TooManySvids(raw.svids.len()));
-    }
-    for (index, svid) in raw.svids.iter().enumerate() {
-        check_mandatory_fields(svid).map_err(|error| X509ContextError::Svid {
-            index,
-            id: shortened(&svid.spiffe_id),
-            error,
-        })?;
-    }
-    Ok(())
-}
-
-/// Why a response is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum X509ContextError {
-    #[error("svids: the mandatory field is empty")]
-    NoSvids,
-    #[error("svids: there are {0} (at most {MAX_SVIDS} are accepted)")]
-    TooManySvids(usize),
-    #[error("svids[{index}] ({id:?}) {error}")]
-    Svid { index: usize, id: String, error: X509SvidError },
-    #[error(transparent)]
-    NotOffered(#[from] NotOfferedError),
-}
-
-/// Why one federated bundle is left out.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("federated_bundles[{key:?}]: {cause}")]
-pub(crate) struct FederatedBundleError {
-    /// Its key in the response, which should be the SPIFFE ID of a trust domain; cut if it is long.
-    pub(crate) key: String,
-    /// What is wrong with it.
-    pub(crate) cause: BundleError,
 }

@@ -7,16 +7,16 @@ use std::time::SystemTime;
 
 use der::Decode;
 use der::oid::AssociatedOid;
-use thiserror::Error;
 use x509_cert::certificate::Raw;
-use x509_cert::crl::CertificateList;
+use x509_cert::crl::{CertificateList, TbsCertList};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, SubjectKeyIdentifier};
 use x509_cert::name::Name;
 
-use super::certificate::{Certificate, CertificateError};
+use super::certificate::{Certificate, unreadable};
 use super::distinguished_name::{Sameness, compare};
 use super::raw::shortened;
 use super::x509_svid::hexadecimal;
+use crate::words::{Flaw, flaw};
 
 /// One list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +31,8 @@ pub(crate) struct RevocationList {
 
 impl RevocationList {
     /// Checks that this is a list. No signature is verified: it comes from the agent.
-    pub(crate) fn parse(der: Vec<u8>) -> Result<Self, RevocationListError> {
-        // `Raw` accepts serial numbers that RFC 5280 does not allow.
-        let list = CertificateList::<Raw>::from_der(&der)?.tbs_cert_list;
+    pub(crate) fn parse(der: Vec<u8>) -> Result<Self, Flaw> {
+        let list = list_of(&der)?;
         let extensions = list.crl_extensions.unwrap_or_default();
         let key = extensions.iter().find(|extension| extension.extn_id == AuthorityKeyIdentifier::OID);
         let key = key.and_then(|key| AuthorityKeyIdentifier::from_der(key.extn_value.as_bytes()).ok());
@@ -67,12 +66,21 @@ impl RevocationList {
     }
 }
 
+/// The fields of a list.
+fn list_of(der: &[u8]) -> Result<TbsCertList<Raw>, Flaw> {
+    // `Raw` accepts serial numbers that RFC 5280 does not allow.
+    let list = CertificateList::from_der(der).map_err(|cause: der::Error| {
+        flaw!("not a DER certificate revocation list: {}", shortened(&cause.to_string()))
+    })?;
+    Ok(list.tbs_cert_list)
+}
+
 /// A list, for a person.
 pub(crate) struct CrlDetails {
     /// Its issuer's name, as RFC 4514 writes it.
     pub(crate) issuer: String,
     /// Its number in lowercase hexadecimal, if it has one.
-    pub(crate) number: Result<Option<String>, CertificateError>,
+    pub(crate) number: Result<Option<String>, Flaw>,
     pub(crate) this_update: SystemTime,
     pub(crate) next_update: Option<SystemTime>,
     /// How many certificates it revokes.
@@ -81,8 +89,8 @@ pub(crate) struct CrlDetails {
 
 impl CrlDetails {
     /// Reads a list of any age.
-    pub(crate) fn read(der: &[u8]) -> Result<Self, RevocationListError> {
-        let list = CertificateList::<Raw>::from_der(der)?.tbs_cert_list;
+    pub(crate) fn read(der: &[u8]) -> Result<Self, Flaw> {
+        let list = list_of(der)?;
         let extensions = list.crl_extensions.unwrap_or_default();
         let number = extensions.iter().find(|extension| extension.extn_id == CrlNumber::OID);
         let number = number.map(|number| {
@@ -91,7 +99,7 @@ impl CrlDetails {
         });
         Ok(Self {
             issuer: shortened(&list.issuer.to_string()),
-            number: number.transpose().map_err(|_| CertificateError::Extension("cRLNumber")),
+            number: number.transpose().map_err(unreadable("cRLNumber")),
             this_update: list.this_update.to_system_time(),
             next_update: list.next_update.map(|time| time.to_system_time()),
             revoked: list.revoked_certificates.unwrap_or_default().len(),
@@ -164,8 +172,3 @@ impl RevocationLists {
         self.0.iter().filter_map(|list| list.next_update).min()
     }
 }
-
-/// Why bytes are no list.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("not a DER certificate revocation list: {}", shortened(&.0.to_string()))]
-pub(crate) struct RevocationListError(#[from] der::Error);

@@ -13,38 +13,38 @@ use pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use sec1::EcPrivateKey;
 use serde_core::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::limits::MAX_KEY;
-use super::private_key::{EC, KeyError, P256, P384, P521, PrivateKey, RSA};
+use super::private_key::{EC, MULTI_PRIME, P256, P384, P521, PrivateKey, RSA};
+use crate::words::{Flaw, flaw};
 
 type Bytes = Zeroizing<Vec<u8>>;
 
 /// The public half of a key, encoded as `SubjectPublicKeyInfo`.
-pub(super) fn public_key_info(jwk: &Map<String, Value>) -> Result<Vec<u8>, JwkError> {
+pub(super) fn public_key_info(jwk: &Map<String, Value>) -> Result<Vec<u8>, Flaw> {
     Members::of(jwk).public()?.encode()
 }
 
 /// Checks that a private JWK is the private half of a public one, and that its numbers belong together. Gives the
 /// same key for PKCS#8; `None` for an RSA key without its primes, which PKCS#8 needs.
-pub(super) fn check_private(jwk: &str, public: &Map<String, Value>) -> Result<Option<PrivateKey>, JwkError> {
+pub(super) fn check_private(jwk: &str, public: &Map<String, Value>) -> Result<Option<PrivateKey>, Flaw> {
     if jwk.len() > MAX_KEY {
-        return Err(JwkError::TooLarge);
+        return Err(too_large(()));
     }
     let mut reader = serde_json::Deserializer::from_str(jwk);
     // The reader's own words might quote the key.
-    let private = reader.deserialize_map(MembersVisitor).map_err(|_| JwkError::NotJwk)?;
-    reader.end().map_err(|_| JwkError::NotJwk)?;
+    let private = reader.deserialize_map(MembersVisitor).map_err(not_jwk)?;
+    reader.end().map_err(not_jwk)?;
     let public = Members::of(public).public()?;
     if private.public()? != public {
-        return Err(JwkError::OtherKey);
+        return Err(Flaw::new(OTHER_KEY));
     }
     let Some(pkcs8) = private.pkcs8(&public)? else { return Ok(None) };
-    PrivateKey::parse(pkcs8, &public.encode()?).map(Some).map_err(|error| match error {
+    PrivateKey::parse(pkcs8, &public.encode()?).map(Some).map_err(|flaw| match public {
         // Both halves are of one curve, so nothing else can be wrong with it.
-        KeyError::NotPkcs8 | KeyError::OtherCertificate => JwkError::NotItsPoint,
-        error => JwkError::Key(error),
+        Public::Ec { .. } => flaw!("a JWK whose private number d does not belong to its point (x, y)"),
+        Public::Rsa { .. } => flaw,
     })
 }
 
@@ -96,26 +96,29 @@ impl<'a> Members<'a> {
         })
     }
 
-    fn public(&self) -> Result<Public<'a>, JwkError> {
-        let member = |value: Option<&'a str>, name| value.ok_or(JwkError::Missing(name));
+    fn public(&self) -> Result<Public<'a>, Flaw> {
+        let member = |value: Option<&'a str>, name| value.ok_or_else(|| missing(name));
         match member(self.kty, "kty")? {
             "EC" => {
                 let crv = member(self.crv, "crv")?;
-                let curve = CURVES.iter().find(|curve| curve.name == crv).ok_or(JwkError::Curve)?;
+                let curve = CURVES
+                    .iter()
+                    .find(|curve| curve.name == crv)
+                    .ok_or_else(|| flaw!("a JWK whose crv is not P-256, P-384 or P-521"))?;
                 Ok(Public::Ec { curve, x: member(self.x, "x")?, y: member(self.y, "y")? })
             }
             "RSA" => Ok(Public::Rsa { n: member(self.n, "n")?, e: member(self.e, "e")? }),
-            _ => Err(JwkError::Type),
+            _ => Err(flaw!("a JWK whose kty is neither EC nor RSA")),
         }
     }
 
     /// PKCS#8; `None` without an RSA key's primes.
-    fn pkcs8(&self, public: &Public<'_>) -> Result<Option<Bytes>, JwkError> {
+    fn pkcs8(&self, public: &Public<'_>) -> Result<Option<Bytes>, Flaw> {
         let d = decode(self.d, "d")?;
         let (oid, parameters, key) = match public {
             Public::Ec { curve, .. } => {
                 if d.len() != curve.length {
-                    return Err(JwkError::Member("d"));
+                    return Err(bad_member("d"));
                 }
                 let point = public.point()?;
                 let key = EcPrivateKey { private_key: &d, parameters: None, public_key: Some(&point) };
@@ -123,7 +126,7 @@ impl<'a> Members<'a> {
             }
             Public::Rsa { n, e } => {
                 if self.has_oth {
-                    return Err(JwkError::Key(KeyError::MultiPrime));
+                    return Err(Flaw::new(MULTI_PRIME));
                 }
                 let primes = [self.p, self.q, self.dp, self.dq, self.qi];
                 if primes.iter().all(Option::is_none) {
@@ -146,10 +149,10 @@ impl<'a> Members<'a> {
                 (RSA, AnyRef::NULL, key.to_der())
             }
         };
-        let key = Zeroizing::new(key.map_err(|_| JwkError::TooLarge)?);
-        let key = OctetStringRef::new(&key).map_err(|_| JwkError::TooLarge)?;
+        let key = Zeroizing::new(key.map_err(too_large)?);
+        let key = OctetStringRef::new(&key).map_err(too_large)?;
         let algorithm = AlgorithmIdentifierRef { oid, parameters: Some(parameters) };
-        let pkcs8 = PrivateKeyInfoRef::new(algorithm, key).to_der().map_err(|_| JwkError::TooLarge)?;
+        let pkcs8 = PrivateKeyInfoRef::new(algorithm, key).to_der().map_err(too_large)?;
         Ok(Some(Zeroizing::new(pkcs8)))
     }
 }
@@ -205,7 +208,7 @@ enum Public<'a> {
 
 impl Public<'_> {
     /// A `SubjectPublicKeyInfo`.
-    fn encode(&self) -> Result<Vec<u8>, JwkError> {
+    fn encode(&self) -> Result<Vec<u8>, Flaw> {
         let (algorithm, key) = match self {
             Self::Ec { curve, .. } => {
                 let parameters = Some(AnyRef::from(&curve.oid));
@@ -214,53 +217,49 @@ impl Public<'_> {
             Self::Rsa { n, e } => {
                 let (n, e) = (decode(Some(n), "n")?, decode(Some(e), "e")?);
                 let key = RsaPublicKey { modulus: number(&n, "n")?, public_exponent: number(&e, "e")? };
-                let key = key.to_der().map_err(|_| JwkError::TooLarge)?;
+                let key = key.to_der().map_err(too_large)?;
                 (AlgorithmIdentifierRef { oid: RSA, parameters: Some(AnyRef::NULL) }, key)
             }
         };
-        let subject_public_key = BitStringRef::from_bytes(&key).map_err(|_| JwkError::TooLarge)?;
-        SubjectPublicKeyInfoRef { algorithm, subject_public_key }.to_der().map_err(|_| JwkError::TooLarge)
+        let subject_public_key = BitStringRef::from_bytes(&key).map_err(too_large)?;
+        SubjectPublicKeyInfoRef { algorithm, subject_public_key }.to_der().map_err(too_large)
     }
 
     /// An uncompressed point: 4, x, y. Empty for a key that has none.
-    fn point(&self) -> Result<Vec<u8>, JwkError> {
+    fn point(&self) -> Result<Vec<u8>, Flaw> {
         let Self::Ec { curve, x, y } = self else { return Ok(Vec::new()) };
         let coordinate = |text, name| {
             let bytes = decode(Some(text), name)?;
-            if bytes.len() == curve.length { Ok(bytes) } else { Err(JwkError::Member(name)) }
+            if bytes.len() == curve.length { Ok(bytes) } else { Err(bad_member(name)) }
         };
         Ok([&[4][..], &coordinate(x, "x")?, &coordinate(y, "y")?].concat())
     }
 }
 
-fn decode(member: Option<&str>, name: &'static str) -> Result<Bytes, JwkError> {
-    let text = member.ok_or(JwkError::Missing(name))?;
-    Base64UrlUnpadded::decode_vec(text).map(Zeroizing::new).map_err(|_| JwkError::Member(name))
+fn decode(member: Option<&str>, name: &'static str) -> Result<Bytes, Flaw> {
+    let text = member.ok_or_else(|| missing(name))?;
+    Base64UrlUnpadded::decode_vec(text).map(Zeroizing::new).map_err(|_| bad_member(name))
 }
 
-fn number<'a>(bytes: &'a [u8], name: &'static str) -> Result<UintRef<'a>, JwkError> {
-    UintRef::new(bytes).map_err(|_| JwkError::Member(name))
+fn number<'a>(bytes: &'a [u8], name: &'static str) -> Result<UintRef<'a>, Flaw> {
+    UintRef::new(bytes).map_err(|_| bad_member(name))
 }
 
-/// Why a JWK is refused. No message quotes the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum JwkError {
-    #[error("not a JWK: a JSON object whose members are strings without escapes, each there once")]
-    NotJwk,
-    #[error("larger than {MAX_KEY} bytes")]
-    TooLarge,
-    #[error("a JWK without the member {0}")]
-    Missing(&'static str),
-    #[error("a JWK whose kty is neither EC nor RSA")]
-    Type,
-    #[error("a JWK whose crv is not P-256, P-384 or P-521")]
-    Curve,
-    #[error("a JWK whose member {0} is not base64url of the length that its type demands")]
-    Member(&'static str),
-    #[error("not the key that the token is bound to (cnf.jwk)")]
-    OtherKey,
-    #[error("a JWK whose private number d does not belong to its point (x, y)")]
-    NotItsPoint,
-    #[error(transparent)]
-    Key(KeyError),
+/// What is wrong with another key than that of the token. (No flaw quotes a key.)
+pub(super) const OTHER_KEY: &str = "not the key that the token is bound to (cnf.jwk)";
+
+fn not_jwk<E>(_: E) -> Flaw {
+    flaw!("not a JWK: a JSON object whose members are strings without escapes, each there once")
+}
+
+fn too_large<E>(_: E) -> Flaw {
+    flaw!("larger than {MAX_KEY} bytes")
+}
+
+fn missing(member: &str) -> Flaw {
+    flaw!("a JWK without the member {member}")
+}
+
+fn bad_member(member: &str) -> Flaw {
+    flaw!("a JWK whose member {member} is not base64url of the length that its type demands")
 }

@@ -3,15 +3,15 @@
 use std::fmt;
 
 use serde_core::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use thiserror::Error;
 
 use super::limits::MAX_BUNDLE;
 use super::token::Profile;
+use crate::words::{Flaw, flaw};
 
 /// Checks that a document is a JWK set: an object whose `keys` is a list of objects (RFC 7517,
 /// section 5; SPIFFE Trust Domain and Bundle standard, section 4). Each key of WIT-SVIDs has a `kid`
 /// (WIT-SVID standard, section 6.1).
-pub(crate) fn check_jwks(document: &[u8], profile: Profile) -> Result<(), JwksError> {
+pub(crate) fn check_jwks(document: &[u8], profile: Profile) -> Result<(), Flaw> {
     find(document, None, profile).map(|_| ())
 }
 
@@ -21,15 +21,15 @@ pub(super) fn has_key(document: &[u8], kid: &str) -> bool {
 }
 
 /// Reads a whole document; `Ok(true)` if one of its keys has the `kid`.
-fn find(document: &[u8], kid: Option<&str>, profile: Profile) -> Result<bool, JwksError> {
+fn find(document: &[u8], kid: Option<&str>, profile: Profile) -> Result<bool, Flaw> {
     // JSON is UTF-8 (RFC 8259, section 8.1), also where the reader skips it.
-    let document = std::str::from_utf8(document).map_err(|cause| JwksError::NotJson(cause.to_string()))?;
+    let document = std::str::from_utf8(document).map_err(|cause| flaw!("not JSON: {cause}"))?;
     let mut reader = serde_json::Deserializer::from_str(document);
     let found = Search { kid, profile, place: Place::Document }.deserialize(&mut reader);
     let found = found.and_then(|found| reader.end().map(|()| found));
     found.map_err(|cause| {
-        let refused = if cause.is_data() { JwksError::NotJwks } else { JwksError::NotJson };
-        refused(cause.to_string())
+        let kind = if cause.is_data() { "a JWKS document" } else { "JSON" };
+        flaw!("not {kind}: {cause}")
     })
 }
 
@@ -106,15 +106,6 @@ impl<'de> Visitor<'de> for Search<'_> {
         }
         Ok(found)
     }
-}
-
-/// Why a document is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum JwksError {
-    #[error("not JSON: {0}")]
-    NotJson(String),
-    #[error("not a JWKS document: {0}")]
-    NotJwks(String),
 }
 
 #[cfg(test)]

@@ -3,19 +3,18 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
 
-use thiserror::Error;
-
 use super::json_digest;
-use super::jwks::{self, JwksError, check_jwks};
+use super::jwks::{self, check_jwks};
 use super::raw::{RawJwtBundles, shortened};
-use super::spiffe_id::{TrustDomain, TrustDomainError};
+use super::spiffe_id::TrustDomain;
 use super::token::Profile;
+use crate::words::{Flaw, flaw};
 
 /// The JWKS documents of one response, good and bad, by trust domain.
 pub(crate) struct JwtBundles(Vec<Entry>);
 
-/// The document of one trust domain, or why it is refused.
-type Entry = Result<(TrustDomain, Document), FederatedJwtBundleError>;
+/// The document of one trust domain; or its key, as it came, and why it is refused.
+type Entry = Result<(TrustDomain, Document), (String, Flaw)>;
 
 /// A JWKS document, as it came. Shared: all together are large.
 pub(crate) type Document = Rc<Vec<u8>>;
@@ -23,25 +22,29 @@ pub(crate) type Document = Rc<Vec<u8>>;
 impl JwtBundles {
     /// Checks that a response has its mandatory field (SPIFFE Workload API standard, sections 6.2.2 and
     /// 7.2.2), and each of its documents on its own: a bad one does not hold up the others.
-    pub(crate) fn parse(raw: RawJwtBundles, profile: Profile) -> Result<Self, JwtBundlesError> {
+    pub(crate) fn parse(raw: RawJwtBundles, profile: Profile) -> Result<Self, Flaw> {
         if raw.is_empty() {
-            return Err(JwtBundlesError::None);
+            return Err(flaw!("bundles: the mandatory field is empty"));
         }
         let bundles = raw.into_iter().map(|(key, document)| match check_bundle(&key, &document, profile) {
             Ok(trust_domain) => Ok((trust_domain, Rc::new(document))),
-            Err(cause) => Err(FederatedJwtBundleError { key: shortened(&key), cause }),
+            Err(flaw) => {
+                let flaw = flaw.within(format_args!("bundles[{:?}]", shortened(&key)));
+                Err((key, flaw))
+            }
         });
         Ok(Self(bundles.collect()))
     }
 
     /// The document of one trust domain, as it came.
-    pub(crate) fn of(&self, trust_domain: &TrustDomain) -> Result<&Document, JwtBundlesError> {
+    pub(crate) fn of(&self, trust_domain: &TrustDomain) -> Result<&Document, Flaw> {
         if let Some((_, document)) = self.good().find(|(name, _)| *name == trust_domain) {
             return Ok(document);
         }
         let id = trust_domain.id();
-        let error = self.bad().find(|error| error.key == id);
-        Err(error.map_or_else(|| JwtBundlesError::Missing(trust_domain.clone()), |e| e.clone().into()))
+        let refused = self.0.iter().filter_map(|entry| entry.as_ref().err()).find(|(key, _)| *key == id);
+        let missing = || flaw!("bundles: no bundle of {trust_domain}, our own trust domain");
+        Err(refused.map_or_else(missing, |(_, flaw)| flaw.clone()))
     }
 
     /// Whether a trust domain's document has a key with this `kid`; never if [`Self::of`] gives none.
@@ -63,43 +66,13 @@ impl JwtBundles {
     }
 
     /// Why the others are refused.
-    pub(crate) fn bad(&self) -> impl Iterator<Item = &FederatedJwtBundleError> {
-        self.0.iter().filter_map(|entry| entry.as_ref().err())
+    pub(crate) fn bad(&self) -> impl Iterator<Item = &Flaw> {
+        self.0.iter().filter_map(|entry| entry.as_ref().err().map(|(_, flaw)| flaw))
     }
 }
 
-fn check_bundle(key: &str, document: &[u8], profile: Profile) -> Result<TrustDomain, JwtBundleError> {
+fn check_bundle(key: &str, document: &[u8], profile: Profile) -> Result<TrustDomain, Flaw> {
     let trust_domain = TrustDomain::from_id(key)?;
     check_jwks(document, profile)?;
     Ok(trust_domain)
-}
-
-/// Why a response with JWT bundles is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum JwtBundlesError {
-    #[error("bundles: the mandatory field is empty")]
-    None,
-    #[error("bundles: no bundle of {0}, our own trust domain")]
-    Missing(TrustDomain),
-    #[error(transparent)]
-    Bad(#[from] FederatedJwtBundleError),
-}
-
-/// Why the document of one trust domain is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("bundles[{key:?}]: {cause}")]
-pub(crate) struct FederatedJwtBundleError {
-    /// Its key in the response, which should be the SPIFFE ID of a trust domain; cut if it is long.
-    pub(crate) key: String,
-    /// What is wrong with it.
-    pub(crate) cause: JwtBundleError,
-}
-
-/// Why a JWT bundle is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum JwtBundleError {
-    #[error(transparent)]
-    TrustDomain(#[from] TrustDomainError),
-    #[error(transparent)]
-    Document(#[from] JwksError),
 }

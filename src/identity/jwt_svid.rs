@@ -2,15 +2,15 @@
 
 use std::time::SystemTime;
 
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::raw::RawJwtSvid;
 use super::selection::Selection;
-use super::spiffe_id::{SpiffeId, SpiffeIdError};
+use super::spiffe_id::SpiffeId;
 use super::svid_info::{Kind, SvidInfo};
-use super::svids::{self, SvidsError};
-use super::token::{Profile, Token, TokenError};
+use super::svids::{self, Unusable};
+use super::token::{Profile, Token};
+use crate::words::{Flaw, flaw};
 
 /// A JWT-SVID whose claims are readable and complete. Its dates are not checked, and neither is its
 /// signature: it comes from the agent, not from the network.
@@ -29,34 +29,30 @@ impl JwtSvid {
         selection: &Selection,
         audience: &[String],
         now: SystemTime,
-    ) -> Result<Self, JwtSvidsError> {
+    ) -> Result<Self, Unusable> {
         svids::check_fields(&raw, |svid| {
             [("spiffe_id", svid.spiffe_id.is_empty()), ("svid", svid.token.is_empty())]
         })?;
         svids::select(raw, selection, |svid| Self::parse(svid, audience, now))
     }
 
-    fn parse(offered: RawJwtSvid, audience: &[String], now: SystemTime) -> Result<Self, JwtSvidError> {
-        let id: SpiffeId = offered.spiffe_id.parse().map_err(JwtSvidError::Id)?;
+    fn parse(offered: RawJwtSvid, audience: &[String], now: SystemTime) -> Result<Self, Flaw> {
+        let id: SpiffeId = offered.spiffe_id.parse().map_err(|flaw: Flaw| flaw.within("not a SPIFFE ID"))?;
         let svid = Self::read(offered.token, audience, now)?;
         if svid.info.id != id {
-            return Err(JwtSvidError::OtherSubject(svid.info.id.to_string()));
+            return Err(flaw!("its subject is {}, not the SVID's SPIFFE ID", svid.info.id));
         }
         if id.path().is_empty() {
-            return Err(JwtSvidError::NoPath);
+            return Err(flaw!("its SPIFFE ID has no path: it names a trust domain, not a workload"));
         }
         Ok(svid)
     }
 
     /// Checks a token of any subject; its audience must include all of `audience`.
-    pub(crate) fn read(
-        token: Zeroizing<String>,
-        audience: &[String],
-        now: SystemTime,
-    ) -> Result<Self, JwtSvidError> {
+    pub(crate) fn read(token: Zeroizing<String>, audience: &[String], now: SystemTime) -> Result<Self, Flaw> {
         let claims = Token::read(&token, Profile::Jwt)?;
         if let Some(missing) = audience.iter().find(|each| !claims.audience.contains(each)) {
-            return Err(JwtSvidError::NotForAudience(missing.clone()));
+            return Err(flaw!("its claim aud lacks the audience {missing:?}"));
         }
         Ok(Self { info: claims.info(Kind::Jwt, now), key_id: claims.key_id, token })
     }
@@ -77,24 +73,6 @@ impl JwtSvid {
     }
 }
 
-/// Why a response with JWT-SVIDs is refused.
-pub(crate) type JwtSvidsError = SvidsError<JwtSvidError>;
-
-/// Why a JWT-SVID is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum JwtSvidError {
-    #[error("not a SPIFFE ID: {0}")]
-    Id(SpiffeIdError),
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    #[error("its subject is {0}, not the SVID's SPIFFE ID")]
-    OtherSubject(String),
-    #[error("its SPIFFE ID has no path: it names a trust domain, not a workload")]
-    NoPath,
-    #[error("its claim aud lacks the audience {0:?}")]
-    NotForAudience(String),
-}
-
 #[cfg(test)]
 mod tests {
     use base64ct::{Base64UrlUnpadded, Encoding};
@@ -113,7 +91,7 @@ mod tests {
         RawJwtSvid { spiffe_id: id.to_owned(), hint: String::new(), token: Zeroizing::new(token) }
     }
 
-    fn parse(claims: &str) -> Result<JwtSvid, JwtSvidError> {
+    fn parse(claims: &str) -> Result<JwtSvid, Flaw> {
         JwtSvid::parse(token(ID, claims), &["one".to_owned(), "two".to_owned()], UNIX_EPOCH)
     }
 
@@ -173,11 +151,11 @@ mod tests {
 
     #[test]
     fn a_token_of_another_subject_or_audience_is_refused() {
-        let other = "spiffe://example.org/b".to_owned();
+        let error = |claims| parse(claims).err().unwrap().to_string();
         let claims = r#"{"sub":"spiffe://example.org/b","aud":["one","two"],"exp":4}"#;
-        assert_eq!(parse(claims).err(), Some(JwtSvidError::OtherSubject(other)));
+        assert_eq!(error(claims), "its subject is spiffe://example.org/b, not the SVID's SPIFFE ID");
         let claims = r#"{"sub":"spiffe://example.org/a","aud":"one","exp":4}"#;
-        assert_eq!(parse(claims).err(), Some(JwtSvidError::NotForAudience("two".to_owned())));
+        assert_eq!(error(claims), "its claim aud lacks the audience \"two\"");
     }
 
     #[test]
@@ -190,7 +168,7 @@ mod tests {
             JwtSvid::select(raw, &selection, &["one".to_owned()], UNIX_EPOCH)
         };
         assert!(select(ID).is_ok());
-        let error = JwtSvidError::Token(TokenError::Unreadable("claims"));
-        assert_eq!(select(other).err(), Some(JwtSvidsError::Svid { index: 0, id: other.to_owned(), error }));
+        let error = select(other).err().unwrap().to_string();
+        assert!(error.starts_with(&format!("svids[0] ({other:?}) its claims cannot be read")), "{error}");
     }
 }

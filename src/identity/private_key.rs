@@ -11,11 +11,11 @@ use pkcs8::PrivateKeyInfoRef;
 use pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use sec1::EcPrivateKey;
 use sha2::{Digest, Sha512};
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::limits::MAX_KEY;
 use super::rsa_key;
+use crate::words::{Flaw, flaw};
 
 pub(super) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 pub(super) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -64,21 +64,21 @@ impl PrivateKey {
     /// Checks that `der` is a PKCS#8 key and the private half of `public` (a DER
     /// `SubjectPublicKeyInfo`): RSA, P-256, P-384, P-521 or Ed25519. Of another type, it must have the same
     /// algorithm with the same parameters. To refuse that would be an outage on the day an agent is updated.
-    pub(crate) fn parse(der: Zeroizing<Vec<u8>>, public: &[u8]) -> Result<Self, KeyError> {
+    pub(crate) fn parse(der: Zeroizing<Vec<u8>>, public: &[u8]) -> Result<Self, Flaw> {
         if der.len() > MAX_KEY {
-            return Err(KeyError::TooLarge);
+            return Err(flaw!("larger than {MAX_KEY} bytes"));
         }
-        let private = PrivateKeyInfoRef::from_der(&der).map_err(|_| KeyError::NotPkcs8)?;
-        let public = SubjectPublicKeyInfoRef::from_der(public).map_err(|_| KeyError::PublicKey)?;
+        let private = PrivateKeyInfoRef::from_der(&der).map_err(not_pkcs8)?;
+        let public = SubjectPublicKeyInfoRef::from_der(public).map_err(unreadable_public)?;
         let algorithm = public.algorithm;
         if private.algorithm.oid != algorithm.oid {
-            return Err(KeyError::OtherCertificate);
+            return Err(Flaw::new(OTHER_KEY));
         }
         let version_1 = encode_version_1(&private)?;
         let (key_type, belongs) = match (algorithm.oid, algorithm.parameters_oid().ok()) {
             (RSA, _) => rsa_belongs(private, public)?,
             // RFC 8410, section 3: it has none, and TLS stacks load no such leaf.
-            (ED25519, _) if algorithm.parameters.is_some() => return Err(KeyError::PublicKey),
+            (ED25519, _) if algorithm.parameters.is_some() => return Err(unreadable_public(())),
             (ED25519, _) => (KeyType::Ed25519, ed25519_belongs(private, public)?),
             (EC, Some(P256)) => (
                 KeyType::P256,
@@ -92,14 +92,14 @@ impl PrivateKey {
                 KeyType::P521,
                 ec_belongs::<p521::SecretKey, p521::PublicKey>(private, public, |k| k.public_key())?,
             ),
-            (EC, None) => return Err(KeyError::PublicKey),
-            _ if private.algorithm != algorithm => return Err(KeyError::OtherCertificate),
+            (EC, None) => return Err(unreadable_public(())),
+            _ if private.algorithm != algorithm => return Err(Flaw::new(OTHER_KEY)),
             (oid, parameters) => {
                 let oid = parameters.filter(|_| oid == EC).unwrap_or(oid);
                 return Ok(Self { der, key_type: KeyType::Unknown(oid) });
             }
         };
-        if belongs { Ok(Self { der: version_1, key_type }) } else { Err(KeyError::OtherCertificate) }
+        if belongs { Ok(Self { der: version_1, key_type }) } else { Err(Flaw::new(OTHER_KEY)) }
     }
 
     /// Which kind of key it is.
@@ -118,30 +118,30 @@ impl PrivateKey {
 /// allows both; OpenSSL up to 3.0 loads no key that has the latter), and with the parameters that its algorithm
 /// has, whatever came: Ed25519 has none (RFC 8410, section 3), RSA has NULL (RFC 3279, section 2.3.1). OpenSSL
 /// loads no key with others.
-fn encode_version_1(private: &PrivateKeyInfoRef<'_>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+fn encode_version_1(private: &PrivateKeyInfoRef<'_>) -> Result<Zeroizing<Vec<u8>>, Flaw> {
     let algorithm = match private.algorithm.oid {
         ED25519 => AlgorithmIdentifierRef { oid: ED25519, parameters: None },
         RSA => AlgorithmIdentifierRef { oid: RSA, parameters: Some(AnyRef::NULL) },
         _ => private.algorithm,
     };
     let private = PrivateKeyInfoRef::new(algorithm, private.private_key);
-    private.to_der().map(Zeroizing::new).map_err(|_| KeyError::NotPkcs8)
+    private.to_der().map(Zeroizing::new).map_err(not_pkcs8)
 }
 
 fn rsa_belongs(
     private: PrivateKeyInfoRef<'_>,
     public: SubjectPublicKeyInfoRef<'_>,
-) -> Result<(KeyType, bool), KeyError> {
+) -> Result<(KeyType, bool), Flaw> {
     let private = RsaPrivateKey::<UintRef<'_>>::from_der(private.private_key.as_bytes());
-    let private = private.map_err(|_| KeyError::NotPkcs8)?;
+    let private = private.map_err(not_pkcs8)?;
     let public = RsaPublicKey::<UintRef<'_>>::from_der(public.subject_public_key.raw_bytes());
-    let public = public.map_err(|_| KeyError::PublicKey)?;
+    let public = public.map_err(unreadable_public)?;
     if private.other_prime_infos.is_some() {
-        return Err(KeyError::MultiPrime);
+        return Err(Flaw::new(MULTI_PRIME));
     }
     let belongs = private.modulus == public.modulus && private.public_exponent == public.public_exponent;
     if belongs && !rsa_key::is_consistent(&private) {
-        return Err(KeyError::Inconsistent);
+        return Err(flaw!("an RSA key whose numbers do not belong together (n = pq, d, dp, dq, qinv)"));
     }
     let modulus = public.modulus.as_bytes();
     let leading_zeros = modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
@@ -151,13 +151,13 @@ fn rsa_belongs(
 fn ed25519_belongs(
     private: PrivateKeyInfoRef<'_>,
     public: SubjectPublicKeyInfoRef<'_>,
-) -> Result<bool, KeyError> {
+) -> Result<bool, Flaw> {
     // RFC 8410, section 7: an OCTET STRING within the OCTET STRING.
-    let seed = <&OctetStringRef>::from_der(private.private_key.as_bytes()).map_err(|_| KeyError::NotPkcs8)?;
-    let seed: &[u8; 32] = seed.as_bytes().try_into().map_err(|_| KeyError::NotPkcs8)?;
+    let seed = <&OctetStringRef>::from_der(private.private_key.as_bytes()).map_err(not_pkcs8)?;
+    let seed: &[u8; 32] = seed.as_bytes().try_into().map_err(not_pkcs8)?;
     // RFC 8032, section 5.1.5.
     let hash = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(seed)));
-    let (scalar, _) = hash.split_first_chunk().ok_or(KeyError::NotPkcs8)?;
+    let (scalar, _) = hash.split_first_chunk().ok_or_else(|| not_pkcs8(()))?;
     let derived = EdwardsPoint::mul_base_clamped(*scalar).compress();
     // TLS stacks refuse a key whose embedded public half belongs to another key.
     let embedded = private.public_key.as_ref().map(|embedded| embedded.raw_bytes());
@@ -170,7 +170,7 @@ fn ec_belongs<'a, Private, Public>(
     private: PrivateKeyInfoRef<'a>,
     public: SubjectPublicKeyInfoRef<'a>,
     derive: fn(&Private) -> Public,
-) -> Result<bool, KeyError>
+) -> Result<bool, Flaw>
 where
     Private: TryFrom<PrivateKeyInfoRef<'a>>,
     Public: TryFrom<SubjectPublicKeyInfoRef<'a>> + PartialEq,
@@ -182,29 +182,27 @@ where
     }
     let embedded = EcPrivateKey::from_der(private.private_key.as_bytes()).ok().and_then(|key| key.public_key);
     // This also proves that an embedded public half is the private one's.
-    let private = Private::try_from(private).map_err(|_| KeyError::NotPkcs8)?;
+    let private = Private::try_from(private).map_err(not_pkcs8)?;
     if embedded == Some(public.subject_public_key.raw_bytes()) {
         return Ok(true);
     }
-    let public = Public::try_from(public).map_err(|_| KeyError::PublicKey)?;
+    let public = Public::try_from(public).map_err(unreadable_public)?;
     Ok(derive(&private) == public)
 }
 
-/// Why a key is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum KeyError {
-    #[error("not an unencrypted PKCS#8 key")]
-    NotPkcs8,
-    #[error("larger than {MAX_KEY} bytes")]
-    TooLarge,
-    #[error("an RSA key with more than two primes, which most TLS stacks cannot use")]
-    MultiPrime,
-    #[error("an RSA key whose numbers do not belong together (n = pq, d, dp, dq, qinv)")]
-    Inconsistent,
-    #[error("the leaf's public key cannot be read")]
-    PublicKey,
-    #[error("not the key of the leaf certificate")]
-    OtherCertificate,
+/// What is wrong with the private half of another key.
+const OTHER_KEY: &str = "not the key of the leaf certificate";
+
+/// What is wrong with an RSA key of more than two primes.
+pub(super) const MULTI_PRIME: &str = "an RSA key with more than two primes, which most TLS stacks cannot use";
+
+fn not_pkcs8<E>(_: E) -> Flaw {
+    flaw!("not an unencrypted PKCS#8 key")
+}
+
+/// What is wrong with the other half of a key.
+pub(super) fn unreadable_public<E>(_: E) -> Flaw {
+    flaw!("the leaf's public key cannot be read")
 }
 
 #[cfg(test)]
@@ -245,7 +243,7 @@ mod tests {
                 let public = public(EC, Some($oid), point.as_bytes());
                 let of = |last| private(EC, Some($oid), &scalar_alone($length, last));
                 assert!(PrivateKey::parse(of(7), &public).is_ok());
-                assert_eq!(PrivateKey::parse(of(8), &public).err(), Some(KeyError::OtherCertificate));
+                assert_eq!(PrivateKey::parse(of(8), &public).err(), Some(Flaw::new(OTHER_KEY)));
             }
         };
     }
@@ -260,7 +258,7 @@ mod tests {
         let public = public(ED25519, None, key(7).verifying_key().as_bytes());
         let of = |byte| private(ED25519, None, &[&[4, 32][..], &[byte; 32]].concat());
         assert!(PrivateKey::parse(of(7), &public).is_ok());
-        assert_eq!(PrivateKey::parse(of(8), &public).err(), Some(KeyError::OtherCertificate));
+        assert_eq!(PrivateKey::parse(of(8), &public).err(), Some(Flaw::new(OTHER_KEY)));
     }
 
     #[test]
@@ -270,7 +268,7 @@ mod tests {
         let of = |parameters| {
             PrivateKey::parse(private.clone(), &public(ED25519, parameters, key.as_bytes())).err()
         };
-        assert_eq!((of(None), of(Some(P256))), (None, Some(KeyError::PublicKey)));
+        assert_eq!((of(None), of(Some(P256))), (None, Some(unreadable_public(()))));
     }
 
     /// A PKCS#8 version 2 key, with its public half and an empty set of attributes.
@@ -289,7 +287,7 @@ mod tests {
         let parsed = PrivateKey::parse(with_half(key.as_bytes()), &public).ok().unwrap();
         assert_eq!(parsed.der(), version_1.as_slice());
         let error = PrivateKey::parse(with_half(&[1; 32]), &public).err();
-        assert_eq!(error, Some(KeyError::OtherCertificate));
+        assert_eq!(error, Some(Flaw::new(OTHER_KEY)));
     }
 
     #[test]
@@ -305,7 +303,7 @@ mod tests {
     #[test]
     fn a_key_over_the_limit_is_refused_unread() {
         let key = Zeroizing::new(vec![0; MAX_KEY + 1]);
-        assert_eq!(PrivateKey::parse(key, &[]).err(), Some(KeyError::TooLarge));
+        assert_eq!(PrivateKey::parse(key, &[]).err(), Some(flaw!("larger than {MAX_KEY} bytes")));
     }
 
     const ML_DSA_44: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.17");
@@ -344,18 +342,18 @@ mod tests {
             private(ML_DSA_44, Some(P256), b"whatever"),
             private(ED25519, None, &[&[4, 32][..], &[7; 32]].concat()),
         ] {
-            assert_eq!(PrivateKey::parse(other, &ml_dsa).err(), Some(KeyError::OtherCertificate));
+            assert_eq!(PrivateKey::parse(other, &ml_dsa).err(), Some(Flaw::new(OTHER_KEY)));
         }
         let public = public(EC, Some(secp256k1), &[4; 65]);
         let on_p256 = private(EC, Some(P256), &scalar_alone(32, 7));
-        assert_eq!(PrivateKey::parse(on_p256, &public).err(), Some(KeyError::OtherCertificate));
+        assert_eq!(PrivateKey::parse(on_p256, &public).err(), Some(Flaw::new(OTHER_KEY)));
     }
 
     #[test]
     fn an_elliptic_key_without_a_curve_is_refused() {
         let public = public(EC, None, &[4; 65]);
         let private = private(EC, None, &scalar_alone(32, 7));
-        assert_eq!(PrivateKey::parse(private, &public).err(), Some(KeyError::PublicKey));
+        assert_eq!(PrivateKey::parse(private, &public).err(), Some(unreadable_public(())));
     }
 
     #[test]
@@ -363,6 +361,6 @@ mod tests {
         let public = public(ML_DSA_44, None, &[7; 1312]);
         let mut key = private(ML_DSA_44, None, b"whatever");
         key.push(0);
-        assert_eq!(PrivateKey::parse(key, &public).err(), Some(KeyError::NotPkcs8));
+        assert_eq!(PrivateKey::parse(key, &public).err(), Some(not_pkcs8(())));
     }
 }

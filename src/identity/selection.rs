@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::raw::{RawJwtSvid, RawWitSvid, RawX509Svid, shortened};
 use super::spiffe_id::SpiffeId;
+use crate::words::{Flaw, flaw};
 
 /// The properties of the SVID to use; `None` matches any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,13 +57,13 @@ impl Selection {
     /// The first SVID that matches, and its index. Without ID and hint, that is the default identity
     /// (SPIFFE Workload API standard, section 8). If two have the same hint, the first counts (sections
     /// 5.2.1, 6.2.1 and 7.2.1).
-    pub(crate) fn pick<T: Candidate>(&self, mut offered: Vec<T>) -> Result<(usize, T), NotOfferedError> {
+    pub(crate) fn pick<T: Candidate>(&self, mut offered: Vec<T>) -> Result<(usize, T), Flaw> {
         let matches = |svid: &T| {
             self.id.as_ref().is_none_or(|id| svid.id() == id.as_str())
                 && self.hint.as_ref().is_none_or(|hint| svid.hint() == hint)
         };
         let Some(index) = offered.iter().position(matches) else {
-            return Err(NotOfferedError::new(self, &offered));
+            return Err(not_offered(self, &offered));
         };
         Ok((index, offered.swap_remove(index)))
     }
@@ -79,46 +80,26 @@ impl fmt::Display for Selection {
     }
 }
 
-/// The agent does not offer the selected SVID.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NotOfferedError {
-    selection: Selection,
-    /// ID and hint of the first [`NAMED`].
-    offered: Vec<(String, String)>,
-    /// The number of the others.
-    more: usize,
-}
-
 /// The most SVIDs that a message names.
 const NAMED: usize = 10;
 
-impl NotOfferedError {
-    fn new(selection: &Selection, offered: &[impl Candidate]) -> Self {
-        let named = offered.iter().take(NAMED);
-        Self {
-            selection: selection.clone(),
-            offered: named.map(|svid| (shortened(svid.id()), shortened(svid.hint()))).collect(),
-            more: offered.len().saturating_sub(NAMED),
+/// The agent does not offer the selected SVID.
+fn not_offered(selection: &Selection, offered: &[impl Candidate]) -> Flaw {
+    let named = offered.iter().take(NAMED).map(|svid| {
+        let (id, hint) = (shortened(svid.id()), shortened(svid.hint()));
+        let id = id.escape_debug();
+        match (hint.as_str(), &selection.hint) {
+            ("", None) => id.to_string(),
+            ("", Some(_)) => format!("{id} (no hint)"),
+            (hint, _) => format!("{id} (hint {hint:?})"),
         }
-    }
-}
-
-impl std::error::Error for NotOfferedError {}
-
-impl fmt::Display for NotOfferedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the agent does not offer {}, only ", self.selection)?;
-        for (index, (id, hint)) in self.offered.iter().enumerate() {
-            let separator = if index == 0 { "" } else { ", " };
-            write!(f, "{separator}{}", id.escape_debug())?;
-            match (hint.as_str(), &self.selection.hint) {
-                ("", None) => {}
-                ("", Some(_)) => f.write_str(" (no hint)")?,
-                (hint, _) => write!(f, " (hint {hint:?})")?,
-            }
-        }
-        if self.more > 0 { write!(f, " and {} more", self.more) } else { Ok(()) }
-    }
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = match offered.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    flaw!("the agent does not offer {selection}, only {named}{more}")
 }
 
 #[cfg(test)]
@@ -133,7 +114,7 @@ mod tests {
             token: Default::default(),
         };
         let offered: Vec<_> = (1..=12).map(svid).collect();
-        let text = NotOfferedError::new(&Selection::default(), &offered).to_string();
+        let text = not_offered(&Selection::default(), &offered).to_string();
         assert!(
             text.starts_with("the agent does not offer any SVID, only spiffe://example.org/1\\n, "),
             "{text}"

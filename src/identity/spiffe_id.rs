@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use thiserror::Error;
+use crate::words::{Flaw, flaw};
 
 /// The longest SPIFFE ID, in bytes (section 2.3).
 const MAX_ID: usize = 2048;
@@ -38,13 +38,13 @@ impl SpiffeId {
 }
 
 impl FromStr for SpiffeId {
-    type Err = SpiffeIdError;
+    type Err = Flaw;
 
-    fn from_str(text: &str) -> Result<Self, SpiffeIdError> {
+    fn from_str(text: &str) -> Result<Self, Flaw> {
         if text.len() > MAX_ID {
-            return Err(SpiffeIdError::TooLong);
+            return Err(flaw!("a SPIFFE ID has at most {MAX_ID} bytes"));
         }
-        let rest = text.strip_prefix(SCHEME).ok_or(SpiffeIdError::Scheme)?;
+        let rest = text.strip_prefix(SCHEME).ok_or_else(|| flaw!("a SPIFFE ID starts with {SCHEME}"))?;
         let trust_domain = rest.split('/').next().unwrap_or_default();
         check_trust_domain(trust_domain)?;
         check_path(&rest[trust_domain.len()..])?;
@@ -64,11 +64,11 @@ impl TrustDomain {
 
     /// Parses the SPIFFE ID of a trust domain, which has no path. The Workload API names trust
     /// domains like this.
-    pub(crate) fn from_id(text: &str) -> Result<Self, TrustDomainError> {
-        let id: SpiffeId = text.parse().map_err(TrustDomainError::Id)?;
+    pub(crate) fn from_id(text: &str) -> Result<Self, Flaw> {
+        let id: SpiffeId = text.parse().map_err(|flaw: Flaw| flaw.within("its key is not a trust domain"))?;
         match id.path() {
             "" => Ok(id.trust_domain()),
-            _ => Err(TrustDomainError::Path),
+            _ => Err(flaw!("its key is a workload's SPIFFE ID, not a trust domain's")),
         }
     }
 }
@@ -79,33 +79,30 @@ impl fmt::Display for TrustDomain {
     }
 }
 
-/// Why a text is not the SPIFFE ID of a trust domain.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum TrustDomainError {
-    #[error("its key is not a trust domain: {0}")]
-    Id(SpiffeIdError),
-    #[error("its key is a workload's SPIFFE ID, not a trust domain's")]
-    Path,
-}
-
 /// Section 2.1.
-fn check_trust_domain(name: &str) -> Result<(), SpiffeIdError> {
+fn check_trust_domain(name: &str) -> Result<(), Flaw> {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     match name {
-        "" => Err(SpiffeIdError::NoTrustDomain),
-        _ if name.len() > MAX_TRUST_DOMAIN => Err(SpiffeIdError::TrustDomainTooLong),
-        _ if !name.bytes().all(allowed) => Err(SpiffeIdError::TrustDomainCharacter),
+        "" => Err(flaw!("the trust domain is missing")),
+        _ if name.len() > MAX_TRUST_DOMAIN => {
+            Err(flaw!("a trust domain has at most {MAX_TRUST_DOMAIN} bytes"))
+        }
+        _ if !name.bytes().all(allowed) => {
+            Err(flaw!("a trust domain has only lowercase letters, digits, dots, dashes and underscores"))
+        }
         _ => Ok(()),
     }
 }
 
 /// Section 2.2. `path` is empty or starts with a slash.
-fn check_path(path: &str) -> Result<(), SpiffeIdError> {
+fn check_path(path: &str) -> Result<(), Flaw> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     path.split('/').skip(1).try_for_each(|segment| match segment {
-        "" => Err(SpiffeIdError::EmptySegment),
-        "." | ".." => Err(SpiffeIdError::RelativeSegment),
-        _ if !segment.bytes().all(allowed) => Err(SpiffeIdError::PathCharacter),
+        "" => Err(flaw!("the path has an empty segment or a trailing slash")),
+        "." | ".." => Err(flaw!("the path has a \".\" or \"..\" segment")),
+        _ if !segment.bytes().all(allowed) => {
+            Err(flaw!("the segments of a path have only letters, digits, dots, dashes and underscores"))
+        }
         _ => Ok(()),
     })
 }
@@ -120,27 +117,6 @@ impl fmt::Debug for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
-}
-
-/// The rule of the standard that a text breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum SpiffeIdError {
-    #[error("a SPIFFE ID has at most {MAX_ID} bytes")]
-    TooLong,
-    #[error("a SPIFFE ID starts with {SCHEME}")]
-    Scheme,
-    #[error("the trust domain is missing")]
-    NoTrustDomain,
-    #[error("a trust domain has at most {MAX_TRUST_DOMAIN} bytes")]
-    TrustDomainTooLong,
-    #[error("a trust domain has only lowercase letters, digits, dots, dashes and underscores")]
-    TrustDomainCharacter,
-    #[error("the path has an empty segment or a trailing slash")]
-    EmptySegment,
-    #[error("the path has a \".\" or \"..\" segment")]
-    RelativeSegment,
-    #[error("the segments of a path have only letters, digits, dots, dashes and underscores")]
-    PathCharacter,
 }
 
 #[cfg(test)]
@@ -172,39 +148,40 @@ mod tests {
     fn the_longest_id_is_accepted_and_one_byte_more_is_not() {
         let longest = format!("spiffe://td/{}", "a".repeat(MAX_ID - "spiffe://td/".len()));
         assert!(longest.parse::<SpiffeId>().is_ok());
-        assert_eq!(format!("{longest}a").parse::<SpiffeId>(), Err(SpiffeIdError::TooLong));
+        let error = format!("{longest}a").parse::<SpiffeId>().unwrap_err().to_string();
+        assert_eq!(error, "a SPIFFE ID has at most 2048 bytes");
     }
 
     #[test]
     fn what_breaks_the_grammar_is_refused_with_the_rule_it_breaks() {
-        use SpiffeIdError::*;
         let long_domain = format!("spiffe://{}/a", "d".repeat(MAX_TRUST_DOMAIN + 1));
         for (text, rule) in [
-            ("", Scheme),
-            ("https://example.org/a", Scheme),
-            ("SPIFFE://example.org/a", Scheme),
-            ("spiffe:/example.org/a", Scheme),
-            ("spiffe://", NoTrustDomain),
-            ("spiffe:///a", NoTrustDomain),
-            (&long_domain, TrustDomainTooLong),
-            ("spiffe://Example.org/a", TrustDomainCharacter),
-            ("spiffe://example.org:80/a", TrustDomainCharacter),
-            ("spiffe://user@example.org/a", TrustDomainCharacter),
-            ("spiffe://example%2eorg/a", TrustDomainCharacter),
-            ("spiffe://example.org?q", TrustDomainCharacter),
-            ("spiffe://t$d/a", TrustDomainCharacter),
-            ("spiffe://example.org/", EmptySegment),
-            ("spiffe://example.org/a/", EmptySegment),
-            ("spiffe://example.org//a", EmptySegment),
-            ("spiffe://example.org/a/../b", RelativeSegment),
-            ("spiffe://example.org/./a", RelativeSegment),
-            ("spiffe://example.org/a%20b", PathCharacter),
-            ("spiffe://example.org/a?q=1", PathCharacter),
-            ("spiffe://example.org/a#f", PathCharacter),
-            ("spiffe://example.org/a!b", PathCharacter),
-            ("spiffe://example.org/ä", PathCharacter),
+            ("", "starts with spiffe://"),
+            ("https://example.org/a", "starts with spiffe://"),
+            ("SPIFFE://example.org/a", "starts with spiffe://"),
+            ("spiffe:/example.org/a", "starts with spiffe://"),
+            ("spiffe://", "the trust domain is missing"),
+            ("spiffe:///a", "the trust domain is missing"),
+            (&long_domain, "a trust domain has at most 255 bytes"),
+            ("spiffe://Example.org/a", "a trust domain has only lowercase letters"),
+            ("spiffe://example.org:80/a", "a trust domain has only lowercase letters"),
+            ("spiffe://user@example.org/a", "a trust domain has only lowercase letters"),
+            ("spiffe://example%2eorg/a", "a trust domain has only lowercase letters"),
+            ("spiffe://example.org?q", "a trust domain has only lowercase letters"),
+            ("spiffe://t$d/a", "a trust domain has only lowercase letters"),
+            ("spiffe://example.org/", "an empty segment"),
+            ("spiffe://example.org/a/", "an empty segment"),
+            ("spiffe://example.org//a", "an empty segment"),
+            ("spiffe://example.org/a/../b", "a \".\" or \"..\" segment"),
+            ("spiffe://example.org/./a", "a \".\" or \"..\" segment"),
+            ("spiffe://example.org/a%20b", "the segments of a path have only"),
+            ("spiffe://example.org/a?q=1", "the segments of a path have only"),
+            ("spiffe://example.org/a#f", "the segments of a path have only"),
+            ("spiffe://example.org/a!b", "the segments of a path have only"),
+            ("spiffe://example.org/ä", "the segments of a path have only"),
         ] {
-            assert_eq!(text.parse::<SpiffeId>(), Err(rule), "{text}");
+            let error = text.parse::<SpiffeId>().unwrap_err().to_string();
+            assert!(error.contains(rule), "{text}: {error}");
         }
     }
 }

@@ -1,53 +1,60 @@
-//! The SVIDs of one response that holds tokens: the fields that each must have, and the choice of one.
+//! The SVIDs of one response: the fields that each must have, and the choice of one.
+
+use std::fmt::Display;
 
 use thiserror::Error;
 
 use super::limits::MAX_SVIDS;
 use super::raw::shortened;
-use super::selection::{Candidate, NotOfferedError, Selection};
+use super::selection::{Candidate, Selection};
+use crate::words::{Flaw, flaw};
 
 /// Checks that there are SVIDs and that each has its mandatory fields: `fields` names them, and says which are
 /// empty.
-pub(super) fn check_fields<T, E, const N: usize>(
+pub(super) fn check_fields<T: Candidate, F: Display, const N: usize>(
     raw: &[T],
-    fields: impl Fn(&T) -> [(&'static str, bool); N],
-) -> Result<(), SvidsError<E>> {
+    fields: impl Fn(&T) -> [(F, bool); N],
+) -> Result<(), Flaw> {
     if raw.is_empty() {
-        return Err(SvidsError::NoSvids);
+        return Err(flaw!("svids: {EMPTY}"));
     }
     if raw.len() > MAX_SVIDS {
-        return Err(SvidsError::TooManySvids(raw.len()));
+        return Err(flaw!("svids: there are {} (at most {MAX_SVIDS} are accepted)", raw.len()));
     }
     for (index, svid) in raw.iter().enumerate() {
         if let Some((field, _)) = fields(svid).into_iter().find(|(_, is_empty)| *is_empty) {
-            return Err(SvidsError::Empty { index, field });
+            return Err(in_svid(index, svid.id())(flaw!("{field}: {EMPTY}")));
         }
     }
     Ok(())
 }
 
 /// Checks the selected SVID in full, and no other: none holds it up.
-pub(super) fn select<T: Candidate, S, E>(
+pub(super) fn select<T: Candidate, S>(
     raw: Vec<T>,
     selection: &Selection,
-    parse: impl FnOnce(T) -> Result<S, E>,
-) -> Result<S, SvidsError<E>> {
-    let (index, svid) = selection.pick(raw)?;
-    let id = shortened(svid.id());
-    parse(svid).map_err(|error| SvidsError::Svid { index, id, error })
+    parse: impl FnOnce(T) -> Result<S, Flaw>,
+) -> Result<S, Unusable> {
+    let (index, svid) = selection.pick(raw).map_err(Unusable::NotOffered)?;
+    let in_svid = in_svid(index, svid.id());
+    Ok(parse(svid).map_err(in_svid)?)
 }
 
-/// Why a response is refused; `E` is why its selected SVID is.
+/// What is wrong with a mandatory field.
+pub(super) const EMPTY: &str = "the mandatory field is empty";
+
+/// Adds which SVID of the response it is.
+fn in_svid(index: usize, id: &str) -> impl FnOnce(Flaw) -> Flaw + use<> {
+    let place = format!("svids[{index}] ({:?})", shortened(id));
+    move |flaw| flaw!("{place} {flaw}")
+}
+
+/// Why a response is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum SvidsError<E> {
-    #[error("svids: the mandatory field is empty")]
-    NoSvids,
-    #[error("svids: there are {0} (at most {MAX_SVIDS} are accepted)")]
-    TooManySvids(usize),
-    #[error("svids[{index}] {field}: the mandatory field is empty")]
-    Empty { index: usize, field: &'static str },
-    #[error("svids[{index}] ({id:?}) {error}")]
-    Svid { index: usize, id: String, error: E },
+pub(crate) enum Unusable {
+    /// None of its SVIDs is the selected one.
     #[error(transparent)]
-    NotOffered(#[from] NotOfferedError),
+    NotOffered(Flaw),
+    #[error(transparent)]
+    Flawed(#[from] Flaw),
 }

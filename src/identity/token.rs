@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use der::DateTime;
 use serde_json::{Map, Value};
-use thiserror::Error;
 
 use super::limits::MAX_TOKEN;
 use super::raw::shortened;
-use super::spiffe_id::{SpiffeId, SpiffeIdError};
+use super::spiffe_id::SpiffeId;
 use super::svid_info::{Kind, SvidInfo};
 use crate::logging::Printable;
+use crate::words::{Flaw, flaw};
 
 /// The standard that a token or a JWKS document follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,33 +49,34 @@ pub(crate) struct Token {
 
 impl Token {
     /// Reads a token. Its signature must be there and be base64url; it is not verified.
-    pub(crate) fn read(token: &str, profile: Profile) -> Result<Self, TokenError> {
+    pub(crate) fn read(token: &str, profile: Profile) -> Result<Self, Flaw> {
         if token.len() > MAX_TOKEN {
-            return Err(TokenError::TooLong);
+            return Err(flaw!("longer than {MAX_TOKEN} bytes"));
         }
         let parts: Vec<_> = token.splitn(4, '.').collect();
         let [header, claims, signature] = parts.as_slice() else {
-            return Err(TokenError::NotCompact);
+            return Err(Flaw::new(NOT_COMPACT));
         };
         if decode(signature).is_none_or(|bytes| bytes.is_empty()) {
-            return Err(TokenError::NotCompact);
+            return Err(Flaw::new(NOT_COMPACT));
         }
-        let header = json_object(header).ok_or(TokenError::Unreadable("header"))?;
+        let header = json_object("header", header)?;
         let (algorithm, key_id) = read_header(&header, profile)?;
-        let mut claims = json_object(claims).ok_or(TokenError::Unreadable("claims"))?;
-        let subject = claims.get("sub").and_then(Value::as_str).ok_or(TokenError::Claim("sub"))?;
-        let subject = subject.parse()?;
+        let mut claims = json_object("claims", claims)?;
+        let subject = claims.get("sub").and_then(Value::as_str).ok_or_else(|| bad_claim("sub"))?;
+        let subject =
+            subject.parse().map_err(|flaw: Flaw| flaw.within("its claim sub is not a SPIFFE ID"))?;
         let audience = match (profile, claims.get("aud")) {
-            (Profile::Jwt, audience) => audience.and_then(strings).ok_or(TokenError::Claim("aud"))?,
+            (Profile::Jwt, audience) => audience.and_then(strings).ok_or_else(|| bad_claim("aud"))?,
             (Profile::Wit, None) => Vec::new(),
-            (Profile::Wit, Some(_)) => return Err(TokenError::Audience),
+            (Profile::Wit, Some(_)) => return Err(flaw!("it has a claim aud, which no WIT-SVID has")),
         };
         let bound_key = match profile {
             Profile::Jwt => None,
             Profile::Wit => Some(bound_key(&mut claims)?),
         };
         let optional_date =
-            |name| claims.get(name).map(|value| date(value).ok_or(TokenError::Claim(name))).transpose();
+            |name| claims.get(name).map(|value| date(value).ok_or_else(|| bad_claim(name))).transpose();
         let issuer =
             claims.get("iss").map(|issuer| issuer.as_str().map_or_else(|| issuer.to_string(), str::to_owned));
         Ok(Self {
@@ -85,7 +86,7 @@ impl Token {
             issuer,
             audience,
             bound_key,
-            expires_at: claims.get("exp").and_then(date).ok_or(TokenError::Claim("exp"))?,
+            expires_at: claims.get("exp").and_then(date).ok_or_else(|| bad_claim("exp"))?,
             not_before: optional_date("nbf")?,
             issued_at: optional_date("iat")?,
         })
@@ -111,31 +112,38 @@ impl Token {
 fn read_header(
     header: &Map<String, Value>,
     profile: Profile,
-) -> Result<(&'static str, Option<String>), TokenError> {
-    let algorithm = header.get("alg").and_then(Value::as_str).ok_or(TokenError::NoAlgorithm)?;
+) -> Result<(&'static str, Option<String>), Flaw> {
+    let algorithm =
+        header.get("alg").and_then(Value::as_str).ok_or_else(|| flaw!("its header has no alg"))?;
     let allowed = ALGORITHMS.into_iter().find(|allowed| *allowed == algorithm);
-    let algorithm = allowed.ok_or_else(|| TokenError::Algorithm(shortened(algorithm)))?;
+    let algorithm = allowed.ok_or_else(|| not_allowed(algorithm, ""))?;
     let typ = header.get("typ");
     let shown = |typ: &Value| Printable(shortened(&typ.to_string())).to_string();
     let key_id = header.get("kid").and_then(Value::as_str).map(str::to_owned);
     match (profile, typ, typ.and_then(Value::as_str)) {
         (Profile::Jwt, None, _) | (Profile::Jwt, _, Some("JWT" | "JOSE")) => Ok((algorithm, key_id)),
-        (Profile::Jwt, Some(typ), _) => Err(TokenError::Type(shown(typ))),
+        (Profile::Jwt, Some(typ), _) => {
+            Err(flaw!("its header's typ is {} (it must be JWT or JOSE, or absent)", shown(typ)))
+        }
         (Profile::Wit, _, Some("wit+jwt")) if key_id.as_ref().is_none_or(String::is_empty) => {
-            Err(TokenError::NoKeyId)
+            Err(flaw!("its header has no kid"))
         }
         (Profile::Wit, _, Some("wit+jwt")) => Ok((algorithm, key_id)),
-        (Profile::Wit, typ, _) => Err(TokenError::WitType(typ.map_or("absent".to_owned(), shown))),
+        (Profile::Wit, typ, _) => {
+            let typ = typ.map_or("absent".to_owned(), shown);
+            Err(flaw!("its header's typ is {typ} (it must be wit+jwt)"))
+        }
     }
 }
 
 /// Takes `cnf.jwk` out of the claims of a WIT-SVID, and checks its `alg` (WIT-SVID standard, section 3.2).
-fn bound_key(claims: &mut Map<String, Value>) -> Result<Map<String, Value>, TokenError> {
+fn bound_key(claims: &mut Map<String, Value>) -> Result<Map<String, Value>, Flaw> {
     let key = claims.get_mut("cnf").and_then(|cnf| cnf.get_mut("jwk")).map(Value::take);
-    let Some(Value::Object(key)) = key else { return Err(TokenError::Claim("cnf.jwk")) };
-    let algorithm = key.get("alg").and_then(Value::as_str).ok_or(TokenError::NoKeyAlgorithm)?;
+    let Some(Value::Object(key)) = key else { return Err(bad_claim("cnf.jwk")) };
+    let algorithm =
+        key.get("alg").and_then(Value::as_str).ok_or_else(|| flaw!("its claim cnf.jwk has no alg"))?;
     if !ALGORITHMS.contains(&algorithm) {
-        return Err(TokenError::KeyAlgorithm(shortened(algorithm)));
+        return Err(not_allowed(algorithm, " of its claim cnf.jwk"));
     }
     Ok(key)
 }
@@ -145,8 +153,10 @@ fn decode(part: &str) -> Option<Vec<u8>> {
     Base64UrlUnpadded::decode_vec(part).ok()
 }
 
-fn json_object(part: &str) -> Option<Map<String, Value>> {
-    serde_json::from_slice(&decode(part)?).ok()
+/// The header or the claims.
+fn json_object(name: &str, part: &str) -> Result<Map<String, Value>, Flaw> {
+    let object = decode(part).and_then(|json| serde_json::from_slice(&json).ok());
+    object.ok_or_else(|| flaw!("its {name} cannot be read: not a JSON object in base64url"))
 }
 
 /// One string, or a list of them that is not empty.
@@ -168,37 +178,17 @@ fn date(value: &Value) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs_f64(seconds))
 }
 
-/// Why a token is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum TokenError {
-    #[error("longer than {MAX_TOKEN} bytes")]
-    TooLong,
-    #[error("not a signed token in compact serialization (header.claims.signature, each in base64url)")]
-    NotCompact,
-    #[error("its {0} cannot be read: not a JSON object in base64url")]
-    Unreadable(&'static str),
-    #[error("its header has no alg")]
-    NoAlgorithm,
-    #[error("algorithm {0:?} is not allowed (only RS, ES and PS with 256, 384 or 512 are)")]
-    Algorithm(String),
-    #[error("its header has no kid")]
-    NoKeyId,
-    #[error("its header's typ is {0} (it must be wit+jwt)")]
-    WitType(String),
-    #[error("it has a claim aud, which no WIT-SVID has")]
-    Audience,
-    #[error("its claim cnf.jwk has no alg")]
-    NoKeyAlgorithm,
-    #[error(
-        "algorithm {0:?} of its claim cnf.jwk is not allowed (only RS, ES and PS with 256, 384 or 512 are)"
-    )]
-    KeyAlgorithm(String),
-    #[error("its header's typ is {0} (it must be JWT or JOSE, or absent)")]
-    Type(String),
-    #[error("its claim {0} is missing or has the wrong type")]
-    Claim(&'static str),
-    #[error("its claim sub is not a SPIFFE ID: {0}")]
-    Subject(#[from] SpiffeIdError),
+const NOT_COMPACT: &str =
+    "not a signed token in compact serialization (header.claims.signature, each in base64url)";
+
+pub(super) fn bad_claim(name: &str) -> Flaw {
+    flaw!("its claim {name} is missing or has the wrong type")
+}
+
+/// `place` says whose algorithm it is.
+fn not_allowed(algorithm: &str, place: &str) -> Flaw {
+    let algorithm = shortened(algorithm);
+    flaw!("algorithm {algorithm:?}{place} is not allowed (only RS, ES and PS with 256, 384 or 512 are)")
 }
 
 #[cfg(test)]
@@ -208,7 +198,7 @@ mod tests {
     const HEADER: &str = r#"{"alg":"ES256","kid":"k","typ":"JWT"}"#;
     const CLAIMS: &str = r#"{"sub":"spiffe://example.org/a","aud":["one","two"],"exp":400}"#;
 
-    fn read(header: &str, claims: &str) -> Result<Token, TokenError> {
+    fn read(header: &str, claims: &str) -> Result<Token, Flaw> {
         let part = |text: &str| Base64UrlUnpadded::encode_string(text.as_bytes());
         Token::read(&format!("{}.{}.c2ln", part(header), part(claims)), Profile::Jwt)
     }
@@ -235,32 +225,61 @@ mod tests {
         }
         for typ in [r#""at+jwt""#, r#""jwt""#, r#""Jose""#, r#""""#, "1", "null"] {
             let error = read(&format!(r#"{{"alg":"ES256","typ":{typ}}}"#), CLAIMS).err();
-            assert_eq!(error, Some(TokenError::Type(typ.to_owned())), "{typ}");
+            let wanted = format!("its header's typ is {typ} (it must be JWT or JOSE, or absent)");
+            assert_eq!(error, Some(Flaw::new(wanted)), "{typ}");
         }
     }
 
     #[test]
     fn what_breaks_the_standard_is_refused_with_the_rule_it_breaks() {
-        use TokenError::*;
-        for (header, claims, error) in [
-            (r#"{"alg":"none"}"#, CLAIMS, Algorithm("none".to_owned())),
-            (r#"{"alg":"HS256"}"#, CLAIMS, Algorithm("HS256".to_owned())),
-            (r#"{"alg":"EdDSA"}"#, CLAIMS, Algorithm("EdDSA".to_owned())),
-            (r#"{"alg":""}"#, CLAIMS, Algorithm(String::new())),
-            ("{}", CLAIMS, NoAlgorithm),
-            (r#"{"alg":1}"#, CLAIMS, NoAlgorithm),
-            ("[]", CLAIMS, Unreadable("header")),
-            (HEADER, "what", Unreadable("claims")),
-            (HEADER, r#"{"aud":"one","exp":400}"#, Claim("sub")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","exp":400}"#, Claim("aud")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","aud":[],"exp":400}"#, Claim("aud")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","aud":["one","two"]}"#, Claim("exp")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","aud":["one","two"],"exp":"soon"}"#, Claim("exp")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","aud":"one","exp":4,"nbf":"soon"}"#, Claim("nbf")),
-            (HEADER, r#"{"sub":"spiffe://example.org/a","aud":"one","exp":4,"iat":"now"}"#, Claim("iat")),
-            (HEADER, r#"{"sub":"a","aud":"one","exp":4}"#, Subject(SpiffeIdError::Scheme)),
+        for (header, claims, rule) in [
+            (r#"{"alg":"none"}"#, CLAIMS, "algorithm \"none\" is not allowed"),
+            (r#"{"alg":"HS256"}"#, CLAIMS, "algorithm \"HS256\" is not allowed"),
+            (r#"{"alg":"EdDSA"}"#, CLAIMS, "algorithm \"EdDSA\" is not allowed"),
+            (r#"{"alg":""}"#, CLAIMS, "algorithm \"\" is not allowed"),
+            ("{}", CLAIMS, "its header has no alg"),
+            (r#"{"alg":1}"#, CLAIMS, "its header has no alg"),
+            ("[]", CLAIMS, "its header cannot be read: not a JSON object in base64url"),
+            (HEADER, "what", "its claims cannot be read: not a JSON object in base64url"),
+            (HEADER, r#"{"aud":"one","exp":400}"#, "its claim sub is missing or has the wrong type"),
+            (
+                HEADER,
+                r#"{"sub":"spiffe://example.org/a","exp":400}"#,
+                "its claim aud is missing or has the wrong type",
+            ),
+            (
+                HEADER,
+                r#"{"sub":"spiffe://example.org/a","aud":[],"exp":400}"#,
+                "its claim aud is missing or has the wrong type",
+            ),
+            (
+                HEADER,
+                r#"{"sub":"spiffe://example.org/a","aud":["one","two"]}"#,
+                "its claim exp is missing or has the wrong type",
+            ),
+            (
+                HEADER,
+                r#"{"sub":"spiffe://example.org/a","aud":["one","two"],"exp":"soon"}"#,
+                "its claim exp is missing or has the wrong type",
+            ),
+            (
+                HEADER,
+                r#"{"sub":"spiffe://example.org/a","aud":"one","exp":4,"nbf":"soon"}"#,
+                "its claim nbf is missing or has the wrong type",
+            ),
+            (
+                HEADER,
+                r#"{"sub":"spiffe://example.org/a","aud":"one","exp":4,"iat":"now"}"#,
+                "its claim iat is missing or has the wrong type",
+            ),
+            (
+                HEADER,
+                r#"{"sub":"a","aud":"one","exp":4}"#,
+                "its claim sub is not a SPIFFE ID: a SPIFFE ID starts with",
+            ),
         ] {
-            assert_eq!(read(header, claims).err(), Some(error), "{header} {claims}");
+            let error = read(header, claims).err().unwrap().to_string();
+            assert!(error.starts_with(rule), "{header} {claims}: {error}");
         }
     }
 
@@ -273,18 +292,22 @@ mod tests {
             ["", "c2ln.c2ln", "c2ln\r\nX-Admin: 1", "c2ln\n", "c2=", "c2k=", "a+b/", "c2lnc", "\u{e4}"]
         {
             let error = Token::read(&format!("{header}.{claims}.{signature}"), Profile::Jwt).err();
-            assert_eq!(error, Some(TokenError::NotCompact), "{signature:?}");
+            assert_eq!(error, Some(Flaw::new(NOT_COMPACT)), "{signature:?}");
         }
         let json = r#"{"payload":"e30","protected":"e30","signature":"c2ln"}"#;
         for token in ["", "a.b", "a.b.", json] {
-            assert_eq!(Token::read(token, Profile::Jwt).err(), Some(TokenError::NotCompact), "{token}");
+            assert_eq!(Token::read(token, Profile::Jwt).err(), Some(Flaw::new(NOT_COMPACT)), "{token}");
         }
         let error = Token::read(&format!("{header}\n.{claims}.c2ln"), Profile::Jwt).err();
-        assert_eq!(error, Some(TokenError::Unreadable("header")));
+        let error = error.unwrap().to_string();
+        assert!(error.starts_with("its header cannot be read"), "{error}");
     }
 
     #[test]
     fn a_token_over_the_limit_is_refused_unread() {
-        assert_eq!(Token::read(&"a".repeat(MAX_TOKEN + 1), Profile::Jwt).err(), Some(TokenError::TooLong));
+        assert_eq!(
+            Token::read(&"a".repeat(MAX_TOKEN + 1), Profile::Jwt).err(),
+            Some(flaw!("longer than {MAX_TOKEN} bytes"))
+        );
     }
 }

@@ -3,16 +3,16 @@
 
 use std::time::SystemTime;
 
-use thiserror::Error;
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectKeyIdentifier};
 
 use super::bundle::X509Bundle;
-use super::certificate::{Certificate, CertificateError, split};
+use super::certificate::{Certificate, split};
 use super::distinguished_name::{Sameness, compare};
 use super::limits::{MAX_BUNDLE, MAX_CHAIN};
 use super::raw::{Field, shortened};
 use super::spiffe_id::TrustDomain;
 use crate::time::timestamp::rfc3339;
+use crate::words::{Flaw, flaw};
 
 /// The ways from a leaf to the CAs of its own trust domain. There is at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +52,8 @@ impl Trust {
         own: &TrustDomain,
         chain: impl Iterator<Item = &'a [u8]>,
         bundle: &X509Bundle,
-    ) -> Result<Self, (Field, TrustError)> {
-        let of = |field| move |cause: CertificateError| (field, cause.into());
+    ) -> Result<Self, (Field, Flaw)> {
+        let of = |field| move |flaw| (field, flaw);
         let chain = parse(chain).map_err(of(Field::Chain))?;
         let bundle = parse(bundle.authorities().map(|ca| ca.der)).map_err(of(Field::Bundle))?;
         let own = own.id();
@@ -83,8 +83,8 @@ impl Trust {
     /// # Errors
     ///
     /// The field whose certificates are not valid, and the one that was valid last.
-    pub(crate) fn check(&self, now: SystemTime) -> Result<(), (Field, TrustError)> {
-        let is_valid = |dates: Dates| dates.check(now).is_ok();
+    pub(crate) fn check(&self, now: SystemTime) -> Result<(), (Field, Flaw)> {
+        let is_valid = |dates: Dates| (dates.not_before..=dates.not_after).contains(&now);
         if self.reached(is_valid).any(|step| step.authorities.iter().any(|(_, dates)| is_valid(*dates))) {
             return Ok(());
         }
@@ -94,11 +94,11 @@ impl Trust {
         let intermediates = self.steps.iter().enumerate().skip(1);
         let intermediates = intermediates.map(|(index, step)| (Field::Chain, index, step.dates));
         let blocking = |(field, index, dates): (Field, usize, Dates)| {
-            dates.check(now).err().map(|error| (dates.not_after, field, error.of(index)))
+            dates.fault(now).map(|fault| (dates.not_after, field, flaw!("certificate {index} {fault}")))
         };
         let found = authorities.filter_map(blocking).max_by_key(|(end, ..)| *end);
         let found = found.or_else(|| intermediates.filter_map(blocking).max_by_key(|(end, ..)| *end));
-        found.map_or(Ok(()), |(_, field, error)| Err((field, error)))
+        found.map_or(Ok(()), |(_, field, flaw)| Err((field, flaw)))
     }
 
     /// The last moment up to which [`check`](Self::check) goes on to succeed; `now` if it fails now.
@@ -145,32 +145,19 @@ impl Dates {
         Self { not_before: validity.not_before.to_system_time(), not_after: certificate.not_after() }
     }
 
-    fn check(self, now: SystemTime) -> Result<(), DateError> {
+    /// Why this is not the time of the certificate.
+    fn fault(self, now: SystemTime) -> Option<String> {
         if self.not_after < now {
-            Err(DateError::Expired(self.not_after))
+            Some(format!("expired at {}", rfc3339(self.not_after, 0)))
         } else if now < self.not_before {
-            Err(DateError::NotYet(self.not_before))
+            Some(format!("is not valid until {} (is a clock wrong?)", rfc3339(self.not_before, 0)))
         } else {
-            Ok(())
+            None
         }
     }
 }
 
-enum DateError {
-    Expired(SystemTime),
-    NotYet(SystemTime),
-}
-
-impl DateError {
-    fn of(self, index: usize) -> TrustError {
-        match self {
-            Self::Expired(end) => TrustError::Expired { index, end },
-            Self::NotYet(begin) => TrustError::NotYet { index, begin },
-        }
-    }
-}
-
-fn parse<'a>(ders: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Certificate>, CertificateError> {
+fn parse<'a>(ders: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Certificate>, Flaw> {
     ders.enumerate().map(|(index, der)| Certificate::parse(der, index)).collect()
 }
 
@@ -208,7 +195,7 @@ fn issuers<'a>(
 
 /// Takes the intermediates out of a bundle to which the chain's were added: the certificates that another one
 /// in the bundle has issued. DER, concatenated.
-pub(crate) fn split_off_intermediates(bundle: &mut Vec<u8>) -> Result<Vec<u8>, CertificateError> {
+pub(crate) fn split_off_intermediates(bundle: &mut Vec<u8>) -> Result<Vec<u8>, Flaw> {
     let ders: Vec<_> =
         split(bundle, MAX_BUNDLE + MAX_CHAIN)?.into_iter().map(|range| &bundle[range]).collect();
     let all = parse(ders.iter().copied())?;
@@ -227,34 +214,18 @@ pub(crate) fn split_off_intermediates(bundle: &mut Vec<u8>) -> Result<Vec<u8>, C
 }
 
 /// Why no way leads to the bundle.
-fn no_issuer(chain: &[Certificate], bundle: &[Certificate], own: &str) -> TrustError {
+fn no_issuer(chain: &[Certificate], bundle: &[Certificate], own: &str) -> Flaw {
     for (index, certificate) in bundle.iter().enumerate() {
         if !certificate.is_ca().unwrap_or(false) {
-            return TrustError::NotCa { index };
+            return flaw!("certificate {index} is not a CA, and no other one has issued the SVID");
         }
         if let Some(uri) = other_uri(own, certificate) {
-            return TrustError::OtherTrustDomain { index, uri: shortened(&uri), own: own.to_owned() };
+            return flaw!(
+                "certificate {index} is of {:?}, not of the trust domain {own}, and no other one has issued the SVID",
+                shortened(&uri)
+            );
         }
     }
     let issuer = chain.last().map(|last| last.fields().issuer().to_string()).unwrap_or_default();
-    TrustError::NoIssuer { issuer: shortened(&issuer) }
-}
-
-/// Why chain and bundle do not belong together, or are not valid together.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum TrustError {
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    #[error("certificate {index} expired at {}", rfc3339(*.end, 0))]
-    Expired { index: usize, end: SystemTime },
-    #[error("certificate {index} is not valid until {} (is a clock wrong?)", rfc3339(*.begin, 0))]
-    NotYet { index: usize, begin: SystemTime },
-    #[error("certificate {index} is not a CA, and no other one has issued the SVID")]
-    NotCa { index: usize },
-    #[error(
-        "certificate {index} is of {uri:?}, not of the trust domain {own}, and no other one has issued the SVID"
-    )]
-    OtherTrustDomain { index: usize, uri: String, own: String },
-    #[error("holds no CA that has issued the SVID (its issuer is {issuer:?})")]
-    NoIssuer { issuer: String },
+    flaw!("holds no CA that has issued the SVID (its issuer is {:?})", shortened(&issuer))
 }

@@ -3,18 +3,17 @@
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::jwk;
-pub(crate) use super::jwk::JwkError;
-use super::private_key::{KeyError, PrivateKey};
+use super::private_key::PrivateKey;
 use super::raw::RawWitSvid;
 use super::selection::Selection;
-use super::spiffe_id::{SpiffeId, SpiffeIdError};
+use super::spiffe_id::SpiffeId;
 use super::svid_info::{Kind, SvidInfo};
-use super::svids::{self, SvidsError};
-use super::token::{Profile, Token, TokenError};
+use super::svids::{self, Unusable};
+use super::token::{Profile, Token, bad_claim};
+use crate::words::{Flaw, flaw};
 
 /// A token whose claims are readable and complete. Its dates are not checked, and neither is its signature: it
 /// comes from the agent, not from the network.
@@ -26,10 +25,10 @@ pub(crate) struct WitToken {
 
 impl WitToken {
     /// Reads a token of any subject. One without `iat` counts as issued at `now`.
-    pub(crate) fn read(token: &str, now: SystemTime) -> Result<Self, TokenError> {
+    pub(crate) fn read(token: &str, now: SystemTime) -> Result<Self, Flaw> {
         let token = Token::read(token, Profile::Wit)?;
         let info = token.info(Kind::Wit, now);
-        let bound_key = token.bound_key.ok_or(TokenError::Claim("cnf.jwk"))?;
+        let bound_key = token.bound_key.ok_or_else(|| bad_claim("cnf.jwk"))?;
         Ok(Self { info, bound_key })
     }
 
@@ -40,17 +39,14 @@ impl WitToken {
 
     /// Checks that a private JWK is the key that the token is bound to. Gives it for PKCS#8, if it has all that
     /// PKCS#8 needs.
-    pub(crate) fn check_jwk(&self, jwk: &str) -> Result<Option<PrivateKey>, JwkError> {
+    pub(crate) fn check_jwk(&self, jwk: &str) -> Result<Option<PrivateKey>, Flaw> {
         jwk::check_private(jwk, &self.bound_key)
     }
 
     /// The same of a key in PKCS#8, DER.
-    pub(crate) fn check_pkcs8(&self, der: Zeroizing<Vec<u8>>) -> Result<(), JwkError> {
-        match PrivateKey::parse(der, &jwk::public_key_info(&self.bound_key)?) {
-            Ok(_) => Ok(()),
-            Err(KeyError::OtherCertificate) => Err(JwkError::OtherKey),
-            Err(error) => Err(JwkError::Key(error)),
-        }
+    pub(crate) fn check_pkcs8(&self, der: Zeroizing<Vec<u8>>) -> Result<(), Flaw> {
+        let public = jwk::public_key_info(&self.bound_key)?;
+        PrivateKey::parse(der, &public).map(drop).map_err(|_| Flaw::new(jwk::OTHER_KEY))
     }
 }
 
@@ -72,7 +68,7 @@ pub(crate) struct InspectedWitSvid {
     /// The hint, as it came.
     pub(crate) hint: String,
     /// The SVID, checked in full.
-    pub(crate) svid: Result<WitSvid, WitSvidError>,
+    pub(crate) svid: Result<WitSvid, Flaw>,
 }
 
 impl WitSvid {
@@ -82,16 +78,13 @@ impl WitSvid {
         raw: Vec<RawWitSvid>,
         selection: &Selection,
         now: SystemTime,
-    ) -> Result<Self, WitSvidsError> {
+    ) -> Result<Self, Unusable> {
         check_conformance(&raw)?;
         svids::select(raw, selection, |svid| Self::parse(svid, now))
     }
 
     /// Checks that a response has the mandatory fields, and each of its SVIDs on its own.
-    pub(crate) fn inspect(
-        raw: Vec<RawWitSvid>,
-        now: SystemTime,
-    ) -> Result<Vec<InspectedWitSvid>, WitSvidsError> {
+    pub(crate) fn inspect(raw: Vec<RawWitSvid>, now: SystemTime) -> Result<Vec<InspectedWitSvid>, Flaw> {
         check_conformance(&raw)?;
         let inspect = |svid: RawWitSvid| InspectedWitSvid {
             id: svid.spiffe_id.clone(),
@@ -106,21 +99,22 @@ impl WitSvid {
         self.key.as_ref().map_or("RSA".to_owned(), |key| key.key_type().to_string())
     }
 
-    fn parse(offered: RawWitSvid, now: SystemTime) -> Result<Self, WitSvidError> {
-        let id: SpiffeId = offered.spiffe_id.parse().map_err(WitSvidError::Id)?;
+    fn parse(offered: RawWitSvid, now: SystemTime) -> Result<Self, Flaw> {
+        let id: SpiffeId =
+            offered.spiffe_id.parse().map_err(|flaw: Flaw| flaw.within("spiffe_id: not a SPIFFE ID"))?;
         if id.path().is_empty() {
-            return Err(WitSvidError::NoPath);
+            return Err(flaw!("spiffe_id: it has no path: it names a trust domain, not a workload"));
         }
-        let token = WitToken::read(&offered.token, now)?;
+        let token = WitToken::read(&offered.token, now).map_err(|flaw| flaw.within("wit_svid"))?;
         if token.info.id != id {
-            return Err(WitSvidError::OtherSubject(token.info.id.to_string()));
+            return Err(flaw!("wit_svid: its claim sub is {}, not the SVID's SPIFFE ID", token.info.id));
         }
-        let key = token.check_jwk(&offered.key)?;
+        let key = token.check_jwk(&offered.key).map_err(|flaw| flaw.within("wit_svid_key"))?;
         Ok(Self { info: token.info, token: offered.token, jwk: offered.key, key })
     }
 }
 
-fn check_conformance(raw: &[RawWitSvid]) -> Result<(), WitSvidsError> {
+fn check_conformance(raw: &[RawWitSvid]) -> Result<(), Flaw> {
     svids::check_fields(raw, |svid| {
         [
             ("spiffe_id", svid.spiffe_id.is_empty()),
@@ -128,24 +122,6 @@ fn check_conformance(raw: &[RawWitSvid]) -> Result<(), WitSvidsError> {
             ("wit_svid_key", svid.key.is_empty()),
         ]
     })
-}
-
-/// Why a response with WIT-SVIDs is refused.
-pub(crate) type WitSvidsError = SvidsError<WitSvidError>;
-
-/// Why a WIT-SVID is refused: the field of the message, and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum WitSvidError {
-    #[error("spiffe_id: not a SPIFFE ID: {0}")]
-    Id(SpiffeIdError),
-    #[error("spiffe_id: it has no path: it names a trust domain, not a workload")]
-    NoPath,
-    #[error("wit_svid: {0}")]
-    Token(#[from] TokenError),
-    #[error("wit_svid: its claim sub is {0}, not the SVID's SPIFFE ID")]
-    OtherSubject(String),
-    #[error("wit_svid_key: {0}")]
-    Key(#[from] JwkError),
 }
 
 #[cfg(test)]
@@ -188,8 +164,8 @@ mod tests {
         WitToken::read(&token(claims), UNIX_EPOCH).ok().unwrap()
     }
 
-    fn error_of(jwk: &str) -> Option<JwkError> {
-        read(json!({})).check_jwk(jwk).err()
+    fn error_of(jwk: &str) -> Option<String> {
+        read(json!({})).check_jwk(jwk).err().map(|flaw| flaw.to_string())
     }
 
     #[test]
@@ -198,17 +174,19 @@ mod tests {
         let key = token.check_jwk(&jwk(7).to_string()).ok().unwrap().unwrap();
         assert_eq!(key.key_type().to_string(), "P-521");
         assert_eq!(token.check_pkcs8(Zeroizing::new(key.der().to_vec())), Ok(()));
-        assert_eq!(error_of(&jwk(8).to_string()), Some(JwkError::OtherKey));
+        assert_eq!(error_of(&jwk(8).to_string()), Some(jwk::OTHER_KEY.to_owned()));
     }
 
     #[test]
     fn the_private_number_has_the_length_of_its_curve_and_belongs_to_the_point() {
         let mut key = jwk(7);
         key["d"] = jwk(8)["d"].clone();
-        assert_eq!(error_of(&key.to_string()), Some(JwkError::NotItsPoint));
+        let error = error_of(&key.to_string()).unwrap();
+        assert!(error.contains("d does not belong to its point"), "{error}");
         for d in ["Bw", "", "=", "a+b/"] {
             key["d"] = json!(d);
-            assert_eq!(error_of(&key.to_string()), Some(JwkError::Member("d")), "{d}");
+            let error = error_of(&key.to_string()).unwrap();
+            assert!(error.starts_with("a JWK whose member d is not base64url"), "{d}: {error}");
         }
     }
 
@@ -228,9 +206,10 @@ mod tests {
         let escaped = good.replacen("EC", r"\u0045C", 1);
         let number = good.replacen(r#""EC""#, "1", 1);
         for document in [&twice, &escaped, &number, "", "[]", "{", &format!("{good}{good}")] {
-            assert_eq!(error_of(document), Some(JwkError::NotJwk), "{document}");
+            let error = error_of(document).unwrap();
+            assert!(error.starts_with("not a JWK: "), "{document}: {error}");
         }
-        assert_eq!(error_of(&" ".repeat(16 * 1024 + 1)), Some(JwkError::TooLarge));
+        assert_eq!(error_of(&" ".repeat(16 * 1024 + 1)), Some("larger than 16384 bytes".to_owned()));
     }
 
     #[test]

@@ -3,16 +3,17 @@
 use std::time::SystemTime;
 
 use der::Encode;
-use thiserror::Error;
 
 use super::bundle::{Authorities, Authority, X509Bundle};
-use super::certificate::{Certificate, CertificateError, split};
+use super::certificate::{Certificate, split};
 use super::limits::MAX_CHAIN;
-use super::private_key::{KeyError, KeyType, PrivateKey};
+use super::private_key::{self, KeyType, PrivateKey};
 use super::raw::{Field, RawX509Svid};
-use super::spiffe_id::{SpiffeId, SpiffeIdError};
+use super::spiffe_id::SpiffeId;
 use super::svid_info::{Kind, SvidInfo};
-use super::trust::{Trust, TrustError};
+use super::svids::EMPTY;
+use super::trust::Trust;
+use crate::words::{Flaw, flaw};
 
 /// An X.509-SVID with its key and the bundle of its trust domain. All of it is checked but the
 /// dates.
@@ -49,7 +50,7 @@ impl X509Svid {
     }
 
     /// What a person wants to know of the leaf, beside its identity and dates.
-    pub(crate) fn leaf_details(&self) -> Result<LeafDetails, CertificateError> {
+    pub(crate) fn leaf_details(&self) -> Result<LeafDetails, Flaw> {
         let leaf = Certificate::parse(self.leaf(), 0)?;
         Ok(LeafDetails {
             dns_names: leaf.dns_names()?,
@@ -84,12 +85,19 @@ impl X509Svid {
     }
 
     /// Checks one offered SVID. Chain and bundle keep the bytes they came in.
-    pub(crate) fn parse(raw: RawX509Svid) -> Result<Self, X509SvidError> {
-        check_mandatory_fields(&raw)?;
+    ///
+    /// # Errors
+    ///
+    /// The field that is wrong, and what is wrong with it.
+    pub(crate) fn parse(raw: RawX509Svid) -> Result<Self, (Field, Flaw)> {
+        if let Some((field, _)) = mandatory_fields(&raw).into_iter().find(|(_, is_empty)| *is_empty) {
+            return Err((field, Flaw::new(EMPTY)));
+        }
         let id = parse_id(&raw.spiffe_id).map_err(in_field(Field::SpiffeId))?;
         let mut ranges =
             split(&raw.chain, MAX_CHAIN).map_err(in_field(Field::Chain))?.into_iter().enumerate();
-        let (_, leaf) = ranges.next().ok_or(CertificateError::None).map_err(in_field(Field::Chain))?;
+        let (_, leaf) =
+            ranges.next().ok_or_else(|| flaw!("holds no certificate")).map_err(in_field(Field::Chain))?;
         let (info, public_key) = parse_leaf(id, &raw.chain[leaf.clone()]).map_err(in_field(Field::Chain))?;
         let intermediates = ranges.map(|(index, range)| {
             parse_intermediate(&raw.chain[range.clone()], index).map(|not_after| (range, not_after))
@@ -100,25 +108,19 @@ impl X509Svid {
         let chain = Authorities::new(raw.chain, intermediates);
         let certificates = std::iter::once(&chain.bytes()[leaf.clone()]);
         let certificates = certificates.chain(chain.iter().map(|intermediate| intermediate.der));
-        let trust = Trust::find(&info.id.trust_domain(), certificates, &bundle)
-            .map_err(|(field, error)| in_field(field)(error))?;
+        let trust = Trust::find(&info.id.trust_domain(), certificates, &bundle)?;
         Ok(Self { info, leaf: leaf.end, chain, key, bundle, trust })
     }
 }
 
-/// Checks that no field is empty but the hint (SPIFFE Workload API standard, section 5.2.1).
-pub(crate) fn check_mandatory_fields(raw: &RawX509Svid) -> Result<(), X509SvidError> {
-    for (field, is_empty) in [
+/// The fields that must not be empty, and whether they are (SPIFFE Workload API standard, section 5.2.1).
+pub(super) fn mandatory_fields(raw: &RawX509Svid) -> [(Field, bool); 4] {
+    [
         (Field::SpiffeId, raw.spiffe_id.is_empty()),
         (Field::Chain, raw.chain.is_empty()),
         (Field::Key, raw.key.is_empty()),
         (Field::Bundle, raw.bundle.is_empty()),
-    ] {
-        if is_empty {
-            return Err(X509SvidError { field, cause: FieldError::Empty });
-        }
-    }
-    Ok(())
+    ]
 }
 
 /// The first URI of a chain's leaf; `None` if the leaf has none or is unreadable. For a chain that
@@ -129,8 +131,8 @@ pub(crate) fn uri_of_leaf(chain: &[u8]) -> Option<String> {
     uris.first().map(|uri| uri.as_str().to_owned())
 }
 
-fn in_field<E: Into<FieldError>>(field: Field) -> impl FnOnce(E) -> X509SvidError {
-    move |cause| X509SvidError { field, cause: cause.into() }
+fn in_field(field: Field) -> impl Fn(Flaw) -> (Field, Flaw) {
+    move |flaw| (field, flaw)
 }
 
 /// A serial number in hexadecimal, without the sign byte of its DER.
@@ -140,14 +142,14 @@ pub(super) fn hexadecimal(serial: &[u8]) -> String {
 }
 
 /// The ID of a workload, not of a trust domain (X.509-SVID standard, section 3.1).
-fn parse_id(text: &str) -> Result<SpiffeId, FieldError> {
-    let id: SpiffeId = text.parse().map_err(FieldError::Id)?;
-    if id.path().is_empty() { Err(FieldError::NoPath) } else { Ok(id) }
+fn parse_id(text: &str) -> Result<SpiffeId, Flaw> {
+    let id: SpiffeId = text.parse().map_err(|flaw: Flaw| flaw.within("not a SPIFFE ID"))?;
+    if id.path().is_empty() { Err(flaw!("the SPIFFE ID of a workload has a path")) } else { Ok(id) }
 }
 
 /// Identity and dates of a leaf, and its public key (a DER `SubjectPublicKeyInfo`). Its signature is
 /// not verified, and neither is any other: the chain comes from the agent, not from the network.
-fn parse_leaf(id: SpiffeId, der: &[u8]) -> Result<(SvidInfo, Vec<u8>), FieldError> {
+fn parse_leaf(id: SpiffeId, der: &[u8]) -> Result<(SvidInfo, Vec<u8>), Flaw> {
     let leaf = Certificate::parse(der, 0)?;
     check_leaf(&id, &leaf)?;
     let not_before = leaf.fields().validity().not_before.to_system_time();
@@ -159,77 +161,42 @@ fn parse_leaf(id: SpiffeId, der: &[u8]) -> Result<(SvidInfo, Vec<u8>), FieldErro
         not_after: leaf.not_after(),
     };
     let public_key = leaf.fields().subject_public_key_info().to_der();
-    Ok((info, public_key.map_err(|_| KeyError::PublicKey)?))
+    Ok((info, public_key.map_err(private_key::unreadable_public)?))
 }
 
 /// Checks one of the other certificates of a chain. Gives the last moment of its validity.
-fn parse_intermediate(der: &[u8], index: usize) -> Result<SystemTime, FieldError> {
+fn parse_intermediate(der: &[u8], index: usize) -> Result<SystemTime, Flaw> {
     let certificate = Certificate::parse(der, index)?;
     certificate.check_extensions()?;
     let signs = certificate.key_usage()?.is_some_and(|usage| usage.key_cert_sign());
     if !signs || !certificate.is_ca()? {
-        return Err(FieldError::NotAnAuthority { index });
+        return Err(flaw!(
+            "certificate {index} is not a CA with keyCertSign (every certificate after the leaf must be)"
+        ));
     }
     Ok(certificate.not_after())
 }
 
 /// Names and extensions (X.509-SVID standard, sections 2, 4.1 and 4.3).
-fn check_leaf(id: &SpiffeId, leaf: &Certificate) -> Result<(), FieldError> {
+fn check_leaf(id: &SpiffeId, leaf: &Certificate) -> Result<(), Flaw> {
     match leaf.uri_sans()?.as_slice() {
         [uri] if uri.as_str() == id.as_str() => {}
-        [uri] => return Err(FieldError::OtherUri(uri.as_str().to_owned())),
-        uris => return Err(FieldError::UriCount(uris.len())),
+        [uri] => return Err(flaw!("the leaf's URI SAN {:?} is not the SVID's SPIFFE ID", uri.as_str())),
+        uris => return Err(flaw!("the leaf has {} URI SANs (it must have exactly one)", uris.len())),
     }
     leaf.check_extensions()?;
     if leaf.is_ca()? {
-        return Err(FieldError::LeafIsCa);
+        return Err(flaw!("the leaf is a CA certificate (cA is true)"));
     }
-    let usage = leaf.key_usage()?.ok_or(FieldError::KeyUsage("is missing"))?;
+    let usage = leaf.key_usage()?.ok_or_else(|| flaw!("the leaf's keyUsage is missing"))?;
     for (wrong, rule) in [
         (!usage.digital_signature(), "lacks digitalSignature"),
         (usage.key_cert_sign(), "has keyCertSign"),
         (usage.crl_sign(), "has cRLSign"),
     ] {
         if wrong {
-            return Err(FieldError::KeyUsage(rule));
+            return Err(flaw!("the leaf's keyUsage {rule}"));
         }
     }
     Ok(())
-}
-
-/// Why an offered SVID is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{field}: {cause}")]
-pub(crate) struct X509SvidError {
-    /// The field that is wrong.
-    pub(crate) field: Field,
-    /// What is wrong with it.
-    pub(crate) cause: FieldError,
-}
-
-/// Why a field is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum FieldError {
-    #[error("the mandatory field is empty")]
-    Empty,
-    #[error("not a SPIFFE ID: {0}")]
-    Id(SpiffeIdError),
-    #[error("the SPIFFE ID of a workload has a path")]
-    NoPath,
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    #[error("the leaf has {0} URI SANs (it must have exactly one)")]
-    UriCount(usize),
-    #[error("the leaf's URI SAN {0:?} is not the SVID's SPIFFE ID")]
-    OtherUri(String),
-    #[error("the leaf is a CA certificate (cA is true)")]
-    LeafIsCa,
-    #[error("the leaf's keyUsage {0}")]
-    KeyUsage(&'static str),
-    #[error("certificate {index} is not a CA with keyCertSign (every certificate after the leaf must be)")]
-    NotAnAuthority { index: usize },
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    #[error(transparent)]
-    Trust(#[from] TrustError),
 }

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 
 use base64ct::{Base64, Encoding};
 use serde_json::{Map, Value};
-use thiserror::Error;
 
 use crate::identity::bundle::X509Bundle;
 use crate::identity::ca_jwk::{self, Member};
 use crate::identity::spiffe_id::TrustDomain;
+use crate::words::{Flaw, flaw};
 
 /// Writes trust domains with their CAs (DER): a key for each. What gRPC and Envoy do not know would make them
 /// refuse the whole file: CAs whose key [`ca_jwk::members`] does not know are left out, and so are trust domains
@@ -42,26 +42,29 @@ pub(crate) fn write<'a, Authorities: Iterator<Item = &'a [u8]>>(
 }
 
 /// Reads what [`write`] writes: each key must be the one of its certificate, and have no other members.
-pub(crate) fn read(file: &[u8]) -> Result<Vec<(TrustDomain, X509Bundle)>, BundleMapError> {
-    let map: Value = serde_json::from_slice(file).map_err(|cause| BundleMapError(cause.to_string()))?;
-    let trust_domains = map.get("trust_domains").and_then(Value::as_object);
-    let trust_domains = trust_domains.ok_or_else(|| error("it has no object \"trust_domains\""))?;
-    trust_domains.iter().map(|(name, jwks)| trust_domain(name, jwks)).collect()
+pub(crate) fn read(file: &[u8]) -> Result<Vec<(TrustDomain, X509Bundle)>, Flaw> {
+    trust_domains(file).map_err(|flaw| flaw.within("not a SPIFFE bundle map"))
 }
 
-fn trust_domain(name: &str, jwks: &Value) -> Result<(TrustDomain, X509Bundle), BundleMapError> {
-    let of_name = |cause: String| BundleMapError(format!("trust domain {name:?}: {cause}"));
-    let trust_domain = TrustDomain::from_id(&format!("spiffe://{name}"));
-    let trust_domain = trust_domain.map_err(|cause| of_name(cause.to_string()))?;
+fn trust_domains(file: &[u8]) -> Result<Vec<(TrustDomain, X509Bundle)>, Flaw> {
+    let map: Value = serde_json::from_slice(file).map_err(|cause| flaw!("{cause}"))?;
+    let trust_domains = map.get("trust_domains").and_then(Value::as_object);
+    let trust_domains = trust_domains.ok_or_else(|| flaw!("it has no object \"trust_domains\""))?;
+    let read = |(name, jwks): (&String, &Value)| {
+        trust_domain(name, jwks).map_err(|flaw| flaw.within(format_args!("trust domain {name:?}")))
+    };
+    trust_domains.iter().map(read).collect()
+}
+
+fn trust_domain(name: &str, jwks: &Value) -> Result<(TrustDomain, X509Bundle), Flaw> {
+    let trust_domain = TrustDomain::from_id(&format!("spiffe://{name}"))?;
     let keys = jwks.get("keys").and_then(Value::as_array);
-    let keys = keys.ok_or_else(|| of_name("it has no list \"keys\"".to_owned()))?;
+    let keys = keys.ok_or_else(|| flaw!("it has no list \"keys\""))?;
     let mut der = Vec::new();
     for (index, key) in keys.iter().enumerate() {
-        let certificate = certificate(key).map_err(|cause| of_name(format!("key {index} {cause}")))?;
-        der.extend(certificate);
+        der.extend(certificate(key).map_err(|cause| flaw!("key {index} {cause}"))?);
     }
-    let bundle = X509Bundle::parse(der).map_err(|cause| of_name(cause.to_string()))?;
-    Ok((trust_domain, bundle))
+    Ok((trust_domain, X509Bundle::parse(der)?))
 }
 
 /// The certificate of a key, which must be its.
@@ -82,12 +85,3 @@ fn certificate(key: &Value) -> Result<Vec<u8>, &'static str> {
         _ => Err("is not the key of its certificate and nothing else"),
     }
 }
-
-fn error(text: &str) -> BundleMapError {
-    BundleMapError(text.to_owned())
-}
-
-/// A file is not a SPIFFE bundle map as the helper writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("not a SPIFFE bundle map: {0}")]
-pub(crate) struct BundleMapError(String);

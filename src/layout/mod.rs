@@ -6,8 +6,7 @@ pub(crate) mod pem;
 pub(crate) mod pkcs12;
 
 pub(crate) use names::{
-    CREDENTIAL_BUNDLE, ClashError, FEDERATED_SUFFIX, GivenName, TRUST_BUNDLE_SUFFIX, TrustDomainNameError,
-    check_names, of_trust_domain,
+    CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, GivenName, TRUST_BUNDLE_SUFFIX, check_names, of_trust_domain,
 };
 
 use crate::words::words;

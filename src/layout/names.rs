@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use thiserror::Error;
-
 use crate::identity::spiffe_id::TrustDomain;
-use crate::store::file::{FileName, FileNameError};
+use crate::store::file::FileName;
+use crate::words::{Flaw, flaw};
 
 /// How the names of federated bundles' files end.
 pub(crate) const FEDERATED_SUFFIX: &str = ".bundle.pem";
@@ -15,20 +14,11 @@ pub(crate) const CREDENTIAL_BUNDLE: &str = "credential-bundle.private-key.x509.p
 pub(crate) const TRUST_BUNDLE_SUFFIX: &str = ".spiffe-trust-bundle.x509.pem";
 
 /// The name of a trust domain's file: the trust domain and `suffix`.
-pub(crate) fn of_trust_domain(
-    trust_domain: &TrustDomain,
-    suffix: &str,
-) -> Result<FileName, TrustDomainNameError> {
+pub(crate) fn of_trust_domain(trust_domain: &TrustDomain, suffix: &str) -> Result<FileName, Flaw> {
     let name = format!("{trust_domain}{suffix}");
-    name.parse().map_err(|cause| TrustDomainNameError { trust_domain: trust_domain.clone(), cause })
-}
-
-/// The name of a trust domain is too long for a file name, or begins with a dot.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the trust domain {trust_domain:?} cannot be part of a file name: {cause}")]
-pub(crate) struct TrustDomainNameError {
-    trust_domain: TrustDomain,
-    cause: FileNameError,
+    name.parse().map_err(|cause| {
+        flaw!("the trust domain {:?} cannot be part of a file name: {cause}", trust_domain.to_string())
+    })
 }
 
 /// The name of a file, or of one file for each trust domain.
@@ -69,7 +59,7 @@ impl fmt::Display for GivenName {
 }
 
 /// Fails if two files would have the same name.
-pub(crate) fn check_names(given: &[GivenName]) -> Result<(), ClashError> {
+pub(crate) fn check_names(given: &[GivenName]) -> Result<(), Flaw> {
     for (index, later) in given.iter().enumerate() {
         if let Some(cause) = given.iter().take(index).find_map(|earlier| clash(earlier, later)) {
             return Err(cause);
@@ -78,50 +68,21 @@ pub(crate) fn check_names(given: &[GivenName]) -> Result<(), ClashError> {
     Ok(())
 }
 
-fn clash(one: &GivenName, other: &GivenName) -> Option<ClashError> {
-    let options = [one.option, other.option];
+/// What is wrong if both can name one file.
+fn clash(one: &GivenName, other: &GivenName) -> Option<Flaw> {
+    let (first, second) = (one.option, other.option);
     match (&one.name, &other.name) {
         (Name::Exact(name), Name::Exact(same)) if name == same => {
-            Some(ClashError::Same { options, name: name.clone() })
+            Some(flaw!("--{first} and --{second} both name {name:?}; each file needs a name of its own"))
         }
-        (Name::Exact(name), Name::Suffix(suffix)) if name.ends_with(suffix) => {
-            Some(ClashError::OfTrustDomains { options, name: name.clone(), suffix: suffix.clone() })
-        }
-        (Name::Suffix(suffix), Name::Exact(name)) if name.ends_with(suffix) => {
-            let options = [other.option, one.option];
-            Some(ClashError::OfTrustDomains { options, name: name.clone(), suffix: suffix.clone() })
-        }
+        (Name::Exact(name), Name::Suffix(suffix)) if name.ends_with(suffix) => Some(flaw!(
+            "--{first} names {name:?}, but with --{second}, names that end with {suffix:?} belong to trust domains"
+        )),
+        (Name::Suffix(_), Name::Exact(_)) => clash(other, one),
         (Name::Suffix(one), Name::Suffix(other)) if one.ends_with(other) || other.ends_with(one) => {
             let (longer, suffix) = if one.len() > other.len() { (one, other) } else { (other, one) };
-            Some(ClashError::Suffixes { options, longer: longer.clone(), suffix: suffix.clone() })
+            Some(flaw!("--{first} and --{second} can name the same file: {longer:?} ends with {suffix:?}"))
         }
         _ => None,
-    }
-}
-
-/// Two files would have the same name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ClashError {
-    Same { options: [&'static str; 2], name: String },
-    OfTrustDomains { options: [&'static str; 2], name: String, suffix: String },
-    Suffixes { options: [&'static str; 2], longer: String, suffix: String },
-}
-
-impl std::error::Error for ClashError {}
-
-impl fmt::Display for ClashError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Same { options: [one, other], name } => {
-                write!(f, "--{one} and --{other} both name {name:?}; each file needs a name of its own")
-            }
-            Self::OfTrustDomains { options: [one, other], name, suffix } => write!(
-                f,
-                "--{one} names {name:?}, but with --{other}, names that end with {suffix:?} belong to trust domains"
-            ),
-            Self::Suffixes { options: [one, other], longer, suffix } => {
-                write!(f, "--{one} and --{other} can name the same file: {longer:?} ends with {suffix:?}")
-            }
-        }
     }
 }

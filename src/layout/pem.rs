@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
+use crate::words::{Flaw, flaw};
 use der::pem::{self, LineEnding};
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 /// The block types that the helper writes.
@@ -45,12 +45,12 @@ pub(crate) fn write<'a>(
 pub(crate) type Block = (Label, Zeroizing<Vec<u8>>);
 
 /// Decodes what [`write`] writes: blocks of known labels, and nothing else.
-pub(crate) fn decode(text: &[u8]) -> Result<Vec<Block>, PemError> {
-    let text = std::str::from_utf8(text).map_err(|_| PemError { block: 0 })?;
+pub(crate) fn decode(text: &[u8]) -> Result<Vec<Block>, Flaw> {
+    let text = std::str::from_utf8(text).map_err(|_| not_pem(0))?;
     let mut blocks = Vec::new();
     let mut rest = text;
     while !rest.trim_start().is_empty() {
-        let not_pem = || PemError { block: blocks.len() };
+        let not_pem = || not_pem(blocks.len());
         // The closing line ends with the second "-----" behind "-----END".
         let end = rest.find("-----END ").ok_or_else(not_pem)?;
         let closing = end + "-----END ".len();
@@ -64,14 +64,11 @@ pub(crate) fn decode(text: &[u8]) -> Result<Vec<Block>, PemError> {
     Ok(blocks)
 }
 
-/// The text is not a series of PEM blocks of the labels that the helper writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error(
-    "block {block} is not the PEM of a certificate, of a revocation list or of an unencrypted PKCS#8 key"
-)]
-pub(crate) struct PemError {
-    /// Counted from 0.
-    pub(crate) block: usize,
+/// `block` is counted from 0.
+fn not_pem(block: usize) -> Flaw {
+    flaw!(
+        "block {block} is not the PEM of a certificate, of a revocation list or of an unencrypted PKCS#8 key"
+    )
 }
 
 #[cfg(test)]
@@ -102,8 +99,8 @@ mod tests {
             (good.clone() + &good.replace("CERTIFICATE", "EC PRIVATE KEY"), 1),
             (good.replace("-----END", ""), 0),
         ] {
-            assert_eq!(decode(text.as_bytes()), Err(PemError { block }), "{text}");
+            assert_eq!(decode(text.as_bytes()), Err(not_pem(block)), "{text}");
         }
-        assert_eq!(decode(b"\xff"), Err(PemError { block: 0 }));
+        assert_eq!(decode(b"\xff"), Err(not_pem(0)));
     }
 }

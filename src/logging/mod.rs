@@ -20,7 +20,7 @@ pub(crate) use output::{dropped_lines, finish, next_deadline, run_due};
 pub(crate) use printable::Printable;
 pub(crate) use repetition::{Repetition, SharedReminder};
 
-use crate::words::WordError;
+use crate::words::Flaw;
 use libraries::LibraryLines;
 use output::Stderr;
 
@@ -29,10 +29,10 @@ use output::Stderr;
 pub(crate) struct LogLevel(pub(crate) LevelFilter);
 
 impl FromStr for LogLevel {
-    type Err = WordError;
+    type Err = Flaw;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        text.parse().map(Self).map_err(|_| WordError)
+    fn from_str(text: &str) -> Result<Self, Flaw> {
+        text.parse().map(Self).map_err(|_| Flaw::obvious())
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::words::{WordError, words};
+use crate::words::{Flaw, words};
 
 words! {
     /// What a publication can change. They are named in this order.
@@ -55,10 +55,10 @@ impl FromIterator<ChangeKinds> for ChangeKinds {
 }
 
 impl FromStr for ChangeKinds {
-    type Err = WordError;
+    type Err = Flaw;
 
     /// Reads words with commas between them.
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, Flaw> {
         text.split(',').map(|word| word.trim().parse::<ChangeKind>()).collect()
     }
 }
@@ -84,7 +84,7 @@ mod tests {
             assert_eq!(text.parse::<ChangeKinds>().map(|kinds| kinds.to_string()), Ok(written.to_owned()));
         }
         for text in ["", ",", "svid,", "svids", "svid;bundle"] {
-            assert_eq!(text.parse::<ChangeKinds>(), Err(WordError), "{text:?}");
+            assert_eq!(text.parse::<ChangeKinds>(), Err(Flaw::obvious()), "{text:?}");
         }
     }
 }

@@ -3,22 +3,22 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::decode_error::ContentError;
 use crate::identity::crl::RevocationLists;
 use crate::layout::pem::{self, Label};
 use crate::regular_file;
+use crate::words::{Flaw, flaw};
 
 /// The longest file that is read: three times the longest response of an agent.
 const MAX_SIZE: u64 = 24 << 20;
 
 /// The lists in a file: one at least, and nothing else.
-pub(super) fn parse(text: &[u8]) -> Result<RevocationLists, ContentError> {
+pub(super) fn parse(text: &[u8]) -> Result<RevocationLists, Flaw> {
     let blocks = pem::decode(text)?;
     if blocks.is_empty() || blocks.iter().any(|(label, _)| *label != Label::RevocationList) {
-        return Err(ContentError::NotRevocationListsAlone);
+        return Err(flaw!("it does not hold certificate revocation lists and nothing else"));
     }
     let (lists, flaws) = RevocationLists::parse(blocks.iter().map(|(_, der)| der.to_vec()).collect());
-    if flaws.is_empty() { Ok(lists) } else { Err(ContentError::RevocationList(flaws.join("; "))) }
+    if flaws.is_empty() { Ok(lists) } else { Err(Flaw::new(flaws.join("; "))) }
 }
 
 /// The lists that an earlier process has left; none if there is no file.

@@ -2,32 +2,18 @@
 
 use thiserror::Error;
 
-use crate::identity::certificate::CertificateError;
-use crate::identity::jwks::JwksError;
-use crate::identity::jwt_svid::JwtSvidError;
-use crate::identity::token::TokenError;
-use crate::identity::wit_svid::JwkError;
-use crate::identity::x509_svid::FieldError;
-use crate::layout::TrustDomainNameError;
-use crate::layout::bundle_map::BundleMapError;
-use crate::layout::pem::PemError;
-use crate::layout::pkcs12::Pkcs12Error;
 use crate::store::StoreError;
+use crate::words::Flaw;
 
-/// Adds the name of the file.
-pub(super) fn in_file<E: Into<ContentError>>(name: &str) -> impl FnOnce(E) -> DecodeError {
-    move |cause| DecodeError::File { name: name.to_owned(), cause: cause.into() }
-}
+pub(super) const NOT_ONE_KEY: &str = "it does not hold one private key and nothing else";
 
-/// What is wrong with a published file.
+/// What is wrong with a published set.
 #[derive(Debug, Clone, Error)]
 pub(crate) enum DecodeError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{name}: {cause}")]
-    File { name: String, cause: ContentError },
-    #[error("{} and {} hold different certificates", .names[0], .names[1])]
-    Different { names: [String; 2] },
+    #[error(transparent)]
+    Contents(#[from] Flaw),
 }
 
 impl DecodeError {
@@ -37,43 +23,12 @@ impl DecodeError {
     }
 }
 
-/// Why the contents of a file are not good.
-#[derive(Debug, Clone, Error)]
-pub(crate) enum ContentError {
-    #[error("no file of the layout holds an SVID")]
-    NoSvid,
-    #[error("it does not hold one private key and nothing else")]
-    NotOneKey,
-    #[error("it does not begin with a private key")]
-    NoKeyFirst,
-    #[error("its first certificate has no SPIFFE ID")]
-    NoSpiffeId,
-    #[error("it does not hold certificates and nothing else")]
-    NotCertificatesAlone,
-    #[error("it does not hold certificate revocation lists and nothing else")]
-    NotRevocationListsAlone,
-    #[error("{0}")]
-    RevocationList(String),
-    #[error("it is not text")]
-    NotText,
-    #[error(transparent)]
-    Pem(#[from] PemError),
-    #[error(transparent)]
-    Pkcs12(#[from] Pkcs12Error),
-    #[error(transparent)]
-    BundleMap(#[from] BundleMapError),
-    #[error(transparent)]
-    X509Svid(#[from] FieldError),
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    #[error(transparent)]
-    JwtSvid(#[from] JwtSvidError),
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    #[error(transparent)]
-    Jwk(#[from] JwkError),
-    #[error(transparent)]
-    Jwks(#[from] JwksError),
-    #[error(transparent)]
-    TrustDomainName(#[from] TrustDomainNameError),
+/// Adds the name of the file.
+pub(super) fn in_file(name: &str) -> impl Fn(Flaw) -> DecodeError {
+    move |flaw| flaw.within(name).into()
+}
+
+/// The text in a file.
+pub(super) fn text<'a>(name: &str, contents: &'a [u8]) -> Result<&'a str, DecodeError> {
+    std::str::from_utf8(contents).map_err(|_| in_file(name)(Flaw::new("it is not text")))
 }

@@ -5,12 +5,11 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use log::Level;
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::call::RetriedCall;
 use super::changes::{ChangeKind, ChangeKinds};
-use super::decode_error::{ContentError, DecodeError, in_file};
+use super::decode_error::{DecodeError, in_file, text};
 use super::facts::Facts;
 use super::followed_selection::FollowedSelection;
 use super::jwt_bundles;
@@ -23,12 +22,13 @@ use crate::identity::selection::Selection;
 use crate::identity::svid_info::{SvidInfo, Validity};
 use crate::layout::GivenName;
 use crate::logging::retrying_in;
-use crate::store::file::{Contents, File, FileMode, FileName, FileNameError};
+use crate::store::file::{Contents, File, FileMode, FileName};
 use crate::store::read::PublishedSet;
 use crate::time::backoff::Backoff;
 use crate::time::clock::Now;
 use crate::time::timestamp::rfc3339;
 use crate::time::timing::{BETWEEN_TOKENS, OVERDUE};
+use crate::words::Flaw;
 use crate::workload_api::rpc::FetchJwtSvid;
 
 /// The file of a JWT-SVID.
@@ -47,39 +47,32 @@ pub(crate) struct JwtSvidFile {
 }
 
 impl FromStr for JwtSvidFile {
-    type Err = JwtSvidFileError;
+    type Err = Flaw;
 
     /// Reads `FILE=AUDIENCE[,AUDIENCE...]`.
-    fn from_str(text: &str) -> Result<Self, JwtSvidFileError> {
-        let (name, audience) = text.split_once('=').ok_or(JwtSvidFileError::NoAudience)?;
+    fn from_str(text: &str) -> Result<Self, Flaw> {
+        let (name, audience) = text.split_once('=').ok_or_else(|| Flaw::new(NO_AUDIENCE))?;
         Ok(Self { name: name.parse()?, audience: audience.parse::<Audience>()?.0 })
     }
 }
+
+const NO_AUDIENCE: &str = "an audience is missing";
 
 /// For whom a token is: one or more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Audience(pub(crate) Vec<String>);
 
 impl FromStr for Audience {
-    type Err = JwtSvidFileError;
+    type Err = Flaw;
 
     /// Reads `AUDIENCE[,AUDIENCE...]`.
-    fn from_str(text: &str) -> Result<Self, JwtSvidFileError> {
+    fn from_str(text: &str) -> Result<Self, Flaw> {
         let audience: Vec<_> = text.split(',').map(|each| each.trim().to_owned()).collect();
         if audience.iter().any(String::is_empty) {
-            return Err(JwtSvidFileError::NoAudience);
+            return Err(Flaw::new(NO_AUDIENCE));
         }
         Ok(Self(audience))
     }
-}
-
-/// Why a text is not FILE=AUDIENCE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum JwtSvidFileError {
-    #[error("an audience is missing")]
-    NoAudience,
-    #[error(transparent)]
-    Name(#[from] FileNameError),
 }
 
 impl Part for JwtSvidPart {
@@ -113,8 +106,7 @@ impl Part for JwtSvidPart {
     fn read(&self, set: &PublishedSet<'_>, now: SystemTime) -> Result<Facts, DecodeError> {
         let name = self.file.name.as_str();
         let contents = set.read(name)?;
-        let token = std::str::from_utf8(&contents).map_err(|_| in_file(name)(ContentError::NotText))?;
-        let token = Zeroizing::new(token.trim_end().to_owned());
+        let token = Zeroizing::new(text(name, &contents)?.trim_end().to_owned());
         let svid = JwtSvid::read(token, &self.file.audience, now).map_err(in_file(name))?;
         Ok(Facts { svid: Some(svid.info().clone()), ..Facts::default() })
     }
@@ -139,7 +131,7 @@ pub(crate) fn good_token(
     now: Now,
 ) -> Result<JwtSvid, Rejection> {
     let svid = JwtSvid::select(raw, selection, audience, now.time)
-        .map_err(|error| Rejection::svids(error, selection))?;
+        .map_err(|unusable| Rejection::of(unusable, selection))?;
     let info = svid.info();
     match fault_of_dates(name, info, now.time) {
         None => Ok(svid),

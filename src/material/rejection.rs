@@ -1,17 +1,14 @@
 //! Why a response is not published.
 
-use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
-use super::x509_files::LayoutError;
-use crate::identity::context::X509ContextError;
-use crate::identity::jwt_bundle::JwtBundlesError;
-use crate::identity::selection::{NotOfferedError, Selection};
-use crate::identity::svids::SvidsError;
+use crate::identity::selection::Selection;
+use crate::identity::svids::Unusable;
 use crate::time::clock::Now;
 use crate::time::timing::LONGEST_SLEEP;
+use crate::words::Flaw;
 
 /// Why a response is not published.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -19,20 +16,11 @@ pub(crate) enum Rejection {
     #[error("rejected the agent's response, which is not an {message}: {cause}")]
     Undecodable { message: &'static str, cause: String },
     #[error("rejected the agent's response: {0}")]
-    X509(X509ContextError),
-    #[error("rejected the agent's response: {0}")]
-    Svids(String),
-    #[error("rejected the agent's response: {0}")]
-    JwtBundles(#[from] JwtBundlesError),
+    Flawed(#[from] Flaw),
     #[error("rejected the agent's response, which cannot be written: {0}")]
-    Layout(#[from] LayoutError),
-    #[error(
-        "rejected the agent's response: wit_svid_key: an RSA key without its primes, which PKCS#8 needs \
-         (--wit-key-format=jwk writes it as it is)"
-    )]
-    NoPrimes,
+    Unwritable(Flaw),
     #[error("{0} (is {1} right, and does a registration entry for it match this pod?)")]
-    NotOffered(NotOfferedError, &'static str),
+    NotOffered(Flaw, &'static str),
     #[error("rejected the agent's response: {0} (is the server behind the agent down, or this clock wrong?)")]
     NotGood(String),
     #[error("rejected the agent's response: {fault}; it will be used then")]
@@ -40,17 +28,18 @@ pub(crate) enum Rejection {
 }
 
 impl Rejection {
-    pub(super) fn x509(error: X509ContextError, selection: &Selection) -> Self {
-        match error {
-            X509ContextError::NotOffered(error) => Self::not_offered(error, selection),
-            error => Self::X509(error),
-        }
-    }
-
-    pub(super) fn svids<E: Display>(error: SvidsError<E>, selection: &Selection) -> Self {
-        match error {
-            SvidsError::NotOffered(error) => Self::not_offered(error, selection),
-            error => Self::Svids(error.to_string()),
+    /// Names the options that select, where they may be wrong.
+    pub(crate) fn of(unusable: Unusable, selection: &Selection) -> Self {
+        match unusable {
+            Unusable::Flawed(flaw) => Self::Flawed(flaw),
+            Unusable::NotOffered(flaw) => Self::NotOffered(
+                flaw,
+                match (&selection.id, &selection.hint) {
+                    (Some(_), Some(_)) => "the pair of --pod-spiffe-id and --hint",
+                    (None, Some(_)) => "--hint",
+                    _ => "--pod-spiffe-id",
+                },
+            ),
         }
     }
 
@@ -61,18 +50,6 @@ impl Rejection {
             Self::NotValidYet { at, .. } => now.until(*at).min(LONGEST_SLEEP),
             _ => Duration::ZERO,
         }
-    }
-
-    /// Adds the options that select.
-    fn not_offered(error: NotOfferedError, selection: &Selection) -> Self {
-        Self::NotOffered(
-            error,
-            match (&selection.id, &selection.hint) {
-                (Some(_), Some(_)) => "the pair of --pod-spiffe-id and --hint",
-                (None, Some(_)) => "--hint",
-                _ => "--pod-spiffe-id",
-            },
-        )
     }
 }
 

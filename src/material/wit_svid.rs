@@ -7,7 +7,7 @@ use log::Level;
 
 use super::call::{RetriedCall, no_longer_offered};
 use super::changes::{ChangeKind, ChangeKinds};
-use super::decode_error::{ContentError, DecodeError, in_file};
+use super::decode_error::{DecodeError, NOT_ONE_KEY, in_file, text};
 use super::facts::Facts;
 use super::followed_selection::FollowedSelection;
 use super::kind::{Call, Learned, Part, Source, Update, Wish};
@@ -24,6 +24,7 @@ use crate::store::read::PublishedSet;
 use crate::time::clock::Now;
 use crate::time::timestamp::rfc3339;
 use crate::words::words;
+use crate::words::{Flaw, flaw};
 use crate::workload_api::rpc::FetchWitSvid;
 
 words! {
@@ -53,7 +54,12 @@ impl WitSvidPart {
             (KeyFormat::Pem, Some(key)) => {
                 Contents::new(move |out| pem::write([(Label::PrivateKey, key.der())], out))
             }
-            (KeyFormat::Pem, None) => return Err(Rejection::NoPrimes),
+            (KeyFormat::Pem, None) => {
+                return Err(flaw!(
+                    "wit_svid_key: an RSA key without its primes, which PKCS#8 needs (--wit-key-format=jwk writes it as it is)"
+                )
+                .into());
+            }
         };
         let token = Contents::new(move |out| out.write_all(token.as_bytes()));
         Ok(vec![
@@ -97,18 +103,15 @@ impl Part for WitSvidPart {
     fn read(&self, set: &PublishedSet<'_>, now: SystemTime) -> Result<Facts, DecodeError> {
         let (name, key_name) = (self.token.as_str(), self.key.as_str());
         let (token, key) = (set.read(name)?, set.read(key_name)?);
-        let not_text = |name| move |_| in_file(name)(ContentError::NotText);
-        let token = std::str::from_utf8(&token).map_err(not_text(name))?;
-        let token = WitToken::read(token.trim_end(), now).map_err(in_file(name))?;
+        let token = WitToken::read(text(name, &token)?.trim_end(), now).map_err(in_file(name))?;
         match self.key_format {
             KeyFormat::Jwk => {
-                let jwk = std::str::from_utf8(&key).map_err(not_text(key_name))?;
-                token.check_jwk(jwk).map_err(in_file(key_name))?;
+                token.check_jwk(text(key_name, &key)?).map_err(in_file(key_name))?;
             }
             KeyFormat::Pem => {
                 let mut blocks = pem::decode(&key).map_err(in_file(key_name))?;
                 let (Some((Label::PrivateKey, der)), true) = (blocks.pop(), blocks.is_empty()) else {
-                    return Err(in_file(key_name)(ContentError::NotOneKey));
+                    return Err(in_file(key_name)(Flaw::new(NOT_ONE_KEY)));
                 };
                 token.check_pkcs8(der).map_err(in_file(key_name))?;
             }
@@ -136,8 +139,8 @@ struct WitSvidSource<'a> {
 impl WitSvidSource<'_> {
     fn take(&mut self, raw: Vec<RawWitSvid>, now: Now) -> Result<Update, Rejection> {
         let selection = &self.followed.selection;
-        let svid =
-            WitSvid::select(raw, selection, now.time).map_err(|error| Rejection::svids(error, selection))?;
+        let svid = WitSvid::select(raw, selection, now.time)
+            .map_err(|unusable| Rejection::of(unusable, selection))?;
         let info = svid.info.clone();
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
         self.stream.call_again_at = None;

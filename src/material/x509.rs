@@ -145,7 +145,7 @@ struct X509Source<'a> {
 impl X509Source<'_> {
     fn take(&mut self, raw: RawX509Context, now: Now) -> Result<Update, Rejection> {
         let mut context = X509Context::parse(raw, self.selection)
-            .map_err(|error| Rejection::x509(error, self.selection))?;
+            .map_err(|unusable| Rejection::of(unusable, self.selection))?;
         let info = context.svid.info().clone();
         let trust = context.svid.trust().clone();
         let unchecked_key = context.svid.unchecked_key();
@@ -167,7 +167,7 @@ impl X509Source<'_> {
         facts.crl_next_update = crls.earliest_next_update();
         facts.crls = crls.digest();
         let Written { files, bundles, bundle_map_omitted, mut flaws, expires_at } =
-            x509_files::write(self.part, context, crls, now.time)?;
+            x509_files::write(self.part, context, crls, now.time).map_err(Rejection::Unwritable)?;
         flaws.extend(crl_flaws);
         flaws.extend(facts.doubts());
         self.stream.call_again_at = expires_at;

@@ -5,8 +5,6 @@ use std::io::{self, Write};
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use thiserror::Error;
-
 use super::x509_part::{PemFiles, X509Part};
 use crate::identity::bundle::{Authority, BundleInfo, X509Bundle};
 use crate::identity::ca_jwk;
@@ -18,10 +16,9 @@ use crate::identity::x509_svid::X509Svid;
 use crate::layout::bundle_map;
 use crate::layout::pem::{self, Label};
 use crate::layout::pkcs12::{self, Alias, Password};
-use crate::layout::{
-    CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX, TrustDomainNameError, of_trust_domain,
-};
-use crate::store::file::{Contents, File, FileMode, FileName, FileNameError};
+use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX, of_trust_domain};
+use crate::store::file::{Contents, File, FileMode, FileName};
+use crate::words::Flaw;
 
 /// Files, and what is known of them.
 pub(crate) struct Written {
@@ -46,7 +43,7 @@ pub(crate) fn write(
     context: X509Context,
     crls: RevocationLists,
     now: SystemTime,
-) -> Result<Written, LayoutError> {
+) -> Result<Written, Flaw> {
     let X509Context { svid, federated, .. } = context;
     let mut flaws = Vec::new();
     let federated = if part.writes_federated() { good(federated, &mut flaws) } else { Vec::new() };
@@ -97,7 +94,9 @@ fn good(federated: FederatedBundles, flaws: &mut Vec<String>) -> Vec<(TrustDomai
     for bundle in federated.parse().take(MAX_TRUST_DOMAINS) {
         match bundle {
             Ok(bundle) => good.push(bundle),
-            Err(error) => flaws.push(format!("left out a federated bundle: {error}")),
+            Err((key, flaw)) => {
+                flaws.push(format!("left out a federated bundle: federated_bundles[{key:?}]: {flaw}"));
+            }
         }
     }
     good
@@ -245,7 +244,7 @@ impl Files<'_> {
         }
     }
 
-    fn add_credential_folder(&mut self) -> Result<(), LayoutError> {
+    fn add_credential_folder(&mut self) -> Result<(), Flaw> {
         self.add(CREDENTIAL_BUNDLE.parse()?, self.part.key_mode, Contained::KeyAndChain);
         let name = of_trust_domain(&self.material.trust_domain, TRUST_BUNDLE_SUFFIX)?;
         self.add(name, self.part.certificate_mode, Contained::OwnBundle);
@@ -286,13 +285,4 @@ impl Files<'_> {
             }
         }
     }
-}
-
-/// Why an SVID cannot be written to its files.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum LayoutError {
-    #[error(transparent)]
-    TrustDomainName(#[from] TrustDomainNameError),
-    #[error(transparent)]
-    FileName(#[from] FileNameError),
 }

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::crl_file;
-use super::decode_error::{ContentError, DecodeError, in_file};
+use super::decode_error::{DecodeError, NOT_ONE_KEY, in_file};
 use super::facts::Facts;
 use super::x509_part::{PemFiles, X509Part};
 use crate::identity::bundle::X509Bundle;
@@ -17,6 +17,7 @@ use crate::layout::pem::{self, Block, Label};
 use crate::layout::pkcs12;
 use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX, of_trust_domain};
 use crate::store::read::PublishedSet;
+use crate::words::{Flaw, flaw};
 
 /// The facts of the files in a published set.
 pub(super) fn read(part: &X509Part, set: &PublishedSet<'_>) -> Result<Facts, DecodeError> {
@@ -36,13 +37,15 @@ impl Reader<'_> {
             let svid = files.parse(self.has_intermediates())?;
             match &found {
                 Some((other, other_name)) if other.leaf() != svid.leaf() => {
-                    return Err(DecodeError::Different { names: [other_name.clone(), name] });
+                    return Err(flaw!("{other_name} and {name} hold different certificates").into());
                 }
                 Some(_) => {}
                 None => found = Some((svid, name)),
             }
         }
-        let (svid, _) = found.ok_or(ContentError::NoSvid).map_err(in_file(self.part.certificate_file()))?;
+        let (svid, _) = found
+            .ok_or_else(|| flaw!("no file of the layout holds an SVID"))
+            .map_err(in_file(self.part.certificate_file()))?;
         let trust_domain = svid.info().id.trust_domain();
         let mut bundles = vec![svid.bundle().info(trust_domain, None)];
         if self.part.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle) {
@@ -120,7 +123,7 @@ impl Reader<'_> {
         if let Some(name) = &part.keystore {
             let bundle = all.first().map(|files| (files.bundle.clone(), files.bundle_name.clone()));
             let contents = self.keystore(name.as_str())?;
-            let key = contents.key.ok_or(ContentError::NotOneKey).map_err(in_file(name.as_str()))?;
+            let key = contents.key.ok_or(Flaw::new(NOT_ONE_KEY)).map_err(in_file(name.as_str()))?;
             let (bundle, bundle_name) = truststore.or(bundle).unwrap_or_default();
             let (chain_name, key_name) = (name.to_string(), name.to_string());
             let chain = contents.certificates.concat();
@@ -135,7 +138,7 @@ impl Reader<'_> {
         let [certificate, key, bundle] = [&pem.certificate, &pem.key, &pem.bundle].map(|name| name.as_str());
         let blocks = self.blocks(key)?;
         let [(Label::PrivateKey, key_der)] = blocks.as_slice() else {
-            return Err(in_file(key)(ContentError::NotOneKey));
+            return Err(in_file(key)(Flaw::new(NOT_ONE_KEY)));
         };
         Ok(KeyAndChain {
             chain: self.certificates(certificate)?,
@@ -152,14 +155,16 @@ impl Reader<'_> {
     fn combined(&self, name: &str, bundle: Option<(Vec<u8>, String)>) -> Result<KeyAndChain, DecodeError> {
         let blocks = self.blocks(name)?;
         let Some(((Label::PrivateKey, key), chain)) = blocks.split_first() else {
-            return Err(in_file(name)(ContentError::NoKeyFirst));
+            return Err(in_file(name)(flaw!("it does not begin with a private key")));
         };
         let chain = concatenated(chain).map_err(in_file(name))?;
         let (bundle, bundle_name) = match bundle {
             Some(bundle) => bundle,
             None => {
                 let id: Option<SpiffeId> = uri_of_leaf(&chain).and_then(|uri| uri.parse().ok());
-                let id = id.ok_or(ContentError::NoSpiffeId).map_err(in_file(name))?;
+                let id = id
+                    .ok_or_else(|| flaw!("its first certificate has no SPIFFE ID"))
+                    .map_err(in_file(name))?;
                 let bundle_name =
                     of_trust_domain(&id.trust_domain(), TRUST_BUNDLE_SUFFIX).map_err(in_file(name))?;
                 (self.certificates(bundle_name.as_str())?, bundle_name.to_string())
@@ -212,14 +217,14 @@ impl KeyAndChain {
             Field::Bundle => &bundle_name,
             Field::SpiffeId | Field::Chain => &chain_name,
         };
-        X509Svid::parse(raw).map_err(|error| in_file(name(error.field))(error.cause))
+        X509Svid::parse(raw).map_err(|(field, flaw)| in_file(name(field))(flaw))
     }
 }
 
 /// The certificates of blocks that hold nothing else.
-fn concatenated(blocks: &[Block]) -> Result<Vec<u8>, ContentError> {
+fn concatenated(blocks: &[Block]) -> Result<Vec<u8>, Flaw> {
     if blocks.is_empty() || blocks.iter().any(|(label, _)| *label != Label::Certificate) {
-        return Err(ContentError::NotCertificatesAlone);
+        return Err(flaw!("it does not hold certificates and nothing else"));
     }
     Ok(blocks.iter().flat_map(|(_, der)| der.iter().copied()).collect())
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::columns::Columns;
 use crate::identity::bundle::{Authority, AuthorityDetails};
 use crate::identity::context::{InspectedSvid, Inspection};
-use crate::identity::crl::{CrlDetails, RevocationListError};
+use crate::identity::crl::CrlDetails;
 use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::selection::Selection;
 use crate::identity::svid_info::{SvidInfo, Validity};
@@ -20,6 +20,7 @@ use crate::time::clock::Now;
 use crate::time::timestamp::{in_words, rfc3339};
 use crate::time::timing::SILENT_PROFILE;
 use crate::wait::Waiter;
+use crate::words::Flaw;
 use crate::workload_api::endpoint::Endpoint;
 use crate::workload_api::rpc::{FetchJwtSvid, FetchWitSvid, FetchX509Svid};
 
@@ -46,7 +47,7 @@ struct Report<'a> {
 pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<String, AskError> {
     let deadline = Now::look().instant + settings.timeout;
     let once = (Until::FirstAnswer, settings.timeout);
-    let take = |raw, _| Inspection::parse(raw).map_err(Rejection::X509);
+    let take = |raw, _| Ok(Inspection::parse(raw)?);
     let x509 = ask(&settings.endpoint, FetchX509Svid, once, waiter, take)?;
     let jwt = jwt(settings, deadline, waiter)?;
     let report = Report { x509, jwt, wit: wit(settings, waiter)? };
@@ -70,10 +71,10 @@ fn jwt<'a>(
         let rpc = FetchJwtSvid { audience: audience.clone(), id: None };
         let left = deadline.saturating_duration_since(Now::look().instant);
         let take = |raw, now: Now| {
-            let svid = JwtSvid::select(raw, &Selection::default(), audience, now.time)
-                .map_err(|error| Rejection::Svids(error.to_string()))?;
-            let token = Token::read(svid.token(), Profile::Jwt)
-                .map_err(|error| Rejection::Svids(error.to_string()))?;
+            let any = Selection::default();
+            let svid = JwtSvid::select(raw, &any, audience, now.time)
+                .map_err(|unusable| Rejection::of(unusable, &any))?;
+            let token = Token::read(svid.token(), Profile::Jwt)?;
             Ok((svid.info().clone(), token))
         };
         let svid = match ask(&settings.endpoint, rpc, (Until::FirstAnswer, left), waiter, take) {
@@ -93,8 +94,7 @@ type WitSvids = Option<Result<Vec<InspectedWitSvid>, String>>;
 fn wit(settings: &Settings, waiter: &Waiter) -> Result<WitSvids, AskError> {
     // An agent whose server has the profile turned off is silent.
     let once = (Until::FirstAnswer, settings.timeout.min(SILENT_PROFILE));
-    let take =
-        |raw, now: Now| WitSvid::inspect(raw, now.time).map_err(|error| Rejection::Svids(error.to_string()));
+    let take = |raw, now: Now| Ok(WitSvid::inspect(raw, now.time)?);
     match ask(&settings.endpoint, FetchWitSvid, once, waiter, take) {
         Ok(svids) => Ok(Some(Ok(svids))),
         Err(AskError::Off) => Ok(None),
@@ -133,7 +133,7 @@ fn text(report: &Report<'_>, now: Now) -> String {
                 text.line("bundle", &format!("{trust_domain}: {number}"));
                 authorities(&mut text, bundle.authorities(), now);
             }
-            Err(error) => text.line("not good", &error.to_string()),
+            Err((key, flaw)) => text.line("not good", &format!("federated_bundles[{key:?}]: {flaw}")),
         }
     }
     if report.x509.federated.is_empty() {
@@ -290,7 +290,7 @@ fn json(report: &Report<'_>, now: Now) -> Value {
             let (number, bundle) = (bundle.authorities().len(), authorities_json(bundle.authorities()));
             (trust_domain.to_string(), json!({ "bundle_certificates": number, "bundle": bundle }))
         }
-        Err(error) => (error.key.clone(), json!({ "error": error.cause.to_string() })),
+        Err((key, flaw)) => (key.clone(), json!({ "error": flaw.to_string() })),
     });
     let mut json = json!({
         "svids": x509.svids.iter().map(|svid| x509_json(svid, now)).collect::<Vec<_>>(),
@@ -347,7 +347,7 @@ fn authorities_json<'a>(all: impl Iterator<Item = Authority<'a>>) -> Vec<Value> 
     all.filter_map(|ca| ca.details()).map(ca).collect()
 }
 
-fn crl_json(crl: &Result<CrlDetails, RevocationListError>) -> Value {
+fn crl_json(crl: &Result<CrlDetails, Flaw>) -> Value {
     let crl = match crl {
         Ok(crl) => crl,
         Err(error) => return json!({ "error": error.to_string() }),

@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use nix::sys::signal::Signal;
-use thiserror::Error;
 
 use crate::process::signal::SignalNumber;
+use crate::words::{Flaw, flaw};
 
 /// A signal that an application can take as "read your files again", or as "end".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,20 +26,22 @@ impl Default for RenewSignal {
 }
 
 impl FromStr for RenewSignal {
-    type Err = RenewSignalError;
+    type Err = Flaw;
 
     /// Accepts `SIGHUP`, `HUP`, `SIGRTMIN+1` (in any case) and numbers.
-    fn from_str(text: &str) -> Result<Self, RenewSignalError> {
+    fn from_str(text: &str) -> Result<Self, Flaw> {
         use Signal::*;
         let number = text.parse().map_or_else(|_| SignalNumber::named(text), SignalNumber::new);
-        let signal = number.ok_or(RenewSignalError::Unknown)?;
+        let signal = number.ok_or(Flaw::obvious())?;
         match signal.standard() {
-            Some(SIGKILL | SIGSTOP) => Err(RenewSignalError::CannotBeCaught(signal)),
-            Some(SIGTSTP | SIGTTIN | SIGTTOU) => Err(RenewSignalError::Stops(signal)),
+            Some(SIGKILL | SIGSTOP) => Err(flaw!("no program can catch {signal}")),
+            Some(SIGTSTP | SIGTTIN | SIGTTOU) => Err(flaw!("{signal} stops a program")),
             Some(SIGILL | SIGTRAP | SIGABRT | SIGBUS | SIGFPE | SIGSEGV | SIGSYS) => {
-                Err(RenewSignalError::ReportsFault(signal))
+                Err(flaw!("{signal} reports a fault of the program"))
             }
-            Some(SIGCHLD | SIGPIPE | SIGXCPU | SIGXFSZ) => Err(RenewSignalError::KernelsOwn(signal)),
+            Some(SIGCHLD | SIGPIPE | SIGXCPU | SIGXFSZ) => {
+                Err(flaw!("{signal} has another meaning: the kernel sends it"))
+            }
             _ => Ok(Self(signal)),
         }
     }
@@ -49,22 +51,6 @@ impl fmt::Display for RenewSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// Why a text does not name a signal that can notify an application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum RenewSignalError {
-    /// The list of allowed values is enough.
-    #[error("")]
-    Unknown,
-    #[error("no program can catch {0}")]
-    CannotBeCaught(SignalNumber),
-    #[error("{0} stops a program")]
-    Stops(SignalNumber),
-    #[error("{0} reports a fault of the program")]
-    ReportsFault(SignalNumber),
-    #[error("{0} has another meaning: the kernel sends it")]
-    KernelsOwn(SignalNumber),
 }
 
 #[cfg(test)]
@@ -77,7 +63,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(RenewSignal(Signal::SIGUSR1.into())), "{text}");
         }
         for text in ["", "SIG", "SIGNOTHING", "0", "-1", "32", "65", "1.5"] {
-            assert_eq!(text.parse::<RenewSignal>(), Err(RenewSignalError::Unknown), "{text}");
+            assert_eq!(text.parse::<RenewSignal>(), Err(Flaw::obvious()), "{text}");
         }
     }
 
@@ -92,7 +78,7 @@ mod tests {
     fn a_signal_with_another_meaning_is_refused() {
         for text in ["KILL", "9", "STOP", "TSTP", "SEGV", "ABRT", "CHLD", "PIPE"] {
             let refused = text.parse::<RenewSignal>();
-            assert!(refused.is_err_and(|error| error != RenewSignalError::Unknown), "{text}");
+            assert!(refused.is_err_and(|error| error != Flaw::obvious()), "{text}");
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::process::facts::{Reaction, Stat, all_processes, has_name, ticks_since
 use crate::regular_file;
 use crate::time::timestamp::rfc3339;
 use crate::time::timing::PID_FILE_SLACK;
-use crate::words::WordError;
+use crate::words::Flaw;
 
 /// Longer than PostgreSQL's PID file, which has more than a number.
 const LONGEST_PID_FILE: u64 = 64 * 1024;
@@ -32,10 +32,10 @@ const LONGEST_PID_FILE: u64 = 64 * 1024;
 pub(crate) struct ProcessName(String);
 
 impl FromStr for ProcessName {
-    type Err = WordError;
+    type Err = Flaw;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        (!text.is_empty() && !text.contains('/')).then(|| Self(text.to_owned())).ok_or(WordError)
+    fn from_str(text: &str) -> Result<Self, Flaw> {
+        (!text.is_empty() && !text.contains('/')).then(|| Self(text.to_owned())).ok_or(Flaw::obvious())
     }
 }
 

@@ -1,15 +1,13 @@
 //! Options that make no sense together.
 
-use thiserror::Error;
-
 use super::row::Row;
 use super::sources::Sources;
 use super::table::{Options, TABLE, row};
 use super::value::Mode;
-use crate::layout::ClashError;
 use crate::material::ChangeKind;
 use crate::mode::token::OutputFormat;
 use crate::supervise::OnRenewal;
+use crate::words::{Flaw, flaw};
 
 /// Forgets the variables that have no meaning in this mode, value and all: they may be meant for another
 /// container of the pod.
@@ -21,40 +19,49 @@ pub(super) fn forget_variables_of_other_modes(mode: Mode, sources: &mut Sources)
 }
 
 /// Checks options against each other; `is_flag` says which were given as flags.
-pub(super) fn check(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<(), CombinationError> {
+pub(super) fn check(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<(), Flaw> {
     let mode = options.mode;
     if let Some(row) = TABLE.iter().find(|row| is_flag(row) && !row.modes.contains(&mode)) {
-        return Err(CombinationError::OtherMode { row, mode });
+        return Err(flaw!(
+            "--{} has no meaning in --mode={mode}; it works in {}",
+            row.name(),
+            words(row.modes)
+        ));
     }
     if !options.command.is_empty() && !mode.takes_command() {
-        return Err(CombinationError::CommandInMode(mode));
+        return Err(flaw!("--mode={mode} runs no command; a command after -- is for init, refresh and run"));
     }
     if options.command.is_empty() && mode == Mode::Run {
-        return Err(CombinationError::NoApplication);
+        return Err(flaw!("--mode=run needs an application after --"));
     }
     if options.command.first().is_some_and(|program| program.is_empty()) {
-        return Err(CombinationError::EmptyCommand);
+        return Err(flaw!("the command after -- is empty"));
     }
     if options.audience.is_none() && mode == Mode::Token {
-        return Err(CombinationError::NoAudience);
+        return Err(flaw!(
+            "--mode=token needs --audience: the name by which the receiver of the token knows itself"
+        ));
     }
     if options.output == OutputFormat::ExecCredential && mode == Mode::Inspect {
-        return Err(CombinationError::NoCredential);
+        return Err(flaw!("--output=exec-credential has no meaning in --mode=inspect; it works in token"));
     }
     if options.on_renewal != OnRenewal::Signal && is_flag(&row::renew_signal) {
-        return Err(CombinationError::NoSignal(options.on_renewal));
+        return Err(flaw!(
+            "--renew-signal has no meaning with --on-renewal={}, which sends no signal",
+            options.on_renewal
+        ));
     }
     let of_notifications = [&row::notify_for, &row::notify_splay];
     if let Some(row) = of_notifications.into_iter().find(|row| is_flag(row))
         && options.on_renewal == OnRenewal::Nothing
     {
-        return Err(CombinationError::NoNotification(row));
+        return Err(flaw!("--{} has no meaning with --on-renewal=nothing", row.name()));
     }
     check_content(options, &is_flag)?;
     check_targets(options, is_flag)
 }
 
-fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<(), CombinationError> {
+fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<(), Flaw> {
     let pem = [&row::svid_file_name, &row::svid_key_file_name, &row::bundle_file_name];
     let bundles = [&row::merge_federated_bundles, &row::add_intermediates_to_bundle];
     let without_pem = || pem.into_iter().chain(bundles);
@@ -64,9 +71,7 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
         (&row::wit_bundle_file_name, &options.wit_bundle_file_name),
     ];
     let jwks = bundle_files.into_iter().find(|(_, name)| name.is_some()).map(|(row, _)| row);
-    let requires = |row: &Row, without: &'static str| {
-        Err(CombinationError::Without { option: format!("--{}", row.name()), without })
-    };
+    let requires = |row: &Row, other: &str| Err(flaw!("--{} has no meaning without {other}", row.name()));
     match (&options.wit_svid_file_name, &options.wit_key_file_name) {
         (Some(_), None) => return requires(&row::wit_svid_file_name, "--wit-key-file-name"),
         (None, Some(_)) => return requires(&row::wit_key_file_name, "--wit-svid-file-name"),
@@ -77,7 +82,9 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     }
     if !options.x509 {
         if !tokens && jwks.is_none() {
-            return Err(CombinationError::Nothing);
+            return Err(flaw!(
+                "--x509=false leaves nothing to do; add --jwt-svid, --wit-svid-file-name, --jwt-bundle-file-name or --wit-bundle-file-name"
+            ));
         }
         let others = [
             &row::layout,
@@ -130,13 +137,14 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     if let Some(kinds) = options.notify_for.as_ref().filter(|_| is_flag(&row::notify_for))
         && !kinds.iter().any(has_files)
     {
-        let option = format!("--notify-for={kinds}");
-        return Err(CombinationError::Without { option, without: "files of such a kind (--jwt-svid, ...)" });
+        return Err(flaw!(
+            "--notify-for={kinds} has no meaning without files of such a kind (--jwt-svid, ...)"
+        ));
     }
     Ok(())
 }
 
-fn check_targets(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<(), CombinationError> {
+fn check_targets(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<(), Flaw> {
     let target =
         options.pid_file.is_some() || options.signal_process.is_some() || !options.command.is_empty();
     // A variable may be meant for the other container of the pod, which has the target.
@@ -144,41 +152,12 @@ fn check_targets(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     let variable = counts.then_some(&row::renew_signal);
     let flags = [&row::renew_signal, &row::notify_for, &row::notify_splay];
     match variable.into_iter().chain(flags.into_iter().filter(|row| is_flag(row))).next() {
-        Some(row) if !target => Err(CombinationError::NoTarget { option: format!("--{}", row.name()) }),
+        Some(row) if !target => Err(flaw!(
+            "--{} has no meaning without a target: --pid-file, --signal-process or a command after --",
+            row.name()
+        )),
         _ => Ok(()),
     }
-}
-
-/// Options that make no sense together; one line says why.
-#[derive(Debug, Error)]
-pub(crate) enum CombinationError {
-    #[error("--{} has no meaning in --mode={mode}; it works in {}", .row.name(), words(.row.modes))]
-    OtherMode { row: &'static Row, mode: Mode },
-    #[error("--mode={0} runs no command; a command after -- is for init, refresh and run")]
-    CommandInMode(Mode),
-    #[error("--mode=run needs an application after --")]
-    NoApplication,
-    #[error("--mode=token needs --audience: the name by which the receiver of the token knows itself")]
-    NoAudience,
-    #[error("--output=exec-credential has no meaning in --mode=inspect; it works in token")]
-    NoCredential,
-    #[error("the command after -- is empty")]
-    EmptyCommand,
-    #[error("--renew-signal has no meaning with --on-renewal={0}, which sends no signal")]
-    NoSignal(OnRenewal),
-    #[error("--{} has no meaning with --on-renewal=nothing", .0.name())]
-    NoNotification(&'static Row),
-    #[error(
-        "--x509=false leaves nothing to do; add --jwt-svid, --wit-svid-file-name, \
-         --jwt-bundle-file-name or --wit-bundle-file-name"
-    )]
-    Nothing,
-    #[error("{option} has no meaning without {without}")]
-    Without { option: String, without: &'static str },
-    #[error(transparent)]
-    Names(#[from] ClashError),
-    #[error("{option} has no meaning without a target: --pid-file, --signal-process or a command after --")]
-    NoTarget { option: String },
 }
 
 fn words(modes: &[Mode]) -> String {

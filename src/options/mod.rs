@@ -15,17 +15,12 @@ mod value;
 
 use std::ffi::OsString;
 
-use thiserror::Error;
-
-use combinations::CombinationError;
-
-use parse::{CommandLine, ParseError};
+use parse::CommandLine;
 pub(crate) use plan::{Plan, Task};
-use sources::ValueError;
 use table::Options;
 
 use crate::layout::check_names;
-use crate::layout::pkcs12::PasswordFileError;
+use crate::words::Flaw;
 
 /// What the program is to do.
 pub(crate) enum Request {
@@ -38,10 +33,14 @@ pub(crate) enum Request {
 /// Reads the arguments, without the program's name, and the environment.
 ///
 /// An empty variable counts as unset.
+///
+/// # Errors
+///
+/// The command line cannot be followed; one line says why.
 pub(crate) fn read(
     arguments: Vec<OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Request, UsageError> {
+) -> Result<Request, Flaw> {
     let mut sources = match parse::parse(arguments, variables.into_iter().collect())? {
         CommandLine::Help(mode) => return Ok(Request::Print(help::help(mode))),
         CommandLine::Version => {
@@ -57,20 +56,7 @@ pub(crate) fn read(
     let plan = Plan::new(options, mistakes::in_environment(&sources))?;
     if let Task::Follow(settings) = &plan.task {
         let names: Vec<_> = settings.parts.iter().flat_map(|part| part.given_names()).collect();
-        check_names(&names).map_err(CombinationError::from)?;
+        check_names(&names)?;
     }
     Ok(Request::Do(Box::new(plan)))
-}
-
-/// A command line that cannot be followed; one line says why.
-#[derive(Debug, Error)]
-pub(crate) enum UsageError {
-    #[error(transparent)]
-    Parse(#[from] ParseError),
-    #[error(transparent)]
-    Value(#[from] ValueError),
-    #[error(transparent)]
-    Combination(#[from] CombinationError),
-    #[error(transparent)]
-    Password(#[from] PasswordFileError),
 }

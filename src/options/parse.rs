@@ -3,13 +3,13 @@
 use std::ffi::{OsStr, OsString};
 
 use lexopt::Arg;
-use thiserror::Error;
 
 use super::mistakes::nearest;
 use super::row::Row;
-use super::sources::{Sources, ValueError, Variables, shown};
+use super::sources::{Sources, Variables, missing, shown};
 use super::table::TABLE;
 use super::value::Mode;
+use crate::words::{Flaw, flaw};
 
 /// A parsed command line.
 pub(crate) enum CommandLine {
@@ -21,7 +21,7 @@ pub(crate) enum CommandLine {
 }
 
 /// Reads the arguments, without the program's name.
-pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Result<CommandLine, ParseError> {
+pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Result<CommandLine, Flaw> {
     // lexopt would hand out a command's words one by one, as if they were ours.
     let command = match arguments.iter().position(|argument| argument == "--") {
         Some(position) => arguments.split_off(position).split_off(1),
@@ -30,11 +30,15 @@ pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Resul
     let mut sources = Sources::new(command, variables);
     let mut parser = lexopt::Parser::from_args(&arguments);
     let mut switch = None;
-    while let Some(whole) = parser.raw_args()?.peek().map(OsStr::to_owned) {
+    while let Some(whole) = parser.raw_args().map_err(syntax)?.peek().map(OsStr::to_owned) {
         if let Some(option) = with_other_dashes(&whole) {
-            return Err(ParseError::Dashes { given: whole, option });
+            let (given, option) = (shown(&whole), shown(OsStr::new(&option)));
+            return Err(flaw!(
+                "unexpected argument {given:?}; write {} with two dashes",
+                option.escape_debug()
+            ));
         }
-        match parser.next()? {
+        match parser.next().map_err(syntax)? {
             Some(Arg::Long("help") | Arg::Short('h')) => {
                 return without_value(&mut parser, CommandLine::Help(mode_in(&arguments)));
             }
@@ -43,7 +47,7 @@ pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Resul
             }
             Some(Arg::Long(name)) => {
                 let row = TABLE.iter().find(|row| row.name() == name);
-                let row = row.ok_or_else(|| ParseError::unknown(&whole))?;
+                let row = row.ok_or_else(|| unknown(&whole))?;
                 let value = match parser.optional_value() {
                     Some(value) => value,
                     None if row.is_switch => "true".into(),
@@ -52,8 +56,8 @@ pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Resul
                 sources.add_flag(row, value)?;
                 switch = row.is_switch.then(|| row.name());
             }
-            Some(Arg::Short(_)) => return Err(ParseError::unknown(&whole)),
-            Some(Arg::Value(stray)) => return Err(ParseError::stray(stray, switch)),
+            Some(Arg::Short(_)) => return Err(unknown(&whole)),
+            Some(Arg::Value(stray)) => return Err(unexpected(&stray, switch)),
             None => break,
         }
     }
@@ -61,19 +65,26 @@ pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Resul
 }
 
 /// The next argument, unless it is an option: then the value was forgotten.
-fn next_value(parser: &mut lexopt::Parser, row: &'static Row) -> Result<OsString, ParseError> {
-    let mut arguments = parser.raw_args()?;
-    let value = arguments.next().ok_or(ValueError::Missing { row })?;
+fn next_value(parser: &mut lexopt::Parser, row: &'static Row) -> Result<OsString, Flaw> {
+    let mut arguments = parser.raw_args().map_err(syntax)?;
+    let value = arguments.next().ok_or_else(|| missing(row))?;
     if value.as_encoded_bytes().starts_with(b"--") {
-        return Err(ValueError::NextOption { row, next: value }.into());
+        let (name, next) = (row.name(), shown(&value));
+        return Err(flaw!(
+            "--{name} needs a value; {next:?} is the next option (write --{name}=VALUE if the value begins with dashes)"
+        ));
     }
     Ok(value)
 }
 
-fn without_value(parser: &mut lexopt::Parser, asked: CommandLine) -> Result<CommandLine, ParseError> {
+fn syntax(error: lexopt::Error) -> Flaw {
+    flaw!("{error}")
+}
+
+fn without_value(parser: &mut lexopt::Parser, asked: CommandLine) -> Result<CommandLine, Flaw> {
     match parser.optional_value() {
         None => Ok(asked),
-        Some(value) => Err(ParseError::ValueForHelp(value)),
+        Some(value) => Err(flaw!("--help and --version take no value, not {:?}", shown(&value))),
     }
 }
 
@@ -110,45 +121,29 @@ fn with_other_dashes(argument: &OsStr) -> Option<String> {
     names().any(|known| known == name).then(|| format!("--{rest}"))
 }
 
-/// A command line that cannot be read; one line says why.
-#[derive(Debug, Error)]
-pub(crate) enum ParseError {
-    #[error("there is no option {:?}; {}", shown(OsStr::new(.given)), match .nearest {
-        Some(nearest) => format!("did you mean --{nearest}?"),
-        None => "--help lists them".to_owned(),
-    })]
-    Unknown { given: String, nearest: Option<String> },
-    #[error("unexpected argument {:?}; write {} with two dashes", shown(.given), shown(OsStr::new(.option)).escape_debug())]
-    Dashes { given: OsString, option: String },
-    #[error("unexpected argument {:?}; {}", shown(.given), match .meant {
-        Some(meant) => format!("did you mean {meant}?"),
-        None => "every option is --name=value, and a command follows --".to_owned(),
-    })]
-    Stray { given: OsString, meant: Option<String> },
-    #[error(transparent)]
-    Value(#[from] ValueError),
-    #[error("--help and --version take no value, not {:?}", shown(.0))]
-    ValueForHelp(OsString),
-    #[error(transparent)]
-    Syntax(#[from] lexopt::Error),
+fn unknown(argument: &OsStr) -> Flaw {
+    let argument = argument.to_string_lossy();
+    let (_, name) = without_dashes(&argument);
+    let given = shown(OsStr::new(argument.split('=').next().unwrap_or_default()));
+    match nearest(name, names()) {
+        Some(nearest) => flaw!("there is no option {given:?}; did you mean --{nearest}?"),
+        None => flaw!("there is no option {given:?}; --help lists them"),
+    }
 }
 
-impl ParseError {
-    fn unknown(argument: &OsStr) -> Self {
-        let argument = argument.to_string_lossy();
-        let (_, name) = without_dashes(&argument);
-        let given = argument.split('=').next().unwrap_or_default().to_owned();
-        Self::Unknown { given, nearest: nearest(name, names()) }
-    }
-
-    /// `switch` is the switch before it, if there is one.
-    fn stray(given: OsString, switch: Option<String>) -> Self {
-        let word = given.to_str().unwrap_or_default();
-        let of_switch = || word.parse::<bool>().ok().zip(switch);
-        let meant = match word.parse::<Mode>() {
-            Ok(mode) => Some(format!("--mode={mode}")),
-            Err(_) => of_switch().map(|(value, switch)| format!("--{switch}={value}")),
-        };
-        Self::Stray { given, meant }
+/// `switch` is the switch before it, if there is one.
+fn unexpected(given: &OsStr, switch: Option<String>) -> Flaw {
+    let word = given.to_str().unwrap_or_default();
+    let of_switch = || word.parse::<bool>().ok().zip(switch);
+    let meant = match word.parse::<Mode>() {
+        Ok(mode) => Some(format!("--mode={mode}")),
+        Err(_) => of_switch().map(|(value, switch)| format!("--{switch}={value}")),
+    };
+    let given = shown(given);
+    match meant {
+        Some(meant) => flaw!("unexpected argument {given:?}; did you mean {meant}?"),
+        None => {
+            flaw!("unexpected argument {given:?}; every option is --name=value, and a command follows --")
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::table::Options;
 use super::value::Mode;
 use crate::identity::selection::Selection;
 use crate::identity::token::Profile;
-use crate::layout::pkcs12::{KeystorePassword, PasswordFileError};
+use crate::layout::pkcs12::KeystorePassword;
 use crate::logging::LogFormat;
 use crate::material::{
     ChangeKind, ChangeKinds, CrlFile, JwksPart, JwtSvidPart, Part, PemFiles, WitSvidPart, X509Part,
@@ -19,6 +19,7 @@ use crate::notify::{self, HookRetry, Policy, Target};
 use crate::process::child::Program;
 use crate::process::environment::Variables;
 use crate::supervise::{self, OnRenewal};
+use crate::words::Flaw;
 
 /// The options, resolved.
 pub(crate) struct Plan {
@@ -45,7 +46,7 @@ impl Plan {
     /// # Errors
     ///
     /// The password of the keystores cannot be read.
-    pub(super) fn new(options: Options, mut warnings: Vec<String>) -> Result<Self, PasswordFileError> {
+    pub(super) fn new(options: Options, mut warnings: Vec<String>) -> Result<Self, Flaw> {
         warn_of_modes(&options, &mut warnings);
         let parts = parts(&options)?;
         let task = match options.mode {
@@ -154,7 +155,7 @@ fn selection(options: &Options) -> Selection {
 }
 
 /// The kinds of material that are wanted, each in a row. The first decides the identity, if it is X.509.
-fn parts(options: &Options) -> Result<Vec<Rc<dyn Part>>, PasswordFileError> {
+fn parts(options: &Options) -> Result<Vec<Rc<dyn Part>>, Flaw> {
     let mut parts: Vec<Rc<dyn Part>> = Vec::new();
     if options.x509 {
         parts.push(Rc::new(x509(options)?));
@@ -182,7 +183,7 @@ fn parts(options: &Options) -> Result<Vec<Rc<dyn Part>>, PasswordFileError> {
     Ok(parts)
 }
 
-fn x509(options: &Options) -> Result<X509Part, PasswordFileError> {
+fn x509(options: &Options) -> Result<X509Part, Flaw> {
     Ok(X509Part {
         pem: options.layout.has_pem().then(|| PemFiles {
             certificate: options.svid_file_name.clone(),
@@ -210,7 +211,7 @@ fn x509(options: &Options) -> Result<X509Part, PasswordFileError> {
 }
 
 /// The password of the keystores, if there are any.
-fn password(options: &Options) -> Result<KeystorePassword, PasswordFileError> {
+fn password(options: &Options) -> Result<KeystorePassword, Flaw> {
     let has_keystore = options.keystore_file_name.is_some() || options.truststore_file_name.is_some();
     let file = options.keystore_password_file.as_ref().filter(|_| has_keystore);
     file.map_or(Ok(KeystorePassword::default()), |file| KeystorePassword::in_file(file))

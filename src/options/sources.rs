@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 
-use thiserror::Error;
-
 use super::row::Row;
 use super::value::Value;
 use crate::logging::shortened;
+use crate::words::{Flaw, flaw};
 
 /// The environment.
 pub(crate) type Variables = BTreeMap<OsString, OsString>;
@@ -27,10 +26,15 @@ impl Sources {
     }
 
     /// Refuses a second value, unless the option repeats.
-    pub(crate) fn add_flag(&mut self, row: &'static Row, value: OsString) -> Result<(), ValueError> {
+    pub(crate) fn add_flag(&mut self, row: &'static Row, value: OsString) -> Result<(), Flaw> {
         let values = self.flags.entry(row.name()).or_default();
         if let Some(first) = values.first().filter(|_| !row.repeats) {
-            return Err(ValueError::Twice { row, first: first.clone(), second: value });
+            return Err(flaw!(
+                "--{} is given twice, as {:?} and as {:?}; give it once",
+                row.name(),
+                shown(first),
+                shown(&value)
+            ));
         }
         values.push(value);
         Ok(())
@@ -60,9 +64,9 @@ impl Sources {
     }
 
     /// The value of one option.
-    pub(crate) fn value<T: Value>(&self, row: &'static Row) -> Result<T, ValueError> {
+    pub(crate) fn value<T: Value>(&self, row: &'static Row) -> Result<T, Flaw> {
         let Some((place, texts)) = self.texts(row)? else {
-            return T::unset().ok_or(ValueError::Missing { row });
+            return T::unset().ok_or_else(|| missing(row));
         };
         let mut all: Option<T> = None;
         for text in texts {
@@ -72,12 +76,12 @@ impl Sources {
                 None => value,
             });
         }
-        all.ok_or(ValueError::Missing { row })
+        all.ok_or_else(|| missing(row))
     }
 
     /// The texts that an option is set to, and the place where; `None` if it is not set. White space around one
     /// does not count: a variable that is filled from a file ends with a line break.
-    fn texts(&self, row: &'static Row) -> Result<Option<(String, Vec<String>)>, ValueError> {
+    fn texts(&self, row: &'static Row) -> Result<Option<(String, Vec<String>)>, Flaw> {
         let flag = format!("--{}", row.name());
         let variable = |name: &str| {
             let value = self.variables.get(OsStr::new(name)).filter(|value| !is_blank(value))?;
@@ -90,7 +94,7 @@ impl Sources {
             .or_else(|| row.default.map(|value| (flag, vec![value.into()])));
         let Some((place, values)) = set else { return Ok(None) };
         let texts = values.into_iter().map(|value| match value.to_str().map(str::trim) {
-            Some("") => Err(ValueError::Missing { row }),
+            Some("") => Err(missing(row)),
             Some(text) => Ok(text.to_owned()),
             None => Err(bad(row, &place, value, "it is not valid UTF-8".to_owned())),
         });
@@ -99,8 +103,15 @@ impl Sources {
     }
 }
 
-fn bad(row: &'static Row, place: &str, value: OsString, rule: String) -> ValueError {
-    ValueError::Bad { place: place.to_owned(), value, row, rule }
+/// An option without its value; the sentence says what is allowed.
+pub(super) fn missing(row: &Row) -> Flaw {
+    flaw!("--{} needs a value: {}", row.name(), row.allowed)
+}
+
+/// A value that is not allowed. `rule`: the one that it breaks, if the list of what is allowed does not say enough.
+fn bad(row: &Row, place: &str, value: OsString, rule: String) -> Flaw {
+    let colon = if rule.is_empty() { "" } else { ": " };
+    flaw!("{place} takes {}, not {:?}{colon}{rule}", row.allowed, shown(&value))
 }
 
 fn is_blank(value: &OsStr) -> bool {
@@ -110,26 +121,4 @@ fn is_blank(value: &OsStr) -> bool {
 /// What was given, for a message: at most its beginning.
 pub(super) fn shown(given: &OsStr) -> String {
     shortened(&given.to_string_lossy(), 300)
-}
-
-/// An option's value that is missing or bad; one line says what is allowed.
-#[derive(Debug, Error)]
-pub(crate) enum ValueError {
-    #[error("--{} needs a value: {}", .row.name(), .row.allowed)]
-    Missing { row: &'static Row },
-    #[error(
-        "--{name} needs a value; {:?} is the next option (write --{name}=VALUE if the value begins with dashes)",
-        shown(.next), name = .row.name()
-    )]
-    NextOption { row: &'static Row, next: OsString },
-    #[error(
-        "--{} is given twice, as {:?} and as {:?}; give it once",
-        .row.name(), shown(.first), shown(.second)
-    )]
-    Twice { row: &'static Row, first: OsString, second: OsString },
-    #[error(
-        "{place} takes {}, not {:?}{}{rule}",
-        .row.allowed, shown(.value), if .rule.is_empty() { "" } else { ": " }
-    )]
-    Bad { place: String, value: OsString, row: &'static Row, rule: String },
 }

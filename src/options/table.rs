@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::row::Row;
-use super::sources::{Sources, ValueError};
+use super::sources::Sources;
 use super::value::{Mode, Span, Value};
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
@@ -19,6 +19,7 @@ use crate::notify::{ProcessName, RenewSignal};
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;
 use crate::supervise::OnRenewal;
+use crate::words::Flaw;
 use crate::workload_api::endpoint::Endpoint;
 
 const EVERY_MODE: &[Mode] = &[Mode::Init, Mode::Refresh, Mode::Run, Mode::Check, Mode::Inspect, Mode::Token];
@@ -77,7 +78,7 @@ macro_rules! options {
 
         impl Options {
             /// Takes each option's value from where it is set, or its default.
-            pub(super) fn from_sources(sources: &Sources) -> Result<Self, ValueError> {
+            pub(super) fn from_sources(sources: &Sources) -> Result<Self, Flaw> {
                 Ok(Self {
                     $($($field: sources.value(&row::$field)?,)+)+
                     command: sources.command.clone(),

@@ -16,7 +16,7 @@ use crate::notify::{ProcessName, RenewSignal};
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;
 use crate::supervise::OnRenewal;
-use crate::words::words;
+use crate::words::{Flaw, words};
 use crate::workload_api::endpoint::Endpoint;
 
 /// A type of option.
@@ -114,8 +114,7 @@ impl Value for SpiffeId {
 
     /// Refuses the ID of a trust domain, which has no path.
     fn read(text: &str) -> Result<Self, String> {
-        let id: Self =
-            text.parse().map_err(|error: crate::identity::spiffe_id::SpiffeIdError| error.to_string())?;
+        let id: Self = text.parse().map_err(|flaw: Flaw| flaw.to_string())?;
         if id.path().is_empty() {
             return Err("the SPIFFE ID of a workload has a path".to_owned());
         }

@@ -10,8 +10,9 @@ use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
-use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::words::{Flaw, flaw};
 
 /// A file to be published.
 pub(crate) struct File {
@@ -59,13 +60,15 @@ impl FileName {
 }
 
 impl FromStr for FileName {
-    type Err = FileNameError;
+    type Err = Flaw;
 
-    fn from_str(text: &str) -> Result<Self, FileNameError> {
+    fn from_str(text: &str) -> Result<Self, Flaw> {
         // A leading dot is kept for the hidden directories behind the names.
         let plain =
             !text.is_empty() && text.len() <= 255 && !text.starts_with('.') && !text.contains(['/', '\0']);
-        plain.then(|| Self(text.to_owned())).ok_or(FileNameError)
+        plain
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| flaw!("a plain file name has 1 to 255 bytes, no slash and no leading dot"))
     }
 }
 
@@ -74,11 +77,6 @@ impl fmt::Display for FileName {
         f.write_str(&self.0)
     }
 }
-
-/// Not a plain file name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a plain file name has 1 to 255 bytes, no slash and no leading dot")]
-pub(crate) struct FileNameError;
 
 /// The permission bits of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,22 +105,25 @@ impl FileMode {
 }
 
 impl FromStr for FileMode {
-    type Err = FileModeError;
+    type Err = Flaw;
 
     /// Reads octal digits. The published files need no other modes than it allows.
-    fn from_str(text: &str) -> Result<Self, FileModeError> {
+    fn from_str(text: &str) -> Result<Self, Flaw> {
         let is_octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
         let mode = u32::from_str_radix(text, 8).ok().filter(|_| is_octal).map(Self);
         // No mode in use is another one in decimal: none of 400, 440, 444, 600, 640 and 644 stands for one.
         let decimal = text.parse().ok().filter(|_| !text.starts_with('0')).map(Self);
         match (mode, decimal) {
             (Some(mode), _) if mode.is_for_data() => Ok(mode),
-            (_, Some(meant)) if meant.is_for_data() => Err(FileModeError::Decimal { meant }),
-            (None, Some(meant)) if (0o400..=0o777).contains(&meant.0) => {
-                Err(FileModeError::Decimal { meant })
+            (number, Some(meant))
+                if meant.is_for_data() || number.is_none() && (0o400..=0o777).contains(&meant.0) =>
+            {
+                Err(flaw!("modes are octal; YAML reads an unquoted {meant} as {}: quote it", meant.0))
             }
-            (Some(Self(bits)), _) if bits <= 0o777 => Err(FileModeError::NotForData),
-            _ => Err(FileModeError::NotOctal),
+            (Some(Self(bits)), _) if bits <= 0o777 => Err(flaw!(
+                "modes are octal; the file must be readable for its owner, writable for no one else and executable for no one"
+            )),
+            _ => Err(Flaw::obvious()),
         }
     }
 }
@@ -131,19 +132,6 @@ impl fmt::Display for FileMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04o}", self.0)
     }
-}
-
-/// Not the mode of a published file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum FileModeError {
-    #[error("")]
-    NotOctal,
-    #[error("modes are octal; YAML reads an unquoted {meant} as {}: quote it", .meant.0)]
-    Decimal { meant: FileMode },
-    #[error(
-        "modes are octal; the file must be readable for its owner, writable for no one else and executable for no one"
-    )]
-    NotForData,
 }
 
 /// Whether it is a regular file, a directory, a link, ...

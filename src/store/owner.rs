@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use nix::unistd::{Gid, Uid};
 
-use crate::words::WordError;
+use crate::words::Flaw;
 
 /// `UID` or `UID:GID`, both numbers: an image from scratch has no `/etc/passwd` to look names up in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +27,13 @@ impl Owner {
 }
 
 impl FromStr for Owner {
-    type Err = WordError;
+    type Err = Flaw;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, Flaw> {
         let number = |text: &str| {
             let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
             // The last number means "unchanged" to chown.
-            text.parse().ok().filter(|number| is_plain && *number != u32::MAX).ok_or(WordError)
+            text.parse().ok().filter(|number| is_plain && *number != u32::MAX).ok_or(Flaw::obvious())
         };
         match text.split_once(':') {
             None => Ok(Self { uid: number(text)?, gid: None }),
@@ -61,7 +61,7 @@ mod tests {
             assert_eq!(good.parse::<Owner>().map(|owner| owner.to_string()), Ok(good.to_owned()));
         }
         for bad in ["", ":", "999:", ":999", "-1", "+1", "postgres", "1:2:3", "4294967295", "4294967296"] {
-            assert_eq!(bad.parse::<Owner>(), Err(WordError), "{bad}");
+            assert_eq!(bad.parse::<Owner>(), Err(Flaw::obvious()), "{bad}");
         }
     }
 }

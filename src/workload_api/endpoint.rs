@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use thiserror::Error;
+use crate::words::{Flaw, flaw};
 
 /// The longest path that fits into `sockaddr_un`, with its closing NUL, on Linux.
 const MAX_UNIX_PATH: usize = 107;
@@ -42,63 +42,71 @@ impl Endpoint {
 }
 
 impl FromStr for Endpoint {
-    type Err = EndpointError;
+    type Err = Flaw;
 
     /// Accepts `/path`, `unix:/path`, `unix:///path` and `tcp://IP:PORT`, nothing else.
-    fn from_str(text: &str) -> Result<Self, EndpointError> {
+    fn from_str(text: &str) -> Result<Self, Flaw> {
         if text.starts_with('/') {
             return unix(text);
         }
-        let (scheme, rest) = text.split_once(':').ok_or(EndpointError::NotAbsolute)?;
+        let (scheme, rest) = text.split_once(':').ok_or_else(|| Flaw::new(NOT_ABSOLUTE))?;
         match scheme.to_ascii_lowercase().as_str() {
             "unix" => unix_uri(rest),
             "tcp" => tcp_uri(rest),
-            _ => Err(EndpointError::UnknownScheme),
+            _ => Err(flaw!("the scheme must be unix or tcp")),
         }
     }
 }
 
-fn unix_uri(rest: &str) -> Result<Endpoint, EndpointError> {
+const NOT_ABSOLUTE: &str = "the path must be absolute";
+const NO_QUERY: &str = "a URI here takes no query (?) and no fragment (#)";
+const NO_TCP_ADDRESS: &str = "a tcp URI takes an IP address (no name) and a port from 1 to 65535";
+
+fn unix_uri(rest: &str) -> Result<Endpoint, Flaw> {
     if rest.contains('?') || rest.contains('#') {
-        return Err(EndpointError::QueryOrFragment);
+        return Err(Flaw::new(NO_QUERY));
     }
     if rest.contains('%') {
-        return Err(EndpointError::PercentEncoded);
+        return Err(flaw!("percent-encoding is not supported; give the path itself, without a scheme"));
     }
     let path = match rest.strip_prefix("//") {
-        Some(after) if !after.starts_with('/') => return Err(EndpointError::UnixAuthority),
+        Some(after) if !after.starts_with('/') => {
+            return Err(flaw!("a unix URI takes no authority; write unix:/path or unix:///path"));
+        }
         Some(after) => after,
         None => rest,
     };
     unix(path)
 }
 
-fn unix(path: &str) -> Result<Endpoint, EndpointError> {
+fn unix(path: &str) -> Result<Endpoint, Flaw> {
     let path = Path::new(path);
     if !path.is_absolute() {
-        return Err(EndpointError::NotAbsolute);
+        return Err(Flaw::new(NOT_ABSOLUTE));
     }
     if path.file_name().is_none() {
-        return Err(EndpointError::NoFile);
+        return Err(flaw!("the path names no file"));
     }
     match path.as_os_str().as_bytes() {
-        bytes if bytes.contains(&0) => Err(EndpointError::Nul),
-        bytes if bytes.len() > MAX_UNIX_PATH => Err(EndpointError::PathTooLong(bytes.len())),
+        bytes if bytes.contains(&0) => Err(flaw!("the path contains a NUL byte")),
+        bytes if bytes.len() > MAX_UNIX_PATH => {
+            Err(flaw!("the path has {} bytes, and a Unix socket's has at most {MAX_UNIX_PATH}", bytes.len()))
+        }
         _ => Ok(Endpoint::Unix(path.to_owned())),
     }
 }
 
-fn tcp_uri(rest: &str) -> Result<Endpoint, EndpointError> {
-    let authority = rest.strip_prefix("//").ok_or(EndpointError::TcpAuthority)?;
+fn tcp_uri(rest: &str) -> Result<Endpoint, Flaw> {
+    let authority = rest.strip_prefix("//").ok_or_else(|| Flaw::new(NO_TCP_ADDRESS))?;
     if authority.contains('?') || authority.contains('#') {
-        return Err(EndpointError::QueryOrFragment);
+        return Err(Flaw::new(NO_QUERY));
     }
     if authority.contains('/') {
-        return Err(EndpointError::TcpPath);
+        return Err(flaw!("a tcp URI takes no path, not even a closing slash"));
     }
     match authority.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(Endpoint::Tcp(address)),
-        _ => Err(EndpointError::TcpAuthority),
+        _ => Err(Flaw::new(NO_TCP_ADDRESS)),
     }
 }
 
@@ -114,29 +122,4 @@ impl fmt::Display for Endpoint {
             Endpoint::Tcp(address) => write!(f, "tcp://{address}"),
         }
     }
-}
-
-/// Why a text is not an address of a Workload API.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum EndpointError {
-    #[error("the path must be absolute")]
-    NotAbsolute,
-    #[error("the scheme must be unix or tcp")]
-    UnknownScheme,
-    #[error("a URI here takes no query (?) and no fragment (#)")]
-    QueryOrFragment,
-    #[error("percent-encoding is not supported; give the path itself, without a scheme")]
-    PercentEncoded,
-    #[error("a unix URI takes no authority; write unix:/path or unix:///path")]
-    UnixAuthority,
-    #[error("the path names no file")]
-    NoFile,
-    #[error("the path contains a NUL byte")]
-    Nul,
-    #[error("the path has {0} bytes, and a Unix socket's has at most {MAX_UNIX_PATH}")]
-    PathTooLong(usize),
-    #[error("a tcp URI takes an IP address (no name) and a port from 1 to 65535")]
-    TcpAuthority,
-    #[error("a tcp URI takes no path, not even a closing slash")]
-    TcpPath,
 }

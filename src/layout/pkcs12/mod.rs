@@ -6,7 +6,6 @@
 
 mod asn1;
 mod envelope;
-mod error;
 #[cfg(test)]
 mod interoperability;
 mod password;
@@ -16,7 +15,6 @@ mod read;
 mod tests;
 mod write;
 
-pub(crate) use error::Pkcs12Error;
-pub(crate) use password::{KeystorePassword, Password, PasswordFileError};
+pub(crate) use password::{KeystorePassword, Password};
 pub(crate) use read::{Contents, read};
 pub(crate) use write::{Alias, key_store, trust_store};

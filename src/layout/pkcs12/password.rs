@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nix::errno::Errno;
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::regular_file;
+use crate::words::{Flaw, flaw};
 
 /// The most bytes of a password file.
 const LONGEST_FILE: usize = 4096;
@@ -39,13 +39,15 @@ impl Password {
 impl Password {
     /// From the bytes of a password file. One newline at their end, which editors and `echo` leave, is not part of
     /// the password.
-    pub(super) fn from_file(bytes: &[u8]) -> Result<Self, PasswordError> {
+    pub(super) fn from_file(bytes: &[u8]) -> Result<Self, Flaw> {
         let password = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let password = password.strip_suffix(b"\r").unwrap_or(password);
         // Java's PBES2 refuses everything else; some readers take an empty password for none.
         match password.iter().position(|byte| !matches!(byte, b' '..=b'~')) {
-            Some(index) => Err(PasswordError::Character { index }),
-            None if password.is_empty() => Err(PasswordError::Empty),
+            Some(index) => Err(flaw!(
+                "byte {index} of the password is not printable ASCII, and Java reads no keystore with such a password"
+            )),
+            None if password.is_empty() => Err(flaw!("the password is empty")),
             // ASCII, as was just seen.
             None => Ok(Self(Zeroizing::new(String::from_utf8_lossy(password).into_owned()))),
         }
@@ -65,7 +67,7 @@ impl KeystorePassword {
     /// # Errors
     ///
     /// The file cannot be read, or holds no password.
-    pub(crate) fn in_file(file: &Path) -> Result<Self, PasswordFileError> {
+    pub(crate) fn in_file(file: &Path) -> Result<Self, Flaw> {
         let password = Self { file: Some(file.to_owned()), ..Self::default() };
         password.look().map(|_| password)
     }
@@ -85,9 +87,11 @@ impl KeystorePassword {
     /// # Errors
     ///
     /// The file cannot be used; the newest password stays.
-    pub(crate) fn look(&self) -> Result<bool, PasswordFileError> {
+    pub(crate) fn look(&self) -> Result<bool, Flaw> {
         let Some(path) = &self.file else { return Ok(false) };
-        let found = read(path).map_err(|cause| PasswordFileError { path: path.clone(), cause })?;
+        let found = read(path).map_err(|flaw| {
+            flaw!("cannot use the password file {} (--keystore-password-file): {flaw}", path.display())
+        })?;
         let is_new = *found.0 != *self.newest.borrow().0;
         self.newest.replace(found);
         Ok(is_new)
@@ -95,11 +99,16 @@ impl KeystorePassword {
 }
 
 /// No copy of the bytes stays in memory.
-fn read(path: &Path) -> Result<Password, PasswordError> {
-    let file = regular_file::open(path)?.ok_or_else(|| io::Error::other("it is not a regular file"))?;
+fn read(path: &Path) -> Result<Password, Flaw> {
+    let file = regular_file::open(path).map_err(failed)?;
+    let file = file.ok_or_else(|| flaw!("it is not a regular file"))?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_FILE + 1));
-    file.take(LONGEST_FILE as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > LONGEST_FILE { Err(PasswordError::Long) } else { Password::from_file(&bytes) }
+    file.take(LONGEST_FILE as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > LONGEST_FILE {
+        Err(flaw!("it is longer than {LONGEST_FILE} bytes"))
+    } else {
+        Password::from_file(&bytes)
+    }
 }
 
 impl Default for Password {
@@ -114,29 +123,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Why a text cannot be the password of a keystore.
-#[derive(Debug, Error)]
-pub(super) enum PasswordError {
-    #[error("{}", cause(.0))]
-    Io(#[from] io::Error),
-    #[error("it is longer than {LONGEST_FILE} bytes")]
-    Long,
-    #[error("the password is empty")]
-    Empty,
-    #[error(
-        "byte {index} of the password is not printable ASCII, and Java reads no keystore with such a password"
-    )]
-    Character { index: usize },
-}
-
-fn cause(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
-}
-
-/// The password of the keystores cannot be read.
-#[derive(Debug, Error)]
-#[error("cannot use the password file {} (--keystore-password-file): {cause}", .path.display())]
-pub(crate) struct PasswordFileError {
-    path: PathBuf,
-    cause: PasswordError,
+fn failed(error: io::Error) -> Flaw {
+    let number = error.raw_os_error().map(|number| Errno::from_raw(number).desc().to_owned());
+    Flaw::new(number.unwrap_or_else(|| error.to_string()))
 }

@@ -13,8 +13,11 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::asn1::{self, DigestInfo, MacData, Pbes2, Pbes2Parameters, Pbkdf2Parameters};
-use super::error::Pkcs12Error;
 use super::password::Password;
+use crate::words::{Flaw, flaw};
+
+pub(super) const WRONG_PASSWORD: &str = "the password is wrong, or the file is damaged";
+pub(super) const OTHER_MAC: &str = "its MAC does not use SHA-256";
 
 /// How often each key derivation of a written file is repeated.
 ///
@@ -148,13 +151,14 @@ pub(super) fn decrypt(
     algorithm: &Pbes2<'_>,
     ciphertext: &[u8],
     password: &Password,
-) -> Result<Zeroizing<Vec<u8>>, Pkcs12Error> {
-    let (salt, iterations, iv) = pbes2_parameters(algorithm).ok_or(Pkcs12Error::Encryption)?;
+) -> Result<Zeroizing<Vec<u8>>, Flaw> {
+    let (salt, iterations, iv) = pbes2_parameters(algorithm)
+        .ok_or_else(|| flaw!("its encryption is not PBES2 with PBKDF2, HMAC-SHA-256 and AES-256-CBC"))?;
     let key = encryption_key(password, salt, accepted(iterations)?);
     let mut plaintext = Zeroizing::new(ciphertext.to_vec());
     let (blocks, rest) = Array::slice_as_chunks_mut(&mut plaintext);
     if !rest.is_empty() {
-        return Err(Pkcs12Error::Password);
+        return Err(Flaw::new(WRONG_PASSWORD));
     }
     cbc::Decryptor::<Aes256>::new((&*key).into(), (&iv).into()).decrypt_blocks(blocks);
     // Not a padding oracle: the MAC was right before.
@@ -164,7 +168,7 @@ pub(super) fn decrypt(
         .filter(|(_, pad)| {
             (1..=BLOCK).contains(&padding) && pad.iter().all(|byte| usize::from(*byte) == padding)
         })
-        .ok_or(Pkcs12Error::Password)?;
+        .ok_or_else(|| Flaw::new(WRONG_PASSWORD))?;
     let length = plaintext.len() - pad.len();
     plaintext.truncate(length);
     Ok(plaintext)
@@ -211,13 +215,13 @@ pub(super) fn mac_data<'a>(digest: &'a [u8], salt: &'a Salt) -> der::Result<MacD
 }
 
 /// Checks the MAC of `content`.
-pub(super) fn verify(mac: &MacData<'_>, content: &[u8], password: &Password) -> Result<(), Pkcs12Error> {
+pub(super) fn verify(mac: &MacData<'_>, content: &[u8], password: &Password) -> Result<(), Flaw> {
     if !is(&mac.mac.algorithm, asn1::SHA256) {
-        return Err(Pkcs12Error::Mac);
+        return Err(Flaw::new(OTHER_MAC));
     }
     let key = mac_key(password, mac.salt.as_bytes(), accepted(mac.iterations)?);
     let computed = hmac(&key).chain_update(content);
-    computed.verify_slice(mac.mac.digest.as_bytes()).map_err(|_| Pkcs12Error::Password)
+    computed.verify_slice(mac.mac.digest.as_bytes()).map_err(|_| Flaw::new(WRONG_PASSWORD))
 }
 
 /// RFC 7292, appendix B.2, for an output of one SHA-256 hash: its loop then runs once.
@@ -245,10 +249,12 @@ fn hmac(key: &Key) -> Hmac<Sha256> {
     Hmac::new((&*block).into())
 }
 
-fn accepted(iterations: u32) -> Result<u32, Pkcs12Error> {
+fn accepted(iterations: u32) -> Result<u32, Flaw> {
     match iterations {
         1..=MAX_ITERATIONS => Ok(iterations),
-        _ => Err(Pkcs12Error::Iterations { iterations, limit: MAX_ITERATIONS }),
+        _ => {
+            Err(flaw!("its key derivation has {iterations} iterations (1 to {MAX_ITERATIONS} are accepted)"))
+        }
     }
 }
 

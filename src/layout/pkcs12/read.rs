@@ -7,9 +7,12 @@ use zeroize::Zeroizing;
 use super::asn1::{
     self, CertificateBag, ContentInfo, EncryptedContentInfo, EncryptedData, EncryptedPrivateKey, Pfx, SafeBag,
 };
-use super::error::Pkcs12Error;
 use super::password::Password;
 use super::protection;
+use crate::words::{Flaw, flaw};
+
+pub(super) const OTHER_CONTENT: &str =
+    "it holds something other than X.509 certificates and one encrypted key";
 
 /// The longest file that is read: twice the longest response of an agent.
 pub(super) const MAX_SIZE: usize = 16 << 20;
@@ -24,48 +27,49 @@ pub(crate) struct Contents {
 }
 
 /// Decodes a file of [`key_store`](super::key_store) or [`trust_store`](super::trust_store).
-pub(crate) fn read(file: &[u8], password: &Password) -> Result<Contents, Pkcs12Error> {
+pub(crate) fn read(file: &[u8], password: &Password) -> Result<Contents, Flaw> {
     if file.len() > MAX_SIZE {
-        return Err(Pkcs12Error::Size { limit: MAX_SIZE });
+        return Err(flaw!("it is longer than {MAX_SIZE} bytes"));
     }
-    let Pfx { version, auth_safe, mac_data } = Pfx::from_der(file)?;
+    let Pfx { version, auth_safe, mac_data } = Pfx::from_der(file).map_err(not_der)?;
     if version != 3 {
-        return Err(Pkcs12Error::Content);
+        return Err(Flaw::new(OTHER_CONTENT));
     }
     let auth_safe = data(&auth_safe)?;
     protection::verify(&mac_data, auth_safe, password)?;
 
     let mut contents = Contents { key: None, certificates: Vec::new() };
     // Each encrypted part costs a key derivation: no file has more than one of each kind.
-    let safes = Vec::<ContentInfo<'_>>::from_der(auth_safe)?;
+    let safes = Vec::<ContentInfo<'_>>::from_der(auth_safe).map_err(not_der)?;
     if safes.len() > 2 {
-        return Err(Pkcs12Error::Content);
+        return Err(Flaw::new(OTHER_CONTENT));
     }
     for safe in safes {
         let decrypted;
         let bags = match safe.content_type {
             asn1::ENCRYPTED_DATA => {
                 let EncryptedContentInfo { algorithm, encrypted, .. } =
-                    safe.content.decode_as::<EncryptedData<'_>>()?.content;
+                    safe.content.decode_as::<EncryptedData<'_>>().map_err(not_der)?.content;
                 decrypted = protection::decrypt(&algorithm, encrypted.as_bytes(), password)?;
                 decrypted.as_slice()
             }
             _ => data(&safe)?,
         };
-        for bag in Vec::<SafeBag<'_>>::from_der(bags)? {
+        for bag in Vec::<SafeBag<'_>>::from_der(bags).map_err(not_der)? {
             match bag.id {
                 asn1::CERTIFICATE_BAG => {
-                    let CertificateBag { id, certificate } = bag.value.decode_as()?;
+                    let CertificateBag { id, certificate } = bag.value.decode_as().map_err(not_der)?;
                     if id != asn1::X509_CERTIFICATE {
-                        return Err(Pkcs12Error::Content);
+                        return Err(Flaw::new(OTHER_CONTENT));
                     }
                     contents.certificates.push(certificate.as_bytes().to_vec());
                 }
                 asn1::SHROUDED_KEY_BAG if contents.key.is_none() => {
-                    let EncryptedPrivateKey { algorithm, encrypted } = bag.value.decode_as()?;
+                    let EncryptedPrivateKey { algorithm, encrypted } =
+                        bag.value.decode_as().map_err(not_der)?;
                     contents.key = Some(protection::decrypt(&algorithm, encrypted.as_bytes(), password)?);
                 }
-                _ => return Err(Pkcs12Error::Content),
+                _ => return Err(Flaw::new(OTHER_CONTENT)),
             }
         }
     }
@@ -73,9 +77,13 @@ pub(crate) fn read(file: &[u8], password: &Password) -> Result<Contents, Pkcs12E
 }
 
 /// The octets of a [`ContentInfo`] that is not encrypted.
-pub(super) fn data<'a>(content: &ContentInfo<'a>) -> Result<&'a [u8], Pkcs12Error> {
+pub(super) fn data<'a>(content: &ContentInfo<'a>) -> Result<&'a [u8], Flaw> {
     match content.content_type {
-        asn1::DATA => Ok(content.content.decode_as::<&OctetStringRef>()?.as_bytes()),
-        _ => Err(Pkcs12Error::Content),
+        asn1::DATA => Ok(content.content.decode_as::<&OctetStringRef>().map_err(not_der)?.as_bytes()),
+        _ => Err(Flaw::new(OTHER_CONTENT)),
     }
+}
+
+fn not_der(cause: der::Error) -> Flaw {
+    flaw!("it is not the DER of PKCS#12: {cause}")
 }

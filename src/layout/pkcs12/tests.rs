@@ -5,9 +5,11 @@ use der::oid::ObjectIdentifier;
 use der::{Decode, Encode, Tag};
 
 use super::asn1::{self, ContentInfo, Pfx};
-use super::protection::{self, Authenticated, Salts};
-use super::read::{MAX_SIZE, data};
+use super::protection::{self, Authenticated, OTHER_MAC, Salts, WRONG_PASSWORD};
+use super::read::{MAX_SIZE, OTHER_CONTENT, data};
+use super::write::NO_CERTIFICATE;
 use super::*;
+use crate::words::{Flaw, flaw};
 
 const KEY: &[u8] = b"a private key, in PKCS#8";
 
@@ -74,7 +76,7 @@ fn a_trust_store_holds_the_authorities_in_order() {
 #[test]
 fn a_store_without_a_certificate_is_refused() {
     let reason = |written: io::Result<()>| written.unwrap_err().to_string();
-    let expected = Pkcs12Error::NoCertificate.to_string();
+    let expected = NO_CERTIFICATE.to_owned();
     assert_eq!(reason(key_store(KEY, &[], &alias(), &default(), &mut io::sink())), expected);
     assert_eq!(reason(trust_store([].into_iter(), &default(), &mut io::sink())), expected);
 }
@@ -133,7 +135,7 @@ fn the_key_is_not_in_the_file() {
 fn another_password_is_refused() {
     let file = key_store_with(&password("correct"), KEY, &[b"leaf"]);
     assert!(read(&file, &password("correct")).is_ok());
-    assert_eq!(read(&file, &password("Correct")).err(), Some(Pkcs12Error::Password));
+    assert_eq!(read(&file, &password("Correct")).err(), Some(Flaw::new(WRONG_PASSWORD)));
 }
 
 #[test]
@@ -190,12 +192,12 @@ fn with_good_mac(auth_safe: &[u8]) -> Vec<u8> {
 #[test]
 fn more_iterations_than_the_limit_are_refused_before_they_are_done() {
     let file = changed(&trust_store_of(&[b"ca"]), |pfx| pfx.mac_data.iterations = u32::MAX);
-    let refused = Pkcs12Error::Iterations { iterations: u32::MAX, limit: 100_000 };
+    let refused = flaw!("its key derivation has {} iterations (1 to 100000 are accepted)", u32::MAX);
     assert_eq!(read(&file, &default()).err(), Some(refused));
     let file = changed(&trust_store_of(&[b"ca"]), |pfx| pfx.mac_data.iterations = 0);
     assert_eq!(
         read(&file, &default()).err(),
-        Some(Pkcs12Error::Iterations { iterations: 0, limit: 100_000 })
+        Some(flaw!("its key derivation has {} iterations (1 to 100000 are accepted)", 0))
     );
 }
 
@@ -203,17 +205,20 @@ fn more_iterations_than_the_limit_are_refused_before_they_are_done() {
 fn a_file_of_another_kind_is_refused() {
     let file = trust_store_of(&[b"ca"]);
     let version = changed(&file, |pfx| pfx.version = 4);
-    assert_eq!(read(&version, &default()).err(), Some(Pkcs12Error::Content));
+    assert_eq!(read(&version, &default()).err(), Some(Flaw::new(OTHER_CONTENT)));
     let signed = changed(&file, |pfx| pfx.auth_safe.content_type = asn1::ENCRYPTED_DATA);
-    assert_eq!(read(&signed, &default()).err(), Some(Pkcs12Error::Content));
+    assert_eq!(read(&signed, &default()).err(), Some(Flaw::new(OTHER_CONTENT)));
     let sha512 = changed(&file, |pfx| {
         pfx.mac_data.mac.algorithm.oid = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
     });
-    assert_eq!(read(&sha512, &default()).err(), Some(Pkcs12Error::Mac));
+    assert_eq!(read(&sha512, &default()).err(), Some(Flaw::new(OTHER_MAC)));
     let huge = vec![0; MAX_SIZE + 1];
-    assert_eq!(read(&huge, &default()).err(), Some(Pkcs12Error::Size { limit: MAX_SIZE }));
+    assert_eq!(read(&huge, &default()).err(), Some(flaw!("it is longer than {MAX_SIZE} bytes")));
     for text in [&b""[..], b"\0", b"-----BEGIN CERTIFICATE-----", &[0x30; 64], &[0xff; 64]] {
-        assert!(matches!(read(text, &default()), Err(Pkcs12Error::Der(_))));
+        assert!(
+            read(text, &default())
+                .is_err_and(|flaw| flaw.to_string().starts_with("it is not the DER of PKCS#12"))
+        );
     }
 }
 

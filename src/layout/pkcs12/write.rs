@@ -11,9 +11,10 @@ use x509_cert::attr::{Attribute, Attributes};
 
 use super::asn1::{self, CertificateBag, SafeBag};
 use super::envelope::{EXPLICIT, Envelope, IMPLICIT_OCTETS};
-use super::error::Pkcs12Error;
 use super::password::Password;
 use super::protection::{self, Authenticated, Encrypted, Salt, Salts};
+
+pub(super) const NO_CERTIFICATE: &str = "there is no certificate to put into the keystore";
 
 /// The alias of key and chain: printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +131,9 @@ fn write(
         ["certificates: salt", "certificates: iv", "mac: salt"].map(|purpose| salts.salt(purpose));
     let lengths = certificates.clone().map(|bag| Ok(bag?.len()));
     let length = lengths.sum::<der::Result<usize>>().map_err(io::Error::other)?;
+    if length == 0 {
+        return Err(io::Error::other(NO_CERTIFICATE));
+    }
     let layers = Layers::around(length, key, [&salt, &iv, &mac_salt]).map_err(io::Error::other)?;
     out.write_all(&layers.file.front)?;
     let mut authenticated = Authenticated::new(password, &mac_salt, out);
@@ -157,14 +161,7 @@ struct Layers {
 }
 
 impl Layers {
-    fn around(
-        certificates: usize,
-        key: &[u8],
-        [salt, iv, mac_salt]: [&Salt; 3],
-    ) -> Result<Self, Pkcs12Error> {
-        if certificates == 0 {
-            return Err(Pkcs12Error::NoCertificate);
-        }
+    fn around(certificates: usize, key: &[u8], [salt, iv, mac_salt]: [&Salt; 3]) -> der::Result<Self> {
         // SafeContents
         let mut certificates = Envelope::around(certificates);
         certificates.wrap(Tag::Sequence)?;
