@@ -9,8 +9,8 @@ use log::Level;
 
 use super::call::RetriedCall;
 use super::changes::{ChangeKind, ChangeKinds};
-use super::decode_error::{DecodeError, in_file};
 use super::facts::Facts;
+use super::in_file::in_file;
 use super::kind::{Call, Learned, Part, Source, Update, Wish};
 use super::rejection::Rejection;
 use super::x509_files::too_many;
@@ -22,6 +22,7 @@ use crate::identity::spiffe_id::TrustDomain;
 use crate::identity::token::Profile;
 use crate::layout::{GivenName, of_trust_domain};
 use crate::logging::Repetition;
+use crate::store::StoreError;
 use crate::store::file::{Contents, File, FileMode, FileName};
 use crate::store::read::PublishedSet;
 use crate::time::clock::Now;
@@ -112,7 +113,7 @@ impl Part for JwksPart {
         [ChangeKind::Keys].into_iter().collect()
     }
 
-    fn read(&self, set: &PublishedSet<'_>, _now: SystemTime) -> Result<Facts, DecodeError> {
+    fn read(&self, set: &PublishedSet<'_>, _now: SystemTime) -> Result<Facts, StoreError> {
         let mut names = vec![self.name.to_string()];
         if self.federated_files {
             names.extend(set.names_ending_with(&self.suffix())?);

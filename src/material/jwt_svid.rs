@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use super::call::RetriedCall;
 use super::changes::{ChangeKind, ChangeKinds};
-use super::decode_error::{DecodeError, in_file, text};
 use super::facts::Facts;
 use super::followed_selection::FollowedSelection;
+use super::in_file::{in_file, text};
 use super::jwt_bundles;
 use super::kind::{Call, Learned, Part, Source, Until, Update, Wish};
 use super::rejection::Rejection;
@@ -22,6 +22,7 @@ use crate::identity::selection::Selection;
 use crate::identity::svid_info::{SvidInfo, Validity};
 use crate::layout::GivenName;
 use crate::logging::retrying_in;
+use crate::store::StoreError;
 use crate::store::file::{Contents, File, FileMode, FileName};
 use crate::store::read::PublishedSet;
 use crate::time::backoff::Backoff;
@@ -103,7 +104,7 @@ impl Part for JwtSvidPart {
         [ChangeKind::Token].into_iter().collect()
     }
 
-    fn read(&self, set: &PublishedSet<'_>, now: SystemTime) -> Result<Facts, DecodeError> {
+    fn read(&self, set: &PublishedSet<'_>, now: SystemTime) -> Result<Facts, StoreError> {
         let name = self.file.name.as_str();
         let contents = set.read(name)?;
         let token = Zeroizing::new(text(name, &contents)?.trim_end().to_owned());

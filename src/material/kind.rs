@@ -7,7 +7,6 @@ use std::time::{Instant, SystemTime};
 
 use super::call_counts::CallCounts;
 use super::changes::ChangeKinds;
-use super::decode_error::DecodeError;
 use super::facts::Facts;
 use crate::identity::jwt_bundle::JwtBundles;
 use crate::identity::raw::Field;
@@ -15,6 +14,7 @@ use crate::identity::selection::Selection;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::GivenName;
 use crate::logging::SharedReminder;
+use crate::store::StoreError;
 use crate::store::file::{File, FileMode};
 use crate::store::read::PublishedSet;
 use crate::time::clock::Now;
@@ -62,7 +62,7 @@ pub(crate) trait Part: fmt::Debug {
     ///
     /// The file that is missing, or cannot be read, or does not belong to the others. Dates are the
     /// business of [`fault`](super::fault).
-    fn read(&self, set: &PublishedSet<'_>, now: SystemTime) -> Result<Facts, DecodeError>;
+    fn read(&self, set: &PublishedSet<'_>, now: SystemTime) -> Result<Facts, StoreError>;
 
     /// What fetches it. It calls when it is polled first.
     fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a>;

@@ -9,10 +9,10 @@ mod call;
 mod call_counts;
 mod changes;
 mod crl_file;
-mod decode_error;
 mod facts;
 mod failure_log;
 mod followed_selection;
+mod in_file;
 mod jwt_bundles;
 mod jwt_svid;
 mod kind;
@@ -33,7 +33,6 @@ use std::time::SystemTime;
 pub(crate) use ask::{AskError, ask};
 pub(crate) use call_counts::CallCounts;
 pub(crate) use changes::{ChangeKind, ChangeKinds};
-pub(crate) use decode_error::DecodeError;
 pub(crate) use facts::Facts;
 pub(crate) use jwt_bundles::JwksPart;
 pub(crate) use jwt_svid::{Audience, JwtSvidFile, JwtSvidPart, good_token};
@@ -43,18 +42,18 @@ pub(crate) use verdict::fault;
 pub(crate) use wit_svid::{KeyFormat, WitSvidPart};
 pub(crate) use x509_part::{CrlFile, PemFiles, X509Part};
 
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// The facts of each part of the published set, in their order, or why it cannot be read.
 pub(crate) fn read_published(
     parts: &[Rc<dyn Part>],
     store: &Store,
     now: SystemTime,
-) -> Vec<Result<Facts, DecodeError>> {
+) -> Vec<Result<Facts, StoreError>> {
     loop {
         let set = match store.published() {
             Ok(set) => set,
-            Err(error) => return parts.iter().map(|_| Err(error.clone().into())).collect(),
+            Err(error) => return parts.iter().map(|_| Err(error.clone())).collect(),
         };
         let found: Vec<_> = parts.iter().map(|part| part.read(&set, now)).collect();
         // A set that is replaced meanwhile loses its files: read the new one.

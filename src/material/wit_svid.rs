@@ -7,9 +7,9 @@ use log::Level;
 
 use super::call::{RetriedCall, no_longer_offered};
 use super::changes::{ChangeKind, ChangeKinds};
-use super::decode_error::{DecodeError, NOT_ONE_KEY, in_file, text};
 use super::facts::Facts;
 use super::followed_selection::FollowedSelection;
+use super::in_file::{NOT_ONE_KEY, in_file, text};
 use super::kind::{Call, Learned, Part, Source, Update, Wish};
 use super::rejection::Rejection;
 use super::svid_stream::SvidStream;
@@ -19,6 +19,7 @@ use crate::identity::svid_info::Validity;
 use crate::identity::wit_svid::{WitSvid, WitToken};
 use crate::layout::GivenName;
 use crate::layout::pem::{self, Label};
+use crate::store::StoreError;
 use crate::store::file::{Contents, File, FileMode, FileName};
 use crate::store::read::PublishedSet;
 use crate::time::clock::Now;
@@ -100,7 +101,7 @@ impl Part for WitSvidPart {
         [ChangeKind::Wit].into_iter().collect()
     }
 
-    fn read(&self, set: &PublishedSet<'_>, now: SystemTime) -> Result<Facts, DecodeError> {
+    fn read(&self, set: &PublishedSet<'_>, now: SystemTime) -> Result<Facts, StoreError> {
         let (name, key_name) = (self.token.as_str(), self.key.as_str());
         let (token, key) = (set.read(name)?, set.read(key_name)?);
         let token = WitToken::read(text(name, &token)?.trim_end(), now).map_err(in_file(name))?;

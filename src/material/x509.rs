@@ -8,7 +8,6 @@ use log::Level;
 use super::call::{RetriedCall, no_longer_offered};
 use super::changes::{ChangeKind, ChangeKinds};
 use super::crl_file;
-use super::decode_error::DecodeError;
 use super::facts::Facts;
 use super::kind::{Call, Part, Source, Update, Wish};
 use super::rejection::Rejection;
@@ -24,6 +23,7 @@ use crate::identity::selection::Selection;
 use crate::identity::svid_info::Validity;
 use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, GivenName, TRUST_BUNDLE_SUFFIX};
 use crate::logging::Repetition;
+use crate::store::StoreError;
 use crate::store::file::{FileMode, FileName};
 use crate::store::read::PublishedSet;
 use crate::time::clock::Now;
@@ -110,7 +110,7 @@ impl Part for X509Part {
         true
     }
 
-    fn read(&self, set: &PublishedSet<'_>, _now: SystemTime) -> Result<Facts, DecodeError> {
+    fn read(&self, set: &PublishedSet<'_>, _now: SystemTime) -> Result<Facts, StoreError> {
         x509_read::read(self, set)
     }
 

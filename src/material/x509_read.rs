@@ -3,8 +3,8 @@
 use zeroize::Zeroizing;
 
 use super::crl_file;
-use super::decode_error::{DecodeError, NOT_ONE_KEY, in_file};
 use super::facts::Facts;
+use super::in_file::{NOT_ONE_KEY, in_file};
 use super::x509_part::{PemFiles, X509Part};
 use crate::identity::bundle::X509Bundle;
 use crate::identity::crl::RevocationLists;
@@ -16,11 +16,12 @@ use crate::layout::bundle_map;
 use crate::layout::pem::{self, Block, Label};
 use crate::layout::pkcs12;
 use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX, of_trust_domain};
+use crate::store::StoreError;
 use crate::store::read::PublishedSet;
 use crate::words::{Flaw, flaw};
 
 /// The facts of the files in a published set.
-pub(super) fn read(part: &X509Part, set: &PublishedSet<'_>) -> Result<Facts, DecodeError> {
+pub(super) fn read(part: &X509Part, set: &PublishedSet<'_>) -> Result<Facts, StoreError> {
     Reader { part, set }.read()
 }
 
@@ -30,7 +31,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(&self) -> Result<Facts, DecodeError> {
+    fn read(&self) -> Result<Facts, StoreError> {
         let mut found: Option<(X509Svid, String)> = None;
         for files in self.keys_and_chains()? {
             let name = files.chain_name.clone();
@@ -86,11 +87,11 @@ impl Reader<'_> {
     }
 
     /// Before the agent sends the first list, there is no file.
-    fn revocation_lists(&self) -> Result<RevocationLists, DecodeError> {
+    fn revocation_lists(&self) -> Result<RevocationLists, StoreError> {
         let name = self.part.crls.as_ref().map(|crls| crls.name.as_str());
         let is_there = |name: &&str| {
             let names = self.set.names_ending_with(name)?;
-            Ok::<_, DecodeError>(names.iter().any(|found| found == name))
+            Ok::<_, StoreError>(names.iter().any(|found| found == name))
         };
         match name {
             Some(name) if is_there(&name)? => crl_file::parse(&self.set.read(name)?).map_err(in_file(name)),
@@ -104,7 +105,7 @@ impl Reader<'_> {
     }
 
     /// The key and its chain, from each place that holds them.
-    fn keys_and_chains(&self) -> Result<Vec<KeyAndChain>, DecodeError> {
+    fn keys_and_chains(&self) -> Result<Vec<KeyAndChain>, StoreError> {
         let (mut all, part) = (Vec::new(), self.part);
         if let Some(pem) = &part.pem {
             all.push(self.three_files(pem)?);
@@ -134,7 +135,7 @@ impl Reader<'_> {
         Ok(all)
     }
 
-    fn three_files(&self, pem: &PemFiles) -> Result<KeyAndChain, DecodeError> {
+    fn three_files(&self, pem: &PemFiles) -> Result<KeyAndChain, StoreError> {
         let [certificate, key, bundle] = [&pem.certificate, &pem.key, &pem.bundle].map(|name| name.as_str());
         let blocks = self.blocks(key)?;
         let [(Label::PrivateKey, key_der)] = blocks.as_slice() else {
@@ -152,7 +153,7 @@ impl Reader<'_> {
 
     /// A file with the key first, then the chain. Without `bundle`, the bundle of the credential folder
     /// belongs to it.
-    fn combined(&self, name: &str, bundle: Option<(Vec<u8>, String)>) -> Result<KeyAndChain, DecodeError> {
+    fn combined(&self, name: &str, bundle: Option<(Vec<u8>, String)>) -> Result<KeyAndChain, StoreError> {
         let blocks = self.blocks(name)?;
         let Some(((Label::PrivateKey, key), chain)) = blocks.split_first() else {
             return Err(in_file(name)(flaw!("it does not begin with a private key")));
@@ -174,15 +175,15 @@ impl Reader<'_> {
         Ok(KeyAndChain { chain, key: key.clone(), bundle, chain_name, key_name, bundle_name })
     }
 
-    fn keystore(&self, name: &str) -> Result<pkcs12::Contents, DecodeError> {
+    fn keystore(&self, name: &str) -> Result<pkcs12::Contents, StoreError> {
         pkcs12::read(&self.set.read(name)?, &self.part.password.newest()).map_err(in_file(name))
     }
 
-    fn blocks(&self, name: &str) -> Result<Vec<Block>, DecodeError> {
+    fn blocks(&self, name: &str) -> Result<Vec<Block>, StoreError> {
         pem::decode(&self.set.read(name)?).map_err(in_file(name))
     }
 
-    fn certificates(&self, name: &str) -> Result<Vec<u8>, DecodeError> {
+    fn certificates(&self, name: &str) -> Result<Vec<u8>, StoreError> {
         concatenated(&self.blocks(name)?).map_err(in_file(name))
     }
 }
@@ -200,7 +201,7 @@ struct KeyAndChain {
 
 impl KeyAndChain {
     /// Checks each by itself, and that they belong together. `has_intermediates`: the bundle has the chain's.
-    fn parse(self, has_intermediates: bool) -> Result<X509Svid, DecodeError> {
+    fn parse(self, has_intermediates: bool) -> Result<X509Svid, StoreError> {
         let Self { mut chain, key, mut bundle, chain_name, key_name, bundle_name } = self;
         if has_intermediates {
             chain.append(&mut split_off_intermediates(&mut bundle).map_err(in_file(&bundle_name))?);

@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use thiserror::Error;
-
 use crate::identity::spiffe_id::SpiffeId;
 use crate::identity::svid_info::SvidInfo;
-use crate::material::{DecodeError, Facts, Part, fault, read_published};
-use crate::store::Store;
+use crate::material::{Facts, Part, fault, read_published};
+use crate::store::{Store, StoreError};
 use crate::time::clock::Now;
 use crate::time::timestamp::{in_words, rfc3339};
 use crate::time::timing::{LOOK_AT_NAMES, LOOKS_AT_NAMES};
+use crate::words::{Flaw, flaw};
 
 /// Which files to check, and against what.
 #[derive(Debug, Clone)]
@@ -27,7 +26,7 @@ pub(crate) struct Settings {
 }
 
 /// Checks every file; returns a line that describes them.
-pub(crate) fn run(settings: &Settings, now: Now) -> Result<String, CheckError> {
+pub(crate) fn run(settings: &Settings, now: Now) -> Result<String, StoreError> {
     let store = Store::new(settings.svid_path.clone());
     let found = read(settings, &store, now);
     let has_x509 = settings.parts.iter().any(|part| part.decides_identity());
@@ -39,14 +38,18 @@ pub(crate) fn run(settings: &Settings, now: Now) -> Result<String, CheckError> {
             settings.check_id(part.as_ref(), svid)?;
         }
         if let Some(fault) = fault(part.as_ref(), &facts, now.time) {
-            return Err(CheckError::Fault(fault));
+            return Err(Flaw::new(fault).into());
         }
         let Some(svid) = facts.svid else { continue };
         // JWT-SVIDs live for minutes: --min-ttl is about them only where there is no X.509-SVID.
         let is_measured = part.decides_identity() || !has_x509;
         let left = now.until(svid.not_after);
         if let Some(least) = settings.min_ttl.filter(|least| is_measured && left <= *least) {
-            return Err(CheckError::TooShort { svid, least });
+            let (kind, id, end) = (&svid.kind, &svid.id, rfc3339(svid.not_after, 0));
+            let least = in_words(least);
+            return Err(
+                flaw!("the {kind} of {id} expires at {end}, sooner than in {least} (--min-ttl)").into()
+            );
         }
         summary.get_or_insert_with(|| summarize(&svid, left));
     }
@@ -56,10 +59,10 @@ pub(crate) fn run(settings: &Settings, now: Now) -> Result<String, CheckError> {
 
 /// Reads the published set. In a directory that all users share, names may still follow a new set: they are
 /// looked at again.
-fn read(settings: &Settings, store: &Store, now: Now) -> Vec<Result<Facts, DecodeError>> {
+fn read(settings: &Settings, store: &Store, now: Now) -> Vec<Result<Facts, StoreError>> {
     let look = || read_published(&settings.parts, store, now.time);
-    let is_behind = |found: &[Result<_, DecodeError>]| {
-        found.iter().any(|found| found.as_ref().is_err_and(DecodeError::leads_elsewhere))
+    let is_behind = |found: &[Result<_, StoreError>]| {
+        found.iter().any(|found| matches!(found, Err(StoreError::NotOfTheSet(_))))
     };
     let mut found = look();
     for _ in 0..LOOKS_AT_NAMES {
@@ -73,13 +76,13 @@ fn read(settings: &Settings, store: &Store, now: Now) -> Vec<Result<Facts, Decod
 }
 
 impl Settings {
-    fn check_id(&self, part: &dyn Part, svid: &SvidInfo) -> Result<(), CheckError> {
+    fn check_id(&self, part: &dyn Part, svid: &SvidInfo) -> Result<(), Flaw> {
         match &self.id {
-            Some(expected) if *expected != svid.id => Err(CheckError::OtherId {
-                name: part.file().to_owned(),
-                found: svid.id.clone(),
-                expected: expected.clone(),
-            }),
+            Some(expected) if *expected != svid.id => Err(flaw!(
+                "{}: it is the SVID of {}, not of {expected} (--pod-spiffe-id)",
+                part.file(),
+                svid.id
+            )),
             _ => Ok(()),
         }
     }
@@ -89,20 +92,4 @@ fn summarize(svid: &SvidInfo, left: Duration) -> String {
     let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
     let serial = svid.serial().map(|serial| format!("serial {serial}, ")).unwrap_or_default();
     format!("{id} ({serial}valid until {end}, {} left)", in_words(left))
-}
-
-/// Why the published files are not good.
-#[derive(Debug, Clone, Error)]
-pub(crate) enum CheckError {
-    #[error(transparent)]
-    File(#[from] DecodeError),
-    #[error("{name}: it is the SVID of {found}, not of {expected} (--pod-spiffe-id)")]
-    OtherId { name: String, found: SpiffeId, expected: SpiffeId },
-    #[error("{0}")]
-    Fault(String),
-    #[error(
-        "the {} of {} expires at {}, sooner than in {} (--min-ttl)",
-        .svid.kind, .svid.id, rfc3339(.svid.not_after, 0), in_words(*.least)
-    )]
-    TooShort { svid: SvidInfo, least: Duration },
 }

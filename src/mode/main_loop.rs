@@ -11,8 +11,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
-
 use super::announce;
 use super::item::{Fault, Item};
 use super::items::{Effect, Items, OnRevoked};
@@ -23,16 +21,17 @@ use crate::last_resort;
 use crate::logging::{self, SharedReminder};
 use crate::material::{Agent, ChangeKinds, Part, Until};
 use crate::metrics::{self, Scrape};
-use crate::notify::{self, News, Notifier, NotifyError};
+use crate::notify::{self, News, Notifier};
 use crate::process::child;
 use crate::process::signal::SignalNumber;
 use crate::store::owner::Owner;
-use crate::store::{Publication, Store, StoreError};
+use crate::store::{Publication, Store};
 use crate::supervise::{self, Application};
 use crate::systemd::Systemd;
 use crate::time::clock::Now;
 use crate::time::timing::{LONGEST_SLEEP, STOP_GRACE};
 use crate::wait::{ReceivedSignal, Waiter, Woken, is_told_to_end};
+use crate::words::{Flaw, flaw};
 use crate::workload_api::client::{Client, start_grpc};
 use crate::workload_api::endpoint::Endpoint;
 
@@ -92,7 +91,7 @@ pub(crate) enum Ended {
 }
 
 /// Runs until the end that the settings ask for.
-pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, LoopError> {
+pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Ended, Flaw> {
     if let End::Published { within } = settings.end {
         last_resort::end_within(within);
     }
@@ -121,7 +120,7 @@ enum Phase {
     /// `init`: until the signals are sent and the hook has ended, or until the deadline.
     Notifying { deadline: Instant },
     /// `init`: until a hook that has outlasted its time has ended, or until the deadline.
-    GivingUp { deadline: Instant, cause: NotifyError },
+    GivingUp { deadline: Instant, cause: Flaw },
     /// A signal asked the loop to end: until a running hook has ended.
     Stopping { signal: SignalNumber },
 }
@@ -156,7 +155,7 @@ impl<'a> MainLoop<'a> {
         client: &'a Client,
         waiter: &'a Waiter,
         now: Now,
-    ) -> Result<Self, LoopError> {
+    ) -> Result<Self, Flaw> {
         let names = settings.parts.iter().flat_map(|part| part.given_names()).map(|name| name.to_string());
         let identity = settings.selection.id.as_ref().map(ToString::to_string);
         let store = Store::new(settings.svid_path.clone())
@@ -165,7 +164,7 @@ impl<'a> MainLoop<'a> {
             .claiming(names, identity);
         let share = SharedReminder::default();
         let publisher = Publisher::new(store, share.clone());
-        publisher.prepare(now).map_err(LoopError::Start)?;
+        publisher.prepare(now).map_err(|error| flaw!("{error}"))?;
         let (phase, until, application) = match &settings.end {
             End::Published { within } => {
                 let fetching = Phase::Fetching { deadline: now.instant + *within, published: None };
@@ -188,7 +187,7 @@ impl<'a> MainLoop<'a> {
         Ok(Self { settings, waiter, items, notifier, application, http, systemd, phase })
     }
 
-    fn run(mut self) -> Result<Ended, LoopError> {
+    fn run(mut self) -> Result<Ended, Flaw> {
         self.begin(Now::look());
         loop {
             match self.turn(Now::look()) {
@@ -209,7 +208,7 @@ impl<'a> MainLoop<'a> {
     }
 
     /// Does what is due. Returns how the loop has ended, if it has, or when the next turn is due at the latest.
-    pub(super) fn turn(&mut self, now: Now) -> ControlFlow<Result<Ended, LoopError>, Instant> {
+    pub(super) fn turn(&mut self, now: Now) -> ControlFlow<Result<Ended, Flaw>, Instant> {
         let is_busy = self.items.poll(now, &mut self.waiter.context());
         self.publish(is_busy, now);
         self.notifier.run_due(now.instant);
@@ -223,7 +222,7 @@ impl<'a> MainLoop<'a> {
         ControlFlow::Continue(if is_busy { now.instant } else { self.next_deadline(now) })
     }
 
-    fn wait(&mut self, deadline: Instant) -> Result<(), LoopError> {
+    fn wait(&mut self, deadline: Instant) -> Result<(), Flaw> {
         match self.waiter.wait(deadline) {
             Woken::Ready => {}
             Woken::ChildEnded => self.reap(Now::look().instant),
@@ -315,7 +314,7 @@ impl<'a> MainLoop<'a> {
     }
 
     /// How the loop has ended, if it has.
-    fn end(&mut self, now: Now) -> Option<Result<Ended, LoopError>> {
+    fn end(&mut self, now: Now) -> Option<Result<Ended, Flaw>> {
         let is_notified = self.notifier.is_done();
         match &self.phase {
             Phase::Following => {
@@ -346,7 +345,7 @@ impl<'a> MainLoop<'a> {
                 self.end(now)
             }
             Phase::GivingUp { deadline, cause } => {
-                (is_notified || now.instant >= *deadline).then(|| Err(cause.clone().into()))
+                (is_notified || now.instant >= *deadline).then(|| Err(not_notified(cause)))
             }
             Phase::Stopping { .. } if !is_notified => None,
             Phase::Stopping { signal } => match self.settings.end {
@@ -357,12 +356,12 @@ impl<'a> MainLoop<'a> {
     }
 
     /// How `init` ends.
-    fn outcome(&self) -> Result<Ended, LoopError> {
-        let missing = || MissingError::of(&self.items, &self.settings.end);
-        let unpublished = self.items.write_error().map(|error| LoopError::Publish(error.clone()));
-        match (unpublished.or_else(|| missing().map(LoopError::Missing)), self.notifier.outcome()) {
+    fn outcome(&self) -> Result<Ended, Flaw> {
+        let unpublished = self.items.write_error().map(|error| flaw!("could not publish the SVID: {error}"));
+        let missing = || missing(&self.items, &self.settings.end);
+        match (unpublished.or_else(missing), self.notifier.outcome()) {
             (None, Ok(())) => Ok(Ended::Published),
-            (None, Err(error)) => Err(error.into()),
+            (None, Err(cause)) => Err(not_notified(&cause)),
             (Some(error), notified) => {
                 if let Err(also) = notified {
                     log::error!("{also}");
@@ -388,7 +387,7 @@ impl<'a> MainLoop<'a> {
     }
 
     /// Passes a signal on to the application, or ends the loop, or ignores the signal.
-    fn signalled(&mut self, received: ReceivedSignal) -> Result<(), LoopError> {
+    fn signalled(&mut self, received: ReceivedSignal) -> Result<(), Flaw> {
         let signal = received.signal;
         if let Some(application) = &mut self.application {
             application.signalled(received, Now::look().instant);
@@ -407,7 +406,7 @@ impl<'a> MainLoop<'a> {
         match self.phase {
             Phase::Fetching { published, .. } => {
                 let what = if published.is_none() { "an SVID" } else { "everything" };
-                return Err(LoopError::Stopped { signal, what });
+                return Err(flaw!("stopped by {signal} before {what} was published"));
             }
             Phase::Following | Phase::Notifying { .. } => {
                 for part in self.items.unwritten() {
@@ -422,63 +421,27 @@ impl<'a> MainLoop<'a> {
     }
 }
 
+/// Why `init` fails though it has published.
+fn not_notified(cause: &Flaw) -> Flaw {
+    flaw!("the files are published, but {cause}")
+}
+
 /// Why the application of `run` does not run, if it does not.
 fn not_running(application: &Option<Application>) -> Option<Fault> {
     let sentence = application.as_ref()?.fault()?;
     Some(Fault { sentence, lasts: None })
 }
 
-/// The items that have not arrived, and why.
-#[derive(Debug, Clone)]
-pub(crate) struct MissingError {
-    /// Whether the others are published.
-    is_incomplete: bool,
-    /// The time limit that has passed; `None` if no retry was allowed.
-    within: Option<Duration>,
-    /// What the agent said of each.
-    problems: Vec<String>,
-}
-
-impl MissingError {
-    /// `None` if everything is published.
-    fn of(items: &Items<'_>, end: &End) -> Option<Self> {
-        let problems: Vec<_> = items.missing().map(Item::describe_problem).collect();
-        let within = match end {
-            End::Published { within } if !items.is_settled() => Some(*within),
-            _ => None,
-        };
-        let is_incomplete = items.has_published();
-        (!problems.is_empty()).then_some(Self { is_incomplete, within, problems })
-    }
-}
-
-impl std::error::Error for MissingError {}
-
-impl fmt::Display for MissingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_incomplete { "not everything arrived" } else { "no SVID" })?;
-        if let Some(within) = self.within {
-            write!(f, " within {within:?}")?;
-        }
-        write!(f, ": {}", self.problems.join("; "))?;
-        f.write_str(if self.is_incomplete { " (the rest is published)" } else { "" })
-    }
-}
-
-/// Why the loop failed.
-#[derive(Debug, Clone, Error)]
-pub(crate) enum LoopError {
-    #[error(transparent)]
-    Missing(MissingError),
-    #[error(transparent)]
-    Start(StoreError),
-    #[error("could not publish the SVID: {0}")]
-    Publish(StoreError),
-    #[error("stopped by {signal} before {what} was published")]
-    Stopped { signal: SignalNumber, what: &'static str },
-    #[error("the files are published, but {0}{}", match .0 {
-        NotifyError::Hook(_) => "; the next init runs it again",
-        NotifyError::Signal(_) => "",
-    })]
-    Notify(#[from] NotifyError),
+/// Which items have not arrived, and why; `None` if everything is published.
+fn missing(items: &Items<'_>, end: &End) -> Option<Flaw> {
+    let problems: Vec<_> = items.missing().map(Item::describe_problem).collect();
+    let (what, rest) = match items.has_published() {
+        true => ("not everything arrived", " (the rest is published)"),
+        false => ("no SVID", ""),
+    };
+    let within = match end {
+        End::Published { within } if !items.is_settled() => format!(" within {within:?}"),
+        _ => String::new(),
+    };
+    (!problems.is_empty()).then(|| flaw!("{what}{within}: {}{rest}", problems.join("; ")))
 }

@@ -47,7 +47,7 @@ impl Publisher {
     /// The options do not fit the directory.
     pub(super) fn prepare(&self, now: Now) -> Result<(), StoreError> {
         match self.store.start(now) {
-            Err(error) if error.forbids_start() => return Err(error),
+            Err(error @ StoreError::Unfit(_)) => return Err(error),
             Err(error) => log::warn!("{error}"),
             Ok(()) => {}
         }
@@ -108,9 +108,9 @@ impl Publisher {
                 Some(publication)
             }
             Err(error) => {
-                let is_locked = matches!(error, StoreError::Busy { .. });
+                let is_locked = matches!(error, StoreError::Busy(_));
                 let next = retrying_in(self.schedule.failed(is_locked, now.instant));
-                let is_end = matches!(error, StoreError::ToldToEnd { .. });
+                let is_end = matches!(error, StoreError::ToldToEnd(_));
                 let level = if is_end { Level::Debug } else { Level::Error };
                 self.trouble.log(level, &error.to_string(), &next, now.instant);
                 self.error = Some(error);

@@ -1,19 +1,19 @@
 //! `token`: fetches one JWT-SVID, and prints it. For scripts, and for kubectl, which calls this when it needs one.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::selection::Selection;
 use crate::logging::shortened;
-use crate::material::{AskError, Until, ask, good_token};
+use crate::material::{Until, ask, good_token};
 use crate::time::timestamp::rfc3339;
 use crate::wait::Waiter;
 use crate::words::words;
+use crate::words::{Flaw, flaw};
 use crate::workload_api::endpoint::Endpoint;
 use crate::workload_api::rpc::FetchJwtSvid;
 
@@ -39,7 +39,7 @@ pub(crate) struct Settings {
 }
 
 /// A token that is valid now, ready to be printed. The text is wiped when it is dropped.
-pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Zeroizing<String>, TokenError> {
+pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Zeroizing<String>, Flaw> {
     let Settings { endpoint, timeout, selection, audience, output } = settings;
     let print = match output {
         OutputFormat::Text => Print::Text,
@@ -51,7 +51,8 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Zeroizing<Stri
     let rpc = FetchJwtSvid { audience: audience.clone(), id: selection.id.clone() };
     let svid = ask(endpoint, rpc, (Until::FirstSuccess, *timeout), waiter, |raw, now| {
         good_token("the JWT-SVID", raw, selection, audience, now)
-    })?;
+    });
+    let svid = svid.map_err(|error| flaw!("no JWT-SVID: {error}"))?;
     Ok(print.text(&svid, audience))
 }
 
@@ -94,29 +95,20 @@ const EXEC_INFO: &str = "KUBERNETES_EXEC_INFO";
 const API_VERSIONS: [&str; 2] = ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
 
 /// The version that the variable asks for; the first one without it.
-fn api_version(exec_info: Option<&OsStr>) -> Result<&'static str, TokenError> {
+fn api_version(exec_info: Option<&OsStr>) -> Result<&'static str, Flaw> {
     let Some(exec_info) = exec_info.filter(|info| !info.is_empty()) else { return Ok(API_VERSIONS[0]) };
     let json: Option<Value> = serde_json::from_slice(exec_info.as_encoded_bytes()).ok();
     let wanted = json.as_ref().and_then(|json| json.get("apiVersion")?.as_str());
-    let wanted = wanted.ok_or_else(|| TokenError::ExecInfo(exec_info.to_owned()))?;
+    let [newest, other] = API_VERSIONS;
+    let wanted = wanted.ok_or_else(|| {
+        let given = shortened(&exec_info.to_string_lossy(), 300);
+        flaw!("{EXEC_INFO} is not an ExecCredential: it has no apiVersion in {given:?}; unset it to get {newest}")
+    })?;
     let known = API_VERSIONS.into_iter().find(|version| *version == wanted);
-    known.ok_or_else(|| TokenError::ApiVersion(shortened(wanted, 300)))
-}
-
-/// Why there is no token.
-#[derive(Debug, Clone, Error)]
-pub(crate) enum TokenError {
-    #[error("no JWT-SVID: {0}")]
-    Ask(#[from] AskError),
-    #[error(
-        "{EXEC_INFO} is not an ExecCredential: it has no apiVersion in {:?}; unset it to get {}",
-        shortened(&.0.to_string_lossy(), 300), API_VERSIONS[0]
-    )]
-    ExecInfo(OsString),
-    #[error(
-        "{EXEC_INFO} asks for the apiVersion {0:?}, which this helper does not know; set apiVersion in \
-         users[].user.exec of the kubeconfig to {} or {}",
-        API_VERSIONS[0], API_VERSIONS[1]
-    )]
-    ApiVersion(String),
+    known.ok_or_else(|| {
+        let wanted = shortened(wanted, 300);
+        flaw!(
+            "{EXEC_INFO} asks for the apiVersion {wanted:?}, which this helper does not know; set apiVersion in users[].user.exec of the kubeconfig to {newest} or {other}"
+        )
+    })
 }

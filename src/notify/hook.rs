@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use log::Level;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use thiserror::Error;
 
 use super::owed::Outcomes;
 use super::schedule::{HookRetry, Next, Schedule};
 use crate::logging::{Repetition, retrying_in};
 use crate::material::ChangeKinds;
-use crate::process::child::{ExitStatus, Program, SpawnError, Stdin};
+use crate::process::child::{ExitStatus, Program, Stdin};
 use crate::process::environment::Variables;
 use crate::process::signal::SignalNumber;
 use crate::time::timing::REMINDER;
+use crate::words::{Flaw, flaw};
 
 /// The variables that describe a publication to the hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(super) struct Hook {
     changed: ChangeKinds,
     run: Option<Run>,
     /// How the last run ended.
-    last: Option<Result<(), HookError>>,
+    last: Option<Result<(), Flaw>>,
     pub(super) runs: Outcomes,
 }
 
@@ -134,7 +134,7 @@ impl Hook {
                 self.schedule.started(pid);
                 self.run = Some(Run::new(std::mem::take(&mut self.changed), now));
             }
-            Err(error) => self.finished(Err(error.into()), now),
+            Err(error) => self.finished(Err(flaw!("{error}")), now),
         }
     }
 
@@ -154,11 +154,13 @@ impl Hook {
     pub(super) fn child_ended(&mut self, pid: Pid, status: ExitStatus, now: Instant) -> bool {
         let is_hook = self.schedule.running() == Some(pid);
         if is_hook {
-            let (hook, stopped) = (self.program.to_string(), self.schedule.is_stopping());
+            let (hook, stopped) = (&self.program, self.schedule.is_stopping());
             let result = match status {
-                _ if stopped => Err(HookError::Stopped { hook, pid, status }),
+                _ if stopped => {
+                    Err(flaw!("{hook} (process {pid}) was stopped before it was done: it {status}"))
+                }
                 status if status.is_success() => Ok(()),
-                status => Err(HookError::Failed { hook, pid, status }),
+                status => Err(flaw!("{hook} (process {pid}) {status}")),
             };
             if result.is_ok() || stopped {
                 log::info!("{} (process {pid}) {status}", self.program);
@@ -168,7 +170,7 @@ impl Hook {
         is_hook
     }
 
-    fn finished(&mut self, result: Result<(), HookError>, now: Instant) {
+    fn finished(&mut self, result: Result<(), Flaw>, now: Instant) {
         let is_stopped = self.schedule.is_stopping();
         let next = self.schedule.ended(result.is_ok(), now);
         // The next run does what this one has not done.
@@ -192,7 +194,7 @@ impl Hook {
     pub(super) fn begin_stop(&mut self) {
         if self.schedule.is_behind() {
             log::warn!("{} was not run for the newest files; it runs at the next start", self.program);
-            self.last = Some(Err(HookError::NotRun { hook: self.program.to_string() }));
+            self.last = Some(Err(self.not_run()));
         }
         if let Some(pid) = self.schedule.stop() {
             // One that is stopped would not notice the first alone.
@@ -205,35 +207,23 @@ impl Hook {
         }
     }
 
+    fn not_run(&self) -> Flaw {
+        flaw!("{} was not run for the newest files", self.program)
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.schedule.is_done()
     }
 
     /// Fails unless the newest publication was handled.
-    pub(super) fn outcome(&self) -> Result<(), HookError> {
-        let hook = || self.program.to_string();
+    pub(super) fn outcome(&self) -> Result<(), Flaw> {
         match (self.schedule.running(), &self.last) {
-            (Some(pid), _) => Err(HookError::StillRunning { hook: hook(), pid }),
+            (Some(pid), _) => Err(flaw!("{} (process {pid}) still runs", self.program)),
             (None, Some(Err(error))) => Err(error.clone()),
-            (None, _) if self.schedule.is_behind() => Err(HookError::NotRun { hook: hook() }),
+            (None, _) if self.schedule.is_behind() => Err(self.not_run()),
             (None, _) => Ok(()),
         }
     }
-}
-
-/// Why the hook has not done its work.
-#[derive(Debug, Clone, Error)]
-pub(crate) enum HookError {
-    #[error(transparent)]
-    Spawn(#[from] SpawnError),
-    #[error("{hook} (process {pid}) {status}")]
-    Failed { hook: String, pid: Pid, status: ExitStatus },
-    #[error("{hook} (process {pid}) was stopped before it was done: it {status}")]
-    Stopped { hook: String, pid: Pid, status: ExitStatus },
-    #[error("{hook} (process {pid}) still runs")]
-    StillRunning { hook: String, pid: Pid },
-    #[error("{hook} was not run for the newest files")]
-    NotRun { hook: String },
 }
 
 #[cfg(test)]

@@ -17,7 +17,6 @@ mod target;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
-use thiserror::Error;
 
 pub(crate) use hook::HookEnvironment;
 pub(crate) use owed::{Outcomes, Owed};
@@ -30,8 +29,8 @@ pub(crate) use target::{ProcessName, Target, parse_pid};
 
 use crate::material::ChangeKinds;
 use crate::process::child::{ExitStatus, Program};
-use hook::{Hook, HookError};
-use owed::SignalError;
+use crate::words::{Flaw, flaw};
+use hook::Hook;
 use signaller::Signaller;
 
 /// What to notify, and how.
@@ -135,9 +134,10 @@ impl Notifier {
 
     /// Fails with the first reason why the newest publication was not notified. The hook's comes first: those
     /// of signals are in the log already.
-    pub(crate) fn outcome(&self) -> Result<(), NotifyError> {
-        self.hook.as_ref().map_or(Ok(()), Hook::outcome)?;
-        Ok(self.signallers.iter().try_for_each(Signaller::outcome)?)
+    pub(crate) fn outcome(&self) -> Result<(), Flaw> {
+        let hook = self.hook.as_ref().map_or(Ok(()), Hook::outcome);
+        hook.map_err(|flaw| flaw!("{flaw}; the next init runs it again"))?;
+        self.signallers.iter().try_for_each(Signaller::outcome)
     }
 
     /// How many signals succeeded and failed. One that is late counts as failed, and when it succeeds, as that
@@ -155,13 +155,4 @@ impl Notifier {
     pub(crate) fn hook_runs(&self) -> Outcomes {
         self.hook.as_ref().map_or(Outcomes::default(), |hook| hook.runs)
     }
-}
-
-/// Why a publication was not notified.
-#[derive(Debug, Clone, Error)]
-pub(crate) enum NotifyError {
-    #[error(transparent)]
-    Signal(#[from] SignalError),
-    #[error(transparent)]
-    Hook(#[from] HookError),
 }

@@ -14,6 +14,7 @@ use crate::time::backoff::Backoff;
 use crate::time::timing::{
     BLOCKED_LOOK, BLOCKED_LOOKS, DEBOUNCE, MOST_BLOCKED_LOOKS, SIGNAL_AGAIN, SIGNAL_QUIET,
 };
+use crate::words::{Flaw, flaw};
 
 /// How often something has succeeded and failed since the start, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -122,38 +123,38 @@ impl Owed {
 
     /// Logs a failure, and counts the first one of a publication that is not to be expected.
     fn report(&mut self, error: &TargetError, delay: Duration, outcomes: &mut Outcomes, now: Instant) {
-        let level = match error.may_pass() {
-            true if now.saturating_duration_since(self.since) < SIGNAL_QUIET => Level::Debug,
-            true => Level::Warn,
+        let level = match error {
+            TargetError::Absent(_) | TargetError::WouldEnd(_)
+                if now.saturating_duration_since(self.since) < SIGNAL_QUIET =>
+            {
+                Level::Debug
+            }
+            TargetError::Absent(_) | TargetError::WouldEnd(_) => Level::Warn,
             // The PID file may be half written.
-            false if self.cause.is_none() => Level::Debug,
-            false => Level::Error,
+            TargetError::Failed(_) if self.cause.is_none() => Level::Debug,
+            TargetError::Failed(_) => Level::Error,
         };
-        let message = SignalError::Failed(error.clone()).to_string();
+        let message = not_notified(error).to_string();
         self.trouble.log(level, &message, &retrying_in(delay), now);
         // Before the application's first start, there is none to tell.
-        let is_failure = level < Level::Debug && (self.was_told || !error.is_absence());
+        let is_failure = level < Level::Debug && (self.was_told || !matches!(error, TargetError::Absent(_)));
         if is_failure && !std::mem::replace(&mut self.has_failed, true) {
             outcomes.count(false);
         }
     }
 
     /// Why it is still owed.
-    pub(crate) fn error(&self, target: &Target, signal: RenewSignal) -> SignalError {
+    pub(crate) fn error(&self, target: &Target, signal: RenewSignal) -> Flaw {
         match &self.cause {
-            Some(cause) => SignalError::Failed(cause.clone()),
-            None => SignalError::NotSent { target: target.clone(), signal },
+            Some(cause) => not_notified(cause),
+            None => flaw!("{signal} was not sent to {target}"),
         }
     }
 }
 
-/// Why a process was not signalled.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum SignalError {
-    #[error("could not notify the application: {0}")]
-    Failed(TargetError),
-    #[error("{signal} was not sent to {target}")]
-    NotSent { target: Target, signal: RenewSignal },
+/// The sentence for a process that was not signalled.
+pub(super) fn not_notified(cause: &TargetError) -> Flaw {
+    flaw!("could not notify the application: {cause}")
 }
 
 #[cfg(test)]
@@ -168,12 +169,11 @@ mod tests {
     }
 
     fn absent() -> Result<Look, TargetError> {
-        Err(TargetError::NoProcess { name: "app".to_owned() })
+        Err(TargetError::Absent(flaw!("no process is called app")))
     }
 
     fn would_end() -> Result<Look, TargetError> {
-        let target = Target::Child { program: "app".to_owned(), pid: PID };
-        Err(TargetError::WouldEnd { target, pid: PID, signal: RenewSignal::default() })
+        Err(TargetError::WouldEnd(flaw!("it would end")))
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use super::owed::{Outcomes, Owed, SignalError};
+use super::owed::{Outcomes, Owed, not_notified};
 use super::renew_signal::RenewSignal;
 use super::target::{Look, Target};
+use crate::words::Flaw;
 
 /// A process to signal, and the state of that.
 pub(super) struct Signaller {
@@ -21,7 +22,7 @@ enum State {
     /// The process has the newest files.
     Told,
     /// The helper ends.
-    GivenUp(SignalError),
+    GivenUp(Flaw),
 }
 
 impl Signaller {
@@ -66,14 +67,14 @@ impl Signaller {
                 return;
             }
             Ok(Look::Blocked(_)) => owed.error(&self.target, self.signal),
-            Err(error) => SignalError::Failed(error),
+            Err(error) => not_notified(&error),
         };
         log::warn!("{error}; the next start of the helper notifies it");
         self.state = State::GivenUp(error);
     }
 
     /// Fails unless the signal for the newest publication was sent.
-    pub(super) fn outcome(&self) -> Result<(), SignalError> {
+    pub(super) fn outcome(&self) -> Result<(), Flaw> {
         match &self.state {
             State::Untold | State::Told => Ok(()),
             State::Owed(owed) => Err(owed.error(&self.target, self.signal)),

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 #[cfg(test)]
 use std::rc::Rc;
 use std::str::FromStr;
-use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -22,7 +21,7 @@ use crate::process::facts::{Reaction, Stat, all_processes, has_name, ticks_since
 use crate::regular_file;
 use crate::time::timestamp::rfc3339;
 use crate::time::timing::PID_FILE_SLACK;
-use crate::words::Flaw;
+use crate::words::{Flaw, flaw};
 
 /// Longer than PostgreSQL's PID file, which has more than a number.
 const LONGEST_PID_FILE: u64 = 64 * 1024;
@@ -122,7 +121,10 @@ impl Target {
         // Without a shared PID namespace, a number that means another process elsewhere is ours.
         // Signals to one of our threads are for all of us.
         if pid == Pid::this() || Path::new(&format!("/proc/self/task/{pid}")).exists() {
-            return Err(TargetError::Ourselves { target: self.clone(), pid });
+            return Err(flaw!(
+                "{self} is this process itself, {pid} (in a pod, set shareProcessNamespace: true)"
+            )
+            .into());
         }
         if doubt.is_none() && has_started_after(pid, published) {
             log::debug!("{self} (process {pid}) needs no {signal}: it started after the publication");
@@ -138,11 +140,16 @@ impl Target {
             (_, Reaction::Handles) => {}
             (_, Reaction::Blocks) if waits == Some(pid) => {}
             (_, Reaction::Blocks) => return Ok(Look::Blocked(pid)),
-            (_, Reaction::Ends) => return Err(TargetError::WouldEnd { target: self.clone(), pid, signal }),
+            (_, Reaction::Ends) => return Err(TargetError::would_end(self, pid, signal)),
         }
         signal.number().send(pid).map_err(|cause| match cause {
-            Errno::ESRCH => TargetError::NoSuchPid { target: self.clone(), pid },
-            cause => TargetError::Kill { target: self.clone(), pid, signal, cause },
+            Errno::ESRCH => TargetError::Absent(flaw!(
+                "{self}, {pid}: no process has this PID here (has it ended? in a pod, set shareProcessNamespace: true)"
+            )),
+            cause => {
+                let hint = kill_hint(cause);
+                flaw!("cannot send {signal} to {self} (process {pid}): {}{hint}", cause.desc()).into()
+            }
         })?;
         log::info!("sent {signal} to {self} (process {pid})");
         if let (Self::PidFile(file), Some(Doubt { owner, error })) = (self, doubt) {
@@ -163,8 +170,8 @@ fn signal_simulated(
 ) -> Result<Look, TargetError> {
     let pid = process.pid.get();
     match process.reaction.get() {
-        None => return Err(TargetError::NoProcess { name: target.to_string() }),
-        Some(Reaction::Ends) => return Err(TargetError::WouldEnd { target: target.clone(), pid, signal }),
+        None => return Err(none_of_name(target)),
+        Some(Reaction::Ends) => return Err(TargetError::would_end(target, pid, signal)),
         Some(Reaction::Blocks) if waits != Some(pid) => return Ok(Look::Blocked(pid)),
         Some(Reaction::Blocks | Reaction::Handles) => {}
     }
@@ -182,17 +189,20 @@ impl PidFile {
     /// The process whose number the file holds. If it started after the file was written, the number may have
     /// another process by now, or a clock was set.
     fn read(&mut self) -> Result<(Pid, Option<Doubt>), TargetError> {
-        let path = &self.path;
+        let path = self.path.display();
         let failed = |cause: io::Error| match cause.kind() {
-            io::ErrorKind::NotFound => TargetError::NoPidFile { path: path.clone() },
-            cause => TargetError::PidFile { path: path.clone(), cause },
+            io::ErrorKind::NotFound => TargetError::Absent(flaw!(
+                "no PID file at {path} (does the application write it there, and is it mounted here?)"
+            )),
+            cause => flaw!("cannot read the PID file {path}: {cause}").into(),
         };
-        let file = regular_file::open(path).map_err(failed)?;
-        let file = file.ok_or_else(|| TargetError::NoFile { path: path.clone() })?;
+        let file = regular_file::open(&self.path).map_err(failed)?;
+        let file = file.ok_or_else(|| flaw!("the PID file {path} is not a regular file"))?;
         let metadata = file.metadata().map_err(failed)?;
         let mut text = Vec::new();
         file.take(LONGEST_PID_FILE).read_to_end(&mut text).map_err(failed)?;
-        let pid = parse_pid(&text).map_err(|text| TargetError::NotAPid { path: path.clone(), text })?;
+        let pid = parse_pid(&text)
+            .map_err(|text| flaw!("the PID file {path} holds {text:?}, which is not a process ID"))?;
         let Some(stat) = Stat::of(pid) else { return Ok((pid, None)) };
         let owner = Owner { pid, start_ticks: stat.start_ticks, inode: metadata.ino() };
         if self.accepted == Some(owner) {
@@ -200,10 +210,14 @@ impl PidFile {
         }
         let written = metadata.modified().map_err(failed)?;
         let latest = written.checked_add(PID_FILE_SLACK);
-        let latest = latest.ok_or_else(|| TargetError::NoDate { path: path.clone() })?;
+        let latest = latest
+            .ok_or_else(|| flaw!("the PID file {path} has a date that no clock shows (write it again)"))?;
         match stat.started() {
             Some(started) if started > latest => {
-                let error = TargetError::Older { path: path.clone(), written, pid, started };
+                let [written, started] = [written, started].map(|time| rfc3339(time, 0));
+                let error = TargetError::Absent(flaw!(
+                    "the PID file {path} is older than process {pid}: it was written at {written}, and the process started at {started}"
+                ));
                 Ok((pid, Some(Doubt { owner, error })))
             }
             _ => {
@@ -236,63 +250,42 @@ fn oldest_of_name(name: &str) -> Result<Pid, TargetError> {
     let mut named: Vec<_> = named.collect();
     named.sort_unstable();
     if named.is_empty() {
-        return Err(TargetError::NoProcess { name: name.to_owned() });
+        return Err(none_of_name(name));
     }
     let pids = named.into_iter().map(|(_, pid)| Pid::from_raw(pid));
     pids.into_iter()
         .find(|pid| kill(*pid, None) == Ok(()))
-        .ok_or_else(|| TargetError::OtherUsers { name: name.to_owned() })
+        .ok_or_else(|| flaw!(
+            "every process called {name} belongs to another user (run as the application's user, or add the capability KILL)"
+        ).into())
 }
 
 /// Why a process was not signalled.
-#[derive(Debug, Clone, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum TargetError {
-    #[error("no PID file at {} (does the application write it there, and is it mounted here?)", .path.display())]
-    NoPidFile { path: PathBuf },
-    #[error("cannot read the PID file {}: {cause}", .path.display())]
-    PidFile { path: PathBuf, cause: io::ErrorKind },
-    #[error("the PID file {} is not a regular file", .path.display())]
-    NoFile { path: PathBuf },
-    #[error("the PID file {} holds {text:?}, which is not a process ID", .path.display())]
-    NotAPid { path: PathBuf, text: String },
-    #[error("the PID file {} has a date that no clock shows (write it again)", .path.display())]
-    NoDate { path: PathBuf },
-    #[error(
-        "the PID file {} is older than process {pid}: it was written at {}, and the process started at {}",
-        .path.display(), rfc3339(*.written, 0), rfc3339(*.started, 0)
-    )]
-    Older { path: PathBuf, written: SystemTime, pid: Pid, started: SystemTime },
-    #[error("no process is called {name} (in a pod, set shareProcessNamespace: true)")]
-    NoProcess { name: String },
-    #[error(
-        "every process called {name} belongs to another user (run as the application's user, or add the capability KILL)"
-    )]
-    OtherUsers { name: String },
-    #[error("{target} is this process itself, {pid} (in a pod, set shareProcessNamespace: true)")]
-    Ourselves { target: Target, pid: Pid },
-    #[error("{target} (process {pid}) neither catches nor ignores {signal}, which would end it{}", cure(.target))]
-    WouldEnd { target: Target, pid: Pid, signal: RenewSignal },
-    #[error(
-        "{target}, {pid}: no process has this PID here (has it ended? in a pod, set shareProcessNamespace: true)"
-    )]
-    NoSuchPid { target: Target, pid: Pid },
-    #[error("cannot send {signal} to {target} (process {pid}): {}{}", .cause.desc(), kill_hint(*.cause))]
-    Kill { target: Target, pid: Pid, signal: RenewSignal, cause: Errno },
+    /// The process is not there: it has not started yet, or has ended.
+    #[error(transparent)]
+    Absent(Flaw),
+    /// The signal would end it: it may still be starting.
+    #[error(transparent)]
+    WouldEnd(Flaw),
+    /// The start of the application mends nothing.
+    #[error(transparent)]
+    Failed(#[from] Flaw),
 }
 
 impl TargetError {
-    /// Whether the process to tell is not there: it has not started yet, or has ended.
-    pub(super) fn is_absence(&self) -> bool {
-        matches!(
-            self,
-            Self::NoPidFile { .. } | Self::NoProcess { .. } | Self::NoSuchPid { .. } | Self::Older { .. }
-        )
+    fn would_end(target: &Target, pid: Pid, signal: RenewSignal) -> Self {
+        let cure = cure(target);
+        Self::WouldEnd(flaw!(
+            "{target} (process {pid}) neither catches nor ignores {signal}, which would end it{cure}"
+        ))
     }
+}
 
-    /// Whether the start of the application can mend it.
-    pub(super) fn may_pass(&self) -> bool {
-        self.is_absence() || matches!(self, Self::WouldEnd { .. })
-    }
+/// No process has the name.
+fn none_of_name(name: impl fmt::Display) -> TargetError {
+    TargetError::Absent(flaw!("no process is called {name} (in a pod, set shareProcessNamespace: true)"))
 }
 
 /// What helps when the signal would end the process.

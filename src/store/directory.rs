@@ -14,11 +14,12 @@ use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::error::{Notice, Notices, Obstacle, StoreError};
+use super::error::{Notice, Notices, StoreError};
 use super::file::{FileMode, kind};
 use super::open::{DIRECTORY, Locked, finish, give, lock, make, set_mode, sync};
 use super::owner::Owner;
 use crate::process::facts::has_fowner;
+use crate::words::{Flaw, flaw};
 
 /// The name that leads to the published set; its replacement is the moment of publication.
 pub(super) const DATA: &str = "..data";
@@ -89,7 +90,7 @@ impl<'a> Directory<'a> {
         let (locked, stat) = lock(&fd, LOCK).map_err(|cause| no_lock(&fd, path, LOCK, cause))?;
         let lock = match locked {
             Locked::Yes(lock) => Some(lock),
-            Locked::Busy => return Err(StoreError::Busy { path: path.to_owned() }),
+            Locked::Busy => return Err(StoreError::Busy(path.to_owned())),
             Locked::Unsupported => {
                 notices.warn_once(
                     Notice::NoLocks,
@@ -139,7 +140,7 @@ impl<'a> Directory<'a> {
             Ok(target) if is_generation_name(&target) => Ok(Data::Link(target)),
             Err(Errno::ENOENT) => Ok(Data::Absent),
             Err(Errno::EINVAL) if self.open_ours(DATA)?.is_some() => Ok(Data::Directory),
-            Ok(_) | Err(Errno::EINVAL) => Err(StoreError::OthersData { path: path() }),
+            Ok(_) | Err(Errno::EINVAL) => Err(StoreError::OthersData(path())),
             Err(cause) => Err(StoreError::write("look at", &path(), cause)),
         }
     }
@@ -212,11 +213,7 @@ impl<'a> Directory<'a> {
 
     /// Fails if the program is told to end: thousands of files, each of them synced, take seconds.
     pub(super) fn go_on(&self) -> Result<(), StoreError> {
-        if (self.is_told_to_end)() {
-            Err(StoreError::ToldToEnd { path: self.path.to_owned() })
-        } else {
-            Ok(())
-        }
+        if (self.is_told_to_end)() { Err(StoreError::ToldToEnd(self.path.to_owned())) } else { Ok(()) }
     }
 
     pub(super) fn sync(&self) -> Result<(), StoreError> {
@@ -253,19 +250,19 @@ fn in_the_way(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) -> Option<Sto
     }
     let of_name = obstacle(fd, name).map(|obstacle| (path.join(name), obstacle));
     let found = of_name.or_else(|| Some((path.to_owned(), obstacle(fd, "")?)));
-    found.map(|(path, obstacle)| StoreError::Obstacle { path, obstacle })
+    found.map(|(path, obstacle)| StoreError::in_the_way(&path, obstacle))
 }
 
 /// Why a lock file could not be made: something else may have its name.
 pub(super) fn no_lock(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) -> StoreError {
     let found = fstatat(fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
     let obstacle = found.ok().and_then(|stat| match cause {
-        Errno::EISDIR => Some(Obstacle::Directory),
-        Errno::EPERM if stat.st_uid != geteuid().as_raw() => Some(Obstacle::OtherUsers(stat.st_uid)),
+        Errno::EISDIR => Some(Flaw::new(A_DIRECTORY)),
+        Errno::EPERM if stat.st_uid != geteuid().as_raw() => Some(of_other_user(stat.st_uid)),
         _ => None,
     });
     match obstacle {
-        Some(obstacle) => StoreError::Obstacle { path: path.join(name), obstacle },
+        Some(obstacle) => StoreError::in_the_way(&path.join(name), obstacle),
         None => in_the_way(fd, path, name, cause)
             .unwrap_or_else(|| StoreError::write("create a lock file in", path, cause)),
     }
@@ -310,7 +307,7 @@ pub(super) fn entries(directory: impl AsFd) -> nix::Result<Vec<String>> {
 pub(super) fn check(directory: &Directory<'_>, data: &Data, names: &[&str]) -> Result<(), StoreError> {
     // a.
     if let Some(obstacle) = obstacle(&directory.fd, "") {
-        return Err(StoreError::Obstacle { path: directory.path.to_owned(), obstacle });
+        return Err(StoreError::in_the_way(directory.path, obstacle));
     }
     let of_directory = fstat(&directory.fd).map_err(|cause| directory.error("look at", "", cause))?;
     let is_sticky = of_directory.st_mode & Mode::S_ISVTX.bits() != 0 && !directory.owns(&of_directory);
@@ -318,7 +315,7 @@ pub(super) fn check(directory: &Directory<'_>, data: &Data, names: &[&str]) -> R
         // b.
         for name in names.iter().copied().chain([""]) {
             if let Some(obstacle) = obstacle(&set, name) {
-                return Err(StoreError::Obstacle { path: directory.path.join(DATA).join(name), obstacle });
+                return Err(StoreError::in_the_way(&directory.path.join(DATA).join(name), obstacle));
             }
         }
     }
@@ -330,15 +327,15 @@ pub(super) fn check(directory: &Directory<'_>, data: &Data, names: &[&str]) -> R
             Some(obstacle)
         } else if kind(&stat) == SFlag::S_IFDIR && !is_set {
             // d.
-            Some(Obstacle::Directory)
+            Some(Flaw::new(A_DIRECTORY))
         } else if is_sticky && !directory.owns(&stat) && !overrides_owners() {
             // e.
-            Some(Obstacle::OtherUsers(stat.st_uid))
+            Some(of_other_user(stat.st_uid))
         } else {
             None
         };
         if let Some(obstacle) = found {
-            return Err(StoreError::Obstacle { path: directory.path.join(name), obstacle });
+            return Err(StoreError::in_the_way(&directory.path.join(name), obstacle));
         }
     }
     Ok(())
@@ -351,18 +348,27 @@ fn overrides_owners() -> bool {
     has_fowner(&status).unwrap_or_else(|| geteuid().is_root())
 }
 
+const A_DIRECTORY: &str = "it is a directory (remove it, or choose another file name)";
+
+/// It is in that user's or a third one's sticky directory.
+fn of_other_user(uid: u32) -> Flaw {
+    flaw!("it belongs to user {uid}, and the directory is sticky (remove it, or use a subdirectory)")
+}
+
 /// The attribute by which a name cannot be renamed or replaced, if it has one; `None` on a kernel
 /// before 5.8, which does not report them. `name` is relative to `directory`, and not followed if it is a
 /// link; an empty one means the directory itself.
-pub(super) fn obstacle(directory: impl AsFd, name: &str) -> Option<Obstacle> {
+pub(super) fn obstacle(directory: impl AsFd, name: &str) -> Option<Flaw> {
     let attributes = attributes(directory, name)?;
     let has = |bit: libc::c_int| u64::try_from(bit).is_ok_and(|bit| attributes & bit != 0);
     if !name.is_empty() && has(libc::STATX_ATTR_MOUNT_ROOT) {
-        Some(Obstacle::MountPoint)
+        Some(flaw!(
+            "it is a mount point (mount the whole directory, without subPath and not a single file; or choose another file name)"
+        ))
     } else if has(libc::STATX_ATTR_IMMUTABLE) {
-        Some(Obstacle::Immutable)
+        Some(flaw!("it is immutable (chattr -i makes it changeable)"))
     } else if has(libc::STATX_ATTR_APPEND) {
-        Some(Obstacle::AppendOnly)
+        Some(flaw!("it can only be appended to (chattr -a makes it changeable)"))
     } else {
         None
     }

@@ -11,154 +11,49 @@ use log::Level;
 use nix::errno::Errno;
 use thiserror::Error;
 
-use super::owner::Owner;
 use crate::logging::Repetition;
+use crate::words::{Flaw, flaw};
 
 /// Why a set could not be published, withdrawn or read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum StoreError {
     /// Another process holds the directory's lock.
-    #[error("another process holds the lock of {}: is a second helper writing there?", .path.display())]
-    Busy {
-        /// The directory.
-        path: PathBuf,
-    },
+    #[error("another process holds the lock of {}: is a second helper writing there?", .0.display())]
+    Busy(PathBuf),
     /// A signal came that ends the program.
-    #[error("stopped by a signal before the files in {} were published", .path.display())]
-    ToldToEnd {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A helper that runs publishes other names or another identity there, and each would remove the other's.
-    #[error(
-        "another helper that is running publishes {claim} in {}: give each helper a directory of its own, or the same options",
-        .path.display()
-    )]
-    Held {
-        /// The directory.
-        path: PathBuf,
-        /// The other helper's names, or its identity.
-        claim: String,
-    },
-    /// The directory is missing, and so is the one to create it in.
-    #[error(
-        "cannot create the directory {}: its parent directory does not exist (is the volume mounted here?)",
-        .path.display()
-    )]
-    NoParent {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// `..data` was made by another program: other writers of volumes use the same name.
+    #[error("stopped by a signal before the files in {} were published", .0.display())]
+    ToldToEnd(PathBuf),
+    /// `..data`, at this path, was made by another program: other writers of volumes use the same name.
     #[error(
         "cannot take over {}: another program publishes there (give the helper a directory of its own)",
-        .path.display()
+        .0.display()
     )]
-    OthersData {
-        /// The path of `..data`.
-        path: PathBuf,
-    },
-    /// A name cannot be replaced.
-    #[error("cannot replace {}: {obstacle}", .path.display())]
-    Obstacle {
-        /// The name's path.
-        path: PathBuf,
-        /// Why not.
-        obstacle: Obstacle,
-    },
-    /// The file system keeps a mode that lets more users in than the options do.
-    #[error(
-        "{} would have mode {found:04o} instead of {mode:04o}, and its file system does not allow chmod: choose another volume, or mount this one so that its files have mode {mode:04o}",
-        .path.display()
-    )]
-    WiderMode {
-        /// The file's path, or the directory's.
-        path: PathBuf,
-        /// The permissions that it has.
-        found: u32,
-        /// The permissions that it should have.
-        mode: u32,
-    },
-    /// Files cannot be given to the owner that the options name.
-    #[error(
-        "cannot give files in {} to {owner} (--file-owner): {} (this takes root, or the capabilities CHOWN, FOWNER and DAC_OVERRIDE)",
-        .path.display(), .cause.desc()
-    )]
-    NotGiven {
-        /// The directory.
-        path: PathBuf,
-        /// The owner that the options name.
-        owner: Owner,
-        /// The system's answer.
-        cause: Errno,
-    },
-    /// A file cannot be read.
-    #[error("cannot read {}: {}{}", .path.display(), .cause.desc(), reader_hint(*.cause))]
-    Read {
-        /// The file's path.
-        path: PathBuf,
-        /// The system's answer.
-        cause: Errno,
-    },
+    OthersData(PathBuf),
     /// A name does not lead to the file of the published set.
-    #[error(
-        "{} is not the published file ..data/{name}: an application that opens it gets another one",
-        .path.display()
-    )]
-    NotOfTheSet {
-        /// The name's path.
-        path: PathBuf,
-        /// The name.
-        name: String,
-    },
-    /// A step of a writer failed.
-    #[error("cannot {action} {}: {}{}", .path.display(), .cause.desc(), writer_hint(*.cause))]
-    Write {
-        /// The step, for the message.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        cause: Errno,
-    },
+    #[error(transparent)]
+    NotOfTheSet(Flaw),
+    /// The options do not fit the directory: a starting helper should end with this error.
+    #[error(transparent)]
+    Unfit(Flaw),
+    /// Anything else may pass: it is logged, and the publication is retried.
+    #[error(transparent)]
+    Failed(#[from] Flaw),
 }
 
 impl StoreError {
-    pub(super) fn write(action: &'static str, path: &Path, cause: Errno) -> Self {
-        Self::Write { action, path: path.to_owned(), cause }
+    /// A step of a writer failed. `action` names it.
+    pub(super) fn write(action: &str, path: &Path, cause: Errno) -> Self {
+        flaw!("cannot {action} {}: {}{}", path.display(), cause.desc(), writer_hint(cause)).into()
     }
 
-    pub(super) fn read(path: PathBuf, cause: Errno) -> Self {
-        Self::Read { path, cause }
+    pub(super) fn read(path: &Path, cause: Errno) -> Self {
+        flaw!("cannot read {}: {}{}", path.display(), cause.desc(), reader_hint(cause)).into()
     }
 
-    /// Whether the options do not fit the directory: a starting helper should end with this error. Any other
-    /// error may pass: it is logged, and the publication is retried.
-    pub(crate) fn forbids_start(&self) -> bool {
-        matches!(self, Self::Held { .. } | Self::NoParent { .. } | Self::NotGiven { .. })
+    /// A name, at this path, cannot be replaced.
+    pub(super) fn in_the_way(path: &Path, obstacle: Flaw) -> Self {
+        flaw!("cannot replace {}: {obstacle}", path.display()).into()
     }
-}
-
-/// Why a name cannot be replaced, and what to do about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum Obstacle {
-    /// A directory.
-    #[error("it is a directory (remove it, or choose another file name)")]
-    Directory,
-    /// A file or directory is mounted there.
-    #[error(
-        "it is a mount point (mount the whole directory, without subPath and not a single file; or choose another file name)"
-    )]
-    MountPoint,
-    /// It has the file attribute `i`.
-    #[error("it is immutable (chattr -i makes it changeable)")]
-    Immutable,
-    /// It has the file attribute `a`.
-    #[error("it can only be appended to (chattr -a makes it changeable)")]
-    AppendOnly,
-    /// It belongs to another user, in that or a third user's sticky directory.
-    #[error("it belongs to user {0}, and the directory is sticky (remove it, or use a subdirectory)")]
-    OtherUsers(u32),
 }
 
 /// A hint for the message of a reader.

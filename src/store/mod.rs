@@ -35,6 +35,7 @@ use owner::Owner;
 use read::{PublishedSet, Snapshot};
 
 use crate::time::clock::Now;
+use crate::words::flaw;
 
 /// The file that claims the names. Older programs compare all of it with their own names.
 const NAMES: &str = "..names";
@@ -131,11 +132,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// An error that [`StoreError::forbids_start`] should end the program. A publication meets the others
-    /// again if they matter.
+    /// [`StoreError::Unfit`] should end the program. A publication meets the others again if they matter.
     pub(crate) fn start(&self, now: Now) -> Result<(), StoreError> {
         let directory = match self.lock(Absent::Create) {
-            Err(StoreError::Busy { .. }) => return Ok(()),
+            Err(StoreError::Busy(_)) => return Ok(()),
             locked => locked?,
         };
         let Some(directory) = directory else { return Ok(()) };
@@ -189,9 +189,7 @@ impl Store {
     /// has moved ours away.
     fn data(&self, directory: &Directory<'_>, now: Now) -> Result<Data, StoreError> {
         match directory.data() {
-            Err(StoreError::OthersData { path })
-                if self.is_ours.get() || generation::is_one_in(directory)? =>
-            {
+            Err(StoreError::OthersData(path)) if self.is_ours.get() || generation::is_one_in(directory)? => {
                 self.is_ours.set(true);
                 let aside = generation::move_data_aside(directory, now.time)?;
                 let message = format!(
@@ -230,7 +228,12 @@ impl Store {
             {
                 Claimed::Yes(claim) => drop(claims.insert(name, claim)),
                 Claimed::Unsupported => {}
-                Claimed::Others(claim) => return Err(StoreError::Held { path: self.path.clone(), claim }),
+                Claimed::Others(claim) => {
+                    return Err(StoreError::Unfit(flaw!(
+                        "another helper that is running publishes {claim} in {}: give each helper a directory of its own, or the same options",
+                        self.path.display()
+                    )));
+                }
             }
         }
         Ok(())

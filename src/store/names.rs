@@ -58,7 +58,7 @@ impl Naming {
 pub(super) fn is_file_of(directory: &Directory<'_>, set: &OwnedFd, name: &str) -> Result<bool, StoreError> {
     let look = |fd| {
         let stat = directory.look_in(fd, name)?;
-        Ok(stat.filter(|stat| is_acceptable(directory, stat)))
+        Ok::<_, StoreError>(stat.filter(|stat| is_acceptable(directory, stat)))
     };
     let (Some(found), Some(expected)) = (look(&directory.fd)?, look(set)?) else { return Ok(false) };
     if (found.st_dev, found.st_ino) == (expected.st_dev, expected.st_ino) {

@@ -17,6 +17,7 @@ use nix::unistd::{UnlinkatFlags, fchown, fsync, ftruncate, geteuid, unlinkat};
 use super::error::{Notice, Notices, StoreError};
 use super::file::{errno, kind};
 use super::owner::Owner;
+use crate::words::flaw;
 
 pub(super) const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
@@ -30,7 +31,10 @@ const UNFINISHED: u32 = Mode::S_ISVTX.bits();
 pub(super) fn make(path: &Path) -> Result<(), StoreError> {
     let fail = |cause| StoreError::write("create the directory", path, cause);
     match nix::unistd::mkdir(path, Mode::from_bits_truncate(OPEN_TO_READERS | UNFINISHED)) {
-        Err(Errno::ENOENT) => Err(StoreError::NoParent { path: path.to_owned() }),
+        Err(Errno::ENOENT) => Err(StoreError::Unfit(flaw!(
+            "cannot create the directory {}: its parent directory does not exist (is the volume mounted here?)",
+            path.display()
+        ))),
         Err(Errno::EEXIST) => Ok(()),
         Err(cause) => Err(fail(cause)),
         Ok(()) => {
@@ -62,10 +66,12 @@ pub(super) fn finish(
 
 pub(super) fn give(fd: impl AsFd, path: &Path, owner: Option<Owner>) -> Result<(), StoreError> {
     let Some(owner) = owner else { return Ok(()) };
-    fchown(fd, Some(owner.uid()), owner.gid()).map_err(|cause| StoreError::NotGiven {
-        path: path.to_owned(),
-        owner,
-        cause,
+    fchown(fd, Some(owner.uid()), owner.gid()).map_err(|cause| {
+        StoreError::Unfit(flaw!(
+            "cannot give files in {} to {owner} (--file-owner): {} (this takes root, or the capabilities CHOWN, FOWNER and DAC_OVERRIDE)",
+            path.display(),
+            cause.desc()
+        ))
     })
 }
 
@@ -84,7 +90,11 @@ pub(super) fn set_mode(fd: impl AsFd, path: &Path, mode: u32, notices: &Notices)
     let found = current()? & 0o777;
     let mode = mode & 0o777;
     if found & !mode != 0 {
-        return Err(StoreError::WiderMode { path: path.to_owned(), found, mode });
+        let wider = flaw!(
+            "{} would have mode {found:04o} instead of {mode:04o}, and its file system does not allow chmod: choose another volume, or mount this one so that its files have mode {mode:04o}",
+            path.display()
+        );
+        return Err(wider.into());
     }
     if found != mode {
         notices.warn_once(

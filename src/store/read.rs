@@ -13,6 +13,7 @@ use super::directory::{DATA, entries};
 use super::error::StoreError;
 use super::file::{FileName, read_regular};
 use super::open::DIRECTORY;
+use crate::words::flaw;
 
 /// The published set's directory: with the dot, the link is not the last part of the path, and is
 /// followed for every user even in a directory that all share.
@@ -43,24 +44,27 @@ impl<'a> PublishedSet<'a> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Read`] if the name cannot be opened and read; [`StoreError::NotOfTheSet`] if it
+    /// [`StoreError::Failed`] if the name cannot be opened and read; [`StoreError::NotOfTheSet`] if it
     /// leads elsewhere than into this set. Both happen to a good set that is replaced meanwhile: see
     /// [`is_current`](Self::is_current).
     pub(crate) fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let path = self.path.join(name);
         let by_name = read_regular(AT_FDCWD, &path, OFlag::empty(), |_| true);
-        let (stat, contents) = by_name.map_err(|cause| StoreError::read(path.clone(), cause))?;
+        let (stat, contents) = by_name.map_err(|cause| StoreError::read(&path, cause))?;
         if !self.is_behind_data {
             return Ok(contents);
         }
         let of_set = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)
-            .map_err(|cause| StoreError::read(self.path.join(DATA).join(name), cause))?;
+            .map_err(|cause| StoreError::read(&self.path.join(DATA).join(name), cause))?;
         let is_copy = || {
             let found = read_regular(&self.fd, name, OFlag::O_NOFOLLOW, |_| true);
             found.is_ok_and(|(_, found)| *found == *contents)
         };
         if identity(&stat) != identity(&of_set) && !is_copy() {
-            return Err(StoreError::NotOfTheSet { path, name: name.to_owned() });
+            return Err(StoreError::NotOfTheSet(flaw!(
+                "{} is not the published file ..data/{name}: an application that opens it gets another one",
+                path.display()
+            )));
         }
         Ok(contents)
     }
@@ -75,7 +79,7 @@ impl<'a> PublishedSet<'a> {
 
     /// The names of all files that end like this.
     pub(crate) fn names_ending_with(&self, suffix: &str) -> Result<Vec<String>, StoreError> {
-        let mut names = entries(&self.fd).map_err(|cause| StoreError::read(self.path.to_owned(), cause))?;
+        let mut names = entries(&self.fd).map_err(|cause| StoreError::read(self.path, cause))?;
         names.retain(|name| name.ends_with(suffix) && name.parse::<FileName>().is_ok());
         Ok(names)
     }

@@ -133,12 +133,12 @@ fn a_file_is_read_only_if_its_name_leads_into_the_set() {
     assert_eq!(read().expect("a file").as_slice(), b"1");
     let key = volume.path().join("key");
     std::fs::remove_file(&key).expect("a name");
-    assert!(matches!(read(), Err(StoreError::Read { .. })));
+    assert!(matches!(read(), Err(StoreError::Failed(_))));
     std::fs::write(&key, "other").expect("a file");
-    assert_eq!(read(), Err(StoreError::NotOfTheSet { path: key.clone(), name: "key".to_owned() }));
+    assert!(matches!(read(), Err(StoreError::NotOfTheSet(_))));
     std::fs::remove_file(&key).expect("a name");
     std::os::unix::fs::symlink("/dev/zero", &key).expect("a link");
-    assert!(matches!(read(), Err(StoreError::Read { .. })));
+    assert!(matches!(read(), Err(StoreError::Failed(_))));
 }
 
 #[test]
@@ -184,7 +184,8 @@ fn without_the_privilege_an_owner_is_refused_at_the_start() {
     std::os::unix::fs::chown(volume.path(), Some(ANOTHER), None).expect("its owner");
     let store = Store::new(volume.path().to_owned()).owned_by("0".parse().ok());
     let error = as_another(|| store.start(Now::look())).expect_err("a refusal");
-    assert!(matches!(error, StoreError::NotGiven { .. }) && error.forbids_start(), "{error}");
+    assert!(matches!(error, StoreError::Unfit(_)), "{error}");
+    assert!(error.to_string().contains("(--file-owner)"), "{error}");
     assert_eq!(std::fs::read_dir(volume.path()).expect("a directory").count(), 0);
 }
 
@@ -199,7 +200,8 @@ fn a_mode_that_stays_wider_than_asked_for_is_an_error() {
     file.set_permissions(PermissionsExt::from_mode(0o644)).expect("a mode");
     let notices = Notices::default();
     let error = as_another(|| open::set_mode(&file, &path, 0o400, &notices)).expect_err("a refusal");
-    assert_eq!(error, StoreError::WiderMode { path: path.clone(), found: 0o644, mode: 0o400 });
+    let expected = format!("{} would have mode 0644 instead of 0400", path.display());
+    assert!(error.to_string().starts_with(&expected), "{error}");
     assert!(!error.to_string().contains("fsGroup"), "{error}");
     as_another(|| open::set_mode(&file, &path, 0o664, &notices)).expect("a narrower one will do");
 }

@@ -5,7 +5,6 @@ use std::time::Instant;
 use log::Level;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgid, getpgrp};
-use thiserror::Error;
 
 use super::lifecycle::{Due, Lifecycle, Next, OnRenewal};
 use crate::logging::{Repetition, retrying_in};
@@ -14,6 +13,7 @@ use crate::process::child::{ExitStatus, Program, Stdin};
 use crate::process::signal::SignalNumber;
 use crate::time::timing::REMINDER;
 use crate::wait::{ReceivedSignal, Sender};
+use crate::words::{Flaw, flaw};
 
 /// What to start, and what a rotation does to it.
 #[derive(Debug, Clone)]
@@ -112,7 +112,7 @@ impl Application {
         }
     }
 
-    fn restart(&self, pid: Pid) -> Result<(), KillError> {
+    fn restart(&self, pid: Pid) -> Result<(), Flaw> {
         self.send(pid, Signal::SIGTERM.into())?;
         // One that is stopped would not notice.
         self.send(pid, Signal::SIGCONT.into())?;
@@ -120,12 +120,10 @@ impl Application {
         Ok(())
     }
 
-    fn send(&self, pid: Pid, signal: SignalNumber) -> Result<(), KillError> {
-        let failed = |cause: nix::Error| {
-            let (program, cause) = (self.program.to_string(), cause.desc());
-            KillError { program, pid, signal, cause }
-        };
-        signal.send(pid).map_err(failed)
+    fn send(&self, pid: Pid, signal: SignalNumber) -> Result<(), Flaw> {
+        signal.send(pid).map_err(|cause| {
+            flaw!("cannot send {signal} to {} (process {pid}): {}", self.program, cause.desc())
+        })
     }
 
     fn spawn(&mut self, now: Instant) {
@@ -207,13 +205,4 @@ impl Application {
     pub(crate) fn renewals(&self) -> Outcomes {
         self.renewals
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("cannot send {signal} to {program} (process {pid}): {cause}")]
-struct KillError {
-    program: String,
-    pid: Pid,
-    signal: SignalNumber,
-    cause: &'static str,
 }
