@@ -65,10 +65,11 @@
 //!   it, and is listed in `options/value.rs`. `options/plan.rs` hands the value over.
 //!   `options/combinations.rs` refuses senseless combinations. `--help` follows; copy it to README.md
 //!   (a test compares them).
-//! - **A file of the X.509-SVID**: add a field to `X509Part` in `material/x509.rs`, with its name in
-//!   `given_names` and its permissions in `mode_of`. Write it in `material/x509_files.rs`, and read it back, for
+//! - **A file of the X.509-SVID**: add a field to `X509Part` in `material/x509_part.rs`, with its name in
+//!   `given_names` and its permissions in `mode_of` (both in `material/x509.rs`). Write it in `material/x509_files.rs`, and read it back, for
 //!   `check`, in `material/x509_read.rs`. An option sets the field in `options/plan.rs`.
-//! - **A kind of material that is fetched on its own**: one file in `material/` with a `Part` and its `Source`,
+//! - **A kind of material that is fetched on its own**: one file in `material/` with a `Part` and its `Source`
+//!   (`material/part.rs` has both traits),
 //!   and one row where `options/plan.rs` makes the parts.
 
 #![deny(unreachable_pub)]

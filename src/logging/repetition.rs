@@ -86,6 +86,14 @@ impl Repetition {
         }
     }
 
+    /// Logs a state of several parts, or that it is over if there is none.
+    pub(crate) fn log_all(&mut self, level: Level, parts: &[String], now: Instant) {
+        match parts {
+            [] => drop(self.end(now)),
+            parts => self.log_state(level, &parts.join("; "), now),
+        }
+    }
+
     /// The trouble is over; returns how long it lasted, if there was one.
     pub(crate) fn end(&mut self, now: Instant) -> Option<Duration> {
         let trouble = self.trouble.take()?;

@@ -8,7 +8,7 @@ use log::Level;
 use thiserror::Error;
 
 use super::call::RetriedCall;
-use super::kind::{Agent, Call, Until, Update};
+use super::part::{Agent, Call, Until, Update};
 use super::rejection::Rejection;
 use crate::last_resort;
 use crate::process::signal::SignalNumber;
@@ -45,8 +45,8 @@ pub(crate) fn ask<R: Rpc, Good>(
                 Err(update) => update,
             };
             match update {
-                Update::Refused(_) if call.is_off() => return Err(AskError::Off),
-                Update::Refused(message) => return Err(AskError::Refused(message)),
+                Update::GaveUp(_) if call.is_off() => return Err(AskError::Off),
+                Update::GaveUp(message) => return Err(AskError::GaveUp(message)),
                 Update::Trouble(message) => trouble = Some(message),
                 Update::Files(..) | Update::JwtKeys(_) | Update::Withdrawn { .. } => {}
             }
@@ -68,7 +68,7 @@ pub(crate) fn ask<R: Rpc, Good>(
 #[derive(Debug, Clone, Error)]
 pub(crate) enum AskError {
     #[error("{0}")]
-    Refused(String),
+    GaveUp(String),
     #[error("the agent has this profile turned off")]
     Off,
     #[error("nothing usable within {timeout:?} (--init-timeout): {cause}")]

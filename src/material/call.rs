@@ -1,4 +1,5 @@
-//! One RPC that is called again whenever a call ends: its responses, its failures, and their log lines.
+//! One RPC that is repeated: a stream when it has ended, a single call when its source asks for it. Its responses, its
+//! failures, and their log lines.
 
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -8,8 +9,8 @@ use nix::errno::Errno;
 
 use super::call_counts::CallCounts;
 use super::failure_log::FailureLog;
-use super::kind::{Agent, Call, Until, Update};
-use super::off::Off;
+use super::part::{Agent, Call, Until, Update};
+use super::profile_off::ProfileOff;
 use super::rejection::Rejection;
 use crate::logging::retrying_in;
 use crate::time::clock::Now;
@@ -25,7 +26,7 @@ const AFTER_RESTART: &str = "; asking again after the agent has restarted";
 /// The next step after an unusable response of a stream.
 const AWAITING: &str = "; waiting for the agent's next response";
 
-/// An RPC that is called without end.
+/// An RPC, and its calls one after the other.
 pub(super) struct RetriedCall<'a, R: Rpc> {
     agent: Agent<'a>,
     rpc: R,
@@ -48,7 +49,7 @@ enum State<'a, R: Rpc> {
     Connecting(Connecting<'a>),
     Open(OpenCall<R>, Stream),
     /// The agent has the RPC's profile turned off, as the message says.
-    Off(Off, String),
+    Off(ProfileOff, String),
 }
 
 impl<R: Rpc> Call for RetriedCall<'_, R> {
@@ -58,7 +59,7 @@ impl<R: Rpc> Call for RetriedCall<'_, R> {
             State::Open(..) => {
                 format!("{endpoint} accepted the call and sent nothing (is the agent stopped or overloaded?)")
             }
-            _ => format!("{endpoint} did not accept a connection in time"),
+            _ => format!("{endpoint} is not connected yet"),
         }
     }
 
@@ -273,12 +274,12 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         self.counts.failed(error.code());
         if self.agent.until == Until::FirstAnswer {
             // The call stays as it is: to drop it, gRPC may need threads that it could not start.
-            return Some(Update::Refused(self.failures.labelled(error)));
+            return Some(Update::GaveUp(self.failures.labelled(error)));
         }
         self.call_at(now + retry_in);
         let next = retrying_in(retry_in);
         if self.agent.until == Until::FirstSuccess && rule == RetryRule::Rarely {
-            return Some(Update::Refused(self.failures.labelled(error)));
+            return Some(Update::GaveUp(self.failures.labelled(error)));
         }
         let is_denied = error.is_permission_denied();
         if !is_denied {
@@ -305,9 +306,9 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     fn turned_off(&mut self, message: &str, error: &CallError, now: Instant) -> Update {
         self.counts.failed(error.code());
         self.denials.interrupted();
-        self.state = State::Off(Off::new(self.agent.client.endpoint(), now), message.to_owned());
+        self.state = State::Off(ProfileOff::new(self.agent.client.endpoint(), now), message.to_owned());
         match self.agent.until {
-            Until::FirstAnswer | Until::FirstSuccess => Update::Refused(self.failures.labelled(message)),
+            Until::FirstAnswer | Until::FirstSuccess => Update::GaveUp(self.failures.labelled(message)),
             Until::Stopped => Update::Trouble(self.failures.log(Level::Error, message, AFTER_RESTART, now)),
         }
     }
@@ -316,7 +317,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     pub(super) fn unusable(&mut self, rejection: &Rejection, now: Now) -> Update {
         self.counts.rejected();
         if self.agent.until == Until::FirstAnswer {
-            return Update::Refused(self.failures.labelled(rejection));
+            return Update::GaveUp(self.failures.labelled(rejection));
         }
         let next = if R::STREAMS {
             AWAITING.to_owned()
@@ -326,6 +327,18 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
             retrying_in(retry_in)
         };
         Update::Trouble(self.failures.log(Level::Error, rejection, &next, now.instant))
+    }
+
+    /// The update that a response comes to, which its source has taken. `was_offered`: this call's responses have
+    /// offered the SVID before, so that one without it withdraws the identity.
+    pub(super) fn settle(&mut self, taken: Result<Update, Rejection>, was_offered: bool, now: Now) -> Update {
+        match taken {
+            Ok(update) => update,
+            Err(rejection @ Rejection::NotOffered(..)) if was_offered => {
+                Update::Withdrawn { cause: rejection.to_string(), next: AWAITING.to_owned() }
+            }
+            Err(rejection) => self.unusable(&rejection, now),
+        }
     }
 
     /// The response was good: earlier failures no longer count.
@@ -355,11 +368,6 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         let next = "; calling the agent again";
         Update::Trouble(self.failures.log(Level::Warn, message, next, now.instant))
     }
-}
-
-/// The agent no longer offers the SVID that it has offered before.
-pub(super) fn no_longer_offered(rejection: &Rejection) -> Update {
-    Update::Withdrawn { cause: rejection.to_string(), next: AWAITING.to_owned() }
 }
 
 /// For how long the agent has answered that this process has no identity. A restarted agent says so, too, until

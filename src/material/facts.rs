@@ -1,4 +1,4 @@
-//! What is known of an item's files.
+//! What is known of a part's files.
 
 use std::time::SystemTime;
 
@@ -7,7 +7,7 @@ use crate::identity::private_key::KeyType;
 use crate::identity::svid_info::SvidInfo;
 use crate::identity::trust::Trust;
 
-/// What the verdict, the log and the metrics know of an item's files.
+/// What the verdict, the log and the metrics know of a part's files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// The SVID, if it has one.
@@ -53,7 +53,7 @@ impl Facts {
     }
 
     /// Each moment at which the verdict may change.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = SystemTime> {
+    pub(crate) fn verdict_times(&self) -> impl Iterator<Item = SystemTime> {
         let svid = self.svid.iter().flat_map(|svid| [svid.not_before, svid.not_after]);
         svid.chain(self.trust.iter().flat_map(Trust::changes))
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::call::RetriedCall;
-use super::kind::Wish;
+use super::part::Wish;
 use crate::identity::selection::Selection;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::identity::svid_info::SvidInfo;

@@ -10,16 +10,16 @@ use zeroize::Zeroizing;
 use super::call::RetriedCall;
 use super::changes::{ChangeKind, ChangeKinds};
 use super::facts::Facts;
+use super::file_flaw::{in_file, text};
 use super::followed_selection::FollowedSelection;
-use super::in_file::{in_file, text};
-use super::jwt_bundles;
-use super::kind::{Call, Learned, Part, Source, Until, Update, Wish};
+use super::jwks;
+use super::part::{Call, Learned, Part, Source, Until, Update, Wish};
 use super::rejection::Rejection;
 use super::verdict::fault_of_dates;
 use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::raw::RawJwtSvid;
 use crate::identity::selection::Selection;
-use crate::identity::svid_info::{SvidInfo, Validity};
+use crate::identity::svid_info::SvidInfo;
 use crate::layout::GivenName;
 use crate::logging::retrying_in;
 use crate::store::StoreError;
@@ -118,7 +118,7 @@ impl Part for JwtSvidPart {
 
     fn key_watch<'a>(&self, wish: &Wish<'a>) -> Option<Box<dyn Source + 'a>> {
         let renews = wish.agent.until == Until::Stopped;
-        renews.then(|| jwt_bundles::key_watch(wish))
+        renews.then(|| jwks::key_watch(wish))
     }
 }
 
@@ -136,10 +136,7 @@ pub(crate) fn good_token(
     let info = svid.info();
     match fault_of_dates(name, info, now.time) {
         None => Ok(svid),
-        Some(fault) if info.validity(now.time) == Validity::NotYet => {
-            Err(Rejection::NotValidYet { fault, at: info.not_before })
-        }
-        Some(fault) => Err(Rejection::NotGood(fault)),
+        Some(fault) => Err(Rejection::of_fault(fault, info, now)),
     }
 }
 
@@ -211,9 +208,12 @@ impl Source for JwtSvidSource<'_> {
         if self.renew_at(now).is_some_and(|at| at <= now.instant) {
             self.call.call_now(now);
         }
-        self.call.poll(is_offered, now, context).map(|heard| match heard.map(|raw| self.take(raw, now)) {
-            Ok(Ok(update)) | Err(update) => update,
-            Ok(Err(rejection)) => self.call.unusable(&rejection, now),
+        self.call.poll(is_offered, now, context).map(|heard| match heard {
+            Ok(raw) => {
+                let taken = self.take(raw, now);
+                self.call.settle(taken, false, now)
+            }
+            Err(update) => update,
         })
     }
 

@@ -1,8 +1,8 @@
-//! The kinds of material that become files, one file each: what it is called, which files it has and how they
-//! are read back; and how it is fetched from the agent and checked. See [`kind`].
+//! The kinds of material that become files: what it is called, which files it has and how they
+//! are read back; and how it is fetched from the agent and checked. See [`part`].
 //!
-//! A source returns an [`Update`] and nothing else. Its failures, and the log lines about them, stay in the
-//! source. No source holds up another.
+//! A source returns an [`Update`], and logs its own failures. The items log what is about all of them, such as a
+//! withdrawal. No source holds up another.
 
 mod ask;
 mod call;
@@ -11,12 +11,12 @@ mod changes;
 mod crl_file;
 mod facts;
 mod failure_log;
+mod file_flaw;
 mod followed_selection;
-mod in_file;
-mod jwt_bundles;
+mod jwks;
 mod jwt_svid;
-mod kind;
-mod off;
+mod part;
+mod profile_off;
 mod rejection;
 mod svid_stream;
 mod verdict;
@@ -34,9 +34,9 @@ pub(crate) use ask::{AskError, ask};
 pub(crate) use call_counts::CallCounts;
 pub(crate) use changes::{ChangeKind, ChangeKinds};
 pub(crate) use facts::Facts;
-pub(crate) use jwt_bundles::JwksPart;
+pub(crate) use jwks::JwksPart;
 pub(crate) use jwt_svid::{Audience, JwtSvidFile, JwtSvidPart, good_token};
-pub(crate) use kind::{Agent, Learned, Part, Source, Until, Update, Wish};
+pub(crate) use part::{Agent, Learned, Part, Source, Until, Update, Wish};
 pub(crate) use rejection::Rejection;
 pub(crate) use verdict::fault;
 pub(crate) use wit_svid::{KeyFormat, WitSvidPart};

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
 use crate::identity::selection::Selection;
+use crate::identity::svid_info::{SvidInfo, Validity};
 use crate::identity::svids::Unusable;
 use crate::time::clock::Now;
 use crate::time::timing::LONGEST_SLEEP;
@@ -13,7 +14,7 @@ use crate::words::Flaw;
 /// Why a response is not published.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum Rejection {
-    #[error("rejected the agent's response, which is not an {message}: {cause}")]
+    #[error("rejected the agent's response, which is no {message}: {cause}")]
     Undecodable { message: &'static str, cause: String },
     #[error("rejected the agent's response: {0}")]
     Flawed(#[from] Flaw),
@@ -23,7 +24,7 @@ pub(crate) enum Rejection {
     NotOffered(Flaw, &'static str),
     #[error("rejected the agent's response: {0} (is the server behind the agent down, or this clock wrong?)")]
     NotGood(String),
-    #[error("rejected the agent's response: {fault}; it will be used then")]
+    #[error("rejected the agent's response: {fault}; asking for it again at that time")]
     NotValidYet { fault: String, at: SystemTime },
 }
 
@@ -40,6 +41,14 @@ impl Rejection {
                     _ => "--pod-spiffe-id",
                 },
             ),
+        }
+    }
+
+    /// An SVID that is not good now. `fault` is the verdict on it.
+    pub(super) fn of_fault(fault: String, svid: &SvidInfo, now: Now) -> Self {
+        match svid.validity(now.time) {
+            Validity::NotYet => Self::NotValidYet { fault, at: svid.not_before },
+            Validity::Valid | Validity::Expired => Self::NotGood(fault),
         }
     }
 

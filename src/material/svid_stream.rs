@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use super::call::RetriedCall;
-use super::kind::{Call, Update};
+use super::part::{Call, Update};
 use super::watchdog::Watchdog;
 use crate::identity::svid_info::SvidInfo;
 use crate::time::clock::Now;

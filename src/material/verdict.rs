@@ -1,14 +1,14 @@
-//! The one verdict on an item: is it good now?
+//! The one verdict on a part of the files: is it good now?
 
 use std::time::SystemTime;
 
 use super::facts::Facts;
-use super::kind::Part;
+use super::part::Part;
 use crate::identity::svid_info::{SvidInfo, Validity};
 use crate::time::timestamp::rfc3339;
 
 /// What is wrong now with the part that has these facts: the sentence that all print. `None`: it is good. Publication,
-/// `/ready`, `check`, `run`, systemd and the metrics ask this function.
+/// `/ready`, `check`, `run` and systemd ask this function.
 pub(crate) fn fault(part: &dyn Part, facts: &Facts, now: SystemTime) -> Option<String> {
     let svid = facts.svid.as_ref()?;
     fault_of_dates(&part.name(), svid, now).or_else(|| {

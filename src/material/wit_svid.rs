@@ -5,17 +5,16 @@ use std::time::{Instant, SystemTime};
 
 use log::Level;
 
-use super::call::{RetriedCall, no_longer_offered};
+use super::call::RetriedCall;
 use super::changes::{ChangeKind, ChangeKinds};
 use super::facts::Facts;
+use super::file_flaw::{NOT_ONE_KEY, in_file, text};
 use super::followed_selection::FollowedSelection;
-use super::in_file::{NOT_ONE_KEY, in_file, text};
-use super::kind::{Call, Learned, Part, Source, Update, Wish};
+use super::part::{Call, Learned, Part, Source, Update, Wish};
 use super::rejection::Rejection;
 use super::svid_stream::SvidStream;
 use super::verdict::fault;
 use crate::identity::raw::RawWitSvid;
-use crate::identity::svid_info::Validity;
 use crate::identity::wit_svid::{WitSvid, WitToken};
 use crate::layout::GivenName;
 use crate::layout::pem::{self, Label};
@@ -57,7 +56,7 @@ impl WitSvidPart {
             }
             (KeyFormat::Pem, None) => {
                 return Err(flaw!(
-                    "wit_svid_key: an RSA key without its primes, which PKCS#8 needs (--wit-key-format=jwk writes it as it is)"
+                    "wit_svid_key: the RSA key lacks its primes, and PKCS#8 needs them (--wit-key-format=jwk writes it as it is)"
                 )
                 .into());
             }
@@ -146,13 +145,8 @@ impl WitSvidSource<'_> {
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
         self.stream.call_again_at = None;
         if let Some(fault) = fault(self.part, &facts, now.time) {
-            return Err(match info.validity(now.time) {
-                Validity::NotYet => {
-                    self.stream.call_again_at = Some(info.not_before);
-                    Rejection::NotValidYet { fault, at: info.not_before }
-                }
-                Validity::Valid | Validity::Expired => Rejection::NotGood(fault),
-            });
+            self.stream.call_again_at = Some(info.not_before).filter(|at| *at > now.time);
+            return Err(Rejection::of_fault(fault, &info, now));
         }
         let files = self.part.files(svid)?;
         self.stream.brought(info, now);
@@ -172,14 +166,12 @@ impl Source for WitSvidSource<'_> {
         if let Some(update) = self.stream.run_due(now) {
             return Poll::Ready(update);
         }
-        self.stream.call.poll(is_offered, now, context).map(|heard| {
-            match heard.map(|raw| self.take(raw, now)) {
-                Ok(Ok(update)) | Err(update) => update,
-                Ok(Err(rejection @ Rejection::NotOffered(..))) if self.was_offered_on_this_stream() => {
-                    no_longer_offered(&rejection)
-                }
-                Ok(Err(rejection)) => self.stream.call.unusable(&rejection, now),
+        self.stream.call.poll(is_offered, now, context).map(|heard| match heard {
+            Ok(raw) => {
+                let (was_offered, taken) = (self.was_offered_on_this_stream(), self.take(raw, now));
+                self.stream.call.settle(taken, was_offered, now)
             }
+            Err(update) => update,
         })
     }
 

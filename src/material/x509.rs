@@ -5,11 +5,11 @@ use std::time::{Instant, SystemTime};
 
 use log::Level;
 
-use super::call::{RetriedCall, no_longer_offered};
+use super::call::RetriedCall;
 use super::changes::{ChangeKind, ChangeKinds};
 use super::crl_file;
 use super::facts::Facts;
-use super::kind::{Call, Part, Source, Update, Wish};
+use super::part::{Call, Part, Source, Update, Wish};
 use super::rejection::Rejection;
 use super::svid_stream::SvidStream;
 use super::verdict::fault;
@@ -20,7 +20,6 @@ use crate::identity::context::X509Context;
 use crate::identity::crl::RevocationLists;
 use crate::identity::raw::{Field, RawX509Context};
 use crate::identity::selection::Selection;
-use crate::identity::svid_info::Validity;
 use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, GivenName, TRUST_BUNDLE_SUFFIX};
 use crate::logging::Repetition;
 use crate::store::StoreError;
@@ -122,7 +121,7 @@ impl Part for X509Part {
             stream: SvidStream::new(call),
             crls: None,
             flaws: Repetition::sharing(wish.agent.share.clone()),
-            look_at_password: self.password.is_in_file().then_some(wish.now.instant + LOOK_AT_FILES),
+            password_look_at: self.password.is_in_file().then_some(wish.now.instant + LOOK_AT_FILES),
             password_flaw: Repetition::sharing(wish.agent.share.clone()),
         })
     }
@@ -137,7 +136,7 @@ struct X509Source<'a> {
     /// What is wrong beside the SVID, for the log.
     flaws: Repetition,
     /// When the password of the keystores is looked at again.
-    look_at_password: Option<Instant>,
+    password_look_at: Option<Instant>,
     /// That it cannot be read, for the log.
     password_flaw: Repetition,
 }
@@ -153,16 +152,12 @@ impl X509Source<'_> {
             Facts { svid: Some(info.clone()), trust: Some(trust.clone()), unchecked_key, ..Facts::default() };
         self.stream.call_again_at = None;
         if let Some(fault) = fault(self.part, &facts, now.time) {
-            let is_early = info.validity(now.time) == Validity::NotYet;
             // What has expired does not become good again by waiting.
             let good_from = trust.good_from(now.time.max(info.not_before));
             self.stream.call_again_at = good_from.filter(|at| *at > now.time && *at <= info.not_after);
-            return Err(match is_early {
-                true => Rejection::NotValidYet { fault, at: info.not_before },
-                false => Rejection::NotGood(fault),
-            });
+            return Err(Rejection::of_fault(fault, &info, now));
         }
-        self.password_has_changed(now);
+        self.look_at_password(now);
         let (crls, crl_flaws) = self.revocation_lists(&mut context);
         facts.crl_next_update = crls.earliest_next_update();
         facts.crls = crls.digest();
@@ -171,10 +166,7 @@ impl X509Source<'_> {
         flaws.extend(crl_flaws);
         flaws.extend(facts.doubts());
         self.stream.call_again_at = expires_at;
-        match flaws.as_slice() {
-            [] => drop(self.flaws.end(now.instant)),
-            flaws => self.flaws.log_state(Level::Warn, &flaws.join("; "), now.instant),
-        }
+        self.flaws.log_all(Level::Warn, &flaws, now.instant);
         self.stream.brought(info, now);
         (facts.bundles, facts.bundle_map_omitted) = (bundles, bundle_map_omitted);
         Ok(Update::Files(files, Box::new(facts)))
@@ -198,8 +190,9 @@ impl X509Source<'_> {
         (lists, flaws)
     }
 
-    /// Looks at the password of the keystores. While it cannot be read, the last one holds.
-    fn password_has_changed(&mut self, now: Now) -> bool {
+    /// Reads the password of the keystores again. Says whether it is another one. While it cannot be read, the last
+    /// one holds.
+    fn look_at_password(&mut self, now: Now) -> bool {
         let looked = self.part.password.look();
         match &looked {
             Ok(_) => drop(self.password_flaw.end(now.instant)),
@@ -214,9 +207,9 @@ impl X509Source<'_> {
 
 impl Source for X509Source<'_> {
     fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
-        if self.look_at_password.is_some_and(|at| at <= now.instant) {
-            self.look_at_password = Some(now.instant + LOOK_AT_FILES);
-            if self.password_has_changed(now) {
+        if self.password_look_at.is_some_and(|at| at <= now.instant) {
+            self.password_look_at = Some(now.instant + LOOK_AT_FILES);
+            if self.look_at_password(now) {
                 // The key is not kept in memory: the agent sends it again, and new keystores are made.
                 self.stream.call.call_now(now);
             }
@@ -224,19 +217,17 @@ impl Source for X509Source<'_> {
         if let Some(update) = self.stream.run_due(now) {
             return Poll::Ready(update);
         }
-        self.stream.call.poll(is_offered, now, context).map(|heard| {
-            match heard.map(|raw| self.take(raw, now)) {
-                Ok(Ok(update)) | Err(update) => update,
-                Ok(Err(rejection @ Rejection::NotOffered(..))) if self.stream.svid.is_some() => {
-                    no_longer_offered(&rejection)
-                }
-                Ok(Err(rejection)) => self.stream.call.unusable(&rejection, now),
+        self.stream.call.poll(is_offered, now, context).map(|heard| match heard {
+            Ok(raw) => {
+                let (was_offered, taken) = (self.stream.svid.is_some(), self.take(raw, now));
+                self.stream.call.settle(taken, was_offered, now)
             }
+            Err(update) => update,
         })
     }
 
     fn next_deadline(&self, now: Now) -> Option<Instant> {
-        [self.stream.next_deadline(now), self.look_at_password].into_iter().flatten().min()
+        [self.stream.next_deadline(now), self.password_look_at].into_iter().flatten().min()
     }
 
     fn call(&self) -> &dyn Call {

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::crl_file;
 use super::facts::Facts;
-use super::in_file::{NOT_ONE_KEY, in_file};
+use super::file_flaw::{NOT_ONE_KEY, in_file};
 use super::x509_part::{PemFiles, X509Part};
 use crate::identity::bundle::X509Bundle;
 use crate::identity::crl::RevocationLists;
@@ -33,9 +33,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn read(&self) -> Result<Facts, StoreError> {
         let mut found: Option<(X509Svid, String)> = None;
-        for files in self.keys_and_chains()? {
+        for files in self.svid_files()? {
             let name = files.chain_name.clone();
-            let svid = files.parse(self.has_intermediates())?;
+            let svid = files.parse(self.intermediates_in_bundle())?;
             match &found {
                 Some((other, other_name)) if other.leaf() != svid.leaf() => {
                     return Err(flaw!("{other_name} and {name} hold different certificates").into());
@@ -100,15 +100,15 @@ impl Reader<'_> {
     }
 
     /// Whether the bundle has the chain's intermediates.
-    fn has_intermediates(&self) -> bool {
+    fn intermediates_in_bundle(&self) -> bool {
         self.part.pem.as_ref().is_some_and(|pem| pem.intermediates_in_bundle)
     }
 
     /// The key and its chain, from each place that holds them.
-    fn keys_and_chains(&self) -> Result<Vec<KeyAndChain>, StoreError> {
+    fn svid_files(&self) -> Result<Vec<SvidFiles>, StoreError> {
         let (mut all, part) = (Vec::new(), self.part);
         if let Some(pem) = &part.pem {
-            all.push(self.three_files(pem)?);
+            all.push(self.pem_files(pem)?);
         }
         if part.spiffe {
             all.push(self.combined(CREDENTIAL_BUNDLE, None)?);
@@ -128,20 +128,20 @@ impl Reader<'_> {
             let (bundle, bundle_name) = truststore.or(bundle).unwrap_or_default();
             let (chain_name, key_name) = (name.to_string(), name.to_string());
             let chain = contents.certificates.concat();
-            all.push(KeyAndChain { chain, key, bundle, chain_name, key_name, bundle_name });
+            all.push(SvidFiles { chain, key, bundle, chain_name, key_name, bundle_name });
         } else if let (Some((bundle, bundle_name)), Some(files)) = (truststore, all.first()) {
-            all.push(KeyAndChain { bundle, bundle_name, ..files.clone() });
+            all.push(SvidFiles { bundle, bundle_name, ..files.clone() });
         }
         Ok(all)
     }
 
-    fn three_files(&self, pem: &PemFiles) -> Result<KeyAndChain, StoreError> {
+    fn pem_files(&self, pem: &PemFiles) -> Result<SvidFiles, StoreError> {
         let [certificate, key, bundle] = [&pem.certificate, &pem.key, &pem.bundle].map(|name| name.as_str());
         let blocks = self.blocks(key)?;
         let [(Label::PrivateKey, key_der)] = blocks.as_slice() else {
             return Err(in_file(key)(Flaw::new(NOT_ONE_KEY)));
         };
-        Ok(KeyAndChain {
+        Ok(SvidFiles {
             chain: self.certificates(certificate)?,
             key: key_der.clone(),
             bundle: self.certificates(bundle)?,
@@ -153,7 +153,7 @@ impl Reader<'_> {
 
     /// A file with the key first, then the chain. Without `bundle`, the bundle of the credential folder
     /// belongs to it.
-    fn combined(&self, name: &str, bundle: Option<(Vec<u8>, String)>) -> Result<KeyAndChain, StoreError> {
+    fn combined(&self, name: &str, bundle: Option<(Vec<u8>, String)>) -> Result<SvidFiles, StoreError> {
         let blocks = self.blocks(name)?;
         let Some(((Label::PrivateKey, key), chain)) = blocks.split_first() else {
             return Err(in_file(name)(flaw!("it does not begin with a private key")));
@@ -172,7 +172,7 @@ impl Reader<'_> {
             }
         };
         let (chain_name, key_name) = (name.to_owned(), name.to_owned());
-        Ok(KeyAndChain { chain, key: key.clone(), bundle, chain_name, key_name, bundle_name })
+        Ok(SvidFiles { chain, key: key.clone(), bundle, chain_name, key_name, bundle_name })
     }
 
     fn keystore(&self, name: &str) -> Result<pkcs12::Contents, StoreError> {
@@ -190,7 +190,7 @@ impl Reader<'_> {
 
 /// A key with its chain and bundle, and the names of their files.
 #[derive(Clone)]
-struct KeyAndChain {
+struct SvidFiles {
     chain: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
     bundle: Vec<u8>,
@@ -199,11 +199,11 @@ struct KeyAndChain {
     bundle_name: String,
 }
 
-impl KeyAndChain {
-    /// Checks each by itself, and that they belong together. `has_intermediates`: the bundle has the chain's.
-    fn parse(self, has_intermediates: bool) -> Result<X509Svid, StoreError> {
+impl SvidFiles {
+    /// Checks each by itself, and that they belong together. `intermediates_in_bundle`: the bundle has the chain's.
+    fn parse(self, intermediates_in_bundle: bool) -> Result<X509Svid, StoreError> {
         let Self { mut chain, key, mut bundle, chain_name, key_name, bundle_name } = self;
-        if has_intermediates {
+        if intermediates_in_bundle {
             chain.append(&mut split_off_intermediates(&mut bundle).map_err(in_file(&bundle_name))?);
         }
         let raw = RawX509Svid {

@@ -1,10 +1,10 @@
-//! Log lines about publications, and what others are told.
+//! Text about a publication: its log line, the variables of a hook, the status for systemd.
 
 use std::path::Path;
 
 use log::Level;
 
-use super::changes;
+use super::change_text;
 use super::item::Item;
 use crate::identity::svid_info::SvidInfo;
 use crate::material::Facts;
@@ -23,7 +23,7 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
     }
     let change = match item.before() {
         Some(_) if item.restores() => ": files restored".to_owned(),
-        Some(before) => format!(": {}", changes::describe(before, facts)),
+        Some(before) => format!(": {}", change_text::describe(before, facts)),
         None => String::new(),
     };
     let Some(svid) = &facts.svid else {
@@ -32,7 +32,7 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
     let before = item.before().and_then(|facts| facts.svid.as_ref());
     let (level, advice) = match before {
         Some(before) if before.id != svid.id => {
-            (Level::Warn, " (the agent's first identity has changed; choose one with --pod-spiffe-id)")
+            (Level::Warn, " (the agent now offers another identity first; choose one with --pod-spiffe-id)")
         }
         _ => (Level::Info, ""),
     };
@@ -45,7 +45,7 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
 }
 
 /// What a hook learns of a publication.
-pub(super) fn to_hook(svid: Option<&SvidInfo>, path: &Path) -> HookEnvironment {
+pub(super) fn hook_environment(svid: Option<&SvidInfo>, path: &Path) -> HookEnvironment {
     HookEnvironment {
         svid_path: path.to_owned(),
         spiffe_id: svid.map(|svid| svid.id.as_str().to_owned()),

@@ -81,7 +81,7 @@ fn jwt<'a>(
             Ok(svid) => Ok(svid),
             Err(error @ AskError::Stopped(_)) => return Err(error),
             Err(AskError::Late { cause, .. }) => Err(format!("nothing within --init-timeout: {cause}")),
-            Err(error @ (AskError::Off | AskError::Refused(_))) => Err(error.to_string()),
+            Err(error @ (AskError::Off | AskError::GaveUp(_))) => Err(error.to_string()),
         };
         Ok(InspectedJwtSvid { audience, svid })
     };
@@ -102,7 +102,7 @@ fn wit(settings: &Settings, waiter: &Waiter) -> Result<WitSvids, AskError> {
         Err(AskError::Late { .. }) => {
             Ok(Some(Err("the agent sends none (is its server's profile off?)".to_owned())))
         }
-        Err(error @ AskError::Refused(_)) => Ok(Some(Err(error.to_string()))),
+        Err(error @ AskError::GaveUp(_)) => Ok(Some(Err(error.to_string()))),
     }
 }
 

@@ -80,13 +80,13 @@ impl<'a> Item<'a> {
     }
 
     /// Something went wrong; the same trouble goes on for as long as nothing good comes.
-    pub(super) fn fails(&mut self, message: String, is_final: bool, now: Instant) {
+    pub(super) fn record_failure(&mut self, message: String, is_final: bool, now: Instant) {
         let since = self.problem.as_ref().map_or(now, |problem| problem.since);
         self.problem = Some(Problem { message, is_final, since });
     }
 
     /// Takes good files; returns whether there was a problem before.
-    pub(super) fn wants(&mut self, files: Vec<File>, facts: Facts) -> bool {
+    pub(super) fn accept(&mut self, files: Vec<File>, facts: Facts) -> bool {
         // Some agents send the same keys again and again, each time in another order.
         let is_same = facts.keys.is_some()
             && self.change.is_none()

@@ -32,7 +32,7 @@ pub(super) struct Effect {
     pub(super) publication: Publication,
     /// What is new.
     pub(super) changed: ChangeKinds,
-    /// When the last third of the life begins of an SVID that was published before.
+    /// When the first of the SVIDs that were replaced reaches two thirds of its life.
     pub(super) renewal_due: Option<SystemTime>,
 }
 
@@ -154,7 +154,7 @@ impl<'a> Items<'a> {
         let Some(item) = self.all.get_mut(index) else { return };
         match update {
             Update::Files(files, facts) => {
-                let had_problem = item.wants(files, *facts);
+                let had_problem = item.accept(files, *facts);
                 let has_changed = item.change.is_some();
                 self.is_withdrawn = false;
                 if has_changed {
@@ -167,12 +167,12 @@ impl<'a> Items<'a> {
             }
             Update::JwtKeys(keys) => self.tell(Learned::JwtKeys(&keys), now),
             Update::Withdrawn { cause, next } => self.withdraw(index, cause, &next, now),
-            Update::Trouble(message) => item.fails(message, false, now.instant),
-            Update::Refused(message) => item.fails(message, true, now.instant),
+            Update::Trouble(message) => item.record_failure(message, false, now.instant),
+            Update::GaveUp(message) => item.record_failure(message, true, now.instant),
         }
     }
 
-    /// Names the workload's own identity, that of the published SVID, to the sources.
+    /// Names the workload's own identity to the sources.
     pub(super) fn tell_identity(&mut self, now: Now) {
         let id = self.identity().map(|svid| svid.id.clone());
         if let Some(id) = id {
@@ -209,7 +209,7 @@ impl<'a> Items<'a> {
             log::debug!("{cause}{next}");
         }
         if let Some(item) = self.all.get_mut(index) {
-            item.fails(cause, false, now.instant);
+            item.record_failure(cause, false, now.instant);
         }
         if !is_news {
             return;
@@ -232,11 +232,11 @@ impl<'a> Items<'a> {
         all.chain(self.key_watch.iter_mut().map(|source| &mut **source))
     }
 
-    /// Whether other programs have removed or changed published files. They then count as missing, are fetched
-    /// again, and the next publication waits for them.
-    pub(super) fn repair(&mut self, now: Now) {
+    /// Looks whether other programs have removed or changed published files. Such files count as missing and are
+    /// fetched again, and the next publication waits for them.
+    pub(super) fn fetch_damaged(&mut self, now: Now) {
         let keeps_some = self.all.iter().any(|item| item.change.is_none());
-        if !self.has_published() || !self.publisher.is_damaged(keeps_some, now.instant) {
+        if !self.has_published() || !self.publisher.look_each_minute(keeps_some, now.instant) {
             return;
         }
         self.all.iter_mut().for_each(|item| item.lost = item.published.take());
@@ -262,21 +262,21 @@ impl<'a> Items<'a> {
         let sources = self.all.iter().map(|item| &item.source).chain(&self.key_watch);
         let sources = sources.filter_map(|source| source.next_deadline(now));
         let facts = self.all.iter().flat_map(|item| item.newest.iter().chain(&item.published));
-        let changes = facts.flat_map(Facts::changes).filter(|change| *change > now.time).min();
+        let changes = facts.flat_map(Facts::verdict_times).filter(|change| *change > now.time).min();
         let changes = changes.map(|change| now.instant_of(change));
         sources.chain(self.publisher.next_deadline(self.has_published())).chain(changes).min()
     }
 
     /// Stops waiting for items that have brought nothing.
-    pub(super) fn flush(&mut self, now: Now) {
-        self.publisher.schedule.flush(now.instant);
+    pub(super) fn stop_waiting(&mut self, now: Now) {
+        self.publisher.schedule.stop_waiting(now.instant);
     }
 
     /// Publishes what has changed, all of it at one moment, if that is due. `is_busy`: another update
     /// may be ready. A failure is logged and retried.
     pub(super) fn publish_due(&mut self, is_busy: bool, now: Now) -> Option<Effect> {
         if self.all.iter().all(Item::has_outcome) {
-            self.flush(now);
+            self.stop_waiting(now);
         }
         if !self.publisher.schedule.take_due(is_busy, now.instant) {
             return None;
@@ -337,10 +337,10 @@ impl<'a> Items<'a> {
         self.all.iter_mut().for_each(|item| item.report_expired(now));
     }
 
-    /// As [`fault`](Self::fault), after a look at the disk. Damage is repaired at once.
+    /// As [`fault`](Self::fault), after a look at the disk. Damage is repaired at the next turn.
     pub(super) fn fault_on_disk(&mut self, now: Now) -> Option<Fault> {
         let damage = |sentence| Fault { sentence, lasts: None };
-        self.fault(now).or_else(|| self.publisher.find_damage(now.instant).map(damage))
+        self.fault(now).or_else(|| self.publisher.look_for_probe(now.instant).map(damage))
     }
 
     /// The first reason why not every file is there and good now.

@@ -138,7 +138,7 @@ impl Phase {
 
     /// Takes note of a publication. Says whether to notify the application of it now: `init`
     /// notifies once, after the last publication.
-    fn published(&mut self, publication: Publication) -> bool {
+    fn note_publication(&mut self, publication: Publication) -> bool {
         let Self::Fetching { published, .. } = self else { return true };
         // An unchanged set must not hide that an earlier one was new.
         if *published != Some(Publication::Replaced) {
@@ -235,17 +235,17 @@ impl<'a> MainLoop<'a> {
     fn publish(&mut self, is_busy: bool, now: Now) {
         match self.phase {
             // One part does not hold up another: init publishes the parts that have arrived.
-            Phase::Fetching { deadline, .. } if now.instant >= deadline => self.items.flush(now),
+            Phase::Fetching { deadline, .. } if now.instant >= deadline => self.items.stop_waiting(now),
             // Nobody would be notified.
             Phase::Stopping { .. } => return,
             _ => {}
         }
         self.items.report_expired(now);
         if matches!(self.phase, Phase::Following) {
-            self.items.repair(now);
+            self.items.fetch_damaged(now);
         }
         let effect = self.items.publish_due(is_busy, now);
-        if let Some(effect) = effect.filter(|effect| self.phase.published(effect.publication)) {
+        if let Some(effect) = effect.filter(|effect| self.phase.note_publication(effect.publication)) {
             self.notify(effect, now);
         }
     }
@@ -258,7 +258,7 @@ impl<'a> MainLoop<'a> {
             changed: effect.changed,
             there: self.items.kinds(),
             at_latest: effect.renewal_due.map(|due| now.instant_of(due)),
-            environment: announce::to_hook(self.items.identity(), self.items.path()),
+            environment: announce::hook_environment(self.items.identity(), self.items.path()),
         };
         self.application.iter_mut().for_each(|application| application.published(&news, now.instant));
         self.notifier.published(news, now.instant);
@@ -357,7 +357,7 @@ impl<'a> MainLoop<'a> {
 
     /// How `init` ends.
     fn outcome(&self) -> Result<Ended, Flaw> {
-        let unpublished = self.items.write_error().map(|error| flaw!("could not publish the SVID: {error}"));
+        let unpublished = self.items.write_error().map(|error| flaw!("could not publish the files: {error}"));
         let missing = || missing(&self.items, &self.settings.end);
         match (unpublished.or_else(missing), self.notifier.outcome()) {
             (None, Ok(())) => Ok(Ended::Published),
@@ -405,7 +405,7 @@ impl<'a> MainLoop<'a> {
         self.systemd.stopping();
         match self.phase {
             Phase::Fetching { published, .. } => {
-                let what = if published.is_none() { "an SVID" } else { "everything" };
+                let what = if published.is_none() { "anything" } else { "everything" };
                 return Err(flaw!("stopped by {signal} before {what} was published"));
             }
             Phase::Following | Phase::Notifying { .. } => {

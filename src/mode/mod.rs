@@ -1,7 +1,7 @@
-//! The modes: the only place that knows the Workload API, identities and files at once.
+//! The modes, one file for each; init, refresh and run share one loop.
 
 mod announce;
-mod changes;
+mod change_text;
 pub(crate) mod check;
 mod columns;
 pub(crate) mod inspect;

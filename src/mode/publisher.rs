@@ -1,4 +1,4 @@
-//! Publishes the set when that is due, and again after a failure.
+//! Publishes into the directory: knows when, logs what fails, and looks whether the files are still there.
 
 use std::path::Path;
 use std::time::Instant;
@@ -56,7 +56,7 @@ impl Publisher {
 
     /// Whether other programs have removed or changed the published files. Looks once a minute, and
     /// before a publication that keeps some of them.
-    pub(super) fn is_damaged(&mut self, keeps_some: bool, now: Instant) -> bool {
+    pub(super) fn look_each_minute(&mut self, keeps_some: bool, now: Instant) -> bool {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let is_publishing = keeps_some && is_due(self.schedule.next_deadline());
         if !is_publishing && self.look_at.is_some_and(|at| at > now) {
@@ -72,7 +72,7 @@ impl Publisher {
 
     /// Looks at the published files for a probe, now and then, and says what is wrong. They are repaired at the
     /// next turn.
-    pub(super) fn find_damage(&mut self, now: Instant) -> Option<String> {
+    pub(super) fn look_for_probe(&mut self, now: Instant) -> Option<String> {
         let recent = self.probed.filter(|(at, _)| now < *at + LOOK_FOR_PROBES);
         let (_, is_damaged) = recent.unwrap_or_else(|| (now, !self.store.is_intact()));
         if recent.is_none() {
@@ -153,11 +153,11 @@ mod tests {
         let file = File { name, mode, contents: Contents::of(b"leaf".to_vec()) };
         assert_eq!(publisher.publish(&[&file], |_| None, None, now), Some(Publication::Replaced));
         let after = |seconds| now.instant + Duration::from_secs(seconds);
-        assert!(!publisher.is_damaged(false, after(0)));
+        assert!(!publisher.look_each_minute(false, after(0)));
         assert_eq!(publisher.next_deadline(true), Some(after(60)));
         assert_eq!(publisher.next_deadline(false), None, "nothing is published");
         std::fs::remove_file(volume.path().join("svid.pem")).unwrap();
-        assert!(!publisher.is_damaged(false, after(59)));
-        assert!(publisher.is_damaged(false, after(60)));
+        assert!(!publisher.look_each_minute(false, after(59)));
+        assert!(publisher.look_each_minute(false, after(60)));
     }
 }

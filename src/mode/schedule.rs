@@ -2,7 +2,7 @@
 //!
 //! An update after a quiet time is published at once. Updates that come faster than they can be
 //! published, or faster for long than anything is renewed for a reason, are a flood: of these, the
-//! newest is published at a slow pace, and the last of all no later than that.
+//! newest is published five times a second. The last one waits no longer than that.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ impl Schedule {
         Self { due_at: None, attempted_at: None, paid_until: None, flood_until: None, backoff: WRITE_AGAIN }
     }
 
-    /// A member has changed.
+    /// An item has changed.
     pub(crate) fn changed(&mut self, now: Instant) {
         self.backoff.reset();
         let is_flood = self.is_flood(now);
@@ -60,7 +60,7 @@ impl Schedule {
     }
 
     /// Stops waiting for sources that have brought nothing.
-    pub(crate) fn flush(&mut self, now: Instant) {
+    pub(crate) fn stop_waiting(&mut self, now: Instant) {
         if self.attempted_at.is_none() {
             self.due_at = self.due_at.map(|at| at.min(now));
         }
@@ -109,7 +109,7 @@ mod tests {
     fn the_first_set_waits_no_longer_when_all_sources_have_spoken() {
         let (now, mut schedule) = (Instant::now(), Schedule::new());
         schedule.changed(now);
-        schedule.flush(now);
+        schedule.stop_waiting(now);
         assert!(schedule.take_due(false, now));
     }
 
@@ -117,7 +117,7 @@ mod tests {
     fn every_later_set_is_published_at_once() {
         let (now, mut schedule) = (Instant::now(), Schedule::new());
         schedule.changed(now);
-        schedule.flush(now);
+        schedule.stop_waiting(now);
         assert!(schedule.take_due(false, now));
         assert!(!schedule.take_due(false, now), "nothing is new");
         schedule.changed(now);
@@ -128,7 +128,7 @@ mod tests {
     fn a_failed_attempt_is_made_again_ever_more_rarely_and_news_is_tried_at_once() {
         let (now, mut schedule) = (Instant::now(), Schedule::new());
         schedule.changed(now);
-        schedule.flush(now);
+        schedule.stop_waiting(now);
         assert!(schedule.take_due(false, now));
         let delays = [(); 8].map(|()| schedule.failed(false, now).as_millis());
         assert_eq!(delays, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
@@ -148,7 +148,7 @@ mod tests {
     fn after_the_first_set(now: Instant) -> Schedule {
         let mut schedule = Schedule::new();
         schedule.changed(now);
-        schedule.flush(now);
+        schedule.stop_waiting(now);
         assert!(schedule.take_due(false, now));
         schedule
     }

@@ -14,10 +14,12 @@ use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::error::{Notice, Notices, StoreError};
-use super::file::{FileMode, kind};
-use super::open::{DIRECTORY, Locked, finish, give, lock, make, set_mode, sync};
+use super::error::StoreError;
+use super::file::{FileMode, file_type};
+use super::locks::{Locked, lock};
+use super::notices::{Notice, Notices};
 use super::owner::Owner;
+use super::permissions::{DIRECTORY, finish, give, make, set_mode, sync};
 use crate::process::facts::has_fowner;
 use crate::words::{Flaw, flaw};
 
@@ -87,7 +89,7 @@ impl<'a> Directory<'a> {
         };
         let fd = fd.map_err(fail("open the directory"))?;
         finish(&fd, path, owner, notices)?;
-        let (locked, stat) = lock(&fd, LOCK).map_err(|cause| no_lock(&fd, path, LOCK, cause))?;
+        let (locked, stat) = lock(&fd, LOCK).map_err(|cause| lock_error(&fd, path, LOCK, cause))?;
         let lock = match locked {
             Locked::Yes(lock) => Some(lock),
             Locked::Busy => return Err(StoreError::Busy(path.to_owned())),
@@ -212,7 +214,7 @@ impl<'a> Directory<'a> {
     }
 
     /// Fails if the program is told to end: thousands of files, each of them synced, take seconds.
-    pub(super) fn go_on(&self) -> Result<(), StoreError> {
+    pub(super) fn fail_if_told_to_end(&self) -> Result<(), StoreError> {
         if (self.is_told_to_end)() { Err(StoreError::ToldToEnd(self.path.to_owned())) } else { Ok(()) }
     }
 
@@ -254,7 +256,7 @@ fn in_the_way(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) -> Option<Sto
 }
 
 /// Why a lock file could not be made: something else may have its name.
-pub(super) fn no_lock(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) -> StoreError {
+pub(super) fn lock_error(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) -> StoreError {
     let found = fstatat(fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
     let obstacle = found.ok().and_then(|stat| match cause {
         Errno::EISDIR => Some(Flaw::new(A_DIRECTORY)),
@@ -304,7 +306,11 @@ pub(super) fn entries(directory: impl AsFd) -> nix::Result<Vec<String>> {
 /// c. the name is a mount point, or immutable or append-only;
 /// d. a directory has the name;
 /// e. it belongs to another user, in a sticky directory that is not ours either.
-pub(super) fn check(directory: &Directory<'_>, data: &Data, names: &[&str]) -> Result<(), StoreError> {
+pub(super) fn check_replaceable(
+    directory: &Directory<'_>,
+    data: &Data,
+    names: &[&str],
+) -> Result<(), StoreError> {
     // a.
     if let Some(obstacle) = obstacle(&directory.fd, "") {
         return Err(StoreError::in_the_way(directory.path, obstacle));
@@ -325,7 +331,7 @@ pub(super) fn check(directory: &Directory<'_>, data: &Data, names: &[&str]) -> R
         let found = if let Some(obstacle) = obstacle(&directory.fd, name) {
             // c.
             Some(obstacle)
-        } else if kind(&stat) == SFlag::S_IFDIR && !is_set {
+        } else if file_type(&stat) == SFlag::S_IFDIR && !is_set {
             // d.
             Some(Flaw::new(A_DIRECTORY))
         } else if is_sticky && !directory.owns(&stat) && !overrides_owners() {
@@ -358,7 +364,7 @@ fn of_other_user(uid: u32) -> Flaw {
 /// The attribute by which a name cannot be renamed or replaced, if it has one; `None` on a kernel
 /// before 5.8, which does not report them. `name` is relative to `directory`, and not followed if it is a
 /// link; an empty one means the directory itself.
-pub(super) fn obstacle(directory: impl AsFd, name: &str) -> Option<Flaw> {
+fn obstacle(directory: impl AsFd, name: &str) -> Option<Flaw> {
     let attributes = attributes(directory, name)?;
     let has = |bit: libc::c_int| u64::try_from(bit).is_ok_and(|bit| attributes & bit != 0);
     if !name.is_empty() && has(libc::STATX_ATTR_MOUNT_ROOT) {

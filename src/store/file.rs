@@ -135,7 +135,7 @@ impl fmt::Display for FileMode {
 }
 
 /// Whether it is a regular file, a directory, a link, ...
-pub(super) fn kind(stat: &FileStat) -> SFlag {
+pub(super) fn file_type(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
@@ -182,7 +182,7 @@ fn open_regular<P: NixPath + ?Sized>(
     let flags = flags | OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let fd = openat(directory, name, flags, Mode::empty())?;
     let stat = fstat(&fd)?;
-    if kind(&stat) != SFlag::S_IFREG || !accepts(&stat) {
+    if file_type(&stat) != SFlag::S_IFREG || !accepts(&stat) {
         return Err(Errno::EINVAL);
     }
     Ok((stat, fd.into()))

@@ -1,4 +1,5 @@
-//! A hidden directory with the files of one set.
+//! A hidden directory of ours, with the time in its name: a set of files, or files on their way to their names.
+//! `..data` leads to the published one.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -10,9 +11,10 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::directory::{DATA, Data, Directory, entries, is_generation_name, through_data};
-use super::error::{Notice, StoreError};
-use super::file::{self, File, FileMode, LARGEST_FILE, kind, read_regular};
-use super::open::{directory_mode, sync};
+use super::error::StoreError;
+use super::file::{self, File, FileMode, LARGEST_FILE, file_type, read_regular};
+use super::notices::Notice;
+use super::permissions::{directory_mode, sync};
 use crate::time::timestamp::rfc3339;
 
 /// `..data` on its way to its name. No file of a set can have this name.
@@ -70,7 +72,7 @@ impl<'a> Generation<'a> {
     /// Writes files, each with its mode and owner, and syncs them.
     pub(super) fn write(&self, files: &[&File]) -> Result<(), StoreError> {
         files.iter().try_for_each(|file| {
-            self.directory.go_on()?;
+            self.directory.fail_if_told_to_end()?;
             self.write_file(file.name.as_str(), file.mode, |out| file.contents.write_to(out))
         })
     }
@@ -79,7 +81,7 @@ impl<'a> Generation<'a> {
     pub(super) fn keep(&self, set: Option<&OwnedFd>, kept: &[(String, FileMode)]) -> Result<(), StoreError> {
         let Some(set) = set else { return Ok(()) };
         for (name, mode) in kept {
-            self.directory.go_on()?;
+            self.directory.fail_if_told_to_end()?;
             let is_linked = self.link_from(set, name)?;
             if is_linked.is_some_and(|stat| self.directory.is_as_new(&stat, *mode)) {
                 continue;
@@ -215,7 +217,7 @@ const REMOVED_AT_THE_END: usize = 100;
 
 /// Whether a file may be kept: a regular one that we own, not larger than what we read.
 pub(super) fn is_acceptable(directory: &Directory<'_>, stat: &FileStat) -> bool {
-    kind(stat) == SFlag::S_IFREG
+    file_type(stat) == SFlag::S_IFREG
         && directory.owns(stat)
         && u64::try_from(stat.st_size).is_ok_and(|size| size <= LARGEST_FILE)
 }
@@ -230,7 +232,7 @@ pub(super) fn remove(directory: &Directory<'_>, name: &str) -> Result<(), StoreE
                 return Ok(());
             }
             let stat = fstatat(&fd, entry.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-            if directory.owns(&stat) && kind(&stat) != SFlag::S_IFDIR {
+            if directory.owns(&stat) && file_type(&stat) != SFlag::S_IFDIR {
                 unlinkat(&fd, entry.as_str(), UnlinkatFlags::NoRemoveDir)?;
             }
         }

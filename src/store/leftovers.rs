@@ -1,9 +1,9 @@
-//! The last step: cleans up what a crash or an earlier set has left.
+//! What earlier runs have left: names to repair at the start, and entries to remove after each publication.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
 
-use super::directory::{Data, Directory, check, entries, is_generation_name};
+use super::directory::{Data, Directory, check_replaceable, entries, is_generation_name};
 use super::error::StoreError;
 use super::file::FileName;
 use super::generation::{is_acceptable, remove};
@@ -27,7 +27,7 @@ pub(super) fn repair_names(directory: &Directory<'_>, now: SystemTime) -> Result
     if names.is_empty() {
         return Ok(());
     }
-    check(directory, &data, &names)?;
+    check_replaceable(directory, &data, &names)?;
     // A loss of power must not bring back an older set than the names have.
     directory.sync()?;
     Staged::new(directory, &set, &names, naming, now)?.place()

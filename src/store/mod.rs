@@ -14,9 +14,11 @@ mod error;
 pub(crate) mod file;
 mod generation;
 mod leftovers;
+mod locks;
 mod names;
-mod open;
+mod notices;
 pub(crate) mod owner;
+mod permissions;
 mod publish;
 pub(crate) mod read;
 #[cfg(test)]
@@ -26,11 +28,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use directory::{Absent, Data, Directory, no_lock};
+use directory::{Absent, Data, Directory, lock_error};
 pub(crate) use error::StoreError;
-use error::{Notice, Notices};
 use generation::Generation;
-use open::{Claim, Claimed};
+use locks::{Claim, Claimed};
+use notices::{Notice, Notices};
 use owner::Owner;
 use read::{PublishedSet, Snapshot};
 
@@ -135,10 +137,11 @@ impl Store {
     /// [`StoreError::Unfit`] should end the program. A publication meets the others again if they matter.
     pub(crate) fn start(&self, now: Now) -> Result<(), StoreError> {
         let directory = match self.lock(Absent::Create) {
-            Err(StoreError::Busy(_)) => return Ok(()),
-            locked => locked?,
+            // Another helper writes there just now. The first publication meets what it leaves.
+            Err(StoreError::Busy(_)) | Ok(None) => return Ok(()),
+            Ok(Some(directory)) => directory,
+            Err(error) => return Err(error),
         };
-        let Some(directory) = directory else { return Ok(()) };
         if directory.is_shared {
             let path = self.path.display();
             self.notices.warn_once(
@@ -224,7 +227,7 @@ impl Store {
             // identity changes as well.
             claims.remove(name);
             match Claim::take(&directory.fd, name, text)
-                .map_err(|cause| no_lock(&directory.fd, &self.path, name, cause))?
+                .map_err(|cause| lock_error(&directory.fd, &self.path, name, cause))?
             {
                 Claimed::Yes(claim) => drop(claims.insert(name, claim)),
                 Claimed::Unsupported => {}

@@ -8,9 +8,10 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, SFlag, fstatat};
 
 use super::directory::{Data, Directory};
-use super::error::{Notice, StoreError};
-use super::file::{FileMode, kind, read_regular};
+use super::error::StoreError;
+use super::file::{FileMode, file_type, read_regular};
 use super::generation::{Generation, is_acceptable};
+use super::notices::Notice;
 
 /// What a name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +103,7 @@ impl<'a> Staged<'a> {
         }
         let generation = Generation::new(directory, now)?;
         for name in &wrong {
-            directory.go_on()?;
+            directory.fail_if_told_to_end()?;
             match naming {
                 Naming::Links => generation.link_through_data(name)?,
                 Naming::Files => link_or_copy(directory, &generation, set, name)?,
@@ -115,7 +116,7 @@ impl<'a> Staged<'a> {
     pub(super) fn place_missing(&mut self, directory: &Directory<'_>) -> Result<(), StoreError> {
         let is_there = |name: &str| directory.look_at(name).map(|found| found.is_some());
         for name in std::mem::take(&mut self.names) {
-            directory.go_on()?;
+            directory.fail_if_told_to_end()?;
             if is_there(&name)? { self.names.push(name) } else { self.place_one(&name)? }
         }
         Ok(())
@@ -165,7 +166,7 @@ pub(super) fn adopt_plain_files(
 ) -> Result<(), StoreError> {
     let mut has_plain = false;
     for name in names {
-        has_plain |= directory.look_at(name)?.is_some_and(|stat| kind(&stat) == SFlag::S_IFREG);
+        has_plain |= directory.look_at(name)?.is_some_and(|stat| file_type(&stat) == SFlag::S_IFREG);
     }
     if !has_plain {
         return Ok(());

@@ -21,19 +21,20 @@ use std::time::SystemTime;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
-use super::directory::{Absent, DATA, Data, Directory, check, entries};
-use super::error::{Notice, StoreError};
+use super::directory::{Absent, DATA, Data, Directory, check_replaceable, entries};
+use super::error::StoreError;
 use super::file::{File, FileMode, is_regular_with};
 use super::generation::{Generation, is_acceptable, remove};
 use super::leftovers::{file_names, remove_leftovers};
 use super::names::{Naming, Staged, adopt_plain_files};
-use super::open::open_to_readers;
+use super::notices::Notice;
+use super::permissions::open_to_readers;
 use super::{Publication, Store};
 use crate::time::clock::Now;
 
 impl Store {
     /// Makes `files` the published set, together with those files of the set before it to whose
-    /// names `keeps` gives a mode; they are kept with that mode, and with the owner of all others.
+    /// names `kept_mode` gives a mode; they are kept with that mode, and with the owner of all others.
     ///
     /// 1. Open the directory (made if its parent exists) and lock it, so that two writers cannot
     ///    interleave.
@@ -68,7 +69,7 @@ impl Store {
     pub(crate) fn publish(
         &self,
         files: &[&File],
-        keeps: impl Fn(&str) -> Option<FileMode>,
+        kept_mode: impl Fn(&str) -> Option<FileMode>,
         identity: Option<&str>,
         now: Now,
     ) -> Result<Publication, StoreError> {
@@ -80,7 +81,7 @@ impl Store {
         // 3.
         let data = self.data(&directory, now)?;
         warn_of_foreign_set(&directory, &data);
-        let kept = kept(&directory, &data, files, keeps, now)?;
+        let kept = kept(&directory, &data, files, kept_mode, now)?;
         if files.is_empty() && kept.is_empty() {
             self.remember([]);
             return withdraw(&directory, &data);
@@ -90,7 +91,7 @@ impl Store {
             .map(|file| file.name.as_str())
             .chain(kept.iter().map(|(name, _)| name.as_str()))
             .collect();
-        if holds(&directory, &data, files, &kept) {
+        if is_published_already(&directory, &data, files, &kept) {
             // A crash or another program may have left its directory closed to readers.
             if let Some(set) = directory.open_set(&data)? {
                 open_to_readers(&set, &self.path, &self.notices)?;
@@ -102,7 +103,7 @@ impl Store {
             directory.sync()?;
         } else {
             // 4.
-            check(&directory, &data, &names)?;
+            check_replaceable(&directory, &data, &names)?;
             // 5. to 11.
             let swapped = swap(&directory, &data, files, &kept, &names, now.time);
             let staged = swapped.inspect_err(|_| drop(remove_leftovers(&directory)))?;
@@ -169,7 +170,7 @@ fn kept(
     directory: &Directory<'_>,
     data: &Data,
     files: &[&File],
-    keeps: impl Fn(&str) -> Option<FileMode>,
+    kept_mode: impl Fn(&str) -> Option<FileMode>,
     now: Now,
 ) -> Result<Vec<(String, FileMode)>, StoreError> {
     let Some(set) = directory.open_set(data)? else { return Ok(Vec::new()) };
@@ -179,7 +180,7 @@ fn kept(
         if new.contains(name.as_str()) {
             continue;
         }
-        let Some(mode) = keeps(&name) else { continue };
+        let Some(mode) = kept_mode(&name) else { continue };
         if directory.look_in(&set, &name)?.is_some_and(|stat| is_acceptable(directory, &stat)) {
             kept.push((name, mode));
         } else {
@@ -213,7 +214,12 @@ fn warn_of_foreign_set(directory: &Directory<'_>, data: &Data) {
 
 /// Whether the published set is exactly `files` (names, modes, owners and bytes) and what is kept,
 /// and all names are right.
-fn holds(directory: &Directory<'_>, data: &Data, files: &[&File], kept: &[(String, FileMode)]) -> bool {
+fn is_published_already(
+    directory: &Directory<'_>,
+    data: &Data,
+    files: &[&File],
+    kept: &[(String, FileMode)],
+) -> bool {
     let Ok(Some(set)) = directory.open_set(data) else { return false };
     let naming = Naming::of(directory, data);
     let is_right = |name: &str, mode: FileMode| {

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::directory::{DATA, entries};
 use super::error::StoreError;
 use super::file::{FileName, read_regular};
-use super::open::DIRECTORY;
+use super::permissions::DIRECTORY;
 use crate::words::flaw;
 
 /// The published set's directory: with the dot, the link is not the last part of the path, and is
@@ -35,8 +35,7 @@ impl<'a> PublishedSet<'a> {
             Err(Errno::ENOENT) => open(path).map(|fd| (fd, false)),
             opened => opened.map(|fd| (fd, true)),
         };
-        let (fd, is_behind_data) =
-            opened.map_err(|cause| StoreError::write("open the directory", path, cause))?;
+        let (fd, is_behind_data) = opened.map_err(|cause| StoreError::read(path, cause))?;
         Ok(Self { fd, path, is_behind_data })
     }
 

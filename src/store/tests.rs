@@ -199,9 +199,9 @@ fn a_mode_that_stays_wider_than_asked_for_is_an_error() {
     let file = std::fs::File::create(&path).expect("a file");
     file.set_permissions(PermissionsExt::from_mode(0o644)).expect("a mode");
     let notices = Notices::default();
-    let error = as_another(|| open::set_mode(&file, &path, 0o400, &notices)).expect_err("a refusal");
+    let error = as_another(|| permissions::set_mode(&file, &path, 0o400, &notices)).expect_err("a refusal");
     let expected = format!("{} would have mode 0644 instead of 0400", path.display());
     assert!(error.to_string().starts_with(&expected), "{error}");
     assert!(!error.to_string().contains("fsGroup"), "{error}");
-    as_another(|| open::set_mode(&file, &path, 0o664, &notices)).expect("a narrower one will do");
+    as_another(|| permissions::set_mode(&file, &path, 0o664, &notices)).expect("a narrower one will do");
 }

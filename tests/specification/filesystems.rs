@@ -165,7 +165,7 @@ fn a_failed_publication_leaves_nothing_on_the_volume() {
         let pod = Pod::new();
         let _agent = pod.agent(offer([pod.mint()]));
         let options = ["--key-file-mode=0440", "--init-timeout=2s"];
-        init_with(&pod, inject, &options).finish().failed_with(&["could not publish the SVID"]);
+        init_with(&pod, inject, &options).finish().failed_with(&["could not publish the files"]);
         assert_eq!(names(&pod.volume()), [""; 0], "{inject}");
     }
 }

@@ -337,7 +337,7 @@ fn a_wit_svid_that_is_not_valid_yet_is_published_when_its_time_comes() {
     let svid = recipe.mint(&pod.authority);
     let _agent = agent(&pod, &svid);
     let mut refresh = pod.refresh(&ALONE);
-    refresh.wait_for_log(&["ERROR", "WIT-SVID", ID, "is not valid until", "it will be used then"]);
+    refresh.wait_for_log(&["ERROR", "WIT-SVID", ID, "is not valid until", "asking for it again at that time"]);
     wait_for(&pod, &svid);
     assert!(SystemTime::now() >= begins, "it was published before its time");
     refresh.stop();
@@ -506,7 +506,7 @@ fn an_own_bundle_with_a_key_without_kid_is_refused() {
     let agent = pod.agent(offer([pod.mint()]));
     agent.reply_with_wit_bundles(wit_bundles([("spiffe://example.org", r#"{"keys":[{"kty":"EC"}]}"#)]));
     let finished = pod.init(&[BUNDLE, "--init-timeout=1s"]);
-    finished.failed_with(&["WIT bundles: ", "bundles[\"spiffe://example.org\"]", "a key has no \"kid\""]);
+    finished.failed_with(&["WIT bundles as ", "bundles[\"spiffe://example.org\"]", "a key has no \"kid\""]);
 }
 
 #[test]

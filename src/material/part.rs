@@ -1,4 +1,5 @@
-//! What each kind of material gives: its files ([`Part`]), and what fetches it ([`Source`]).
+//! What each kind of material gives: its files ([`Part`]), and what fetches it ([`Source`], with one [`Call`]). And what
+//! goes between them and the items: a wish, what was learned, an update.
 
 use std::fmt;
 use std::rc::Rc;
@@ -40,13 +41,14 @@ pub(crate) trait Part: fmt::Debug {
     /// The names of its files, each with the option that sets it.
     fn given_names(&self) -> Vec<GivenName>;
 
-    /// The permissions of a file of the published set; `None` if it belongs to another part.
+    /// The permissions of a file of the published set; `None` if it belongs to another part. The first part is asked
+    /// last, and may take what no other one has claimed.
     fn mode_of(&self, name: &str) -> Option<FileMode>;
 
-    /// The kinds of what its files hold.
+    /// The kinds of change that its files can bring.
     fn kinds(&self) -> ChangeKinds;
 
-    /// Which of them differ between the published facts and newer ones, as far as facts show that.
+    /// The kinds that differ between the published facts and newer ones, as far as facts show that.
     fn changes(&self, _before: &Facts, _after: &Facts) -> ChangeKinds {
         self.kinds()
     }
@@ -86,10 +88,10 @@ pub(crate) trait Source {
     /// When to poll again even if nothing is ready.
     fn next_deadline(&self, now: Now) -> Option<Instant>;
 
-    /// Its calls.
+    /// Its RPC.
     fn call(&self) -> &dyn Call;
 
-    /// Its calls.
+    /// Its RPC.
     fn call_mut(&mut self) -> &mut dyn Call;
 
     /// Says what it waits for, for the log.
@@ -138,8 +140,8 @@ pub(crate) enum Update {
     Withdrawn { cause: String, next: String },
     /// Something went wrong, and is logged; the source goes on.
     Trouble(String),
-    /// The agent gave an answer that must not be retried, or nothing is.
-    Refused(String),
+    /// The source gives up: the answer must not be retried, or no retry is allowed.
+    GaveUp(String),
 }
 
 /// For how long the sources are followed.
@@ -159,7 +161,7 @@ pub(crate) struct Agent<'a> {
     pub(crate) client: &'a Client,
     pub(crate) waiter: &'a Waiter,
     pub(crate) until: Until,
-    /// Of the reminders of all its troubles.
+    /// All its troubles share one reminder a minute.
     pub(crate) share: SharedReminder,
 }
 

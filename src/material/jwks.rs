@@ -10,8 +10,8 @@ use log::Level;
 use super::call::RetriedCall;
 use super::changes::{ChangeKind, ChangeKinds};
 use super::facts::Facts;
-use super::in_file::in_file;
-use super::kind::{Call, Learned, Part, Source, Update, Wish};
+use super::file_flaw::in_file;
+use super::part::{Call, Learned, Part, Source, Update, Wish};
 use super::rejection::Rejection;
 use super::x509_files::too_many;
 use crate::identity::jwks::check_jwks;
@@ -43,7 +43,10 @@ pub(crate) struct JwksPart {
 impl JwksPart {
     /// What the keys are for.
     fn label(&self) -> &'static str {
-        label(self.profile)
+        match self.profile {
+            Profile::Jwt => "JWT",
+            Profile::Wit => "WIT",
+        }
     }
 
     fn option(&self) -> &'static str {
@@ -136,13 +139,6 @@ impl Part for JwksPart {
     }
 }
 
-fn label(profile: Profile) -> &'static str {
-    match profile {
-        Profile::Jwt => "JWT",
-        Profile::Wit => "WIT",
-    }
-}
-
 /// Brings the JWT bundles as keys alone.
 pub(super) fn key_watch<'a>(wish: &Wish<'a>) -> Box<dyn Source + 'a> {
     Box::new(JwksSource::new(None, Profile::Jwt, FetchJwtBundles, wish))
@@ -166,7 +162,11 @@ struct JwksSource<'a, R: Rpc> {
 impl<'a, R: Rpc<Raw = RawJwtBundles>> JwksSource<'a, R> {
     fn new(part: Option<&'a JwksPart>, profile: Profile, rpc: R, wish: &Wish<'a>) -> Self {
         let max_level = if part.is_some() { Level::Error } else { Level::Debug };
-        let label = format!("{} bundles: ", label(profile));
+        // As the part's name, which the first verdict on it leaves out.
+        let label = match part {
+            Some(part) => format!("{} bundles as {}: ", part.label(), part.name),
+            None => "JWT bundles: ".to_owned(),
+        };
         Self {
             part,
             profile,
@@ -187,10 +187,7 @@ impl<'a, R: Rpc<Raw = RawJwtBundles>> JwksSource<'a, R> {
         self.is_laid_out = true;
         Some(match part.files(bundles, own) {
             Ok((files, flaws)) => {
-                match flaws.as_slice() {
-                    [] => drop(self.flaws.end(now.instant)),
-                    flaws => self.flaws.log_state(Level::Warn, &flaws.join("; "), now.instant),
-                }
+                self.flaws.log_all(Level::Warn, &flaws, now.instant);
                 let keys = Some(bundles.digest(own));
                 Update::Files(files, Box::new(Facts { keys, ..Facts::default() }))
             }
@@ -256,7 +253,9 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
 
     fn describe_wait(&self) -> String {
         match self.bundles {
-            Some(_) => "received, but the trust domain is unknown until an SVID arrives".to_owned(),
+            Some(_) => {
+                "the agent has sent them, but the trust domain is unknown until an SVID arrives".to_owned()
+            }
             None => self.call.describe_wait(),
         }
     }

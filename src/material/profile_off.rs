@@ -7,12 +7,12 @@ use crate::workload_api::endpoint::{Endpoint, SocketFile};
 
 /// The agent has an RPC's profile turned off, and no clock makes the next call (SPIFFE Workload API standard,
 /// section 7). A new agent may have the profile: it has a new socket.
-pub(super) struct Off {
+pub(super) struct ProfileOff {
     socket: Option<SocketFile>,
     look_at: Instant,
 }
 
-impl Off {
+impl ProfileOff {
     pub(super) fn new(endpoint: &Endpoint, now: Instant) -> Self {
         Self { socket: endpoint.socket_file(), look_at: now + LOOK_AT_FILES }
     }
@@ -45,8 +45,8 @@ mod tests {
         let path = directory.path().join("agent.sock");
         let _first = UnixListener::bind(&path).unwrap();
         let (endpoint, mut now) = (Endpoint::Unix(path.clone()), Instant::now());
-        let mut off = Off::new(&endpoint, now);
-        let mut minutes = |off: &mut Off, number| {
+        let mut off = ProfileOff::new(&endpoint, now);
+        let mut minutes = |off: &mut ProfileOff, number| {
             (0..number).any(|_| {
                 now += LOOK_AT_FILES;
                 off.is_over(&endpoint, now)
