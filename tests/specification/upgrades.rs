@@ -11,8 +11,8 @@ use pod_svid_helper::for_tests::workload::X509SVID;
 
 use crate::mounts::ProtectedSymlinks;
 use crate::pod::{
-    App, EVERYTHING, Finished, Helper, ID, NOBODY, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root,
-    offer, program_under_test, wait_until,
+    App, EVERYTHING, Finished, Helper, ID, NOBODY, PATIENCE, Pod, Published, Running, SetWhenDropped,
+    is_root, names, offer, wait_until,
 };
 use crate::publication::while_reading;
 use crate::workload_api_server::authority::Recipe;
@@ -90,15 +90,16 @@ impl Case {
 
     fn helper(&self, version: Version, arguments: &[&str]) -> Helper {
         let helper = self.pod.helper(arguments);
-        self.of(version, if self.kind == Kind::Given { helper.argument("--file-owner=65534:65534") } else { helper })
+        self.of(
+            version,
+            if self.kind == Kind::Given { helper.argument("--file-owner=65534:65534") } else { helper },
+        )
     }
 
     fn of(&self, version: Version, helper: Helper) -> Helper {
-        let program = match version {
-            Old => std::env::var_os("OLD_BINARY").map(PathBuf::from).expect("OLD_BINARY: see make upgrades"),
-            New => program_under_test(),
-        };
-        let helper = helper.of(&program);
+        let old =
+            || std::env::var_os("OLD_BINARY").map(PathBuf::from).expect("OLD_BINARY: see make upgrades");
+        let helper = if version == Old { helper.of(&old()) } else { helper };
         if self.kind == Kind::Sticky { helper.run_by_nobody() } else { helper }
     }
 
@@ -128,7 +129,11 @@ impl Case {
     }
 
     fn app(&self) -> App {
-        if self.kind == Kind::Sticky { App::start_by_nobody(&self.pod, "app") } else { App::start(&self.pod, "app") }
+        if self.kind == Kind::Sticky {
+            App::start_by_nobody(&self.pod, "app")
+        } else {
+            App::start(&self.pod, "app")
+        }
     }
 
     /// What `..data` leads to.
@@ -139,12 +144,16 @@ impl Case {
     /// All that is in the volume and in the published set, with kinds, modes and owners.
     fn listing(&self) -> Vec<String> {
         let list = |directory: &Path| {
-            let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry"));
-            let mut shown: Vec<_> = entries.map(|entry| {
-                let (name, meta) = (entry.file_name().into_string().expect("UTF-8"), entry.metadata().expect("it"));
-                let name = if meta.is_dir() { "a directory" } else { &name };
-                format!("{name} {:o} {}:{}", meta.mode(), meta.uid(), meta.gid())
-            }).collect();
+            let entries =
+                std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry"));
+            let mut shown: Vec<_> = entries
+                .map(|entry| {
+                    let (name, meta) =
+                        (entry.file_name().into_string().expect("UTF-8"), entry.metadata().expect("it"));
+                    let name = if meta.is_dir() { "a directory" } else { &name };
+                    format!("{name} {:o} {}:{}", meta.mode(), meta.uid(), meta.gid())
+                })
+                .collect();
             shown.sort();
             shown
         };
@@ -157,7 +166,8 @@ impl Case {
         let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name();
         let data = self.data();
         let of_the_set = [Path::new("..data"), &data];
-        let mut names: Vec<_> = entries.map(name).filter(|name| !of_the_set.contains(&Path::new(name))).collect();
+        let mut names: Vec<_> =
+            entries.map(name).filter(|name| !of_the_set.contains(&Path::new(name))).collect();
         names.sort();
         names.into_iter().map(|name| name.into_string().expect("UTF-8")).collect()
     }
@@ -165,16 +175,20 @@ impl Case {
     /// Reads the set meanwhile. Where the names are files, each of them can be opened all the time.
     fn while_reading(&self, svids: &[X509SVID], meanwhile: impl FnOnce()) {
         let done = AtomicBool::new(self.kind != Kind::Sticky);
-        let read_names = || while !done.load(Ordering::Relaxed) {
-            Published::by_name(&self.pod.volume()).expect("each name");
+        let read_names = || {
+            while !done.load(Ordering::Relaxed) {
+                Published::by_name(&self.pod.volume()).expect("each name");
+            }
         };
-        while_reading(&self.pod, svids, || std::thread::scope(|scope| {
-            let done = SetWhenDropped(&done);
-            let reader = scope.spawn(read_names);
-            meanwhile();
-            drop(done);
-            reader.join().expect("a reader that finds each name");
-        }));
+        while_reading(&self.pod, svids, || {
+            std::thread::scope(|scope| {
+                let done = SetWhenDropped(&done);
+                let reader = scope.spawn(read_names);
+                meanwhile();
+                drop(done);
+                reader.join().expect("a reader that finds each name");
+            })
+        });
     }
 }
 
@@ -280,7 +294,8 @@ fn two_running_helpers_of_both_versions_with_the_same_names_publish_each_set_onc
             }
         });
         let logs = helpers.map(Running::stop).concat();
-        let published = logs.iter().filter(|line| line.contains("published") && line.contains("SVID of")).count();
+        let published =
+            logs.iter().filter(|line| line.contains("published") && line.contains("SVID of")).count();
         assert!(published <= ROTATIONS + 1, "{published}: {}", logs.join("\n"));
         case.check(&files());
         case.pod.holds_one_set();
@@ -358,7 +373,6 @@ fn an_identity_that_is_withdrawn_takes_the_files_of_the_other_version_along() {
     everywhere(|case, first, second| {
         let svid = case.pod.mint();
         let agent = case.agent(&svid);
-        drop(case.refresh(first, &files()));
         case.init(first, &files()).succeeded();
         let refused = Reply::Refuse(RpcStatusCode::PERMISSION_DENIED, "no identity issued".to_owned());
         let mut refresh = case.refresh(second, &[&files()[..], &["--on-revoked=remove"]].concat());
@@ -366,8 +380,7 @@ fn an_identity_that_is_withdrawn_takes_the_files_of_the_other_version_along() {
         agent.wait_for_calls(2, PATIENCE);
         agent.reply(refused);
         refresh.wait_for_log(&["ERROR", "withdrawn the identity"]);
-        let gone = || !case.pod.volume().join("..data").exists() && !case.pod.volume().join("svid.pem").exists();
-        wait_until("the set is gone", gone);
+        wait_until("the set is gone", || names(&case.pod.volume()).is_empty());
         agent.reply(case.pod.offer_everything(&svid));
         case.pod.wait_for(&svid);
         refresh.stop();
