@@ -11,8 +11,8 @@ use pod_svid_helper::for_tests::workload::X509SVID;
 
 use crate::mounts::ProtectedSymlinks;
 use crate::pod::{
-    App, EVERYTHING, Finished, Helper, ID, NOBODY, PATIENCE, Pod, Published, Running, SetWhenDropped,
-    is_root, names, offer, wait_until,
+    App, EVERYTHING, Finished, Helper, ID, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root, names,
+    offer, wait_until,
 };
 use crate::publication::while_reading;
 use crate::workload_api_server::authority::Recipe;
@@ -281,7 +281,7 @@ fn two_running_helpers_of_both_versions_with_the_same_names_publish_each_set_onc
     everywhere(|case, first, second| {
         let svids: Vec<_> = (0..=ROTATIONS).map(|_| case.pod.mint()).collect();
         let agent = case.agent(&svids[0]);
-        let mut helpers = [first, second].map(|version| {
+        let helpers = [first, second].map(|version| {
             let mut refresh = case.refresh(version, &files());
             refresh.wait_for_log(&[ID]);
             refresh
