@@ -9,8 +9,8 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-binary faults soak simulate fuzz differential model upgrades lint deps release dist reproducible \
-    bench image e2e tools
+.PHONY: help demo test test-binary faults soak simulate fuzz differential model upgrades lint deps \
+    release dist reproducible bench image e2e tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
