@@ -9,8 +9,8 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-binary faults soak simulate fuzz differential model lint deps release dist reproducible \
-    bench image e2e tools
+.PHONY: help demo test test-binary faults soak simulate fuzz differential model upgrades lint deps \
+    release dist reproducible bench image e2e tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ fuzz: tools ## let libFuzzer make up inputs for every parser (TIME=seconds for e
 
 differential: tools ## compare what the helper accepts with OpenSSL and Python, on mutants (COUNT=, SEED=; minutes)
 	@COUNT=$(COUNT) SEED=$(SEED) ./tests/differential/run
+
+upgrades: tools ## run an earlier binary and this one in turn on one directory (OLD=commit, or OLD_BINARY=path)
+	@OLD='$(OLD)' OLD_BINARY='$(OLD_BINARY)' ./tests/upgrades/run
 
 lint: tools ## check format, lints, links, the workflow and the oldest Rust that works; a warning is an error
 	$(CARGO) fmt --check

@@ -47,6 +47,7 @@ mod responses;
 mod selection;
 mod signals;
 mod token;
+mod upgrades;
 mod volumes;
 mod wit;
 

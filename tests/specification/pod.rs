@@ -453,6 +453,14 @@ impl Helper {
         Self { command: outer }
     }
 
+    /// The same arguments for another program.
+    pub fn of(self, program: &Path) -> Self {
+        let mut other = Command::new(program);
+        other.args(self.command.get_args()).env_clear();
+        other.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command: other }
+    }
+
     /// With its stdout or its stderr at a device that is always full.
     pub fn into_full_device(mut self, stdout: bool) -> Self {
         let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");

@@ -34,7 +34,7 @@ fn the_names_lead_through_data_to_one_hidden_directory() {
 }
 
 /// Reads the set as one, again and again, meanwhile; fails on a key beside another key's certificate.
-fn while_reading(pod: &Pod, svids: &[X509SVID], meanwhile: impl FnOnce()) {
+pub fn while_reading(pod: &Pod, svids: &[X509SVID], meanwhile: impl FnOnce()) {
     let keys: HashMap<_, _> = svids.iter().map(|svid| (&svid.x509_svid, &svid.x509_svid_key)).collect();
     let done = AtomicBool::new(false);
     let read_all = || {
