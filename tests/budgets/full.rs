@@ -4,10 +4,10 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::away::wait_until;
 use crate::pod::Pod;
 use crate::subject::{Figures, Subject};
 use crate::table::{Row, Table, milliseconds};
-use crate::away::wait_until;
 use crate::workload_api_server::server::Reply;
 
 const FULL: usize = 100;
@@ -65,13 +65,16 @@ pub fn full_node(table: &mut Table, subjects: &[Subject], memory: &Path) {
             ended.add(&subject.name, most_in_a_moment(&agent.called_at()[calls.len()..]));
         }
     }
-    [together, start_to_files, back_to_files, back, ended, renewed].into_iter().for_each(|row| table.add(row));
+    [together, start_to_files, back_to_files, back, ended, renewed]
+        .into_iter()
+        .for_each(|row| table.add(row));
 }
 
 /// The most calls in any [`MOMENT`].
 fn most_in_a_moment(calls: &[Instant]) -> f64 {
     histogram(calls);
-    let in_moment = |from: &Instant| calls.iter().filter(|call| (*from..*from + MOMENT).contains(*call)).count();
+    let in_moment =
+        |from: &Instant| calls.iter().filter(|call| (*from..*from + MOMENT).contains(*call)).count();
     calls.iter().map(in_moment).max().unwrap_or(0) as f64
 }
 
