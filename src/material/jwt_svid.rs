@@ -25,7 +25,7 @@ use crate::logging::retrying_in;
 use crate::store::StoreError;
 use crate::store::file::{Contents, File, FileMode, FileName};
 use crate::store::read::PublishedSet;
-use crate::time::backoff::Backoff;
+use crate::time::backoff::{Backoff, random_fraction};
 use crate::time::clock::Now;
 use crate::time::timestamp::rfc3339;
 use crate::time::timing::{BETWEEN_TOKENS, OVERDUE};
@@ -256,16 +256,20 @@ struct Renewal {
     /// No call before this, even if it is time to renew.
     earliest_call: Instant,
     overdue: Backoff,
+    /// When in the time for the renewal of the newest token: 0 to 1.
+    moment: f64,
 }
 
 impl Renewal {
     fn new(now: Instant) -> Self {
-        Self { earliest_call: now, overdue: OVERDUE }
+        Self { earliest_call: now, overdue: OVERDUE, moment: 0.0 }
     }
 
     /// When to call for the token after `svid`.
     fn renew_at(&self, svid: &SvidInfo, now: Now) -> Instant {
-        now.instant_of(svid.renew_at()).max(self.earliest_call)
+        let from = svid.renew_at();
+        let span = svid.renew_by().duration_since(from).unwrap_or_default();
+        now.instant_of(from + span.mul_f64(self.moment)).max(self.earliest_call)
     }
 
     /// Takes a good token, or one whose key is revoked; returns whether it is fresh.
@@ -278,6 +282,7 @@ impl Renewal {
             self.overdue.advance()
         };
         self.earliest_call = now.instant + wait;
+        self.moment = random_fraction();
         is_fresh
     }
 }
@@ -288,6 +293,7 @@ mod tests {
 
     use super::*;
     use crate::identity::svid_info::Kind;
+    use crate::time::backoff::CHANCE;
 
     fn token(now: Now, seconds: u64) -> SvidInfo {
         SvidInfo {
@@ -300,11 +306,20 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_renewed_at_55_percent_of_its_life() {
+    fn tokens_of_one_second_are_renewed_one_after_the_other_at_55_to_60_percent_of_their_life() {
+        CHANCE.set(Some(1));
         let now = Now::look();
-        let (token, mut renewal) = (token(now, 300), Renewal::new(now.instant));
-        assert!(renewal.received(&token, false, now));
-        assert_eq!(renewal.renew_at(&token, now), now.instant + Duration::from_secs(165));
+        let token = token(now, 300);
+        let renewed = [(); 100].map(|()| {
+            let mut renewal = Renewal::new(now.instant);
+            assert!(renewal.received(&token, false, now));
+            let at = renewal.renew_at(&token, now);
+            assert_eq!(at, renewal.renew_at(&token, now), "it stays");
+            (at - now.instant).as_secs()
+        });
+        assert!(renewed.iter().all(|second| (165..=180).contains(second)), "{renewed:?}");
+        let most = (165..=180).map(|at| renewed.iter().filter(|second| **second == at).count()).max();
+        assert!(most < Some(20), "{renewed:?}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ const fn seconds(number: u64) -> Duration {
 
 // Calls of the Workload API.
 
-/// Between attempts to connect while nothing listens. A local connection costs nothing; the longest
+/// Between attempts to connect while nothing listens, with jitter. A local connection costs nothing; the longest
 /// delay leaves time for the call itself, so that new files are there within a second of the
 /// agent's return.
 pub(crate) const AWAIT_ENDPOINT: Backoff = Backoff::new(milliseconds(100), milliseconds(800));
@@ -26,6 +26,8 @@ pub(crate) const CALL_RARELY: Duration = seconds(60);
 /// From the start of a stream that delivered to the start of the next: an agent that hangs up after
 /// each message must not be called in a tight loop.
 pub(crate) const BETWEEN_STREAMS: Duration = seconds(1);
+/// Up to so much later: an agent may end the streams of a whole node at one moment.
+pub(crate) const SPREAD_OF_STREAMS: Duration = milliseconds(100);
 /// How long a TCP connection may take. (A Unix socket connects at once, or not at all.)
 pub(crate) const TCP_CONNECT: Duration = seconds(5);
 /// How long a call with a single response may take. An agent whose server is away answers from its

@@ -64,7 +64,7 @@ pub fn silence(table: &mut Table, ours: &Subject, memory: &Path) {
     table.add(row);
 }
 
-fn wait_until(is_so: impl Fn() -> bool) {
+pub fn wait_until(is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?}");

@@ -19,6 +19,7 @@
 //! programs have used the processors meanwhile. If a budget is not met then, it fails.
 
 mod away;
+mod full;
 mod pod;
 mod subject;
 mod table;
@@ -33,6 +34,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use away::{Logs, recoveries, silence};
+use full::full_node;
 use pod::Pod;
 use subject::{Figures, Running, Subject};
 use table::{Row, Table, Work, milliseconds};
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
     let memory = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let logs = Logs::begin(&subjects, &memory);
     table.measure(|table| size(table, &subjects));
-    for measure in [starts, idle, node, updates, updates_after_silence, more_memory, recoveries] {
+    for measure in [starts, idle, node, full_node, updates, updates_after_silence, more_memory, recoveries] {
         table.measure(|table| measure(table, &subjects, &memory));
     }
     table.measure(|table| silence(table, &subjects[0], &memory));

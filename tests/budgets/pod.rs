@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use der::pem::{LineEnding, encode_string};
-use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, X509SVIDResponse};
+use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVIDRequest, X509SVIDResponse};
 use pod_svid_helper::for_tests::{MAX_BUNDLE, MAX_MESSAGE_MIB};
 use protobuf::Message;
 
@@ -22,6 +22,7 @@ const LOOK: Duration = Duration::from_micros(50);
 
 pub struct Pod {
     directory: tempfile::TempDir,
+    socket: PathBuf,
     authority: Authority,
 }
 
@@ -38,13 +39,19 @@ impl Certificate {
 impl Pod {
     pub fn in_directory(parent: &Path) -> Self {
         let directory = tempfile::tempdir_in(parent).expect("a directory");
-        let pod = Self { directory, authority: Authority::new("example.org") };
+        let socket = directory.path().join("agent.sock");
+        let pod = Self { directory, socket, authority: Authority::new("example.org") };
         fs::create_dir(pod.volume()).expect("a volume");
         pod
     }
 
-    pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("agent.sock")
+    /// One more on the node of `self`, with the same agent.
+    pub fn neighbour(&self, parent: &Path) -> Self {
+        Self { socket: self.socket.clone(), ..Self::in_directory(parent) }
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     pub fn volume(&self) -> PathBuf {
@@ -69,15 +76,20 @@ impl Pod {
     /// The same, with the certificate that it offers.
     pub fn next_agent(&self) -> (WorkloadApiServer, Certificate) {
         let (reply, certificate) = self.update(1, 0);
-        let agent = WorkloadApiServer::on_socket(&self.socket(), reply);
-        let token = self.authority.mint_jwt(ID, &["audience".to_owned()], Duration::from_secs(3600));
-        agent.issue_jwt(move |_| Reply::offer(&jwt_response([token.clone()])));
+        let agent = WorkloadApiServer::on_socket(self.socket(), reply);
+        agent.issue_jwt(self.tokens(Duration::from_secs(3600)));
         let mut bundles = JWTBundlesResponse::new();
         bundles.bundles.insert(self.authority.id(), self.authority.jwks());
         agent.reply_with_jwt_bundles(Reply::offer(&bundles));
         agent.reply_with_wit(wit_response([WitRecipe::for_id(ID).mint(&self.authority)]));
         agent.reply_with_wit_bundles(wit_bundles([(self.authority.id().as_str(), r#"{"keys":[]}"#)]));
         (agent, certificate)
+    }
+
+    /// Answers calls for tokens with one that has this life.
+    pub fn tokens(&self, ttl: Duration) -> impl Fn(&JWTSVIDRequest) -> Reply + Send + Sync + 'static {
+        let token = self.authority.mint_jwt(ID, &["audience".to_owned()], ttl);
+        move |_| Reply::offer(&jwt_response([token.clone()]))
     }
 
     /// New SVIDs, with the bundles of so many federated trust domains of three CAs each.

@@ -93,7 +93,7 @@ fn jwt_alone_writes_no_pem_file() {
 }
 
 #[test]
-fn refresh_renews_a_token_at_55_percent_of_its_life() {
+fn refresh_renews_a_token_at_55_to_60_percent_of_its_life() {
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(6));
     let refresh = pod.refresh(&[TOKEN]);

@@ -186,6 +186,32 @@ fn refresh_finds_an_agent_that_restarts_on_the_same_path() {
 }
 
 #[test]
+fn twenty_helpers_that_have_lost_their_agent_at_one_moment_do_not_call_its_successor_at_one_moment() {
+    let pod = Pod::new();
+    let pods: Vec<_> = (0..20).map(|_| Pod::new()).collect();
+    let start = |other: &Pod| {
+        let helper = pod.helper_at(pod.socket().display(), &other.volume());
+        helper.arguments(&["--mode=refresh", "--log-level=trace"]).start()
+    };
+    let mut all: Vec<_> = pods.iter().map(start).collect();
+    let rounds = (0..6).map(|_| {
+        let svid = pod.mint();
+        let agent = pod.agent(offer([svid.clone()]));
+        pods.iter().for_each(|other| other.wait_for(&svid));
+        let calls = agent.called_at();
+        drop(agent);
+        // Each finds five times that there is none, and then waits for up to 0.8 s.
+        for refresh in &mut all {
+            (0..5).for_each(|_| drop(refresh.wait_for_log(&["cannot connect"])));
+        }
+        calls.iter().max().expect("calls").duration_since(*calls.iter().min().expect("calls"))
+    });
+    // In step, they would call within a few milliseconds. On a busy machine, they may wait for each other.
+    assert!(rounds.skip(1).any(|span| span > Duration::from_millis(100)));
+    all.into_iter().for_each(|refresh| drop(refresh.stop()));
+}
+
+#[test]
 fn the_first_contact_with_an_agent_is_not_logged_as_a_return() {
     let pod = Pod::new();
     let svid = pod.mint();

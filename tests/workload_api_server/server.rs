@@ -62,7 +62,8 @@ pub struct WorkloadApiServer {
 
 struct JwtSvids {
     issue: Arc<Issue>,
-    calls: u64,
+    /// When each call has come.
+    calls: Vec<Instant>,
 }
 
 /// What is said on one procedure's streams.
@@ -77,7 +78,8 @@ struct State {
     replies: Vec<Reply>,
     /// What the coming calls get before `reply`; they end with it.
     next: VecDeque<Reply>,
-    calls: u64,
+    /// When each call has come.
+    calls: Vec<Instant>,
     /// How many replies a stream has begun to say.
     said: usize,
     stopped: bool,
@@ -120,13 +122,13 @@ impl WorkloadApiServer {
         let [jwt_bundles, wit_svids, wit_bundles] =
             [(); 3].map(|()| Arc::new(Stream::new(Reply::refuse(RpcStatusCode::UNIMPLEMENTED))));
         let issue: Arc<Issue> = Arc::new(|_| Reply::refuse(RpcStatusCode::UNIMPLEMENTED));
-        let jwt_svids = Arc::new(Mutex::new(JwtSvids { issue, calls: 0 }));
+        let jwt_svids = Arc::new(Mutex::new(JwtSvids { issue, calls: Vec::new() }));
         let issuer = {
             let jwt_svids = jwt_svids.clone();
             move |context: RpcContext<'_>, request: JWTSVIDRequest, sink: UnarySink<Vec<u8>>| {
                 let issue = {
                     let mut jwt_svids = jwt_svids.lock().expect("no panic in a call");
-                    jwt_svids.calls += 1;
+                    jwt_svids.calls.push(Instant::now());
                     jwt_svids.issue.clone()
                 };
                 let is_trusted = has_security_header(&context);
@@ -201,16 +203,22 @@ impl WorkloadApiServer {
 
     /// How many calls for X.509-SVIDs there have been.
     pub fn calls(&self) -> u64 {
-        self.x509.lock().calls
+        self.called_at().len() as u64
+    }
+
+    /// When each of them has come.
+    pub fn called_at(&self) -> Vec<Instant> {
+        self.x509.lock().calls.clone()
     }
 
     /// Waits until there have been so many calls for X.509-SVIDs.
     pub fn wait_for_calls(&self, calls: u64, patience: Duration) {
         let deadline = Instant::now() + patience;
         let mut state = self.x509.lock();
-        while state.calls < calls {
+        while (state.calls.len() as u64) < calls {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited {patience:?} for {calls} calls, and there were {}", state.calls);
+            let so_far = state.calls.len();
+            assert!(!left.is_zero(), "waited {patience:?} for {calls} calls, and there were {so_far}");
             state = self.x509.changed.wait_timeout(state, left).expect("no panic in a stream").0;
         }
     }
@@ -233,7 +241,12 @@ impl WorkloadApiServer {
 
     /// How many calls for JWT-SVIDs there have been.
     pub fn jwt_calls(&self) -> u64 {
-        self.jwt_svids.lock().expect("no panic in a call").calls
+        self.jwt_called_at().len() as u64
+    }
+
+    /// When each of them has come.
+    pub fn jwt_called_at(&self) -> Vec<Instant> {
+        self.jwt_svids.lock().expect("no panic in a call").calls.clone()
     }
 
     /// Replies with this to calls for JWT bundles from now on, on open streams too.
@@ -253,7 +266,7 @@ impl WorkloadApiServer {
 
     /// How many calls for WIT-SVIDs there have been.
     pub fn wit_calls(&self) -> u64 {
-        self.wit_svids.lock().calls
+        self.wit_svids.lock().calls.len() as u64
     }
 }
 
@@ -310,7 +323,7 @@ impl Stream {
         let state = State {
             replies: vec![reply],
             next: VecDeque::new(),
-            calls: 0,
+            calls: Vec::new(),
             said: 0,
             stopped: false,
             waiting: Vec::new(),
@@ -341,7 +354,7 @@ impl Stream {
     fn serve(&self, trusted: bool, mut sink: ServerStreamingSink<Vec<u8>>) {
         let (mut once, mut said) = {
             let mut state = self.lock();
-            state.calls += 1;
+            state.calls.push(Instant::now());
             self.changed.notify_all();
             (state.next.pop_front(), state.replies.len() - 1)
         };

@@ -169,7 +169,7 @@ impl World<'_> {
             let Some(version) = published.get(file) else { self.fail(&format!("no {file}")) };
             let svid = version.svid.as_ref().unwrap();
             is_early |= svid.not_before > now.time;
-            if has_passed(svid.renew_at(), BETWEEN_TOKENS + GRACE, now.time) {
+            if has_passed(svid.renew_by(), BETWEEN_TOKENS + GRACE, now.time) {
                 self.fail(&format!("{file} is not renewed: {svid:?}"));
             }
             if is_due(Rpc::Keys) && self.watch.revoked.contains(version) {
@@ -189,9 +189,9 @@ impl World<'_> {
         let now = self.now.instant;
         let events = self.watch.events.count(now);
         let is_away = self.listener.is_none() || events > 0;
-        // Half of the longest delay, and the shorter delays before.
+        // Half of the longest delays, and the shorter delays before.
         let steady = MINUTE.div_duration_f64(CALL_AGAIN.longest() / 2) as usize + 8;
-        let connecting = MINUTE.div_duration_f64(AWAIT_ENDPOINT.longest()) as usize + 4;
+        let connecting = MINUTE.div_duration_f64(AWAIT_ENDPOINT.longest() / 2) as usize + 4;
         let most = if is_away { connecting } else { steady } + 10 * events;
         let failed: Vec<u64> =
             self.helper.as_ref().unwrap().items.calls().map(|counts| counts.failed.values().sum()).collect();
