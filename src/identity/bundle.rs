@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use super::certificate::{Certificate, split};
+use super::distinguished_name::text_of;
 use super::limits::MAX_BUNDLE;
 use super::raw::shortened;
 use super::spiffe_id::TrustDomain;
@@ -33,7 +34,7 @@ impl Authority<'_> {
     pub(crate) fn details(&self) -> Option<AuthorityDetails> {
         let certificate = Certificate::parse(self.der, 0).ok()?;
         let not_before = certificate.fields().validity().not_before.to_system_time();
-        let subject = shortened(&certificate.fields().subject().to_string());
+        let subject = shortened(&text_of(certificate.fields().subject()));
         Some(AuthorityDetails { subject, not_before, not_after: self.not_after })
     }
 }

@@ -13,7 +13,7 @@ use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, SubjectKeyIdentifi
 use x509_cert::name::Name;
 
 use super::certificate::{Certificate, unreadable};
-use super::distinguished_name::{Sameness, compare};
+use super::distinguished_name::{Sameness, compare, text_of};
 use super::raw::shortened;
 use super::x509_svid::hexadecimal;
 use crate::words::{Flaw, flaw};
@@ -98,7 +98,7 @@ impl CrlDetails {
             number.map(|number| hexadecimal(number.0.as_bytes()))
         });
         Ok(Self {
-            issuer: shortened(&list.issuer.to_string()),
+            issuer: shortened(&text_of(&list.issuer)),
             number: number.transpose().map_err(unreadable("cRLNumber")),
             this_update: list.this_update.to_system_time(),
             next_update: list.next_update.map(|time| time.to_system_time()),

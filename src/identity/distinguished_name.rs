@@ -1,9 +1,13 @@
-//! Whether two distinguished names are the same (RFC 5280, section 7.1).
+//! Distinguished names: whether two are the same (RFC 5280, section 7.1), and as text for a person (RFC 4514).
+
+use std::fmt::Write;
 
 use der::asn1::Any;
 use der::{Encode, Tag, Tagged};
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::name::{Name, RelativeDistinguishedName};
+
+use super::x509_svid::hexadecimal;
 
 /// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +25,53 @@ pub(super) fn compare(one: &Name, other: &Name) -> Sameness {
     }
     let pairs = one.iter_rdn().zip(other.iter_rdn());
     pairs.map(|(one, other)| compare_rdn(one, other)).min().unwrap_or(Sameness::Same)
+}
+
+/// The attributes that have a word (RFC 4514, section 3; and those that CAs put into names besides).
+const WORDS: [(&str, &str); 11] = [
+    ("2.5.4.3", "CN"),
+    ("2.5.4.5", "SERIALNUMBER"),
+    ("2.5.4.6", "C"),
+    ("2.5.4.7", "L"),
+    ("2.5.4.8", "ST"),
+    ("2.5.4.9", "STREET"),
+    ("2.5.4.10", "O"),
+    ("2.5.4.11", "OU"),
+    ("0.9.2342.19200300.100.1.1", "UID"),
+    ("0.9.2342.19200300.100.1.25", "DC"),
+    ("1.2.840.113549.1.9.1", "E"),
+];
+
+/// The name as RFC 4514 writes it, the last part first. (The library's own way brings a table of all object
+/// identifiers, whose 40 KiB would be private memory of each process.)
+pub(super) fn text_of(name: &Name) -> String {
+    let rdn = |rdn: &RelativeDistinguishedName| rdn.iter().map(attribute_text).collect::<Vec<_>>().join("+");
+    let mut rdns: Vec<_> = name.iter_rdn().map(rdn).collect();
+    rdns.reverse();
+    rdns.join(",")
+}
+
+/// `CN=text`; or `number=#DER in hexadecimal`, where the type has no word or the value is no text (section 2.4).
+fn attribute_text(attribute: &AttributeTypeAndValue) -> String {
+    let number = attribute.oid.to_string();
+    let word = WORDS.iter().find(|(known, _)| *known == number).map(|(_, word)| word);
+    let (Some(word), Some(value)) = (word, text(&attribute.value)) else {
+        return format!("{number}=#{}", hexadecimal(&attribute.value.to_der().unwrap_or_default()));
+    };
+    let mut shown = format!("{word}=");
+    let last = value.chars().count().saturating_sub(1);
+    for (index, letter) in value.chars().enumerate() {
+        let is_special = matches!(letter, '"' | '+' | ',' | ';' | '<' | '>' | '\\')
+            || letter == ' ' && (index == 0 || index == last)
+            || letter == '#' && index == 0;
+        // Writing to a string does not fail.
+        let _ = match letter {
+            '\0'..='\x1f' | '\x7f' => write!(shown, "\\{:02x}", u32::from(letter)),
+            _ if is_special => write!(shown, "\\{letter}"),
+            _ => write!(shown, "{letter}"),
+        };
+    }
+    shown
 }
 
 /// A relative name is a set: DER sorts it by its encoding, which the string types change.
@@ -64,31 +115,33 @@ enum Value {
 
 impl Value {
     fn of(value: &Any) -> Self {
-        let bytes = value.value();
-        let text = match value.tag() {
-            Tag::Utf8String
-            | Tag::PrintableString
-            | Tag::Ia5String
-            | Tag::NumericString
-            | Tag::VisibleString => std::str::from_utf8(bytes).ok().map(str::to_owned),
-            // T.61 has ASCII letters at their places. Of the others, each CA had its own idea.
-            Tag::TeletexString => bytes.is_ascii().then(|| String::from_utf8_lossy(bytes).into_owned()),
-            Tag::BmpString => {
-                let (units, rest) = bytes.as_chunks();
-                let units = units.iter().map(|unit| u16::from_be_bytes(*unit));
-                char::decode_utf16(units).collect::<Result<String, _>>().ok().filter(|_| rest.is_empty())
-            }
+        match value.tag() {
             Tag::Boolean
             | Tag::Integer
             | Tag::BitString
             | Tag::OctetString
             | Tag::Null
-            | Tag::ObjectIdentifier => {
-                return Self::NoText;
-            }
-            _ => None,
-        };
-        text.map_or(Self::Unknown, |text| Self::Text(prepared(&text)))
+            | Tag::ObjectIdentifier => Self::NoText,
+            _ => text(value).map_or(Self::Unknown, |text| Self::Text(prepared(&text))),
+        }
+    }
+}
+
+/// The text of a value; `None` if it is no text, or not in an encoding that we know.
+fn text(value: &Any) -> Option<String> {
+    let bytes = value.value();
+    match value.tag() {
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::VisibleString => {
+            std::str::from_utf8(bytes).ok().map(str::to_owned)
+        }
+        // T.61 has ASCII letters at their places. Of the others, each CA had its own idea.
+        Tag::TeletexString => bytes.is_ascii().then(|| String::from_utf8_lossy(bytes).into_owned()),
+        Tag::BmpString => {
+            let (units, rest) = bytes.as_chunks();
+            let units = units.iter().map(|unit| u16::from_be_bytes(*unit));
+            char::decode_utf16(units).collect::<Result<String, _>>().ok().filter(|_| rest.is_empty())
+        }
+        _ => None,
     }
 }
 
@@ -125,6 +178,22 @@ mod tests {
         let mut name = RdnSequence::default();
         attributes.iter().for_each(|attribute| name.push(rdn(attribute)));
         Name::hazmat_from_rdn_sequence(name)
+    }
+
+    #[test]
+    fn a_name_is_written_with_its_last_part_first_and_what_has_a_meaning_there_is_escaped() {
+        let written = name(&[
+            (Tag::Utf8String, b"Example, Inc. "),
+            (Tag::PrintableString, b" a=b"),
+            (Tag::Utf8String, b"#\x07"),
+            (Tag::Utf8String, "Z\u{fc}rich".as_bytes()),
+        ]);
+        assert_eq!(text_of(&written), "CN=Z\u{fc}rich,CN=\\#\\07,CN=\\ a=b,CN=Example\\, Inc.\\ ");
+        let bits = name(&[(Tag::BitString, b"\0a")]);
+        assert_eq!(text_of(&bits), "2.5.4.3=#03020061");
+        for text in ["CN=a+OU=b,O=c", "UID=a,DC=example,DC=org", "1.2.3=#0c0161"] {
+            assert_eq!(text_of(&Name::from_str(text).unwrap()), text);
+        }
     }
 
     #[test]

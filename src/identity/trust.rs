@@ -7,7 +7,7 @@ use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectKeyIdentifier};
 
 use super::bundle::X509Bundle;
 use super::certificate::{Certificate, split};
-use super::distinguished_name::{Sameness, compare};
+use super::distinguished_name::{Sameness, compare, text_of};
 use super::limits::{MAX_BUNDLE, MAX_CHAIN};
 use super::raw::{Field, shortened};
 use super::spiffe_id::TrustDomain;
@@ -226,6 +226,6 @@ fn no_issuer(chain: &[Certificate], bundle: &[Certificate], own: &str) -> Flaw {
             );
         }
     }
-    let issuer = chain.last().map(|last| last.fields().issuer().to_string()).unwrap_or_default();
+    let issuer = chain.last().map(|last| text_of(last.fields().issuer())).unwrap_or_default();
     flaw!("holds no CA that has issued the SVID (its issuer is {:?})", shortened(&issuer))
 }

@@ -278,10 +278,7 @@ fn an_rsa_key_whose_numbers_do_not_agree_is_refused() {
 #[test]
 fn mandatory_fields_that_are_empty_make_the_response_bad() {
     for (spoil, part) in [
-        (
-            (|svid| svid.wit_svid.clear()) as fn(&mut WITSVID),
-            ") wit_svid: the mandatory field is empty",
-        ),
+        ((|svid| svid.wit_svid.clear()) as fn(&mut WITSVID), ") wit_svid: the mandatory field is empty"),
         (|svid| svid.wit_svid_key.clear(), ") wit_svid_key: the mandatory field is empty"),
     ] {
         let pod = Pod::new();
@@ -289,7 +286,8 @@ fn mandatory_fields_that_are_empty_make_the_response_bad() {
         let mut svids = [ID, OTHER_ID].map(|id| WitRecipe::for_id(id).mint(&pod.authority));
         spoil(&mut svids[1]);
         agent.reply_with_wit(wit_response(svids));
-        pod.init(&with(&ALONE, &["--init-timeout=700ms"])).failed_with(&["svids[1] (\"spiffe://example.org/other\"", part]);
+        pod.init(&with(&ALONE, &["--init-timeout=700ms"]))
+            .failed_with(&["svids[1] (\"spiffe://example.org/other\"", part]);
     }
     let pod = Pod::new();
     let agent = pod.agent(Reply::Silence);
@@ -337,7 +335,13 @@ fn a_wit_svid_that_is_not_valid_yet_is_published_when_its_time_comes() {
     let svid = recipe.mint(&pod.authority);
     let _agent = agent(&pod, &svid);
     let mut refresh = pod.refresh(&ALONE);
-    refresh.wait_for_log(&["ERROR", "WIT-SVID", ID, "is not valid until", "asking for it again at that time"]);
+    refresh.wait_for_log(&[
+        "ERROR",
+        "WIT-SVID",
+        ID,
+        "is not valid until",
+        "asking for it again at that time",
+    ]);
     wait_for(&pod, &svid);
     assert!(SystemTime::now() >= begins, "it was published before its time");
     refresh.stop();
