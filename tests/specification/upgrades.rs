@@ -12,7 +12,7 @@ use pod_svid_helper::for_tests::workload::X509SVID;
 use crate::mounts::ProtectedSymlinks;
 use crate::pod::{
     App, EVERYTHING, Finished, Helper, ID, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root, names,
-    offer, wait_until,
+    offer, serial, wait_until,
 };
 use crate::publication::while_reading;
 use crate::workload_api_server::authority::Recipe;
@@ -283,22 +283,22 @@ fn two_running_helpers_of_both_versions_with_the_same_names_publish_each_set_onc
     everywhere(|case, first, second| {
         let svids: Vec<_> = (0..=ROTATIONS).map(|_| case.pod.mint()).collect();
         let agent = case.agent(&svids[0]);
-        let helpers = [first, second].map(|version| {
-            let mut refresh = case.refresh(version, &files());
-            refresh.wait_for_log(&[ID]);
-            refresh
-        });
-        case.pod.wait_for(&svids[0]);
+        let mut helpers = [first, second].map(|version| case.refresh(version, &files()));
+        // Each of them has published it, or found it there.
+        let mut wait_for = |svid: &X509SVID| {
+            let serial = format!("{ID} (serial {},", serial(svid));
+            helpers.iter_mut().for_each(|helper| drop(helper.wait_for_log(&[&serial])));
+        };
+        wait_for(&svids[0]);
         case.while_reading(&svids, || {
             for svid in &svids[1..] {
                 agent.reply(case.pod.offer_everything(svid));
-                case.pod.wait_for(svid);
+                wait_for(svid);
             }
         });
         let logs = helpers.map(Running::stop).concat();
-        let published =
-            logs.iter().filter(|line| line.contains("published") && line.contains("SVID of")).count();
-        assert!(published <= ROTATIONS + 1, "{published}: {}", logs.join("\n"));
+        let published = logs.iter().filter(|line| line.contains(&format!("published {ID} (serial")));
+        assert_eq!(published.count(), svids.len(), "{}", logs.join("\n"));
         case.check(&files());
         case.pod.holds_one_set();
         // One that ends while the other publishes leaves the file of its claim, which nobody holds.
