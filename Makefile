@@ -31,8 +31,8 @@ faults: tools ## kill and disturb a publication at every system call (strace, mi
 	@./tests/faults/install-strace
 	$(CARGO) test --release --locked --test faults -- --ignored --nocapture
 
-soak: tools ## rotate 10,000 times while readers read and things go wrong (SEED=…, ROTATIONS=…; minutes)
-	SOAK_SEED=$(SEED) SOAK_ROTATIONS=$(ROTATIONS) \
+soak: tools ## rotate 10,000 times while things go wrong; meet random peers (SEED=…, ROTATIONS=…, MINUTES=2; minutes)
+	SOAK_SEED=$(SEED) SOAK_ROTATIONS=$(ROTATIONS) SOAK_MINUTES=$(MINUTES) \
 	    $(CARGO) test --release --locked --test soak -- --ignored --nocapture
 
 simulate: tools ## simulate years of the main loop in minutes (SEEDS=…, SEED=first, DAYS=each; FAULTS=1: find faults)

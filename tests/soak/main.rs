@@ -11,17 +11,21 @@
 //!
 //! The wall clock is stepped for the program alone: see `clock.rs`.
 //!
-//! `make test` runs a short one, `make soak` 10,000 rotations.
+//! `make test` runs a short one, `make soak` 10,000 rotations. Beside them, `make soak` lets another helper meet random
+//! peers for minutes: see `peers.rs`.
 
 mod clock;
 mod growth;
 mod ledger;
+mod peers;
 mod plan;
 mod process;
 mod readers;
 mod soak;
 mod summary;
 
+#[path = "../specification/besieged.rs"]
+mod besieged;
 #[path = "../specification/mounts.rs"]
 #[allow(dead_code, reason = "a tmpfs is needed")]
 mod mounts;
@@ -37,6 +41,7 @@ use soak::Soak;
 
 const SHORT: usize = 150;
 const LONG: usize = 10_000;
+const MINUTES: u64 = 2;
 
 #[test]
 fn through_hundreds_of_rotations_every_reader_finds_whole_sets_and_nothing_grows() {
@@ -48,6 +53,12 @@ fn through_hundreds_of_rotations_every_reader_finds_whole_sets_and_nothing_grows
 fn through_thousands_of_rotations_every_reader_finds_whole_sets_and_nothing_grows() {
     let rotations = variable("SOAK_ROTATIONS").map_or(LONG, |number| number as usize);
     Soak::new(seed(), rotations).run();
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn through_minutes_of_random_peers_nothing_grows_and_each_good_agent_is_served() {
+    peers::meet(seed(), variable("SOAK_MINUTES").unwrap_or(MINUTES));
 }
 
 fn seed() -> u64 {

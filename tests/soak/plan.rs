@@ -59,13 +59,15 @@ pub enum Away {
     Silence,
     /// An agent that knows no identity yet.
     Denial,
+    /// Peers whose frames are drawn from this seed.
+    Nonsense(u64),
 }
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
 /// The number of cases in [`Step::of_kind`].
-pub const KINDS: u64 = 11;
+pub const KINDS: u64 = 12;
 
 impl Step {
     /// Draws one. Each kind comes once at first.
@@ -84,6 +86,7 @@ impl Step {
                 118..121 => 8,
                 121..125 => 9,
                 125..135 => 10,
+                135..140 => 11,
                 _ => return Self::Plain,
             },
         };
@@ -103,7 +106,8 @@ impl Step {
             7 => Self::WrongClock(10 * DAY),
             8 => Self::WrongClock(-10 * DAY),
             9 => Self::HookFails,
-            _ => Self::OtherApplication,
+            10 => Self::OtherApplication,
+            _ => Self::AgentAway(Away::Nonsense(random.below(1 << 31)), random.milliseconds(500)),
         }
     }
 }

@@ -15,11 +15,13 @@ use crate::clock::Clock;
 use crate::growth::Figures;
 use crate::ledger::{Ledger, Set, Shown};
 use crate::mounts::Tmpfs;
+use crate::peers::random_peers;
 use crate::plan::{Away, KINDS, Random, Step};
 use crate::pod::{App, Helper, Pod, SetWhenDropped, is_root, names, offer, skip, wait_until};
 use crate::process::Process;
 use crate::readers::{Counts, Reader};
 use crate::summary::{Events, Summary};
+use crate::workload_api_server::raw::RawPeer;
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 use crate::workload_api_server::wit::wit_response;
 
@@ -229,6 +231,10 @@ impl<'a> World<'a> {
                 let denial =
                     || Reply::Refuse(RpcStatusCode::PERMISSION_DENIED, "no identity issued".to_owned());
                 self.agent = Some(agent(&self.pod, denial(), denial()));
+                sleep(pause);
+            }
+            Away::Nonsense(seed) => {
+                let _peer = RawPeer::on_socket(&self.pod.socket(), random_peers(seed));
                 sleep(pause);
             }
         }

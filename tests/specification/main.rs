@@ -7,6 +7,7 @@
 mod after_half_a_minute;
 mod application;
 mod application_signals;
+mod besieged;
 mod budgets;
 mod bundle_map;
 mod bundles;
@@ -18,6 +19,7 @@ mod endpoints;
 mod filesystems;
 mod hook;
 mod hostile_agent;
+mod hostile_frames;
 mod house;
 mod http;
 mod init;
@@ -51,5 +53,8 @@ mod upgrades;
 mod volumes;
 mod wit;
 
+#[path = "../soak/growth.rs"]
+#[allow(dead_code, reason = "a part of it is needed")]
+mod growth;
 #[path = "../workload_api_server/mod.rs"]
 mod workload_api_server;

@@ -7,6 +7,7 @@
 
 pub mod authority;
 pub mod fault;
+pub mod frames;
 pub mod raw;
 pub mod server;
 pub mod wit;

@@ -1,5 +1,6 @@
 //! A peer on a Unix socket that speaks bytes: all that a gRPC server does not say.
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -24,7 +25,8 @@ struct State {
 
 #[derive(Default)]
 struct Connections {
-    all: Vec<UnixStream>,
+    accepted: usize,
+    open: HashMap<usize, UnixStream>,
     /// How many have had what the behaviour has for them.
     served: usize,
     is_stopped: bool,
@@ -47,6 +49,7 @@ impl RawPeer {
                     let _ = behaviour(number, connection);
                     state.served();
                     drain(reader);
+                    state.closed(number);
                 });
             }
         });
@@ -73,7 +76,7 @@ impl Drop for RawPeer {
     fn drop(&mut self) {
         let mut connections = self.state.connections.lock().expect("no panic in a connection");
         connections.is_stopped = true;
-        for connection in &connections.all {
+        for connection in connections.open.values() {
             let _ = connection.shutdown(Shutdown::Both);
         }
         drop(connections);
@@ -87,13 +90,19 @@ impl State {
     /// The connection's number; `None` once the peer is stopped.
     fn accept(&self, connection: &UnixStream) -> Option<usize> {
         let mut connections = self.connections.lock().expect("no panic in a connection");
-        connections.all.push(connection.try_clone().expect("a descriptor"));
-        (!connections.is_stopped).then(|| connections.all.len() - 1)
+        let number = connections.accepted;
+        connections.accepted += 1;
+        connections.open.insert(number, connection.try_clone().expect("a descriptor"));
+        (!connections.is_stopped).then_some(number)
     }
 
     fn served(&self) {
         self.connections.lock().expect("no panic in a connection").served += 1;
         self.changed.notify_all();
+    }
+
+    fn closed(&self, number: usize) {
+        self.connections.lock().expect("no panic in a connection").open.remove(&number);
     }
 }
 
@@ -136,7 +145,10 @@ pub fn pass_on(
     Arc::new(move |number, mut connection| {
         let mut upstream = UnixStream::connect(&agent)?;
         let (mut requests, mut to_agent) = (connection.try_clone()?, upstream.try_clone()?);
-        std::thread::spawn(move || std::io::copy(&mut requests, &mut to_agent));
+        std::thread::spawn(move || {
+            std::io::copy(&mut requests, &mut to_agent)?;
+            to_agent.shutdown(Shutdown::Both)
+        });
         let mut left = limit(number);
         let mut buffer = [0; 4096];
         while left > 0 {
@@ -155,7 +167,7 @@ pub fn pass_on(
 }
 
 /// Reads up to the end of the request on stream 1 (RFC 9113, section 4.1).
-fn read_request(connection: &mut UnixStream) -> std::io::Result<()> {
+pub fn read_request(connection: &mut UnixStream) -> std::io::Result<()> {
     connection.read_exact(&mut [0; b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len()])?;
     loop {
         let mut head = [0; 9];
@@ -173,6 +185,7 @@ fn read_request(connection: &mut UnixStream) -> std::io::Result<()> {
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PUSH_PROMISE: u8 = 5;
@@ -184,6 +197,8 @@ pub const CONTINUATION: u8 = 9;
 pub const ACK: u8 = 1;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
+pub const HAS_PRIORITY: u8 = 32;
 
 /// An HTTP/2 frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
