@@ -29,7 +29,7 @@ pub enum Fault {
 
 /// The calls that change something, beside openat(2) with O_CREAT. (Without write(2), the log could not
 /// tell of it.)
-const CHANGES: [&str; 9] =
+pub const CHANGES: [&str; 9] =
     ["mkdir", "mkdirat", "fchmod", "fchown", "fsync", "linkat", "symlinkat", "renameat", "unlinkat"];
 
 impl Fault {
