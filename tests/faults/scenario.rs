@@ -87,12 +87,13 @@ impl Scenario {
 
 /// The agents, and a place for the volumes.
 pub struct Stage {
-    pod: Pod,
     old: X509SVID,
     new: X509SVID,
     /// gRPC's servers are used by one thread at a time.
     agents: Mutex<[WorkloadApiServer; 2]>,
     _memory: Option<Tmpfs>,
+    /// Is removed when nothing is mounted on it any more.
+    pod: Pod,
     _protected_symlinks: Option<ProtectedSymlinks>,
     volumes: AtomicUsize,
 }
