@@ -14,6 +14,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -23,7 +24,7 @@ use nix::unistd::Pid;
 use crate::calls::Call;
 use crate::check::State;
 use crate::pod::{is_root, skip};
-use crate::point::CHANGES;
+use crate::point::{CHANGES, is_change};
 use crate::scenario::{Place, Scenario, Scene, Stage};
 use crate::volume::listing;
 use crate::{SHOWN, WITHOUT_STRACE, WORKERS, next, random, strace};
@@ -73,6 +74,9 @@ impl FileSystem {
     }
 }
 
+/// How many writes and discards a device has got, and how many requests it is at.
+type Writes = [String; 3];
+
 /// An image that is mounted; unmounted and detached when dropped.
 struct Mount {
     image: PathBuf,
@@ -88,8 +92,7 @@ impl Mount {
         run(&mut command).map(|_| mount)
     }
 
-    /// How many writes and discards the device has got, and how many requests it is at.
-    fn writes(&self) -> Result<[String; 3], String> {
+    fn writes(&self) -> Result<Writes, String> {
         let device = run(Command::new("losetup").args(["-n", "-O", "NAME", "-j"]).arg(&self.image))?;
         let name = device.trim().trim_start_matches("/dev/");
         let stat =
@@ -99,7 +102,7 @@ impl Mount {
     }
 
     /// A copy made while the device was at rest, and its writes; nothing where these are as before.
-    fn copy(&self, to: &Path, before: Option<&[String; 3]>) -> Result<Option<[String; 3]>, String> {
+    fn copy(&self, to: &Path, before: Option<&Writes>) -> Result<Option<Writes>, String> {
         loop {
             let writes = self.writes()?;
             if before == Some(&writes) {
@@ -138,6 +141,16 @@ struct Moment {
     /// The last call before it.
     after: String,
     is_end: bool,
+}
+
+/// What it had in the course of a publication.
+#[derive(Default)]
+struct Film {
+    moments: Vec<Moment>,
+    /// After how many calls it was looked at.
+    points: usize,
+    calls: usize,
+    writes: Option<Writes>,
 }
 
 /// A publication on a file system, or the withdrawal of what was published first.
@@ -210,40 +223,19 @@ impl Experiment<'_> {
     }
 
     /// Runs the publication with what strace injects, and copies the device at each stop that this leads to, and at
-    /// the end; returns how many calls there were, and the states.
-    fn states(&self, inject: &str) -> Result<(usize, Vec<Moment>), String> {
+    /// the end.
+    fn film(&self, inject: &str) -> Result<Film, String> {
         let mount = self.start()?;
         let place = self.place(&mount);
-        let (mut moments, mut writes, mut seen, mut points) = (Vec::new(), None, 0, 0);
-        let mut take = |is_end| {
-            let calls = place.calls();
-            let is_new = calls.len() > seen;
-            seen = calls.len();
-            let Some(call) = calls.last().filter(|call| is_end || is_new && changes(call)) else {
-                return Ok(());
-            };
-            points += 1;
-            if self.syncs_another {
-                let another = File::create(mount.directory.join("another"));
-                let synced = another.and_then(|mut file| file.write_all(b"another").and(file.sync_all()));
-                synced.map_err(|error| error.to_string())?;
-            }
-            let image = self.stage.directory();
-            if let Some(copied) = mount.copy(&image, writes.as_ref().filter(|_| !is_end))? {
-                writes = Some(copied);
-                moments.push(Moment { image, after: call.line.clone(), is_end });
-            }
-            Ok::<_, String>(())
-        };
+        let mut film = Film::default();
         let helper = match self.is_withdrawal {
             true => self.scene.refresh(&place, Some(inject)),
             false => self.scene.run_beside(&place, Some(inject)),
         };
         let child = helper.start_with_stderr(Stdio::null());
         let pid = Pid::from_raw(child.id() as i32);
-        let ended = std::thread::scope(|scope| {
-            let killed = Killed(pid);
-            let (over, is_over) = std::sync::mpsc::channel::<()>();
+        let (over, is_over) = channel::<()>();
+        std::thread::scope(|scope| {
             if self.is_withdrawal {
                 let place = &place;
                 scope.spawn(move || {
@@ -255,9 +247,10 @@ impl Experiment<'_> {
                     std::mem::forget(killed);
                 });
             }
+            let killed = Killed(pid);
             loop {
                 match waitpid(pid, Some(WaitPidFlag::WUNTRACED)) {
-                    Ok(WaitStatus::Stopped(..)) => take(false)?,
+                    Ok(WaitStatus::Stopped(..)) => film.take(self, &mount, &place.calls(), false)?,
                     Ok(WaitStatus::Exited(_, 0)) => break,
                     other => return Err(format!("the program's end: {other:?}")),
                 }
@@ -266,9 +259,9 @@ impl Experiment<'_> {
             std::mem::forget(killed);
             drop(over);
             Ok(())
-        });
-        ended.and_then(|()| take(true))?;
-        Ok((points, moments))
+        })?;
+        film.take(self, &mount, &place.calls(), true)?;
+        Ok(film)
     }
 
     /// Mounts the device as it was at a moment: readers find a whole set, and the last one once the program has
@@ -298,13 +291,39 @@ fn without_sync(scene: &Scene<'_>) -> String {
     format!("fsync:retval=0:when={}+", scene.calls.iter().filter(is_before).count() + 1)
 }
 
-fn changes(call: &Call) -> bool {
-    MORE_CHANGES.contains(&call.name.as_str())
-        || CHANGES.contains(&call.name.as_str())
-        || call.line.contains("O_CREAT")
+impl Film {
+    /// Copies the device, unless no call since the last time has changed anything, or the device has got nothing.
+    fn take(
+        &mut self,
+        experiment: &Experiment<'_>,
+        mount: &Mount,
+        calls: &[Call],
+        is_end: bool,
+    ) -> Result<(), String> {
+        let is_new = calls.len() > std::mem::replace(&mut self.calls, calls.len());
+        let Some(call) = calls.last().filter(|call| is_end || is_new && may_change(call)) else {
+            return Ok(());
+        };
+        self.points += 1;
+        if experiment.syncs_another {
+            let another = File::create(mount.directory.join("another"));
+            let synced = another.and_then(|mut file| file.write_all(b"another").and(file.sync_all()));
+            synced.map_err(|error| error.to_string())?;
+        }
+        let image = experiment.stage.directory();
+        if let Some(writes) = mount.copy(&image, self.writes.as_ref().filter(|_| !is_end))? {
+            self.writes = Some(writes);
+            self.moments.push(Moment { image, after: call.line.clone(), is_end });
+        }
+        Ok(())
+    }
 }
 
-/// Beside those that lead to an error that is logged.
+fn may_change(call: &Call) -> bool {
+    is_change(call) || MORE_CHANGES.contains(&call.name.as_str())
+}
+
+/// Beside those of [`CHANGES`].
 const MORE_CHANGES: [&str; 3] = ["write", "ftruncate", "fchownat"];
 
 /// What was found on one file system.
@@ -327,8 +346,8 @@ fn try_all(
     let (queue, found) = (Mutex::new(plans.iter()), Mutex::new((Rows::new(), Vec::new())));
     let attempt = |experiment: &Experiment<'_>| {
         let (title, started) = (experiment.title(), Instant::now());
-        let states = experiment.states(&inject(&experiment.scene));
-        let (points, mut moments) = states.unwrap_or_else(|why| panic!("{title}: {why}"));
+        let film = experiment.film(&inject(&experiment.scene));
+        let Film { mut moments, points, .. } = film.unwrap_or_else(|why| panic!("{title}: {why}"));
         choose(&mut moments);
         let checked: Vec<_> = moments.iter().map(|moment| experiment.check(moment)).collect();
         let (rows, failures) = &mut *found.lock().expect("no panic");

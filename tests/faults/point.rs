@@ -32,6 +32,10 @@ pub enum Fault {
 pub const CHANGES: [&str; 9] =
     ["mkdir", "mkdirat", "fchmod", "fchown", "fsync", "linkat", "symlinkat", "renameat", "unlinkat"];
 
+pub fn is_change(call: &Call) -> bool {
+    CHANGES.contains(&call.name.as_str()) || call.line.contains("O_CREAT")
+}
+
 impl Fault {
     pub const ALL: [Self; 12] = [
         Self::Kill,
@@ -55,7 +59,7 @@ impl Fault {
             // Linux closes even then; strace would leave it open, and what is locked locked.
             // fchmod(2) with EACCES is a file system without modes, which is accepted.
             Self::Error(error) => call.name != "close" && (call.name.as_str(), error) != ("fchmod", "EACCES"),
-            Self::Lasting(_) => CHANGES.contains(&call.name.as_str()) || call.line.contains("O_CREAT"),
+            Self::Lasting(_) => is_change(call),
             Self::NothingWritten => call.name == "write",
         }
     }
