@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 
 use crate::calls::Call;
 use crate::check::State;
-use crate::pod::{is_root, skip};
+use crate::pod::{STOP_PATIENCE, is_root, skip};
 use crate::point::{CHANGES, is_change};
 use crate::scenario::{Place, Scenario, Scene, Stage};
 use crate::volume::listing;
@@ -67,7 +67,7 @@ impl FileSystem {
         let stage = Stage::new();
         let works = |system: &&Self| {
             let image = stage.directory();
-            let works = system.make(&image).and_then(|()| Mount::new(system, &image));
+            let works = system.make(&image).and_then(|()| Mount::at_once(system, &image));
             works.map_err(|why| skip(&format!("{}: {why}", system.title))).is_ok()
         };
         FILE_SYSTEMS.iter().filter(works).collect()
@@ -84,7 +84,18 @@ struct Mount {
 }
 
 impl Mount {
+    /// Tries for a while: a container may have few loop devices.
     fn new(system: &FileSystem, image: &Path) -> Result<Self, String> {
+        let deadline = Instant::now() + STOP_PATIENCE;
+        loop {
+            match Self::at_once(system, image) {
+                Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+                result => return result,
+            }
+        }
+    }
+
+    fn at_once(system: &FileSystem, image: &Path) -> Result<Self, String> {
         let mount = Self { image: image.to_owned(), directory: image.with_extension("mount") };
         fs::create_dir_all(&mount.directory).map_err(|error| error.to_string())?;
         let mut command = Command::new("mount");
@@ -224,6 +235,7 @@ impl Experiment<'_> {
 
     /// Runs the publication with what strace injects, and copies the device at each stop that this leads to, and at
     /// the end.
+    #[expect(clippy::zombie_processes, reason = "waitpid(2) waits: it tells of stops as well")]
     fn film(&self, inject: &str) -> Result<Film, String> {
         let mount = self.start()?;
         let place = self.place(&mount);
