@@ -7,13 +7,15 @@
 //!
 //! After each point the volume is looked at (see `check.rs`), and the program runs once more.
 //!
-//! A kill shows the order in which the program acts. What a disk keeps of it after a loss of power is in `power.rs`.
+//! A kill shows the order in which the program acts. What a disk keeps of it after a loss of power is in `power.rs`,
+//! by a model, and in `device.rs`, on file systems of the kernel.
 //!
 //! `make test` tries a sample, `make faults` every point, and prints how many there were. FAULTS_SEED=NUMBER
 //! chooses the sample, FAULTS_SCENARIO=WORD the publications with that word in their title.
 
 mod calls;
 mod check;
+mod device;
 mod disk;
 mod errors;
 mod losses;

@@ -29,8 +29,12 @@ pub enum Fault {
 
 /// The calls that change something, beside openat(2) with O_CREAT. (Without write(2), the log could not
 /// tell of it.)
-const CHANGES: [&str; 9] =
+pub const CHANGES: [&str; 9] =
     ["mkdir", "mkdirat", "fchmod", "fchown", "fsync", "linkat", "symlinkat", "renameat", "unlinkat"];
+
+pub fn is_change(call: &Call) -> bool {
+    CHANGES.contains(&call.name.as_str()) || call.line.contains("O_CREAT")
+}
 
 impl Fault {
     pub const ALL: [Self; 12] = [
@@ -55,7 +59,7 @@ impl Fault {
             // Linux closes even then; strace would leave it open, and what is locked locked.
             // fchmod(2) with EACCES is a file system without modes, which is accepted.
             Self::Error(error) => call.name != "close" && (call.name.as_str(), error) != ("fchmod", "EACCES"),
-            Self::Lasting(_) => CHANGES.contains(&call.name.as_str()) || call.line.contains("O_CREAT"),
+            Self::Lasting(_) => is_change(call),
             Self::NothingWritten => call.name == "write",
         }
     }

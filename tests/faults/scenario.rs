@@ -87,12 +87,13 @@ impl Scenario {
 
 /// The agents, and a place for the volumes.
 pub struct Stage {
-    pod: Pod,
     old: X509SVID,
     new: X509SVID,
     /// gRPC's servers are used by one thread at a time.
     agents: Mutex<[WorkloadApiServer; 2]>,
     _memory: Option<Tmpfs>,
+    /// Is removed when nothing is mounted on it any more.
+    pod: Pod,
     _protected_symlinks: Option<ProtectedSymlinks>,
     volumes: AtomicUsize,
 }
@@ -108,7 +109,7 @@ impl Stage {
     pub fn new() -> Self {
         let pod = Pod::new();
         // Thousands of volumes wear out no disk.
-        let memory = is_root().then(|| Tmpfs::mount(pod.path(), "size=256m,mode=0777"));
+        let memory = is_root().then(|| Tmpfs::mount(pod.path(), "size=2g,mode=0777"));
         // Two CAs of one trust domain, so that every file differs.
         let agent = |name: &str, authority: Authority| {
             let svid = authority.mint(&Recipe::for_id(ID));
@@ -140,7 +141,8 @@ impl Stage {
         Scenario::ALL.into_iter().filter(possible).map(|scenario| Scene::new(self, scenario)).collect()
     }
 
-    fn directory(&self) -> PathBuf {
+    /// One that is not made yet.
+    pub fn directory(&self) -> PathBuf {
         self.pod.path().join(self.volumes.fetch_add(1, Ordering::Relaxed).to_string())
     }
 }
@@ -194,7 +196,7 @@ impl Drop for Place {
 }
 
 impl<'a> Scene<'a> {
-    fn new(stage: &'a Stage, scenario: Scenario) -> Self {
+    pub fn new(stage: &'a Stage, scenario: Scenario) -> Self {
         let template = stage.directory();
         std::fs::create_dir(&template).expect("a directory");
         let files = scenario.parts().concat();
@@ -237,17 +239,28 @@ impl<'a> Scene<'a> {
     /// What refresh does when it publishes the set, and removes it as the agent withdraws the identity.
     pub fn withdrawal(&self) -> Vec<Call> {
         let place = self.place();
-        let arguments = ["--mode=refresh", "--on-revoked=remove"];
-        let refresh = self.any_helper(Agent::New, &place.directory).arguments(&arguments);
-        let refresh = self.as_user(strace::beside(refresh, &place.log, None)).start();
+        let refresh = self.refresh(&place, None).start();
+        self.withdraw(&place, || _ = refresh.stop());
+        place.calls()
+    }
+
+    /// The program that publishes the set and removes it, with strace beside it.
+    pub fn refresh(&self, place: &Place, inject: Option<&str>) -> Helper {
+        let refresh = self.any_helper(Agent::New, &place.directory);
+        let refresh = refresh.arguments(&["--mode=refresh", "--on-revoked=remove"]);
+        self.as_user(strace::beside(refresh, &place.log, inject))
+    }
+
+    /// Lets the agent withdraw the identity once refresh has published it, until refresh has removed it and `stop`
+    /// has stopped it.
+    pub fn withdraw(&self, place: &Place, stop: impl FnOnce()) {
         let is_new = || Seen::look(&place.volume(), &self.files).by_name == self.new;
         wait_until("it is published", is_new);
         let agents = self.stage.agents.lock().expect("no panic");
         agents[1].reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
         wait_until("nothing is left", || names(&place.volume()).iter().all(|name| name.starts_with("..")));
-        refresh.stop();
+        stop();
         agents[1].reply(offer([self.stage.new.clone()]));
-        place.calls()
     }
 
     /// Makes what is there before.
@@ -318,6 +331,11 @@ impl<'a> Scene<'a> {
     /// The publication, under strace.
     pub fn run(&self, place: &Place, inject: Option<&str>) -> Helper {
         self.as_user(strace::around(self.helper(Agent::New, &place.directory), &place.log, inject))
+    }
+
+    /// The same with strace as the program's grandchild.
+    pub fn run_beside(&self, place: &Place, inject: Option<&str>) -> Helper {
+        self.as_user(strace::beside(self.helper(Agent::New, &place.directory), &place.log, inject))
     }
 
     /// The publication, undisturbed.
