@@ -24,16 +24,17 @@ test: tools ## run all tests
 	$(CARGO) test --release --locked -- --test-threads=24
 
 test-binary: tools ## run specification and demo with another binary (BINARY="qemu-aarch64 PATH" or PATH)
-	BINARY_UNDER_TEST='$(BINARY)' $(CARGO) test --release --locked --test specification -- --test-threads=12
+	BINARY_UNDER_TEST='$(BINARY)' $(CARGO) test --release --locked --test specification -- \
+	    --test-threads=12 --skip faults:: --skip fuzz:: --skip soak::
 	BINARY_UNDER_TEST='$(BINARY)' $(CARGO) run --release --locked --quiet --example demo
 
 faults: tools ## kill and disturb a publication at every system call (strace, minutes); print how often
 	@./tests/faults/install-strace
-	$(CARGO) test --release --locked --test faults -- --ignored --nocapture
+	$(CARGO) test --release --locked --test specification -- --ignored --nocapture faults::
 
 soak: tools ## rotate 10,000 times while things go wrong; meet random peers (SEED=…, ROTATIONS=…, MINUTES=2; minutes)
 	SOAK_SEED=$(SEED) SOAK_ROTATIONS=$(ROTATIONS) SOAK_MINUTES=$(MINUTES) \
-	    $(CARGO) test --release --locked --test soak -- --ignored --nocapture
+	    $(CARGO) test --release --locked --test specification -- --ignored --nocapture soak::
 
 simulate: tools ## simulate years of the main loop in minutes (SEEDS=…, SEED=first, DAYS=each; FAULTS=1: find faults)
 ifeq ($(FAULTS),1)

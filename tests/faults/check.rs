@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::scenario::{Place, Scenario, Scene};
-use crate::volume::{Files, Seen, listing};
+use super::scenario::{Place, Scenario, Scene};
+use super::volume::{Files, Seen, listing};
 
 /// Which set a reader sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -21,13 +21,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::calls::Call;
-use crate::check::State;
+use super::calls::Call;
+use super::check::State;
+use super::point::{CHANGES, is_change};
+use super::scenario::{Place, Scenario, Scene, Stage};
+use super::volume::listing;
+use super::{SHOWN, WITHOUT_STRACE, WORKERS, next, random, strace};
 use crate::pod::{STOP_PATIENCE, is_root, skip};
-use crate::point::{CHANGES, is_change};
-use crate::scenario::{Place, Scenario, Scene, Stage};
-use crate::volume::listing;
-use crate::{SHOWN, WITHOUT_STRACE, WORKERS, next, random, strace};
 
 /// What is withdrawn once it is published.
 const WITHDRAWN: Scenario = Scenario::First;

@@ -6,9 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
 
-use crate::calls::Call;
-use crate::order::FLEETING;
-use crate::scenario::{Runner, Scene};
+use super::calls::Call;
+use super::order::FLEETING;
+use super::scenario::{Runner, Scene};
 
 /// Which inode.
 type Number = usize;

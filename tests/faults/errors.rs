@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use grpcio::RpcStatusCode;
 
+use super::strace;
+use super::{WITHOUT_STRACE, WORKERS};
 use crate::pod::{NOBODY, Pod, is_root, names, offer, skip, wait_until};
-use crate::strace;
 use crate::workload_api_server::server::Reply;
-use crate::{WITHOUT_STRACE, WORKERS};
 
 const TOKEN: &str = "--jwt-svid=token.jwt=one";
 

@@ -3,7 +3,7 @@
 //! An operation may be lost unless a later fsync(2) has put it on disk: that of a file does it for its data and
 //! attributes, that of a directory for its entries and attributes. Nothing syncs the owner of a link.
 
-use crate::disk::{Disk, Operation, Recording};
+use super::disk::{Disk, Operation, Recording};
 
 /// What a file system keeps of the operations that were not synced.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::calls::Call;
+use super::calls::Call;
 
 /// The directory of the files.
 const VOLUME: &str = "DIRECTORY/svids";

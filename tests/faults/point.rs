@@ -4,9 +4,9 @@ use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 
-use crate::calls::Call;
-use crate::check::State;
-use crate::scenario::{Place, Scene};
+use super::calls::Call;
+use super::check::State;
+use super::scenario::{Place, Scene};
 
 /// How often a call is aimed at. In each run gRPC makes a few calls more or less, of those that have nothing to
 /// do with the volume, and a busy machine adds to them.

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
 
-use crate::calls::Call;
-use crate::check::State;
-use crate::disk::{Operation, Recording};
-use crate::losses::{Loss, Model, losses};
+use super::calls::Call;
+use super::check::State;
+use super::disk::{Operation, Recording};
+use super::losses::{Loss, Model, losses};
+use super::scenario::{Place, Scenario, Scene, Stage};
+use super::volume::listing;
+use super::{PROGRESS, SHOWN, WITHOUT_STRACE, WORKERS, next, random, strace};
 use crate::pod::skip;
-use crate::scenario::{Place, Scenario, Scene, Stage};
-use crate::volume::listing;
-use crate::{PROGRESS, SHOWN, WITHOUT_STRACE, WORKERS, next, random, strace};
 
 /// How many moments of each publication the sample has beside the last one, and how many states in all.
 const MOMENTS: usize = 2;

@@ -12,11 +12,11 @@ use grpcio::RpcStatusCode;
 use nix::unistd::{getegid, geteuid};
 use pod_svid_helper::for_tests::workload::X509SVID;
 
-use crate::calls::{self, Call};
+use super::calls::{self, Call};
+use super::strace;
+use super::volume::{Files, Listing, Seen, listing};
 use crate::mounts::{ProtectedSymlinks, Tmpfs};
 use crate::pod::{Helper, ID, Pod, Published, is_root, jwt_bundles, names, offer, serial, skip, wait_until};
-use crate::strace;
-use crate::volume::{Files, Listing, Seen, listing};
 use crate::workload_api_server::authority::{Authority, Recipe, jwt_response};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 

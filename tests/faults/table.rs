@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::check::State;
-use crate::point::{Fault, Outcome, Point};
-use crate::scenario::Scenario;
+use super::check::State;
+use super::point::{Fault, Outcome, Point};
+use super::scenario::Scenario;
 
 #[derive(Default)]
 pub struct Table(BTreeMap<Scenario, Row>);

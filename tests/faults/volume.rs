@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use crate::calls::is_generation;
+use super::calls::is_generation;
 
 /// Bytes of files, by name. A file that cannot be opened is not in it.
 pub type Files = BTreeMap<String, Vec<u8>>;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::plan::Random;
 use crate::besieged::Besieged;
-use crate::plan::Random;
 use crate::workload_api_server::frames::{Speech, ask_and_never_read};
 use crate::workload_api_server::raw::Behaviour;
 

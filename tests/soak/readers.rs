@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 
-use crate::ledger::{Ledger, Reading, Verdict};
-use crate::plan::Random;
+use super::ledger::{Ledger, Reading, Verdict};
+use super::plan::Random;
 
 /// The longest pause between two readings, µs: an eager reader, which leaves room to others.
 const PAUSE: u64 = 1500;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::growth::Figures;
-use crate::readers::{Counts, Reader};
+use super::growth::Figures;
+use super::readers::{Counts, Reader};
 
 /// How often each thing has happened.
 #[derive(Debug, Clone, Copy, Default)]

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use grpcio::RpcStatusCode;
 
-use crate::growth::{Figures, more_threads};
 use crate::pod::{Pod, Running, claims, offer, wait_until};
+use crate::soak::growth::{Figures, more_threads};
 use crate::workload_api_server::raw::{Behaviour, RawPeer, pass_on};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 

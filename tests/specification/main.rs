@@ -53,8 +53,11 @@ mod upgrades;
 mod volumes;
 mod wit;
 
-#[path = "../soak/growth.rs"]
-#[allow(dead_code, reason = "a part of it is needed")]
-mod growth;
+#[path = "../faults/mod.rs"]
+mod faults;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
+#[path = "../soak/mod.rs"]
+mod soak;
 #[path = "../workload_api_server/mod.rs"]
 mod workload_api_server;

@@ -15,7 +15,7 @@
 //! peers for minutes: see `peers.rs`.
 
 mod clock;
-mod growth;
+pub mod growth;
 mod ledger;
 mod peers;
 mod plan;
@@ -23,17 +23,6 @@ mod process;
 mod readers;
 mod soak;
 mod summary;
-
-#[path = "../specification/besieged.rs"]
-mod besieged;
-#[path = "../specification/mounts.rs"]
-#[allow(dead_code, reason = "a tmpfs is needed")]
-mod mounts;
-#[path = "../specification/pod.rs"]
-#[allow(dead_code, reason = "a part of it is needed")]
-mod pod;
-#[path = "../workload_api_server/mod.rs"]
-mod workload_api_server;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

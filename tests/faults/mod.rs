@@ -27,15 +27,6 @@ mod strace;
 mod table;
 mod volume;
 
-#[path = "../specification/mounts.rs"]
-#[allow(dead_code, reason = "a part of it is needed")]
-mod mounts;
-#[path = "../specification/pod.rs"]
-#[allow(dead_code, reason = "a part of it is needed")]
-mod pod;
-#[path = "../workload_api_server/mod.rs"]
-mod workload_api_server;
-
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -56,7 +47,7 @@ const SHOWN: usize = 20;
 #[test]
 fn at_a_sample_of_system_calls_a_crash_or_an_error_leaves_a_whole_set() {
     if !strace::works() {
-        return pod::skip(WITHOUT_STRACE);
+        return crate::pod::skip(WITHOUT_STRACE);
     }
     let mut random = random();
     let stage = Stage::new();
@@ -84,7 +75,7 @@ fn at_every_system_call_a_crash_or_an_error_leaves_a_whole_set() {
 #[test]
 fn what_is_published_is_on_disk_before_a_name_leads_to_it() {
     if !strace::works() {
-        return pod::skip(WITHOUT_STRACE);
+        return crate::pod::skip(WITHOUT_STRACE);
     }
     let stage = Stage::new();
     for scene in stage.scenes() {
@@ -98,7 +89,7 @@ fn what_is_published_is_on_disk_before_a_name_leads_to_it() {
 #[test]
 fn a_file_that_is_written_in_part_is_never_published() {
     if !strace::works() {
-        return pod::skip(WITHOUT_STRACE);
+        return crate::pod::skip(WITHOUT_STRACE);
     }
     let stage = Stage::new();
     for scene in stage.scenes() {
