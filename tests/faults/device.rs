@@ -161,6 +161,8 @@ struct Film {
     /// After how many calls it was looked at.
     points: usize,
     calls: usize,
+    /// How many of the calls may change something.
+    changes: usize,
     writes: Option<Writes>,
 }
 
@@ -304,6 +306,11 @@ fn without_sync(scene: &Scene<'_>) -> String {
 }
 
 impl Film {
+    /// The program has stood still after each call, and at the end.
+    fn assert_complete(&self) {
+        assert!(self.changes > 20 && self.points == self.changes + 1, "{} of {}", self.points, self.changes);
+    }
+
     /// Copies the device, unless no call since the last time has changed anything, or the device has got nothing.
     fn take(
         &mut self,
@@ -317,6 +324,7 @@ impl Film {
             return Ok(());
         };
         self.points += 1;
+        self.changes = calls.iter().filter(|call| may_change(call)).count();
         if experiment.syncs_another {
             let another = File::create(mount.directory.join("another"));
             let synced = another.and_then(|mut file| file.write_all(b"another").and(file.sync_all()));
@@ -349,18 +357,19 @@ struct Row {
 /// What was found on each, by its title.
 type Rows = BTreeMap<&'static str, Row>;
 
-/// Makes these publications, several at a time, and checks the states that `choose` leaves; also returns failures.
+/// Makes these publications, several at a time, and checks the moments that `choose` leaves; also returns failures.
 fn try_all(
     plans: &[Plan],
     inject: fn(&Scene<'_>) -> String,
-    choose: impl Fn(&mut Vec<Moment>) + Sync,
+    choose: impl Fn(&mut Film) + Sync,
 ) -> (Rows, Vec<String>) {
     let (queue, found) = (Mutex::new(plans.iter()), Mutex::new((Rows::new(), Vec::new())));
     let attempt = |experiment: &Experiment<'_>| {
         let (title, started) = (experiment.title(), Instant::now());
         let film = experiment.film(&inject(&experiment.scene));
-        let Film { mut moments, points, .. } = film.unwrap_or_else(|why| panic!("{title}: {why}"));
-        choose(&mut moments);
+        let mut film = film.unwrap_or_else(|why| panic!("{title}: {why}"));
+        choose(&mut film);
+        let Film { moments, points, .. } = film;
         let checked: Vec<_> = moments.iter().map(|moment| experiment.check(moment)).collect();
         let (rows, failures) = &mut *found.lock().expect("no panic");
         let row = rows.entry(experiment.system.title).or_default();
@@ -402,7 +411,9 @@ fn at_a_sample_of_moments_a_device_that_stops_leaves_a_whole_set() {
     let mut any_of = |mut plans: Vec<Plan>| plans.swap_remove(random() % plans.len());
     let plans: Vec<_> = systems().into_iter().map(|system| any_of(Plan::all(&[system]))).collect();
     let random = Mutex::new(random);
-    let (_, failures) = try_all(&plans, stops, |moments| {
+    let (_, failures) = try_all(&plans, stops, |film| {
+        film.assert_complete();
+        let moments = &mut film.moments;
         let end = moments.pop();
         let mut random = random.lock().expect("no panic");
         while moments.len() > STATES {
@@ -416,7 +427,7 @@ fn at_a_sample_of_moments_a_device_that_stops_leaves_a_whole_set() {
 #[test]
 #[ignore = "takes a minute: make faults"]
 fn at_every_moment_a_device_that_stops_leaves_a_whole_set() {
-    let (rows, failures) = try_all(&Plan::all(&systems()), stops, |_| {});
+    let (rows, failures) = try_all(&Plan::all(&systems()), stops, |film| film.assert_complete());
     println!("\n| file system | points | states | old set | between | new set | seconds of a worker |");
     println!("|{}", " --- |".repeat(7));
     for (title, Row { points, states, time }) in rows {

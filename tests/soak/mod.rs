@@ -21,12 +21,12 @@ mod peers;
 mod plan;
 mod process;
 mod readers;
-mod soak;
+mod rotations;
 mod summary;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use soak::Soak;
+use rotations::Soak;
 
 const SHORT: usize = 150;
 const LONG: usize = 10_000;
