@@ -138,6 +138,12 @@ impl Certificate {
     }
 }
 
+/// A serial number in hexadecimal, without the sign byte of its DER.
+pub(super) fn hexadecimal(serial: &[u8]) -> String {
+    let digits = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
+    digits.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn not_der(index: usize) -> impl Fn(der::Error) -> Flaw {
     move |cause| flaw!("certificate {index} is not a DER certificate: {cause}")
 }

@@ -12,10 +12,9 @@ use x509_cert::crl::{CertificateList, TbsCertList};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, SubjectKeyIdentifier};
 use x509_cert::name::Name;
 
-use super::certificate::{Certificate, unreadable};
+use super::certificate::{Certificate, hexadecimal, unreadable};
 use super::distinguished_name::{Sameness, compare, text_of};
 use super::raw::shortened;
-use super::x509_svid::hexadecimal;
 use crate::words::{Flaw, flaw};
 
 /// One list.

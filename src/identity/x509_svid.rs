@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use der::Encode;
 
 use super::bundle::{Authorities, Authority, X509Bundle};
-use super::certificate::{Certificate, split};
+use super::certificate::{Certificate, hexadecimal, split};
 use super::limits::MAX_CHAIN;
 use super::private_key::{self, KeyType, PrivateKey};
 use super::raw::{Field, RawX509Svid};
@@ -133,12 +133,6 @@ pub(crate) fn uri_of_leaf(chain: &[u8]) -> Option<String> {
 
 fn in_field(field: Field) -> impl Fn(Flaw) -> (Field, Flaw) {
     move |flaw| (field, flaw)
-}
-
-/// A serial number in hexadecimal, without the sign byte of its DER.
-pub(super) fn hexadecimal(serial: &[u8]) -> String {
-    let digits = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
-    digits.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The ID of a workload, not of a trust domain (X.509-SVID standard, section 3.1).

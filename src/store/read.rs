@@ -35,7 +35,14 @@ impl<'a> PublishedSet<'a> {
             Err(Errno::ENOENT) => open(path).map(|fd| (fd, false)),
             opened => opened.map(|fd| (fd, true)),
         };
-        let (fd, is_behind_data) = opened.map_err(|cause| StoreError::read(path, cause))?;
+        let (fd, is_behind_data) = opened.map_err(|cause| {
+            let hint = match cause {
+                Errno::ENOENT => " (is the volume mounted here?)",
+                Errno::EACCES => " (may this process's user read it?)",
+                _ => "",
+            };
+            flaw!("cannot open the directory {}: {}{hint}", path.display(), cause.desc())
+        })?;
         Ok(Self { fd, path, is_behind_data })
     }
 

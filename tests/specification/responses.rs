@@ -44,7 +44,7 @@ macro_rules! discards {
 }
 
 discards! {
-    bytes_that_are_no_message_are_discarded: "undecodable" => ["ERROR", "not an X509SVIDResponse"];
+    bytes_that_are_no_message_are_discarded: "undecodable" => ["ERROR", "is no X509SVIDResponse"];
     a_response_without_svids_is_discarded: "no-svids" => ["ERROR", "svids: the mandatory field is empty"];
     an_empty_spiffe_id_is_discarded: "empty-id" => ["svids[0]", "spiffe_id: the mandatory field is empty"];
     an_empty_chain_is_discarded: "empty-chain" => ["svids[0]", "x509_svid: the mandatory field is empty"];

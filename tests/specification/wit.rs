@@ -110,7 +110,7 @@ fn an_rsa_key_without_primes_is_written_as_jwk_and_refused_as_pem() {
     pod.init(&ALONE).succeeded();
     assert_eq!(pod.read("wit.jwk"), svid.wit_svid_key);
     let pem = with(&ALONE, &["--wit-key-format=pem", "--init-timeout=1s"]);
-    pod.init(&pem).failed_with(&["wit_svid_key", "without its primes", "--wit-key-format=jwk"]);
+    pod.init(&pem).failed_with(&["wit_svid_key", "lacks its primes", "--wit-key-format=jwk"]);
     assert_eq!(pod.read("wit.jwk"), svid.wit_svid_key);
 }
 
