@@ -157,6 +157,8 @@ pub(super) struct Watch {
     pub(super) known: BTreeMap<String, Version>,
     pub(super) revoked: Vec<Version>,
     pub(super) publications: u64,
+    /// Those since the start that have brought nothing new.
+    pub(super) needless: u64,
     pub(super) news: u64,
     pub(super) signals: u64,
     pub(super) untold_since: Option<Instant>,
@@ -192,6 +194,7 @@ impl Watch {
             known: BTreeMap::new(),
             revoked: Vec::new(),
             publications: 0,
+            needless: 0,
             news: 0,
             signals: 0,
             untold_since: None,
@@ -223,7 +226,7 @@ impl Watch {
         self.started = now;
         self.starts += 1;
         self.is_new = true;
-        (self.publications, self.untold_since) = (0, None);
+        (self.publications, self.needless, self.untold_since) = (0, 0, None);
         (self.hook, self.application) = (HookWatch::default(), ApplicationWatch::default());
         self.failed.iter_mut().for_each(|(count, _)| *count = 0);
     }

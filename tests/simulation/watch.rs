@@ -149,7 +149,11 @@ impl World<'_> {
                 self.fail(&format!("the identity is withdrawn, and {} is left", part.file()));
             }
         } else if !is_damaged && changed.is_empty() {
-            self.fail("a publication of nothing new");
+            // The order of keys in files of an earlier process is not known.
+            self.watch.needless += 1;
+            if self.watch.needless > 2 {
+                self.fail("a publication of nothing new");
+            }
         } else if !is_damaged && lacks_some {
             self.fail("a part of the files is gone");
         }
