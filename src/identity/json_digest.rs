@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde_core::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// The digest of a JWKS document; of no meaning for what is no JSON.
-pub(super) fn digest(document: &[u8]) -> u64 {
+pub(crate) fn digest(document: &[u8]) -> u64 {
     Value { is_ordered: true }
         .deserialize(&mut serde_json::Deserializer::from_slice(document))
         .unwrap_or_default()

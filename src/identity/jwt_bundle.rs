@@ -1,9 +1,7 @@
 //! JWT and WIT trust bundles: the keys of a trust domain, as a JWKS document.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
 
-use super::json_digest;
 use super::jwks::{self, check_jwks};
 use super::raw::{RawJwtBundles, shortened};
 use super::spiffe_id::TrustDomain;
@@ -50,14 +48,6 @@ impl JwtBundles {
     /// Whether a trust domain's document has a key with this `kid`; never if [`Self::of`] gives none.
     pub(crate) fn has_key(&self, trust_domain: &TrustDomain, kid: &str) -> bool {
         self.of(trust_domain).is_ok_and(|document| jwks::has_key(document, kid))
-    }
-
-    /// A digest of all documents, in which the order of their keys does not count; `own` is our own trust domain.
-    pub(crate) fn digest(&self, own: &TrustDomain) -> u64 {
-        let document =
-            |(name, document): (&TrustDomain, &Document)| (name.clone(), json_digest::digest(document));
-        BuildHasherDefault::<DefaultHasher>::default()
-            .hash_one((own, self.good().map(document).collect::<Vec<_>>()))
     }
 
     /// All good documents.

@@ -9,7 +9,7 @@ pub(crate) mod context;
 pub(crate) mod crl;
 mod distinguished_name;
 mod early_dates;
-mod json_digest;
+pub(crate) mod json_digest;
 mod jwk;
 pub(crate) mod jwks;
 pub(crate) mod jwt_bundle;

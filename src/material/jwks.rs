@@ -1,6 +1,8 @@
 //! The JWT bundles and the WIT bundles, which differ in little: their files, and the stream that brings them. JWT
 //! bundles are wanted as files, or else as the keys that tell whether a token is still good.
 
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
@@ -14,6 +16,7 @@ use super::file_flaw::in_file;
 use super::part::{Call, Learned, Part, Source, Update, Wish};
 use super::rejection::Rejection;
 use super::x509_files::too_many;
+use crate::identity::json_digest;
 use crate::identity::jwks::check_jwks;
 use crate::identity::jwt_bundle::{Document, JwtBundles};
 use crate::identity::limits::MAX_TRUST_DOMAINS;
@@ -61,15 +64,16 @@ impl JwksPart {
         format!(".{}", self.name)
     }
 
-    /// The JWKS documents as they came, and what is left out. Fails without a good document of our own.
-    fn files(&self, bundles: &JwtBundles, own: &TrustDomain) -> Result<(Vec<File>, Vec<String>), Rejection> {
-        let file = |name, document: &Document| {
-            let document = document.clone();
-            File { name, mode: self.mode, contents: Contents::new(move |out| out.write_all(&document)) }
-        };
-        let (mut files, mut flaws) = (vec![file(self.name.clone(), bundles.of(own)?)], Vec::new());
+    /// The JWKS documents as they came, by the names of their files, and what is left out. Fails without a good
+    /// document of our own.
+    fn documents<'b>(
+        &self,
+        bundles: &'b JwtBundles,
+        own: &TrustDomain,
+    ) -> Result<(Vec<(FileName, &'b Document)>, Vec<String>), Rejection> {
+        let (mut documents, mut flaws) = (vec![(self.name.clone(), bundles.of(own)?)], Vec::new());
         if !self.federated_files {
-            return Ok((files, flaws));
+            return Ok((documents, flaws));
         }
         flaws.extend(
             bundles.bad().map(|error| format!("left out a federated {} bundle: {error}", self.label())),
@@ -78,12 +82,28 @@ impl JwksPart {
         flaws.extend(too_many(federated.clone().count()));
         for (trust_domain, document) in federated.take(MAX_TRUST_DOMAINS) {
             match of_trust_domain(trust_domain, &self.suffix()) {
-                Ok(name) => files.push(file(name, document)),
+                Ok(name) => documents.push((name, document)),
                 Err(error) => flaws.push(format!("{error}; its {} bundle is left out", self.label())),
             }
         }
-        Ok((files, flaws))
+        Ok((documents, flaws))
     }
+
+    fn file_with(&self, name: FileName, document: &Document) -> File {
+        let document = document.clone();
+        File { name, mode: self.mode, contents: Contents::new(move |out| out.write_all(&document)) }
+    }
+}
+
+/// What is known of files of keys: the order of a document's keys does not count.
+fn facts(digests: &BTreeMap<String, u64>) -> Facts {
+    let keys = Some(BuildHasherDefault::<DefaultHasher>::default().hash_one(digests));
+    Facts { keys, ..Facts::default() }
+}
+
+fn facts_of(documents: &[(FileName, &Document)]) -> Facts {
+    let digest = |(name, document): &(FileName, &Document)| (name.to_string(), json_digest::digest(document));
+    facts(&documents.iter().map(digest).collect())
 }
 
 impl Part for JwksPart {
@@ -121,10 +141,12 @@ impl Part for JwksPart {
         if self.federated_files {
             names.extend(set.names_ending_with(&self.suffix())?);
         }
-        names
-            .iter()
-            .try_for_each(|name| check_jwks(&set.read(name)?, self.profile).map_err(in_file(name)))?;
-        Ok(Facts::default())
+        let digest = |name: String| {
+            let document = set.read(&name)?;
+            check_jwks(&document, self.profile).map_err(in_file(&name))?;
+            Ok((name, json_digest::digest(&document)))
+        };
+        Ok(facts(&names.into_iter().map(digest).collect::<Result<_, StoreError>>()?))
     }
 
     fn brings_keys(&self) -> bool {
@@ -185,11 +207,12 @@ impl<'a, R: Rpc<Raw = RawJwtBundles>> JwksSource<'a, R> {
         }
         let (part, own, bundles) = (self.part?, self.own.as_ref()?, self.bundles.as_ref()?);
         self.is_laid_out = true;
-        Some(match part.files(bundles, own) {
-            Ok((files, flaws)) => {
+        Some(match part.documents(bundles, own) {
+            Ok((documents, flaws)) => {
                 self.flaws.log_all(Level::Warn, &flaws, now.instant);
-                let keys = Some(bundles.digest(own));
-                Update::Files(files, Box::new(Facts { keys, ..Facts::default() }))
+                let facts = facts_of(&documents);
+                let files = documents.into_iter().map(|(name, document)| part.file_with(name, document));
+                Update::Files(files.collect(), Box::new(facts))
             }
             Err(rejection) => self.call.unusable(&rejection, now),
         })
@@ -282,5 +305,35 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn keys_that_are_read_back_are_those_that_were_sent_in_whatever_order() {
+        let (volume, now) = (tempfile::tempdir().unwrap(), Now::look());
+        let store = Store::new(volume.path().to_owned());
+        let (name, mode) = ("jwks.json".parse().unwrap(), "0644".parse().unwrap());
+        let part = JwksPart { profile: Profile::Jwt, name, federated_files: true, mode };
+        let sent = |own: &str| {
+            let others = br#"{"keys":[{"kid":"c"}]}"#.to_vec();
+            let raw = [("spiffe://example.org", own.as_bytes().to_vec()), ("spiffe://other.org", others)];
+            let raw = raw.into_iter().map(|(id, document)| (id.to_owned(), document)).collect();
+            JwtBundles::parse(raw, Profile::Jwt).ok().unwrap()
+        };
+        let own = TrustDomain::from_id("spiffe://example.org").unwrap();
+        let facts = |bundles: &JwtBundles| facts_of(&part.documents(bundles, &own).ok().unwrap().0);
+        let bundles = sent(r#"{"keys":[{"kid":"a"},{"kid":"b"}]}"#);
+        let documents = part.documents(&bundles, &own).ok().unwrap().0;
+        let files: Vec<_> =
+            documents.into_iter().map(|(name, document)| part.file_with(name, document)).collect();
+        store.publish(&files.iter().collect::<Vec<_>>(), |_| None, None, now).unwrap();
+        let read = part.read(&store.published().unwrap(), now.time).unwrap();
+        assert_eq!(read, facts(&sent(r#"{"keys":[{"kid":"b"},{"kid":"a"}]}"#)));
+        assert_ne!(read, facts(&sent(r#"{"keys":[{"kid":"a"}]}"#)));
     }
 }

@@ -18,11 +18,11 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
     let (unknown, path) = (Facts::default(), path.display());
     let facts = item.newest.as_ref().unwrap_or(&unknown);
     let what = item.part.describe(facts);
-    if publication == Publication::Unchanged {
+    if publication == Publication::Unchanged || item.is_there {
         return log::debug!("{what} is already in {path}; nothing written");
     }
     let change = match item.before() {
-        Some(_) if item.restores() => ": files restored".to_owned(),
+        Some(_) if item.lost.is_some() && item.restores() => ": files restored".to_owned(),
         Some(before) => format!(": {}", change_text::describe(before, facts)),
         None => String::new(),
     };

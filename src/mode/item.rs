@@ -23,6 +23,8 @@ pub(super) struct Item<'a> {
     pub(super) published: Option<Facts>,
     /// The files that others have removed or changed, until they are restored.
     pub(super) lost: Option<Facts>,
+    /// Whether its next files are there already, byte by byte, beside others that are new.
+    pub(super) is_there: bool,
     /// The last failure, until something good comes.
     pub(super) problem: Option<Problem>,
     /// Logs that `newest` has become bad, once per state.
@@ -64,6 +66,7 @@ impl<'a> Item<'a> {
             newest: None,
             published: None,
             lost: None,
+            is_there: false,
             problem: None,
             expiry: Repetition::sharing(share),
         }
@@ -111,15 +114,17 @@ impl<'a> Item<'a> {
         self.lost.as_ref().or(self.published.as_ref())
     }
 
-    /// Whether its newest files are the ones that others have removed or changed.
+    /// Whether its newest files are the ones that others have removed or changed, or have the same keys as those of
+    /// an earlier process.
     pub(super) fn restores(&self) -> bool {
-        self.lost.is_some() && self.lost == self.newest
+        let has_keys = self.newest.as_ref().is_some_and(|facts| facts.keys.is_some());
+        self.before() == self.newest.as_ref() && (has_keys || self.lost.is_some())
     }
 
     /// What its newest files change, as far as facts show that. Its first files change everything.
     pub(super) fn changes(&self) -> ChangeKinds {
         match (self.before(), &self.newest) {
-            _ if self.restores() => ChangeKinds::default(),
+            _ if self.is_there || self.restores() => ChangeKinds::default(),
             (Some(before), Some(newest)) => self.part.changes(before, newest),
             _ => self.part.kinds(),
         }
@@ -161,6 +166,35 @@ impl<'a> Item<'a> {
             None => {
                 self.expiry.end(now.instant);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::selection::Selection;
+    use crate::identity::token::Profile;
+    use crate::material::{Agent, JwksPart, Until, Wish};
+    use crate::wait::Waiter;
+    use crate::workload_api::client::{Client, start_grpc};
+    use crate::workload_api::endpoint::Endpoint;
+
+    #[test]
+    fn the_keys_of_an_earlier_process_in_another_order_change_nothing() {
+        let (name, mode) = ("jwks.json".parse().unwrap(), "0644".parse().unwrap());
+        let part = JwksPart { profile: Profile::Jwt, name, federated_files: false, mode };
+        let client = Client::new(Endpoint::Unix("/nowhere".into()), start_grpc());
+        let (waiter, share) = (Waiter::new().unwrap(), SharedReminder::default());
+        let agent = Agent { client: &client, waiter: &waiter, until: Until::Stopped, share };
+        let selection = &Selection::default();
+        let wish = Wish { agent, selection, follows_identity: false, now: Now::look() };
+        let mut item = Item::new(&part, part.source(&wish), SharedReminder::default());
+        let keys = |keys| Facts { keys: Some(keys), ..Facts::default() };
+        item.published = Some(keys(1));
+        for (newest, is_change) in [(1, false), (2, true)] {
+            item.accept(Vec::new(), keys(newest));
+            assert_eq!((item.restores(), item.changes().is_empty()), (!is_change, !is_change));
         }
     }
 }

@@ -281,6 +281,7 @@ impl<'a> Items<'a> {
         if !self.publisher.schedule.take_due(is_busy, now.instant) {
             return None;
         }
+        self.find_unchanged();
         let identity = self.identity().map(|svid| svid.id.to_string());
         let Self { all, publisher, .. } = self;
         let files: Vec<&File> = all.iter().flat_map(Item::files).collect();
@@ -297,6 +298,19 @@ impl<'a> Items<'a> {
         Some(self.record(publication))
     }
 
+    /// Finds the items whose files are there already, beside those whose are not: they change nothing.
+    fn find_unchanged(&mut self) {
+        let set = self.publisher.store().published().ok();
+        for item in &mut self.all {
+            let holds = |file| set.as_ref().is_some_and(|set| set.holds(file));
+            item.is_there = item.published.is_some() && item.files().iter().all(holds);
+        }
+        // Then something else is new, for all of them: a mode, for example.
+        if self.all.iter().all(|item| item.is_there || item.files().is_empty()) {
+            self.all.iter_mut().for_each(|item| item.is_there = false);
+        }
+    }
+
     /// The changes are done. Files that are restored as they were count as unchanged: nobody needs to know.
     fn record(&mut self, publication: Publication) -> Effect {
         let path = self.publisher.path();
@@ -306,10 +320,13 @@ impl<'a> Items<'a> {
         for item in &mut self.all {
             match item.change.take() {
                 Some(Change::Write(_)) => {
+                    let is_known = item.is_there || item.restores();
                     announce::written(item, publication, path);
-                    is_restoration &= item.restores();
+                    is_restoration &= is_known;
                     changed.add(item.changes());
-                    written.add(item.part.kinds());
+                    if !is_known {
+                        written.add(item.part.kinds());
+                    }
                     let earlier = item.before().and_then(|facts| facts.svid.as_ref());
                     renewal_due = renewal_due.into_iter().chain(earlier.map(SvidInfo::overdue_at)).min();
                     item.lost = None;

@@ -226,7 +226,7 @@ impl<'a> MainLoop<'a> {
         match self.waiter.wait(deadline) {
             Woken::Ready => {}
             Woken::ChildEnded => self.reap(Now::look().instant),
-            Woken::Signal(received) => self.signalled(received)?,
+            Woken::Signal(received) => self.signalled(received, Now::look().instant)?,
         }
         Ok(())
     }
@@ -274,7 +274,7 @@ impl<'a> MainLoop<'a> {
     }
 
     /// Reaps the children that have ended, and reports each to the module that started it.
-    fn reap(&mut self, now: Instant) {
+    pub(super) fn reap(&mut self, now: Instant) {
         while let Some((pid, status)) = child::reap() {
             let application = self.application.as_mut();
             let is_ours = self.notifier.child_ended(pid, status, now)
@@ -387,10 +387,10 @@ impl<'a> MainLoop<'a> {
     }
 
     /// Passes a signal on to the application, or ends the loop, or ignores the signal.
-    fn signalled(&mut self, received: ReceivedSignal) -> Result<(), Flaw> {
+    pub(super) fn signalled(&mut self, received: ReceivedSignal, now: Instant) -> Result<(), Flaw> {
         let signal = received.signal;
         if let Some(application) = &mut self.application {
-            application.signalled(received, Now::look().instant);
+            application.signalled(received, now);
             if application.is_stopping() {
                 self.systemd.stopping();
             }

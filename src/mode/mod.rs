@@ -11,5 +11,6 @@ pub(crate) mod main_loop;
 mod publisher;
 mod schedule;
 #[cfg(test)]
+#[path = "../../tests/simulation/mod.rs"]
 mod simulation;
 pub(crate) mod token;

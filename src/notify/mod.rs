@@ -10,8 +10,6 @@ mod policy;
 mod renew_signal;
 mod schedule;
 mod signaller;
-#[cfg(test)]
-mod simulated;
 mod target;
 
 use std::time::{Duration, Instant};
@@ -23,8 +21,6 @@ pub(crate) use owed::{Outcomes, Owed};
 pub(crate) use policy::Policy;
 pub(crate) use renew_signal::RenewSignal;
 pub(crate) use schedule::HookRetry;
-#[cfg(test)]
-pub(crate) use simulated::SimulatedProcess;
 pub(crate) use target::{ProcessName, Target, parse_pid};
 
 use crate::material::ChangeKinds;

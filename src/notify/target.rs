@@ -5,8 +5,6 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-#[cfg(test)]
-use std::rc::Rc;
 use std::str::FromStr;
 
 use nix::errno::Errno;
@@ -15,8 +13,6 @@ use nix::unistd::Pid;
 use thiserror::Error;
 
 use super::renew_signal::RenewSignal;
-#[cfg(test)]
-use super::simulated::SimulatedProcess;
 use crate::process::facts::{Reaction, Stat, all_processes, has_name, ticks_since_boot};
 use crate::regular_file;
 use crate::time::timestamp::rfc3339;
@@ -47,8 +43,6 @@ pub(crate) enum Target {
     Name(ProcessName),
     /// Our own child.
     Child { program: String, pid: Pid },
-    #[cfg(test)]
-    Simulated(Rc<SimulatedProcess>),
 }
 
 /// A PID file, and the process that was found to be its own.
@@ -88,8 +82,6 @@ impl fmt::Display for Target {
             Self::PidFile(file) => write!(f, "the process of {}", file.path.display()),
             Self::Name(ProcessName(name)) => f.write_str(name),
             Self::Child { program, .. } => f.write_str(program),
-            #[cfg(test)]
-            Self::Simulated(_) => f.write_str("app"),
         }
     }
 }
@@ -115,8 +107,6 @@ impl Target {
             Self::PidFile(file) => file.read()?,
             Self::Name(ProcessName(name)) => (oldest_of_name(name)?, None),
             Self::Child { pid, .. } => (*pid, None),
-            #[cfg(test)]
-            Self::Simulated(process) => return signal_simulated(&process.clone(), self, signal, waits),
         };
         // Without a shared PID namespace, a number that means another process elsewhere is ours.
         // Signals to one of our threads are for all of us.
@@ -158,25 +148,6 @@ impl Target {
         }
         Ok(Look::Told)
     }
-}
-
-/// What a look at a simulated process shows, as at a process of a name.
-#[cfg(test)]
-fn signal_simulated(
-    process: &SimulatedProcess,
-    target: &Target,
-    signal: RenewSignal,
-    waits: Option<Pid>,
-) -> Result<Look, TargetError> {
-    let pid = process.pid.get();
-    match process.reaction.get() {
-        None => return Err(none_of_name(target)),
-        Some(Reaction::Ends) => return Err(TargetError::would_end(target, pid, signal)),
-        Some(Reaction::Blocks) if waits != Some(pid) => return Ok(Look::Blocked(pid)),
-        Some(Reaction::Blocks | Reaction::Handles) => {}
-    }
-    process.signals.set(process.signals.get() + 1);
-    Ok(Look::Told)
 }
 
 /// Whether a process started after a moment, in ticks since the system started. A start in the future would
@@ -250,7 +221,9 @@ fn oldest_of_name(name: &str) -> Result<Pid, TargetError> {
     let mut named: Vec<_> = named.collect();
     named.sort_unstable();
     if named.is_empty() {
-        return Err(none_of_name(name));
+        return Err(TargetError::Absent(flaw!(
+            "no process is called {name} (in a pod, set shareProcessNamespace: true)"
+        )));
     }
     let pids = named.into_iter().map(|(_, pid)| Pid::from_raw(pid));
     pids.into_iter()
@@ -283,11 +256,6 @@ impl TargetError {
     }
 }
 
-/// No process has the name.
-fn none_of_name(name: impl fmt::Display) -> TargetError {
-    TargetError::Absent(flaw!("no process is called {name} (in a pod, set shareProcessNamespace: true)"))
-}
-
 /// What helps when the signal would end the process.
 fn cure(target: &Target) -> &'static str {
     match target {
@@ -295,8 +263,6 @@ fn cure(target: &Target) -> &'static str {
             "; choose --on-renewal=restart, or --on-renewal=nothing if it watches the files"
         }
         Target::PidFile(_) | Target::Name(_) => " (is it still starting?)",
-        #[cfg(test)]
-        Target::Simulated(_) => " (is it still starting?)",
     }
 }
 

@@ -24,6 +24,8 @@ use thiserror::Error;
 
 use super::environment::{Variables, for_child};
 use super::signal::SignalNumber;
+#[cfg(test)]
+use super::simulated::simulated;
 use crate::last_resort::{FAILURE, leave};
 
 /// A program with its arguments.
@@ -62,6 +64,10 @@ impl Program {
     }
 
     fn try_spawn(&self, stdin: Stdin, variables: Variables) -> nix::Result<Pid> {
+        #[cfg(test)]
+        if let Some(processes) = simulated() {
+            return processes.spawn(self, &variables);
+        }
         let image = Image::new(self, variables)?;
         // A pipe without a writer is at its end, and needs no /dev/null.
         let stdin = match stdin {
@@ -275,6 +281,10 @@ impl fmt::Display for ExitStatus {
 /// Reaps a child that has ended, if there is one: one that we started, or an orphan that process 1
 /// inherits.
 pub(crate) fn reap() -> Option<(Pid, ExitStatus)> {
+    #[cfg(test)]
+    if let Some(processes) = simulated() {
+        return processes.reap();
+    }
     let mut status = 0;
     #[allow(unsafe_code, reason = "nix loses a child that a real-time signal has ended")]
     // SAFETY: `waitpid` writes the status into the integer that it is given, and nothing else.

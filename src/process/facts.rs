@@ -102,6 +102,10 @@ pub(crate) enum Reaction {
 
 impl Reaction {
     pub(crate) fn of(pid: Pid, signal: SignalNumber) -> Self {
+        #[cfg(test)]
+        if let Some(processes) = super::simulated::simulated() {
+            return processes.reaction(pid);
+        }
         let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return Self::Handles };
         match Self::parse(&status, signal) {
             Self::Ends if waits_for_signals(pid) => Self::Handles,

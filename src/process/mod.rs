@@ -6,3 +6,5 @@ pub(crate) mod core_dumps;
 pub(crate) mod environment;
 pub(crate) mod facts;
 pub(crate) mod signal;
+#[cfg(test)]
+pub(crate) mod simulated;

@@ -72,6 +72,10 @@ impl SignalNumber {
 
     /// Sends it to a process.
     pub(crate) fn send(self, pid: Pid) -> nix::Result<()> {
+        #[cfg(test)]
+        if let Some(processes) = super::simulated::simulated() {
+            return processes.send(pid, self);
+        }
         if let Some(signal) = self.standard() {
             return kill(pid, signal);
         }

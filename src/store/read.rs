@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::directory::{DATA, entries};
 use super::error::StoreError;
-use super::file::{FileName, read_regular};
+use super::file::{File, FileName, is_regular_with, read_regular};
 use super::permissions::DIRECTORY;
 use crate::words::flaw;
 
@@ -73,6 +73,11 @@ impl<'a> PublishedSet<'a> {
             )));
         }
         Ok(contents)
+    }
+
+    /// Whether it has a file of this name with these bytes.
+    pub(crate) fn holds(&self, file: &File) -> bool {
+        is_regular_with(&self.fd, file.name.as_str(), &file.contents, |_| true)
     }
 
     /// Whether no other set has been published meanwhile. The files of an earlier set are removed.

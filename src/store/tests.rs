@@ -205,3 +205,15 @@ fn a_mode_that_stays_wider_than_asked_for_is_an_error() {
     assert!(!error.to_string().contains("fsGroup"), "{error}");
     as_another(|| permissions::set_mode(&file, &path, 0o664, &notices)).expect("a narrower one will do");
 }
+
+#[test]
+fn a_published_set_holds_the_files_whose_bytes_it_has() {
+    let (volume, now) = (volume(), Now::look());
+    let store = Store::new(volume.path().to_owned());
+    publish(&store, "one", now.time).unwrap();
+    let set = store.published().unwrap();
+    assert!(set.holds(&file("key", "one")));
+    for other in [file("key", "two"), file("key", "on"), file("key", "ones"), file("other", "one")] {
+        assert!(!set.holds(&other), "{}", other.name);
+    }
+}

@@ -10,12 +10,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpgid};
-use pod_svid_helper::for_tests::workload::X509SVID;
+use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, X509SVID};
 
 use crate::pod::{App, ID, Pod, Running, is_root, jwt_bundles, offer, skip};
 use crate::process::{children, position, process_in, signals_in_mask, start_as_process_one};
 use crate::workload_api_server::authority::{Authority, Recipe};
 use crate::workload_api_server::server::Reply;
+use crate::workload_api_server::wit::{WitRecipe, wit_response};
 
 fn refresh(pod: &Pod, hook: &[impl AsRef<OsStr>]) -> Running {
     pod.helper(&["--mode=refresh"]).command(hook).start()
@@ -165,6 +166,32 @@ fn a_hook_learns_of_all_that_stands_already_when_the_helper_starts() {
     let mut refresh = helper.command(&pod.script(CHANGED)).start();
     refresh.wait_for_log(&["nothing written"]);
     pod.wait_for_runs("svid,bundle,keys\n");
+    refresh.stop();
+}
+
+#[test]
+fn a_hook_learns_nothing_of_a_wit_svid_and_of_reordered_keys_that_an_earlier_helper_has_published() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+    let wit = WitRecipe::for_id(ID).mint(&pod.authority);
+    agent.reply_with_wit(wit_response([wit]));
+    let bundles = |document: &str| {
+        let bundles = [(pod.authority.id(), document.as_bytes().to_vec())].into_iter().collect();
+        Reply::offer(&JWTBundlesResponse { bundles, ..Default::default() })
+    };
+    agent.reply_with_jwt_bundles(bundles(r#"{"keys":[{"kid":"a"},{"kid":"b"}]}"#));
+    let files =
+        ["--jwt-bundle-file-name=jwks.json", "--wit-svid-file-name=wit.jwt", "--wit-key-file-name=wit.jwk"];
+    pod.init(&files).succeeded();
+    agent.reply_with_jwt_bundles(bundles(r#"{"keys":[{"kid":"b"},{"kid":"a"}]}"#));
+    agent.reply(Reply::Silence);
+    let_end(&pod);
+    let mut refresh = pod.helper(&["--mode=refresh"]).arguments(&files).command(&pod.script(CHANGED)).start();
+    refresh.wait_for_log(&["published the JWT bundles as jwks.json"]);
+    pod.wait_for_runs("svid,bundle,keys,wit\n");
+    // Behind them comes a change.
+    agent.reply(offer([pod.mint()]));
+    pod.wait_for_runs("svid,bundle,keys,wit\nsvid\n");
     refresh.stop();
 }
 

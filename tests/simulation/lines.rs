@@ -8,11 +8,16 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 /// How many lines a report of a failure has.
 const REMEMBERED: usize = 12;
 
+/// What the line says of a hook that does not end.
+const LONG_RUN: &str = "has been running for more than a minute";
+
 /// Lines since the last look.
 #[derive(Default)]
 pub(super) struct Lines {
     pub(super) severe: u64,
     pub(super) all: u64,
+    /// Those that say that a hook runs for long.
+    pub(super) long_runs: u64,
     pub(super) last: VecDeque<String>,
 }
 
@@ -32,6 +37,8 @@ impl Log for OfThisThread {
             let Some(lines) = lines.as_mut().filter(|_| record.level() <= Level::Debug) else { return };
             lines.severe += u64::from(record.level() <= Level::Warn);
             lines.all += 1;
+            let is_of_long_run = record.args().to_string().contains(LONG_RUN);
+            lines.long_runs += u64::from(is_of_long_run && record.level() == Level::Warn);
             lines.last.push_back(format!("{} {}", record.level(), record.args()));
             if lines.last.len() > REMEMBERED {
                 lines.last.pop_front();
@@ -58,6 +65,11 @@ pub(super) fn take_counts() -> (u64, u64) {
         let lines = lines.as_mut().unwrap();
         (std::mem::take(&mut lines.severe), std::mem::take(&mut lines.all))
     })
+}
+
+/// How many of them have said since the last call that a hook runs for long.
+pub(super) fn take_long_runs() -> u64 {
+    LINES.with_borrow_mut(|lines| std::mem::take(&mut lines.as_mut().unwrap().long_runs))
 }
 
 /// The last lines.

@@ -10,18 +10,23 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use grpcio::Environment;
-use nix::unistd::Pid;
 
 use super::agent::{AUDIENCES, Agent, ID, RPCS, Rpc};
+use super::children::{APPLICATION, Children, HOOK};
 use super::lines;
 use super::record::{Count, Tally, Watch};
 use super::trouble::{DAY, Event, GRACE, HOUR, MINUTE, SECOND, Trouble, below, between};
 use crate::identity::selection::Selection;
-use crate::material::{ChangeKinds, JwtSvidPart, Part, PemFiles, X509Part};
+use crate::identity::token::Profile;
+use crate::material::{ChangeKinds, JwksPart, JwtSvidPart, KeyFormat, Part, PemFiles, WitSvidPart, X509Part};
 use crate::mode::check;
 use crate::mode::items::OnRevoked;
-use crate::mode::main_loop::{End, MainLoop, Settings};
-use crate::notify::{self, HookRetry, Policy, SimulatedProcess, Target};
+use crate::mode::main_loop::{End, Ended, MainLoop, Settings};
+use crate::notify::{self, HookRetry, Policy, Target};
+use crate::process::child::Program;
+use crate::process::signal::SignalNumber;
+use crate::process::simulated::PROCESSES;
+use crate::supervise::{self, OnRenewal};
 use crate::time::backoff::CHANCE;
 use crate::time::clock::Now;
 use crate::time::timing::{FIRST_SET, LOOK_AT_FILES, WRITE_AGAIN};
@@ -29,8 +34,14 @@ use crate::wait::Waiter;
 use crate::workload_api::client::{Client, start_grpc};
 use crate::workload_api::endpoint::Endpoint;
 
+/// The names of files.
+pub(super) const KEYS: &str = "keys.json";
+pub(super) const WIT: &str = "wit.jwt";
+pub(super) const WIT_KEY: &str = "wit.jwk";
+pub(super) const WIT_KEYS: &str = "wit-keys.json";
 /// How many turns there may be at one moment.
 const MOST_TURNS: u32 = 12;
+
 pub(super) struct World<'a> {
     seed: u64,
     pub(super) start: Instant,
@@ -41,12 +52,17 @@ pub(super) struct World<'a> {
     /// The directory that holds that of the files; it may be away.
     pub(super) volume: PathBuf,
     pub(super) is_disk_away: bool,
-    settings: &'a Settings,
+    /// The ways to run the helper, and which it is.
+    settings: &'a [Settings],
+    way: usize,
     pub(super) check: check::Settings,
     client: &'a Client,
     waiter: &'a Waiter,
     pub(super) helper: Option<MainLoop<'a>>,
-    pub(super) process: Rc<SimulatedProcess>,
+    /// The signal that has asked the helper to end, which a hook holds up.
+    pub(super) stopping: Option<SignalNumber>,
+    pub(super) children: Rc<Children>,
+    pub(super) pid_file: PathBuf,
     /// Whether the process blocks the signal, and waits for it.
     pub(super) process_waits: bool,
     /// Since when the process can take a signal.
@@ -91,7 +107,41 @@ fn parts() -> Vec<Rc<dyn Part>> {
         let file = format!("{audience}.jwt={audience}").parse().unwrap();
         Rc::new(JwtSvidPart { file, mode: "0600".parse().unwrap() }) as Rc<dyn Part>
     };
-    [Rc::new(x509) as Rc<dyn Part>].into_iter().chain(AUDIENCES.map(token)).collect()
+    let keys = |file: &str, profile| {
+        Rc::new(JwksPart { profile, name: name(file), federated_files: true, mode: "0644".parse().unwrap() })
+            as Rc<dyn Part>
+    };
+    let mut parts: Vec<_> = [Rc::new(x509) as Rc<dyn Part>].into_iter().chain(AUDIENCES.map(token)).collect();
+    if below(2) == 0 {
+        parts.push(keys(KEYS, Profile::Jwt));
+    }
+    if below(4) > 0 {
+        let wit = WitSvidPart {
+            token: name(WIT),
+            key: name(WIT_KEY),
+            key_format: KeyFormat::Jwk,
+            token_mode: "0644".parse().unwrap(),
+            key_mode: "0400".parse().unwrap(),
+        };
+        parts.extend([Rc::new(wit) as Rc<dyn Part>, keys(WIT_KEYS, Profile::Wit)]);
+    }
+    parts
+}
+
+/// The ways to run the helper: with and without a hook, and with an application.
+fn ways(refresh: Settings, policy: &Policy) -> Vec<Settings> {
+    let program = |name: &str| Program::from_words(&[name.into()], Vec::new()).unwrap();
+    let hook = Some(program(HOOK));
+    let with_hook =
+        Settings { notify: notify::Settings { hook, ..refresh.notify.clone() }, ..refresh.clone() };
+    let run = |on_renewal| {
+        let (program, signal) = (program(APPLICATION), Default::default());
+        let application = supervise::Settings { program, on_renewal, signal, policy: policy.clone() };
+        let notify = notify::Settings { targets: Vec::new(), ..refresh.notify.clone() };
+        Settings { end: End::ApplicationEnded(application), notify, ..refresh.clone() }
+    };
+    let application = [OnRenewal::Signal, OnRenewal::Restart, OnRenewal::Nothing].map(run);
+    [refresh.clone(), with_hook].into_iter().chain(application).collect()
 }
 
 impl World<'_> {
@@ -106,16 +156,13 @@ impl World<'_> {
         };
         let (socket, volume) = (directory.path().join("agent.sock"), directory.path().join("volume"));
         fs::create_dir(&volume).unwrap();
-        let process = Rc::new(SimulatedProcess {
-            pid: Pid::from_raw(10_000_000).into(),
-            reaction: None.into(),
-            signals: 0.into(),
-        });
-        let kinds: ChangeKinds =
-            if below(3) == 0 { "svid,bundle" } else { "svid,bundle,token" }.parse().unwrap();
+        let pid_file = directory.path().join("app.pid");
+        let kinds = ["svid,bundle", "svid,bundle,token", "svid,bundle,token,keys,wit"][below(3) as usize];
+        let kinds: ChangeKinds = kinds.parse().unwrap();
         let splay = if below(2) == 0 { Duration::ZERO } else { between(SECOND, HOUR) };
         let parts = parts();
-        let settings = Settings {
+        let policy = Policy::new(kinds.clone(), splay);
+        let refresh = Settings {
             end: End::Stopped,
             endpoint: Endpoint::Unix(socket.clone()),
             selection: Selection { id: (below(2) == 0).then(|| ID.parse().unwrap()), ..Selection::default() },
@@ -124,19 +171,21 @@ impl World<'_> {
             owner: None,
             on_revoked: if below(2) == 0 { OnRevoked::Keep } else { OnRevoked::Remove },
             notify: notify::Settings {
-                targets: vec![Target::Simulated(process.clone())],
+                targets: vec![Target::pid_file(pid_file.clone())],
                 signal: Default::default(),
                 hook: None,
                 retry: HookRetry::UntilSuccess,
-                policy: Policy::new(kinds.clone(), splay),
+                policy: policy.clone(),
             },
             http_address: None,
         };
+        let settings = ways(refresh, &policy);
         let start = Now { instant: Instant::now(), time: UNIX_EPOCH + Duration::from_secs(1_800_000_000) };
         let agent = Rc::new(Agent::new(start, HOUR, 5 * MINUTE));
+        let children = Rc::new(Children::new(start.instant));
+        PROCESSES.set(Some(children.clone()));
         let waiter = Waiter::new().unwrap();
-        let client = Client::new(settings.endpoint.clone(), environment()).simulated(agent.clone());
-        let tells_of_tokens = kinds.to_string().contains("token");
+        let client = Client::new(Endpoint::Unix(socket.clone()), environment()).simulated(agent.clone());
         let mut world = World {
             seed,
             start: start.instant,
@@ -144,26 +193,30 @@ impl World<'_> {
             agent,
             socket,
             listener: None,
-            volume,
             is_disk_away: false,
-            check: check::Settings { svid_path: settings.svid_path.clone(), parts, id: None, min_ttl: None },
+            check: check::Settings { svid_path: volume.join("svid"), parts, id: None, min_ttl: None },
+            volume,
             settings: &settings,
+            way: 0,
             client: &client,
             waiter: &waiter,
             helper: None,
-            process,
+            stopping: None,
+            children,
+            pid_file,
             process_waits: below(4) == 0,
             can_take_since: None,
             splay,
             plans: Vec::new(),
             trouble: None,
             history: VecDeque::new(),
-            watch: Watch::new(start.instant, tells_of_tokens),
+            watch: Watch::new(start.instant, kinds),
             tally: Tally::default(),
         };
         live(&mut world);
         world.helper.take().unwrap().items.end_calls();
         CHANCE.set(None);
+        PROCESSES.set(None);
         world.tally
     }
 
@@ -176,6 +229,12 @@ impl World<'_> {
             let first = self.plans.iter().enumerate().min_by_key(|(_, (at, _))| *at);
             let first = first.map(|(index, (at, _))| (index, *at)).filter(|(_, at)| *at < deadline);
             let next = first.map_or(deadline, |(_, at)| at).max(self.now.instant);
+            let end_of_child = self.children.0.borrow().next_end();
+            if let Some(at) = end_of_child.filter(|at| *at <= next) {
+                self.advance(at.saturating_duration_since(self.now.instant));
+                deadline = self.end_children();
+                continue;
+            }
             self.advance(next - self.now.instant);
             if first.is_none_or(|(index, _)| {
                 let (_, event) = self.plans.swap_remove(index);
@@ -186,12 +245,46 @@ impl World<'_> {
         }
         self.tally.days = (self.now.instant - self.start).div_duration_f64(DAY);
         self.tally.add(Count::Calls, self.agent.0.borrow().counts.iter().sum());
-        self.tally.add(Count::Signals, self.process.signals.get());
+        let children = self.children.0.borrow();
+        self.tally.add(Count::Signals, children.signals + children.renewals);
+        self.tally.add(Count::Applications, children.starts);
     }
 
     pub(super) fn advance(&mut self, span: Duration) {
         self.now = self.now + span;
         self.agent.0.borrow_mut().now = self.now;
+        self.children.0.borrow_mut().now = self.now.instant;
+    }
+
+    /// Children end, and the loop reaps them. Returns its deadline.
+    pub(super) fn end_children(&mut self) -> Instant {
+        self.children.0.borrow_mut().end_due();
+        self.helper.as_mut().unwrap().reap(self.now.instant);
+        self.turn()
+    }
+
+    /// How the loop is to end now.
+    fn expected_end(&self) -> Option<Ended> {
+        let children = self.children.0.borrow();
+        let stopped = self.stopping.filter(|_| children.hook.is_none()).map(Ended::Stopped);
+        children.exit_code.map(Ended::Application).or(stopped)
+    }
+
+    /// What a rotation does to the application of `run`.
+    pub(super) fn on_renewal(&self) -> Option<OnRenewal> {
+        match &self.settings[self.way].end {
+            End::ApplicationEnded(settings) => Some(settings.on_renewal),
+            _ => None,
+        }
+    }
+
+    pub(super) fn has_hook(&self) -> bool {
+        self.settings[self.way].notify.hook.is_some()
+    }
+
+    /// Whether the files of a withdrawn identity are removed.
+    pub(super) fn removes(&self) -> bool {
+        self.settings[self.way].on_revoked == OnRevoked::Remove
     }
 
     pub(super) fn plan(&mut self, event: Event, after: Duration) {
@@ -203,9 +296,14 @@ impl World<'_> {
         for _ in 0..MOST_TURNS {
             lines::listen();
             self.tally.add(Count::Turns, 1);
+            let expected = self.expected_end();
             let deadline = match self.helper.as_mut().unwrap().turn(self.now) {
-                ControlFlow::Continue(deadline) => deadline,
-                ControlFlow::Break(end) => self.fail(&format!("the loop has ended: {end:?}")),
+                ControlFlow::Continue(deadline) if expected.is_none() => deadline,
+                ControlFlow::Break(Ok(end)) if expected == Some(end) => {
+                    self.mend_disk();
+                    return self.start_helper();
+                }
+                end => self.fail(&format!("the loop has ended: {end:?}, and not {expected:?}")),
             };
             while self.listener.as_ref().is_some_and(|listener| listener.accept().is_ok()) {}
             self.look();
@@ -221,7 +319,11 @@ impl World<'_> {
         if let Some(helper) = self.helper.take() {
             helper.items.end_calls();
         }
-        let helper = MainLoop::new(self.settings, self.client, self.waiter, self.now);
+        self.children.0.borrow_mut().end_all();
+        self.stopping = None;
+        self.plans.retain(|(_, event)| *event != Event::Application);
+        self.way = [0, 0, 1, 1, 2, 3, 3, 4][below(8) as usize];
+        let helper = MainLoop::new(&self.settings[self.way], self.client, self.waiter, self.now);
         let mut helper = helper.unwrap_or_else(|error| self.fail(&format!("it does not start: {error}")));
         helper.begin(self.now);
         self.helper = Some(helper);

@@ -14,15 +14,18 @@ use protobuf::Message;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 use rcgen::{KeyUsagePurpose, SanType};
 
+use super::wit::{Pair, response};
+use crate::time::backoff::chance;
 use crate::time::clock::Now;
 use crate::time::timestamp::rfc3339;
 use crate::workload_api::client::SimulatedAgent;
 use crate::workload_api::proto::workload::{
-    JWTBundlesResponse, JWTSVID, JWTSVIDResponse, X509SVID, X509SVIDResponse,
+    JWTBundlesResponse, JWTSVID, JWTSVIDResponse, WITBundlesResponse, X509SVID, X509SVIDResponse,
 };
 use crate::workload_api::rpc::Messages;
 
 const TRUST_DOMAIN: &str = "spiffe://example.org";
+const FEDERATED: &str = "spiffe://other.org";
 pub(super) const ID: &str = "spiffe://example.org/app";
 pub(super) const AUDIENCES: [&str; 2] = ["one", "two"];
 /// The serial number of the first SVID.
@@ -36,9 +39,11 @@ pub(super) enum Rpc {
     X509,
     Token,
     Keys,
+    Wit,
+    WitKeys,
 }
 
-pub(super) const RPCS: [Rpc; 3] = [Rpc::X509, Rpc::Token, Rpc::Keys];
+pub(super) const RPCS: [Rpc; 5] = [Rpc::X509, Rpc::Token, Rpc::Keys, Rpc::Wit, Rpc::WitKeys];
 
 /// How an RPC is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub(super) enum Mood {
     Bad(Flaw),
     /// It answers a token's call once after each good X.509-SVID, and refuses the others.
     Scarce,
+    /// It offers other identities alone, until it knows all of its entries.
+    Partial,
 }
 
 /// What is wrong with a response.
@@ -108,7 +115,7 @@ struct Call {
 
 pub(super) struct State {
     pub(super) now: Now,
-    moods: [Mood; 3],
+    moods: [Mood; 5],
     /// Whether its server is there: it renews what it has.
     pub(super) renews: bool,
     pub(super) svid_life: Duration,
@@ -122,11 +129,15 @@ pub(super) struct State {
     /// The bundle; the last one signs.
     cas: Vec<(CertifiedIssuer<'static, KeyPair>, SystemTime)>,
     minted_cas: u32,
-    jwt_key: u32,
+    /// The key IDs of the trust domain; the first one's key signs.
+    key_ids: Vec<u32>,
+    minted_keys: u32,
+    /// All WIT-SVIDs that it has offered.
+    pub(super) pairs: Vec<Pair>,
     tokens: BTreeMap<String, Token>,
     calls: Vec<Call>,
     /// How many calls were made, of each RPC.
-    pub(super) counts: [u64; 3],
+    pub(super) counts: [u64; 5],
     /// A token's call may be answered, while that is scarce.
     pub(super) has_grant: bool,
     /// How often another token was served while that of an audience was waited for.
@@ -142,7 +153,7 @@ impl Agent {
             Leaf { serial: 0, not_before: now.time, not_after: now.time, ca_end: now.time, is_bad: true };
         let mut state = State {
             now,
-            moods: [Mood::Good; 3],
+            moods: [Mood::Good; 5],
             renews: true,
             svid_life,
             token_life,
@@ -153,15 +164,18 @@ impl Agent {
             ca_key: KeyPair::generate().unwrap().serialize_der(),
             cas: Vec::new(),
             minted_cas: 0,
-            jwt_key: 0,
+            key_ids: vec![0],
+            minted_keys: 0,
+            pairs: Vec::new(),
             tokens: BTreeMap::new(),
             calls: Vec::new(),
-            counts: [0; 3],
+            counts: [0; 5],
             has_grant: false,
             passed_over: [None; 2],
         };
         state.rotate_ca(Duration::from_secs(10 * 86_400));
         state.rotate();
+        state.rotate_wit();
         Self(RefCell::new(state))
     }
 }
@@ -171,6 +185,8 @@ impl SimulatedAgent for Agent {
         let rpc = match rpc {
             "FetchX509SVID" => Rpc::X509,
             "FetchJWTSVID" => Rpc::Token,
+            "FetchWITSVID" => Rpc::Wit,
+            "FetchWITBundles" => Rpc::WitKeys,
             _ => Rpc::Keys,
         };
         let pipe = Rc::<Pipe>::default();
@@ -200,16 +216,20 @@ impl State {
         match mood {
             Mood::Silent => None,
             Mood::Refuses(code) => Some(Err(failure(code))),
-            Mood::Good | Mood::Scarce => Some(Ok(match rpc {
+            Mood::Good | Mood::Scarce | Mood::Partial => Some(Ok(match rpc {
                 Rpc::X509 => self.response.clone(),
                 Rpc::Token => self.token(audience, false),
-                Rpc::Keys => self.jwks(),
+                Rpc::Wit => response(self.newest_pair(), mood == Mood::Partial),
+                Rpc::Keys | Rpc::WitKeys => self.jwks(rpc),
             })),
             Mood::Bad(flaw) => Some(Ok(match rpc {
                 _ if flaw == Flaw::Garbage => vec![0],
                 Rpc::X509 => self.mint(Some(flaw)).1,
                 Rpc::Token => self.token(audience, true),
-                Rpc::Keys => vec![0],
+                Rpc::Wit => {
+                    response(&self.newest_pair().spoilt(flaw == Flaw::KeyOfAnother, self.now.time), false)
+                }
+                Rpc::Keys | Rpc::WitKeys => vec![0],
             })),
         }
     }
@@ -326,9 +346,43 @@ impl State {
 
     /// Signs tokens with another key from now on; the old tokens are void.
     pub(super) fn rotate_jwt_key(&mut self) {
-        self.jwt_key += 1;
+        self.key_ids.remove(0);
+        self.minted_keys += 1;
+        self.key_ids.insert(0, self.minted_keys);
         self.tokens.clear();
+        self.push_keys();
+    }
+
+    /// Adds a key that does not sign, or takes such ones away.
+    pub(super) fn change_keys(&mut self) {
+        self.minted_keys += 1;
+        self.key_ids.push(self.minted_keys);
+        self.key_ids.truncate(1 + self.key_ids.len() % 4);
+        self.push_keys();
+    }
+
+    /// Sends the keys again, in any order.
+    pub(super) fn push_keys(&mut self) {
         self.push(Rpc::Keys);
+        self.push(Rpc::WitKeys);
+    }
+
+    /// The key IDs that its bundles have, in order.
+    pub(super) fn key_ids(&self) -> Vec<String> {
+        let mut ids: Vec<_> = self.key_ids.iter().map(u32::to_string).collect();
+        ids.sort();
+        ids
+    }
+
+    /// Mints a new WIT-SVID with a new key, and sends it.
+    pub(super) fn rotate_wit(&mut self) {
+        let now = self.now.time;
+        self.pairs.push(Pair::mint(whole(now), whole(now + self.svid_life)));
+        self.push(Rpc::Wit);
+    }
+
+    pub(super) fn newest_pair(&self) -> &Pair {
+        self.pairs.last().unwrap()
     }
 
     fn ca(
@@ -418,7 +472,7 @@ impl State {
     /// was set back behind is good for `check`, which reads it anew, and too early for the loop.
     fn sign(&self, audience: &str, issued: SystemTime, end: SystemTime) -> String {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let kid = self.jwt_key.to_string();
+        let kid = self.key_ids[0].to_string();
         let header = serde_json::json!({ "alg": "ES256", "kid": kid, "typ": "JWT" });
         let (from, to) = (seconds(issued), seconds(end));
         let claims = serde_json::json!({ "sub": ID, "aud": audience, "iat": from, "nbf": from, "exp": to });
@@ -426,16 +480,30 @@ impl State {
         format!("{}.{}.{}", part(header), part(claims), "A".repeat(86))
     }
 
-    fn jwks(&self) -> Vec<u8> {
+    /// The keys in an order of chance, and those of another trust domain.
+    fn jwks(&self, rpc: Rpc) -> Vec<u8> {
         let point = self.keys[0].public_key_raw();
         let coordinate = |bytes| Base64UrlUnpadded::encode_string(bytes);
         let (x, y) = (coordinate(&point[1..33]), coordinate(&point[33..]));
-        let kid = self.jwt_key.to_string();
-        let key =
-            serde_json::json!({ "kty": "EC", "use": "jwt-svid", "kid": kid, "crv": "P-256", "x": x, "y": y });
-        let document = serde_json::json!({ "keys": [key] }).to_string().into_bytes();
-        let bundles = [(TRUST_DOMAIN.to_owned(), document)].into_iter().collect();
-        JWTBundlesResponse { bundles, ..Default::default() }.write_to_bytes().unwrap()
+        let key = |id: &u32| serde_json::json!({ "kty": "EC", "kid": id.to_string(), "crv": "P-256", "x": x, "y": y });
+        let mut keys: Vec<_> = self.key_ids.iter().map(key).collect();
+        let length = keys.len();
+        keys.rotate_left(chance() as usize % length);
+        let documents = [(TRUST_DOMAIN, keys), (FEDERATED, vec![key(&0)])];
+        let documents =
+            documents.map(|(id, keys)| (id.to_owned(), serde_json::json!({ "keys": keys }).to_string()));
+        match rpc {
+            Rpc::WitKeys => {
+                let bundles = documents.into_iter().collect();
+                WITBundlesResponse { bundles, ..Default::default() }.write_to_bytes()
+            }
+            _ => {
+                let bundles =
+                    documents.map(|(id, document)| (id, document.into_bytes())).into_iter().collect();
+                JWTBundlesResponse { bundles, ..Default::default() }.write_to_bytes()
+            }
+        }
+        .unwrap()
     }
 }
 

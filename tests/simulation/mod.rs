@@ -1,15 +1,19 @@
-//! Years in minutes: the main loop of `refresh` on a clock that jumps from deadline to deadline.
+//! Years in minutes: the main loop of `refresh` and `run` on a clock that jumps from deadline to deadline.
 //!
 //! Real are the loop and all below it: the calls, the checks, the store in a directory, the notifications, the log.
-//! Simulated are the clocks, the agent's answers and the process that is signalled. All that happens is drawn from a
-//! seed. After each turn, `watch.rs` looks whether a promise is broken.
+//! Simulated are the clocks, the agent's answers and all other processes: the one that is signalled, the hook, the
+//! application. All that happens is drawn from a seed. After each turn, `watch.rs` and `told.rs` look whether a promise
+//! is broken.
 
 mod agent;
+mod children;
 mod events;
 mod lines;
 mod record;
+mod told;
 mod trouble;
 mod watch;
+mod wit;
 mod world;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -4,14 +4,18 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use grpcio::RpcStatusCode;
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::agent::{Flaw, Mood, RPCS, Rpc};
+use super::children::Process;
 use super::record::Count;
 use super::trouble::{DAY, Event, GRACE, HOUR, MINUTE, SECOND, Trouble, below, between};
-use super::world::World;
+use super::world::{WIT_KEY, World};
+use crate::process::child::ExitStatus;
 use crate::process::facts::Reaction;
-use crate::time::timing::{FIRST_SET, LONGEST_SLEEP};
+use crate::process::signal::SignalNumber;
+use crate::time::timing::{CALL_AGAIN, FIRST_SET, HOLD_AFTER_SIGINT, LONGEST_SLEEP};
+use crate::wait::{ReceivedSignal, Sender};
 
 impl World<'_> {
     /// Simulates so many days in which everything happens, but no longer than to a moment of the real clock.
@@ -25,10 +29,13 @@ impl World<'_> {
             (Event::DiskFault, DAY),
             (Event::CaRotation, DAY),
             (Event::KeyRotation, DAY),
+            (Event::KeyChange, DAY),
+            (Event::Signal, DAY),
         ] {
             self.plan(event, between(SECOND / 2, most));
         }
         self.plan_rotation();
+        self.plan_wit_rotation();
         self.pass(DAY * days, until);
     }
 
@@ -39,6 +46,16 @@ impl World<'_> {
         let is_early = self.agent.0.borrow().newest().not_before > self.now.time;
         let wait = if is_early { Duration::ZERO } else { self.now.until(at) };
         self.plan(Event::Rotation, wait + between(SECOND / 10, 5 * SECOND));
+    }
+
+    pub(super) fn plan_wit_rotation(&mut self) {
+        self.plans.retain(|(_, event)| *event != Event::WitRotation);
+        let (issued, half) = {
+            let agent = self.agent.0.borrow();
+            (agent.newest_pair().issued, agent.newest_pair().half())
+        };
+        let wait = if issued > self.now.time { Duration::ZERO } else { self.now.until(half) };
+        self.plan(Event::WitRotation, wait + between(SECOND / 10, 5 * SECOND));
     }
 
     /// Lets it happen. Returns whether it wakes the helper up.
@@ -58,6 +75,17 @@ impl World<'_> {
                 }
                 String::new()
             }
+            Event::WitRotation => {
+                let mut agent = agent.0.borrow_mut();
+                if self.listener.is_some() && agent.renews {
+                    agent.rotate_wit();
+                    drop(agent);
+                    self.disturb(Rpc::Wit, GRACE);
+                    self.tally.add(Count::Rotations, 1);
+                    self.plan_wit_rotation();
+                }
+                String::new()
+            }
             Event::CaRotation => {
                 self.plan(event, between(HOUR, 10 * DAY));
                 agent.0.borrow_mut().rotate_ca(DAY * 10);
@@ -68,6 +96,19 @@ impl World<'_> {
                 self.plan(event, between(HOUR, 10 * DAY));
                 self.rotate_jwt_key();
                 String::new()
+            }
+            Event::KeyChange => {
+                self.plan(event, between(MINUTE, DAY));
+                let is_new = below(3) == 0;
+                if is_new {
+                    agent.0.borrow_mut().change_keys();
+                    [Rpc::Keys, Rpc::WitKeys]
+                        .into_iter()
+                        .for_each(|rpc| self.disturb(rpc, FIRST_SET + GRACE));
+                } else {
+                    agent.0.borrow_mut().push_keys();
+                }
+                format!(" {}", if is_new { "others" } else { "the same again" })
             }
             Event::OtherLives => {
                 // Short ones cost time.
@@ -104,17 +145,17 @@ impl World<'_> {
                 let patience = LONGEST_SLEEP + FIRST_SET + GRACE;
                 RPCS.into_iter().for_each(|rpc| self.disturb(rpc, patience));
                 self.plan_rotation();
+                self.plan_wit_rotation();
                 format!(" {span:?} {}", if is_back { "back" } else { "forwards" })
             }
             Event::DiskFault => self.break_disk(),
             Event::DiskMended => {
-                self.plan(Event::DiskFault, between(MINUTE, 4 * DAY));
-                fs::rename(self.volume.with_extension("away"), &self.volume).unwrap();
-                self.is_disk_away = false;
-                self.disturb_by_disk();
+                self.mend_disk();
                 String::new()
             }
             Event::Process => format!(" {:?}", self.change_process()),
+            Event::Application => format!(" {:?}", self.change_application()),
+            Event::Signal => self.signal(),
         };
         let date = self.now.instant - self.start;
         self.history.push_back(format!("{date:?}: {event:?}{note}"));
@@ -127,14 +168,16 @@ impl World<'_> {
     fn rotate_jwt_key(&mut self) {
         self.agent.0.borrow_mut().rotate_jwt_key();
         self.watch.revoke_tokens();
-        [Rpc::Token, Rpc::Keys].into_iter().for_each(|rpc| self.disturb(rpc, FIRST_SET + GRACE));
+        [Rpc::Token, Rpc::Keys, Rpc::WitKeys]
+            .into_iter()
+            .for_each(|rpc| self.disturb(rpc, FIRST_SET + GRACE));
     }
 
     fn begin_trouble(&mut self) -> Trouble {
-        let any = [None, None, Some(Rpc::X509), Some(Rpc::Token), Some(Rpc::Keys)][below(5) as usize];
+        let any = below(7).checked_sub(2).map(|index| RPCS[index as usize]);
         let flaw = [Flaw::KeyOfAnother, Flaw::Expired, Flaw::CaExpired, Flaw::Garbage][below(4) as usize];
         let refuses = |code, only| Trouble::Mood(Mood::Refuses(code), only);
-        let (trouble, most) = match below(12) {
+        let (trouble, most) = match below(13) {
             0..3 => (
                 Trouble::Away,
                 match below(50) {
@@ -150,6 +193,7 @@ impl World<'_> {
             7 => (Trouble::Mood(Mood::Silent, any), 6 * HOUR),
             8 | 9 => (Trouble::Mood(Mood::Bad(flaw), any), HOUR),
             10 => (Trouble::Stale, 2 * DAY),
+            11 => (Trouble::Off, 6 * HOUR),
             _ => (Trouble::Mood(Mood::Scarce, Some(Rpc::Token)), HOUR),
         };
         self.trouble = Some(trouble);
@@ -178,6 +222,11 @@ impl World<'_> {
                 concerned.for_each(|rpc| agent.set_mood(rpc, mood));
             }
             Trouble::Stale => agent.renews = false,
+            Trouble::Off => {
+                self.watch.before_off = (agent.counts[Rpc::Wit as usize], self.watch.starts);
+                let is_off = Mood::Refuses(RpcStatusCode::UNIMPLEMENTED);
+                [Rpc::Wit, Rpc::WitKeys].into_iter().for_each(|rpc| agent.set_mood(rpc, is_off));
+            }
             Trouble::Restarted => {}
         }
         drop(agent);
@@ -195,11 +244,20 @@ impl World<'_> {
             if below(2) == 0 {
                 let denied = Mood::Refuses(RpcStatusCode::PERMISSION_DENIED);
                 RPCS.into_iter().for_each(|rpc| agent.set_mood(rpc, denied));
+                if below(2) == 0 {
+                    agent.set_mood(Rpc::Wit, Mood::Partial);
+                }
                 self.trouble = Some(Trouble::Restarted);
                 self.watch.begin_trouble(Trouble::Restarted, self.now.instant);
                 self.plan(Event::TroubleOver, between(SECOND / 10, 8 * SECOND));
                 return;
             }
+        }
+        if trouble == Trouble::Off {
+            // The agent restarts with another configuration.
+            self.listen();
+            agent.end(&RPCS, RpcStatusCode::UNAVAILABLE);
+            RPCS.into_iter().for_each(|rpc| self.disturb(rpc, CALL_AGAIN.longest() + FIRST_SET + GRACE));
         }
         agent.renews = true;
         agent.has_grant = false;
@@ -215,6 +273,7 @@ impl World<'_> {
         drop(agent);
         self.plans.retain(|(_, event)| *event != Event::Grant);
         self.plan_rotation();
+        self.plan_wit_rotation();
         let calm = if below(4) == 0 { between(SECOND / 10, MINUTE) } else { between(10 * MINUTE, 2 * DAY) };
         self.plan(Event::Trouble, calm);
     }
@@ -235,7 +294,7 @@ impl World<'_> {
     fn break_disk(&mut self) -> String {
         self.disturb_by_disk();
         let svid = self.volume.join("svid");
-        let kind = below(4);
+        let kind = below(5);
         match kind {
             0 => {
                 fs::rename(&self.volume, self.volume.with_extension("away")).unwrap();
@@ -245,6 +304,7 @@ impl World<'_> {
             }
             1 => drop(fs::remove_file(svid.join("svid-key.pem"))),
             2 => drop(fs::remove_file(svid.join("..data/one.jwt"))),
+            3 => drop(fs::remove_file(svid.join("..data").join(WIT_KEY))),
             _ => {
                 if let Ok(text) = fs::read(svid.join("svid.pem")) {
                     let _ = fs::write(svid.join("..data/svid.pem"), [&text[..], b"\n"].concat());
@@ -255,23 +315,97 @@ impl World<'_> {
         format!(" {kind}")
     }
 
+    /// The directory is there again, if it was away.
+    pub(super) fn mend_disk(&mut self) {
+        if std::mem::take(&mut self.is_disk_away) {
+            self.plans.retain(|(_, event)| *event != Event::DiskMended);
+            self.plan(Event::DiskFault, between(MINUTE, 4 * DAY));
+            fs::rename(self.volume.with_extension("away"), &self.volume).unwrap();
+            self.disturb_by_disk();
+        }
+    }
+
     /// The process ends, starts, has a handler, blocks the signal for a while.
     fn change_process(&mut self) -> Option<Reaction> {
         let steady = if self.process_waits { Reaction::Blocks } else { Reaction::Handles };
-        let (next, most) = match self.process.reaction.get() {
+        let mut children = self.children.0.borrow_mut();
+        let (next, most) = match children.target.reaction {
             None => (Some(Reaction::Ends), 20 * SECOND),
             Some(Reaction::Ends) => (Some(steady), 2 * DAY),
             Some(Reaction::Blocks) if !self.process_waits => (Some(steady), 2 * DAY),
             Some(_) if below(3) > 0 && !self.process_waits => (Some(Reaction::Blocks), 12 * SECOND),
             Some(_) => (None, HOUR),
         };
-        if next.is_none() {
-            self.process.pid.set(Pid::from_raw(self.process.pid.get().as_raw() + 1));
+        if next == Some(Reaction::Ends) {
+            children.target.pid = children.next_pid();
+            fs::write(&self.pid_file, children.target.pid.to_string()).unwrap();
         }
-        self.process.reaction.set(next);
+        children.target.reaction = next;
+        drop(children);
         self.can_take_since = (next == Some(steady)).then_some(self.now.instant);
         let least = if next == Some(steady) { MINUTE } else { SECOND / 20 };
         self.plan(Event::Process, between(least, most));
         next
+    }
+
+    /// The application has a handler, blocks the signal for a while, ends by itself.
+    fn change_application(&mut self) -> Option<Reaction> {
+        let now = self.now.instant;
+        let steady = if self.process_waits { Reaction::Blocks } else { Reaction::Handles };
+        let mut children = self.children.0.borrow_mut();
+        let Process { reaction, end, .. } = children.application.as_mut()?;
+        let is_steady = *reaction == Some(steady);
+        let next = match is_steady {
+            false => Some(steady),
+            true if self.process_waits || below(3) == 0 => None,
+            true => Some(Reaction::Blocks),
+        };
+        if next.is_none() {
+            let statuses = [ExitStatus::Code(0), ExitStatus::Code(3), ExitStatus::Signal(11)];
+            *end = Some((now, statuses[below(3) as usize]));
+            return None;
+        }
+        *reaction = next;
+        drop(children);
+        self.watch.application.can_take_since = (next == Some(steady)).then_some(now);
+        let [least, most] = if next == Some(steady) { [MINUTE, 2 * DAY] } else { [SECOND / 20, 12 * SECOND] };
+        self.plan(Event::Application, between(least, most));
+        next
+    }
+
+    /// The helper gets a signal, and passes it on.
+    fn signal(&mut self) -> String {
+        self.plan(Event::Signal, between(MINUTE, 2 * DAY));
+        if self.stopping.is_some() {
+            return " none".to_owned();
+        }
+        let signal = [Signal::SIGUSR1, Signal::SIGINT, Signal::SIGTERM][below(3) as usize];
+        let signal = SignalNumber::from(signal);
+        let was_running = {
+            let mut children = self.children.0.borrow_mut();
+            (children.is_passing_on, children.passed_on) = (true, None);
+            children.application.is_some()
+        };
+        let received = ReceivedSignal { signal, sender: Sender::Process };
+        let result = self.helper.as_mut().unwrap().signalled(received, self.now.instant);
+        result.unwrap_or_else(|error| self.fail(&format!("{error}")));
+        let mut children = self.children.0.borrow_mut();
+        children.is_passing_on = false;
+        let expected = was_running.then_some(signal);
+        if children.passed_on != expected {
+            let passed_on = children.passed_on;
+            drop(children);
+            self.fail(&format!("{signal} has come, and {passed_on:?} was passed on, not {expected:?}"));
+        }
+        if signal.asks_to_end() {
+            match self.on_renewal() {
+                Some(_) if !was_running => {
+                    children.exit_code = Some(ExitStatus::Signal(signal.number()).exit_code())
+                }
+                Some(_) => self.watch.application.held_until = Some(self.now.instant + HOLD_AFTER_SIGINT),
+                None => self.stopping = Some(signal),
+            }
+        }
+        format!(" {signal}")
     }
 }

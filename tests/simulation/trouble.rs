@@ -6,7 +6,9 @@ use grpcio::RpcStatusCode;
 
 use super::agent::{Mood, Rpc};
 use crate::time::backoff::chance;
-use crate::time::timing::{AWAIT_ENDPOINT, CALL_AGAIN, CALL_RARELY, FIRST_SET, OVERDUE, SILENT_STREAM};
+use crate::time::timing::{
+    AWAIT_ENDPOINT, CALL_AGAIN, CALL_RARELY, FIRST_SET, LOOK_AT_FILES, OVERDUE, SILENT_STREAM,
+};
 
 /// For what a bound does not name.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
@@ -18,8 +20,10 @@ pub(super) const DAY: Duration = Duration::from_secs(86_400);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     Rotation,
+    WitRotation,
     CaRotation,
     KeyRotation,
+    KeyChange,
     OtherLives,
     Trouble,
     TroubleOver,
@@ -29,6 +33,10 @@ pub(super) enum Event {
     DiskFault,
     DiskMended,
     Process,
+    /// The application of `run` gets a handler, is busy, ends.
+    Application,
+    /// The helper gets a signal.
+    Signal,
 }
 
 /// What is wrong with the agent.
@@ -40,12 +48,15 @@ pub(super) enum Trouble {
     Mood(Mood, Option<Rpc>),
     /// Its server is away: it renews nothing.
     Stale,
+    /// It has the profile of WIT-SVIDs turned off.
+    Off,
 }
 
 impl Trouble {
     pub(super) fn concerns(self, rpc: Rpc) -> bool {
         match self {
             Self::Mood(_, only) => only.is_none_or(|only| only == rpc),
+            Self::Off => matches!(rpc, Rpc::Wit | Rpc::WitKeys),
             Self::Stale | Self::Away | Self::Restarted => true,
         }
     }
@@ -54,6 +65,8 @@ impl Trouble {
     pub(super) fn recovery(self, rpc: Rpc) -> Duration {
         let delay = match self {
             Self::Away => AWAIT_ENDPOINT.longest(),
+            // It is asked again when its socket is another.
+            Self::Off => LOOK_AT_FILES + CALL_AGAIN.longest(),
             Self::Stale if rpc == Rpc::Token => OVERDUE.longest(),
             Self::Mood(Mood::Bad(_), _) | Self::Stale if rpc != Rpc::Token => Duration::ZERO,
             Self::Mood(Mood::Refuses(RpcStatusCode::INVALID_ARGUMENT), _) => CALL_RARELY,

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::agent::AUDIENCES;
+use super::told::{ApplicationWatch, HookWatch};
 use super::trouble::{HOUR, MINUTE, Trouble};
 use crate::identity::svid_info::SvidInfo;
-use crate::material::Facts;
+use crate::material::{ChangeKinds, Facts};
 
 /// How much there was.
 #[derive(Debug, Clone, Copy)]
@@ -17,18 +19,30 @@ pub(super) enum Count {
     Calls,
     Publications,
     Signals,
+    HookRuns,
+    Applications,
     Lines,
     Checks,
 }
 
-const NAMES: [&str; 8] =
-    ["events", "turns", "rotations", "calls", "publications", "signals", "lines", "checks of the files"];
+const NAMES: [&str; 10] = [
+    "events",
+    "turns",
+    "rotations",
+    "calls",
+    "publications",
+    "signals",
+    "runs of the hook",
+    "starts of the application",
+    "lines",
+    "checks of the files",
+];
 
 /// The counts of a simulation.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) days: f64,
-    counts: [u64; 8],
+    counts: [u64; 10],
 }
 
 impl Tally {
@@ -81,12 +95,30 @@ impl Recent {
 pub(super) struct Version {
     pub(super) svid: Option<SvidInfo>,
     authorities: Vec<BTreeSet<u64>>,
+    /// A digest of the file, where facts do not show all.
+    pub(super) contents: u64,
 }
 
 impl Version {
-    pub(super) fn of(facts: &Facts) -> Self {
+    pub(super) fn of(facts: &Facts, contents: u64) -> Self {
         let authorities = facts.bundles.iter().map(|bundle| bundle.authorities.clone()).collect();
-        Self { svid: facts.svid.clone(), authorities }
+        Self { svid: facts.svid.clone(), authorities, contents }
+    }
+
+    /// The kinds of what a file has that differs from an earlier version.
+    pub(super) fn changes(&self, file: &str, before: Option<&Self>) -> ChangeKinds {
+        let Some(before) = before else { return kinds_of(file) };
+        let is_new = [self.svid != before.svid, self.authorities != before.authorities];
+        match file {
+            _ if self == before => ChangeKinds::default(),
+            "svid.pem" => kinds_of(file)
+                .iter()
+                .zip(is_new)
+                .filter(|(_, is_new)| *is_new)
+                .map(|(kind, _)| kind)
+                .collect(),
+            _ => kinds_of(file),
+        }
     }
 
     /// How many CAs its bundles have.
@@ -95,18 +127,38 @@ impl Version {
     }
 }
 
+/// The kinds of what a part has, by one of its files.
+pub(super) fn kinds_of(file: &str) -> ChangeKinds {
+    let kinds = match file {
+        "svid.pem" => "svid,bundle",
+        "wit.jwt" => "wit",
+        _ if file.ends_with(".jwt") => "token",
+        _ => "keys",
+    };
+    kinds.parse().unwrap()
+}
+
 pub(super) struct Watch {
     /// By when the files of each RPC must be the newest ones.
-    pub(super) fresh_by: [Instant; 3],
+    pub(super) fresh_by: [Instant; 5],
     /// Since a disk fault, and until it is found and mended: the helper may not know of it.
     pub(super) disk_fault_until: Option<Instant>,
-    pub(super) tells_of_tokens: bool,
+    /// What is notified of.
+    pub(super) kinds: ChangeKinds,
+    pub(super) hook: HookWatch,
+    pub(super) application: ApplicationWatch,
+    /// Digests of the files.
+    pub(super) contents: BTreeMap<String, u64>,
+    /// Whether there was no look yet since the helper's start.
+    pub(super) is_new: bool,
     pub(super) started: Instant,
     pub(super) starts: u64,
     /// What is published, or was before it was damaged.
     pub(super) known: BTreeMap<String, Version>,
     pub(super) revoked: Vec<Version>,
     pub(super) publications: u64,
+    /// Those since the start that have brought nothing new.
+    pub(super) needless: u64,
     pub(super) news: u64,
     pub(super) signals: u64,
     pub(super) untold_since: Option<Instant>,
@@ -115,7 +167,9 @@ pub(super) struct Watch {
     pub(super) is_event: bool,
     pub(super) trouble: Option<(Trouble, Instant)>,
     pub(super) failed: Vec<(u64, Recent)>,
-    pub(super) calls: [(u64, Recent); 3],
+    pub(super) calls: Vec<(u64, Recent)>,
+    /// The calls for WIT-SVIDs, and the starts, before their profile was off.
+    pub(super) before_off: (u64, u64),
     pub(super) events: Recent,
     pub(super) events_of_hour: Recent,
     pub(super) severe: Recent,
@@ -125,17 +179,22 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(now: Instant, tells_of_tokens: bool) -> Self {
+    pub(super) fn new(now: Instant, kinds: ChangeKinds) -> Self {
         let minute = || Recent::new(MINUTE);
         Self {
-            fresh_by: [now; 3],
+            fresh_by: [now; 5],
             disk_fault_until: None,
-            tells_of_tokens,
+            kinds,
+            hook: HookWatch::default(),
+            application: ApplicationWatch::default(),
+            contents: BTreeMap::new(),
+            is_new: true,
             started: now,
             starts: 0,
             known: BTreeMap::new(),
             revoked: Vec::new(),
             publications: 0,
+            needless: 0,
             news: 0,
             signals: 0,
             untold_since: None,
@@ -143,8 +202,9 @@ impl Watch {
             was_good: false,
             is_event: true,
             trouble: None,
-            failed: (0..3).map(|_| (0, minute())).collect(),
-            calls: [(0, minute()), (0, minute()), (0, minute())],
+            failed: (0..6).map(|_| (0, minute())).collect(),
+            calls: (0..5).map(|_| (0, minute())).collect(),
+            before_off: (0, 0),
             events: minute(),
             events_of_hour: Recent::new(HOUR),
             severe: Recent::new(HOUR),
@@ -165,7 +225,9 @@ impl Watch {
     pub(super) fn started(&mut self, now: Instant) {
         self.started = now;
         self.starts += 1;
-        (self.publications, self.untold_since) = (0, None);
+        self.is_new = true;
+        (self.publications, self.needless, self.untold_since) = (0, 0, None);
+        (self.hook, self.application) = (HookWatch::default(), ApplicationWatch::default());
         self.failed.iter_mut().for_each(|(count, _)| *count = 0);
     }
 
@@ -175,7 +237,8 @@ impl Watch {
 
     /// The tokens that are published are void.
     pub(super) fn revoke_tokens(&mut self) {
-        let tokens = self.known.iter().filter(|(file, _)| file.ends_with(".jwt"));
+        let tokens =
+            self.known.iter().filter(|(file, _)| AUDIENCES.iter().any(|audience| file.starts_with(audience)));
         self.revoked = tokens.map(|(_, version)| version.clone()).collect();
     }
 }
