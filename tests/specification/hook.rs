@@ -186,8 +186,7 @@ fn a_hook_learns_nothing_of_a_wit_svid_and_of_reordered_keys_that_an_earlier_hel
     agent.reply_with_jwt_bundles(bundles(r#"{"keys":[{"kid":"b"},{"kid":"a"}]}"#));
     agent.reply(Reply::Silence);
     let_end(&pod);
-    let mut refresh =
-        pod.helper(&["--mode=refresh"]).arguments(&files).command(&pod.script(CHANGED)).start();
+    let mut refresh = pod.helper(&["--mode=refresh"]).arguments(&files).command(&pod.script(CHANGED)).start();
     refresh.wait_for_log(&["published the JWT bundles as jwks.json"]);
     pod.wait_for_runs("svid,bundle,keys,wit\n");
     // Behind them comes a change.
