@@ -14,7 +14,6 @@ use super::changes::{ChangeKind, ChangeKinds};
 use super::facts::Facts;
 use super::file_flaw::in_file;
 use super::part::{Call, Learned, Part, Source, Update, Wish};
-use super::rejection::Rejection;
 use super::x509_files::too_many;
 use crate::identity::json_digest;
 use crate::identity::jwks::check_jwks;
@@ -30,6 +29,7 @@ use crate::store::file::{Contents, File, FileMode, FileName};
 use crate::store::read::PublishedSet;
 use crate::time::clock::Now;
 use crate::time::timing::{SILENT_BUNDLES, SILENT_STREAM};
+use crate::words::Flaw;
 use crate::workload_api::rpc::{FetchJwtBundles, FetchWitBundles, Rpc};
 
 /// The files of the JWT bundles, or of the WIT bundles.
@@ -64,46 +64,41 @@ impl JwksPart {
         format!(".{}", self.name)
     }
 
-    /// The JWKS documents as they came, by the names of their files, and what is left out. Fails without a good
-    /// document of our own.
-    fn documents<'b>(
+    /// The JWKS documents as they came, what is known of them, and what is left out. Fails without a good document of
+    /// our own.
+    fn files(
         &self,
-        bundles: &'b JwtBundles,
+        bundles: &JwtBundles,
         own: &TrustDomain,
-    ) -> Result<(Vec<(FileName, &'b Document)>, Vec<String>), Rejection> {
-        let (mut documents, mut flaws) = (vec![(self.name.clone(), bundles.of(own)?)], Vec::new());
-        if !self.federated_files {
-            return Ok((documents, flaws));
-        }
-        flaws.extend(
-            bundles.bad().map(|error| format!("left out a federated {} bundle: {error}", self.label())),
-        );
-        let federated = bundles.good().filter(|(trust_domain, _)| *trust_domain != own);
-        flaws.extend(too_many(federated.clone().count()));
-        for (trust_domain, document) in federated.take(MAX_TRUST_DOMAINS) {
-            match of_trust_domain(trust_domain, &self.suffix()) {
-                Ok(name) => documents.push((name, document)),
-                Err(error) => flaws.push(format!("{error}; its {} bundle is left out", self.label())),
+    ) -> Result<(Vec<File>, Facts, Vec<String>), Flaw> {
+        let (mut files, mut digests, mut flaws) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let mut add = |name: FileName, document: &Document| {
+            digests.insert(name.to_string(), json_digest::digest(document));
+            let document = document.clone();
+            let contents = Contents::new(move |out| out.write_all(&document));
+            files.push(File { name, mode: self.mode, contents });
+        };
+        add(self.name.clone(), bundles.of(own)?);
+        if self.federated_files {
+            let left_out = |flaw| format!("left out a federated {} bundle: {flaw}", self.label());
+            flaws.extend(bundles.bad().map(left_out));
+            let federated = bundles.good().filter(|(trust_domain, _)| *trust_domain != own);
+            flaws.extend(too_many(federated.clone().count()));
+            for (trust_domain, document) in federated.take(MAX_TRUST_DOMAINS) {
+                match of_trust_domain(trust_domain, &self.suffix()) {
+                    Ok(name) => add(name, document),
+                    Err(error) => flaws.push(format!("{error}; its {} bundle is left out", self.label())),
+                }
             }
         }
-        Ok((documents, flaws))
-    }
-
-    fn file_with(&self, name: FileName, document: &Document) -> File {
-        let document = document.clone();
-        File { name, mode: self.mode, contents: Contents::new(move |out| out.write_all(&document)) }
+        Ok((files, facts(&digests), flaws))
     }
 }
 
-/// What is known of files of keys: the order of a document's keys does not count.
+/// What is known of files of keys, by a digest of each: the order of a document's keys does not count.
 fn facts(digests: &BTreeMap<String, u64>) -> Facts {
     let keys = Some(BuildHasherDefault::<DefaultHasher>::default().hash_one(digests));
     Facts { keys, ..Facts::default() }
-}
-
-fn facts_of(documents: &[(FileName, &Document)]) -> Facts {
-    let digest = |(name, document): &(FileName, &Document)| (name.to_string(), json_digest::digest(document));
-    facts(&documents.iter().map(digest).collect())
 }
 
 impl Part for JwksPart {
@@ -207,14 +202,12 @@ impl<'a, R: Rpc<Raw = RawJwtBundles>> JwksSource<'a, R> {
         }
         let (part, own, bundles) = (self.part?, self.own.as_ref()?, self.bundles.as_ref()?);
         self.is_laid_out = true;
-        Some(match part.documents(bundles, own) {
-            Ok((documents, flaws)) => {
+        Some(match part.files(bundles, own) {
+            Ok((files, facts, flaws)) => {
                 self.flaws.log_all(Level::Warn, &flaws, now.instant);
-                let facts = facts_of(&documents);
-                let files = documents.into_iter().map(|(name, document)| part.file_with(name, document));
-                Update::Files(files.collect(), Box::new(facts))
+                Update::Files(files, Box::new(facts))
             }
-            Err(rejection) => self.call.unusable(&rejection, now),
+            Err(flaw) => self.call.unusable(&flaw.into(), now),
         })
     }
 
@@ -326,11 +319,9 @@ mod tests {
             JwtBundles::parse(raw, Profile::Jwt).ok().unwrap()
         };
         let own = TrustDomain::from_id("spiffe://example.org").unwrap();
-        let facts = |bundles: &JwtBundles| facts_of(&part.documents(bundles, &own).ok().unwrap().0);
+        let facts = |bundles: &JwtBundles| part.files(bundles, &own).ok().unwrap().1;
         let bundles = sent(r#"{"keys":[{"kid":"a"},{"kid":"b"}]}"#);
-        let documents = part.documents(&bundles, &own).ok().unwrap().0;
-        let files: Vec<_> =
-            documents.into_iter().map(|(name, document)| part.file_with(name, document)).collect();
+        let files = part.files(&bundles, &own).ok().unwrap().0;
         store.publish(&files.iter().collect::<Vec<_>>(), |_| None, None, now).unwrap();
         let read = part.read(&store.published().unwrap(), now.time).unwrap();
         assert_eq!(read, facts(&sent(r#"{"keys":[{"kid":"b"},{"kid":"a"}]}"#)));

@@ -66,7 +66,7 @@ impl Program {
     fn try_spawn(&self, stdin: Stdin, variables: Variables) -> nix::Result<Pid> {
         #[cfg(test)]
         if let Some(processes) = simulated() {
-            return processes.spawn(self, &variables);
+            return processes.spawn(&self.to_string(), &variables);
         }
         let image = Image::new(self, variables)?;
         // A pipe without a writer is at its end, and needs no /dev/null.
@@ -252,6 +252,15 @@ pub(crate) enum ExitStatus {
 }
 
 impl ExitStatus {
+    /// By the status that `waitpid` gives.
+    fn of(status: i32) -> Self {
+        match libc::WIFSIGNALED(status) {
+            true => Self::Signal(libc::WTERMSIG(status)),
+            // The kernel keeps 8 bits.
+            false => Self::Code(libc::WEXITSTATUS(status) as u8),
+        }
+    }
+
     /// Whether it ended by itself, with code 0.
     pub(crate) fn is_success(self) -> bool {
         self == Self::Code(0)
@@ -283,18 +292,12 @@ impl fmt::Display for ExitStatus {
 pub(crate) fn reap() -> Option<(Pid, ExitStatus)> {
     #[cfg(test)]
     if let Some(processes) = simulated() {
-        return processes.reap();
+        return processes.reap().map(|(pid, status)| (pid, ExitStatus::of(status)));
     }
     let mut status = 0;
     #[allow(unsafe_code, reason = "nix loses a child that a real-time signal has ended")]
     // SAFETY: `waitpid` writes the status into the integer that it is given, and nothing else.
     let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
-    let status = if libc::WIFSIGNALED(status) {
-        ExitStatus::Signal(libc::WTERMSIG(status))
-    } else {
-        // The kernel keeps 8 bits.
-        ExitStatus::Code(libc::WEXITSTATUS(status) as u8)
-    };
     // 0: every child still runs. -1: there are no children.
-    (pid > 0).then(|| (Pid::from_raw(pid), status))
+    (pid > 0).then(|| (Pid::from_raw(pid), ExitStatus::of(status)))
 }

@@ -104,7 +104,7 @@ impl Reaction {
     pub(crate) fn of(pid: Pid, signal: SignalNumber) -> Self {
         #[cfg(test)]
         if let Some(processes) = super::simulated::simulated() {
-            return processes.reaction(pid);
+            return Self::parse(&processes.status(pid), signal);
         }
         let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return Self::Handles };
         match Self::parse(&status, signal) {

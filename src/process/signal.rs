@@ -74,7 +74,7 @@ impl SignalNumber {
     pub(crate) fn send(self, pid: Pid) -> nix::Result<()> {
         #[cfg(test)]
         if let Some(processes) = super::simulated::simulated() {
-            return processes.send(pid, self);
+            return processes.send(pid, self.0);
         }
         if let Some(signal) = self.standard() {
             return kill(pid, signal);

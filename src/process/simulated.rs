@@ -5,24 +5,21 @@ use std::rc::Rc;
 
 use nix::unistd::Pid;
 
-use super::child::{ExitStatus, Program};
 use super::environment::Variables;
-use super::facts::Reaction;
-use super::signal::SignalNumber;
 
 /// What a kernel does with processes.
 pub(crate) trait Processes {
-    /// Starts a child.
-    fn spawn(&self, program: &Program, variables: &Variables) -> nix::Result<Pid>;
+    /// Starts a program as a child.
+    fn spawn(&self, program: &str, variables: &Variables) -> nix::Result<Pid>;
 
-    /// Takes a child that has ended.
-    fn reap(&self) -> Option<(Pid, ExitStatus)>;
+    /// Takes a child that has ended, with its status as `waitpid` has it.
+    fn reap(&self) -> Option<(Pid, i32)>;
 
-    /// Sends a signal.
-    fn send(&self, pid: Pid, signal: SignalNumber) -> nix::Result<()>;
+    /// Sends the signal of a number.
+    fn send(&self, pid: Pid, signal: i32) -> nix::Result<()>;
 
-    /// What a process does with the renewal signal.
-    fn reaction(&self, pid: Pid) -> Reaction;
+    /// The text of `/proc/PID/status`, as far as it is about signals.
+    fn status(&self, pid: Pid) -> String;
 }
 
 thread_local! {

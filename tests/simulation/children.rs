@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::trouble::{HOUR, MINUTE, SECOND, below, between};
-use crate::process::child::{ExitStatus, Program};
+use crate::process::child::ExitStatus;
 use crate::process::environment::Variables;
 use crate::process::facts::Reaction;
 use crate::process::signal::SignalNumber;
@@ -232,22 +232,26 @@ impl State {
 }
 
 impl Processes for Children {
-    fn spawn(&self, program: &Program, variables: &Variables) -> nix::Result<Pid> {
+    fn spawn(&self, program: &str, variables: &Variables) -> nix::Result<Pid> {
         let mut state = self.0.borrow_mut();
-        match program.to_string().as_str() {
+        match program {
             HOOK => state.start_hook(variables),
             APPLICATION => state.start_application(),
             other => panic!("{other} is started"),
         }
     }
 
-    fn reap(&self) -> Option<(Pid, ExitStatus)> {
-        self.0.borrow_mut().ended.pop_front()
+    fn reap(&self) -> Option<(Pid, i32)> {
+        let (pid, status) = self.0.borrow_mut().ended.pop_front()?;
+        Some(match status {
+            ExitStatus::Code(code) => (pid, i32::from(code) << 8),
+            ExitStatus::Signal(number) => (pid, number),
+        })
     }
 
-    fn send(&self, pid: Pid, signal: SignalNumber) -> nix::Result<()> {
+    fn send(&self, pid: Pid, signal: i32) -> nix::Result<()> {
         let mut state = self.0.borrow_mut();
-        let now = state.now;
+        let (now, signal) = (state.now, SignalNumber::new(signal).unwrap());
         let is = |process: &Option<Process>| process.as_ref().is_some_and(|process| process.pid == pid);
         if is(&state.application) {
             state.send_to_application(signal);
@@ -266,10 +270,16 @@ impl Processes for Children {
         Ok(())
     }
 
-    fn reaction(&self, pid: Pid) -> Reaction {
+    /// SIGHUP is the first bit.
+    fn status(&self, pid: Pid) -> String {
         let state = self.0.borrow();
         let known = [state.application.as_ref(), Some(&state.target)];
         let known = known.into_iter().flatten().find(|process| process.pid == pid);
-        known.and_then(|process| process.reaction).unwrap_or(Reaction::Handles)
+        match known.and_then(|process| process.reaction) {
+            Some(Reaction::Ends) => "SigCgt:\t0\n",
+            Some(Reaction::Blocks) => "SigBlk:\t1\n",
+            Some(Reaction::Handles) | None => "SigCgt:\t1\n",
+        }
+        .to_owned()
     }
 }

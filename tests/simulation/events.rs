@@ -241,6 +241,10 @@ impl World<'_> {
         let mut agent = agent.0.borrow_mut();
         if trouble == Trouble::Away {
             self.listen();
+            // With another SVID, and the same tokens and keys as before.
+            if below(2) == 0 {
+                agent.rotate();
+            }
             if below(2) == 0 {
                 let denied = Mood::Refuses(RpcStatusCode::PERMISSION_DENIED);
                 RPCS.into_iter().for_each(|rpc| agent.set_mood(rpc, denied));
