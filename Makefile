@@ -16,7 +16,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test server
-	$(CARGO) build --release --locked --bins --examples
+	$(CARGO) build --release --locked --bins --example workload-api-server --example demo
 	$(CARGO) run --release --locked --quiet --example demo
 
 # Most tests wait most of the time, so many run at once. Of the examples, one is needed: the test server.

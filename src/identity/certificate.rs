@@ -138,7 +138,7 @@ impl Certificate {
     }
 }
 
-/// A serial number in hexadecimal, without the sign byte of its DER.
+/// Bytes in hexadecimal, without the sign byte that DER puts before a serial number.
 pub(super) fn hexadecimal(serial: &[u8]) -> String {
     let digits = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
     digits.iter().map(|byte| format!("{byte:02x}")).collect()
