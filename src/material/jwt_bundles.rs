@@ -32,6 +32,9 @@ use crate::time::clock::Now;
 use crate::time::timing::{SILENT_BUNDLES, SILENT_STREAM};
 use crate::workload_api::rpc::{FetchJwtBundles, FetchWitBundles, Rpc};
 
+/// A JWKS document, and the name of its file.
+type Named<'a> = (FileName, &'a Document);
+
 /// The files of the JWT bundles, or of the WIT bundles.
 #[derive(Debug, Clone)]
 pub(crate) struct JwksPart {
@@ -67,7 +70,7 @@ impl JwksPart {
         &self,
         bundles: &'b JwtBundles,
         own: &TrustDomain,
-    ) -> Result<(Vec<(FileName, &'b Document)>, Vec<String>), Rejection> {
+    ) -> Result<(Vec<Named<'b>>, Vec<String>), Rejection> {
         let (mut documents, mut flaws) = (vec![(self.name.clone(), bundles.of(own)?)], Vec::new());
         if !self.federated_files {
             return Ok((documents, flaws));
@@ -98,8 +101,8 @@ fn facts(digests: &BTreeMap<String, u64>) -> Facts {
     Facts { keys, ..Facts::default() }
 }
 
-fn facts_of(documents: &[(FileName, &Document)]) -> Facts {
-    let digest = |(name, document): &(FileName, &Document)| (name.to_string(), json_digest::digest(document));
+fn facts_of(documents: &[Named<'_>]) -> Facts {
+    let digest = |(name, document): &Named<'_>| (name.to_string(), json_digest::digest(document));
     facts(&documents.iter().map(digest).collect())
 }
 
