@@ -86,7 +86,8 @@ fn a_failed_hook_is_reported_though_something_else_is_missing() {
 fn a_failed_hook_is_reported_beside_a_failed_signal() {
     let pod = Pod::new();
     let _agent = pod.agent(offer([pod.mint()]));
-    let finished = init(&pod, &["--signal-process=no-such-process"], &["/bin/false"]);
+    let arguments = ["--signal-process=no-such-process", "--init-timeout=3s"];
+    let finished = init(&pod, &arguments, &["/bin/false"]);
     let finished = finished.failed_with(&["/bin/false", "ended with code 1"]);
     assert!(finished.log.contains("no-such-process"), "{}", finished.log);
 }
