@@ -43,11 +43,16 @@ impl fmt::Display for NotReady {
     }
 }
 
-/// The last answer of /ready: each change is a log line.
+/// The last answers of /ready: each change is a log line.
 #[derive(Debug, Default)]
 pub(crate) struct Readiness {
     logged: Option<Result<(), String>>,
+    /// How many causes were logged since it was ready.
+    causes: usize,
 }
+
+/// So many causes are logged until it is ready: an agent may never say the same twice.
+const MOST_CAUSES: usize = 8;
 
 impl Readiness {
     fn log(&mut self, answer: &Result<String, NotReady>) {
@@ -58,8 +63,15 @@ impl Readiness {
         // At the start, it is normal that nothing is published yet.
         let level = if self.logged.is_some() { Level::Warn } else { Level::Info };
         match &answer {
-            Ok(()) => log::info!("/ready answers 200"),
-            Err(reason) => log::log!(level, "/ready answers 503: {reason}"),
+            Ok(()) => {
+                self.causes = 0;
+                log::info!("/ready answers 200");
+            }
+            Err(_) if self.causes >= MOST_CAUSES => return,
+            Err(reason) => {
+                self.causes += 1;
+                log::log!(level, "/ready answers 503: {reason}");
+            }
         }
         self.logged = Some(answer);
     }

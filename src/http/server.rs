@@ -94,12 +94,14 @@ impl<'a> HttpServer<'a> {
         match &mut self.listening {
             Listening::Due(at) if *at <= now => self.listen(now),
             Listening::Due(_) => {}
-            Listening::Yes(open) => {
-                if let Err(cause) = open.run_due(now, &mut self.readiness, ask) {
+            Listening::Yes(open) => match open.run_due(now, &mut self.readiness, ask) {
+                Ok(()) if open.paused_until.is_none() => drop(self.trouble.end(now)),
+                Ok(()) => {}
+                Err(cause) => {
                     let message = format!("cannot accept connections on {}: {}", self.address, cause.desc());
                     self.trouble.log(Level::Error, &message, &retrying_in(ACCEPT_AGAIN), now);
                 }
-            }
+            },
         }
     }
 

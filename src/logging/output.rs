@@ -119,7 +119,8 @@ impl Output {
                 self.unreported = 0;
             }
         }
-        self.unreported == 0
+        // The report itself may be written in part.
+        self.unreported == 0 && self.rest.is_empty()
     }
 
     /// Writes at least the beginning, and keeps the rest for later; returns false if there is no room.

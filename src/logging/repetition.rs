@@ -79,7 +79,8 @@ impl Repetition {
 
     /// Logs a state that is looked at again and again, rather than an attempt.
     pub(crate) fn log_state(&mut self, level: Level, message: &str, now: Instant) {
-        match self.decide(now, level, message) {
+        let message = shortened(message, LONGEST_MESSAGE);
+        match self.decide(now, level, &message) {
             Decision::InFull => log::log!(level, "{message}"),
             Decision::Reminder { lasted, .. } => log::log!(level, "{message} (for {} now)", in_words(lasted)),
             Decision::Trace => {}

@@ -204,6 +204,7 @@ impl<'a, R: Rpc<Raw = RawJwtBundles>> JwksSource<'a, R> {
         self.is_laid_out = true;
         Some(match part.files(bundles, own) {
             Ok((files, facts, flaws)) => {
+                self.call.served(now);
                 self.flaws.log_all(Level::Warn, &flaws, now.instant);
                 Update::Files(files, Box::new(facts))
             }
@@ -216,8 +217,7 @@ impl<'a, R: Rpc<Raw = RawJwtBundles>> JwksSource<'a, R> {
         Some(stream.since + if stream.delivered { SILENT_BUNDLES } else { SILENT_STREAM })
     }
 
-    /// Replaces a stream that has been silent for too long. That is a failure only if the stream never
-    /// delivered.
+    /// Replaces a stream that never delivered, which is a failure; and one that is old, as a precaution.
     fn watch(&mut self, now: Now) -> Option<Update> {
         let stream = self.call.stream()?;
         if self.replace_at()? > now.instant {
@@ -246,7 +246,9 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
                 Ok(bundles) => Rc::new(bundles),
                 Err(error) => return Poll::Ready(self.call.unusable(&error.into(), now)),
             };
-            self.call.served(now);
+            if self.part.is_none() || self.own.is_none() {
+                self.call.served(now);
+            }
             self.bundles = Some(bundles.clone());
             self.is_laid_out = false;
             if self.profile == Profile::Jwt {
@@ -268,11 +270,11 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
     }
 
     fn describe_wait(&self) -> String {
-        match self.bundles {
-            Some(_) => {
+        match (&self.bundles, &self.own) {
+            (Some(_), None) => {
                 "the agent has sent them, but the trust domain is unknown until an SVID arrives".to_owned()
             }
-            None => self.call.describe_wait(),
+            _ => self.call.describe_wait(),
         }
     }
 

@@ -168,7 +168,9 @@ impl Source for WitSvidSource<'_> {
         }
         self.stream.call.poll(is_offered, now, context).map(|heard| match heard {
             Ok(raw) => {
-                let (was_offered, taken) = (self.was_offered_on_this_stream(), self.take(raw, now));
+                // What another stream still offers is not withdrawn: the agent may be between two updates.
+                let was_offered = self.was_offered_on_this_stream() && !is_offered;
+                let taken = self.take(raw, now);
                 self.stream.call.settle(taken, was_offered, now)
             }
             Err(update) => update,

@@ -156,9 +156,11 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Logs that the newest material is not good any more: at once, and then now and again.
+    /// Logs that the newest material, or that of an earlier process, is not good any more: at once, and then now and
+    /// again.
     pub(super) fn report_expired(&mut self, now: Now) {
-        match self.newest.as_ref().and_then(|facts| fault(self.part, facts, now.time)) {
+        let newest = self.newest.as_ref().or(self.published.as_ref());
+        match newest.and_then(|facts| fault(self.part, facts, now.time)) {
             Some(fault) => {
                 let message = format!("{fault}, and the agent has sent nothing newer");
                 self.expiry.log_state(Level::Error, &message, now.instant);

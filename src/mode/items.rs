@@ -239,7 +239,10 @@ impl<'a> Items<'a> {
         if !self.has_published() || !self.publisher.look_each_minute(keeps_some, now.instant) {
             return;
         }
-        self.all.iter_mut().for_each(|item| item.lost = item.published.take());
+        for item in &mut self.all {
+            // What is lost already is still to be restored.
+            item.lost = item.published.take().or(item.lost.take());
+        }
         // A publication waits for what is fetched again: it would drop the damaged files.
         self.publisher.schedule.restart(self.has_changes(), now.instant);
         self.sources().for_each(|source| source.call_mut().fetch_again(now.instant));
@@ -327,14 +330,17 @@ impl<'a> Items<'a> {
                     if !is_known {
                         written.add(item.part.kinds());
                     }
+                    let newest = item.newest.as_ref().and_then(|facts| facts.svid.as_ref());
                     let earlier = item.before().and_then(|facts| facts.svid.as_ref());
+                    let earlier = earlier.filter(|svid| Some(*svid) != newest);
                     renewal_due = renewal_due.into_iter().chain(earlier.map(SvidInfo::overdue_at)).min();
                     item.lost = None;
                     item.published = item.newest.clone();
                 }
                 Some(Change::Remove) => {
-                    log::info!("removed {} from {}", item.part.name(), path.display());
-                    (item.published, item.lost) = (None, None);
+                    if item.published.take().or(item.lost.take()).is_some() {
+                        log::info!("removed {} from {}", item.part.name(), path.display());
+                    }
                 }
                 None => {}
             }

@@ -237,7 +237,7 @@ impl<'a> MainLoop<'a> {
             // One part does not hold up another: init publishes the parts that have arrived.
             Phase::Fetching { deadline, .. } if now.instant >= deadline => self.items.stop_waiting(now),
             // Nobody would be notified.
-            Phase::Stopping { .. } => return,
+            Phase::Stopping { .. } | Phase::GivingUp { .. } => return,
             _ => {}
         }
         self.items.report_expired(now);

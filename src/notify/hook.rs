@@ -140,6 +140,7 @@ impl Hook {
 
     fn report_long_run(&mut self, now: Instant) {
         if let (Some(pid), Some(run)) = (self.schedule.running(), &mut self.run)
+            && !self.schedule.is_stopping()
             && run.take_reminder(now)
         {
             let message = format!(
@@ -194,7 +195,9 @@ impl Hook {
     pub(super) fn begin_stop(&mut self) {
         if self.schedule.is_behind() {
             log::warn!("{} was not run for the newest files; it runs at the next start", self.program);
-            self.last = Some(Err(self.not_run()));
+            if !matches!(self.last, Some(Err(_))) {
+                self.last = Some(Err(self.not_run()));
+            }
         }
         if let Some(pid) = self.schedule.stop() {
             // One that is stopped would not notice the first alone.

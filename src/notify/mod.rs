@@ -136,7 +136,7 @@ impl Notifier {
         self.signallers.iter().try_for_each(Signaller::outcome)
     }
 
-    /// How many signals succeeded and failed. One that is late counts as failed, and when it succeeds, as that
+    /// How many signals succeeded, or were not needed, and how many failed. One that is late counts as failed, and when it succeeds, as that
     /// too.
     pub(crate) fn signals(&self) -> Outcomes {
         self.signals

@@ -62,7 +62,7 @@ mod tests {
         for text in ["SIGUSR1", "usr1", "USR1", "sigusr1", "10"] {
             assert_eq!(text.parse(), Ok(RenewSignal(Signal::SIGUSR1.into())), "{text}");
         }
-        for text in ["", "SIG", "SIGNOTHING", "0", "-1", "32", "65", "1.5"] {
+        for text in ["", "SIG", "SIGNOTHING", "0", "-1", "32", "65", "1.5", "RTMIN++3", "RTMAX-+1"] {
             assert_eq!(text.parse::<RenewSignal>(), Err(Flaw::obvious()), "{text}");
         }
     }

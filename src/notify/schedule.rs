@@ -111,7 +111,14 @@ impl Schedule {
         }
         let (state, next) = match self.state {
             State::Stopping(_) | State::Stopped => (State::Stopped, Next::Nothing),
-            State::Outdated(_, from) => (State::Due(from.max(now)), Next::AtOnce),
+            State::Outdated(_, from) => {
+                let fails = !is_success && self.retry != HookRetry::Never;
+                match fails.then(|| self.backoff.advance()) {
+                    // What has failed does not wait for the time of the newer files.
+                    Some(delay) if now + delay < from => (State::Due(now + delay), Next::After(delay)),
+                    _ => (State::Due(from.max(now)), Next::AtOnce),
+                }
+            }
             _ if is_success || self.retry == HookRetry::Never => (State::Idle, Next::Nothing),
             _ => {
                 let delay = self.backoff.advance();
@@ -178,6 +185,16 @@ mod tests {
         schedule.request(from);
         schedule.ended(true, from + minute);
         assert_eq!(schedule.next_deadline(), Some(from + minute), "not before {start:?}");
+    }
+
+    #[test]
+    fn a_run_that_fails_is_not_put_off_until_the_time_of_a_newer_publication() {
+        let (mut schedule, start) = running(HookRetry::UntilSuccess);
+        schedule.request(start + Duration::from_secs(60));
+        let mut backoff = HOOK_AGAIN;
+        let delay = backoff.advance();
+        assert_eq!(schedule.ended(false, start), Next::After(delay));
+        assert_eq!(schedule.next_deadline(), Some(start + delay));
     }
 
     #[test]

@@ -73,9 +73,15 @@ pub(crate) fn has_name(pid: Pid, found: &str, name: &str) -> bool {
     let is_cut = found.len() >= LONGEST_NAME;
     match program_of(pid) {
         Some(program) if program == name => true,
-        Some(program) if is_cut && program.starts_with(found) && !program.starts_with(name) => false,
+        Some(program) if is_cut && program.starts_with(found) && !is_title(&program, name) => false,
         _ => found == name || is_cut && name.starts_with(found),
     }
+}
+
+/// Whether a command line's first word is this name, perhaps with more behind it, as in `name: worker`.
+fn is_title(word: &str, name: &str) -> bool {
+    let goes_on = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    word.strip_prefix(name).is_some_and(|rest| !rest.starts_with(goes_on))
 }
 
 /// The file name of its program.
@@ -166,6 +172,16 @@ mod tests {
         let stat = Stat::parse(&format!("12 (a) b (c) {rest}")).unwrap();
         assert_eq!(stat, Stat { name: "a) b (c".to_owned(), start_ticks: 4711 });
         assert_eq!(Stat::parse(&format!("12 (a) {}", rest.replace('S', "Z"))), None);
+    }
+
+    #[test]
+    fn a_command_line_may_have_more_behind_a_name_but_not_a_longer_name() {
+        for (word, is_it) in
+            [("payments-app-a: worker", true), ("payments-app-a", true), ("payments-app-ab", false)]
+        {
+            assert_eq!(is_title(word, "payments-app-a"), is_it, "{word}");
+        }
+        assert!(!is_title("payments", "payments-app-a"));
     }
 
     #[test]

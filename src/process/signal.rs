@@ -32,6 +32,7 @@ impl SignalNumber {
         for (prefix, sign, direction, base) in real_time {
             let Some(rest) = name.strip_prefix(prefix) else { continue };
             let distance = match rest.strip_prefix(sign) {
+                Some(digits) if digits.starts_with('+') => return None,
                 Some(digits) => digits.parse::<u8>().ok()?,
                 None if rest.is_empty() => 0,
                 None => return None,

@@ -187,7 +187,8 @@ impl Application {
     /// Programs in Go and in a JVM catch SIGHUP and end by it.
     fn may_be_ended_by_renewal(&self, status: ExitStatus) -> bool {
         let signal = self.signal.number().number();
-        self.renewals != Outcomes::default() && status.exit_code() == ExitStatus::Signal(signal).exit_code()
+        let was_signalled = self.lifecycle.is_signalled() && self.renewals != Outcomes::default();
+        was_signalled && status.exit_code() == ExitStatus::Signal(signal).exit_code()
     }
 
     /// Whether the application was asked to end for good, or has ended.

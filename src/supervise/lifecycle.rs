@@ -128,6 +128,11 @@ impl Lifecycle {
         self.state = State::Ended(exit_code);
     }
 
+    /// Whether rotations are told by a signal.
+    pub(super) fn is_signalled(&self) -> bool {
+        self.on_renewal == OnRenewal::Signal
+    }
+
     /// Whether a rotation is to be told. An application that does not run yet will read the new files.
     pub(super) fn is_told_of_rotations(&self) -> bool {
         matches!(self.state, State::Running(..)) && self.on_renewal != OnRenewal::Nothing

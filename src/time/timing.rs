@@ -45,8 +45,8 @@ pub(crate) const AFTER_RETURN: Duration = seconds(10);
 pub(crate) const SILENT_CALL: Duration = seconds(5);
 /// How long a stream may stay silent after the call before it is replaced: the agent may hang.
 pub(crate) const SILENT_STREAM: Duration = seconds(60);
-/// How long a stream of JWT bundles may stay silent after a message. Keys change once in days, so
-/// silence alone does not show that an agent hangs.
+/// How old a stream of JWT bundles may be that has delivered. Keys change once in days, so silence alone does not
+/// show that an agent hangs.
 pub(crate) const SILENT_BUNDLES: Duration = seconds(60 * 60);
 /// How long a new stream may bring nothing new while the SVID is overdue, and how long to wait
 /// between calls for a token that the agent cannot renew.

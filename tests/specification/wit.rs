@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::{ANY_PORT, Probe};
 use crate::pod::{Finished, Helper, ID, Pod, claims, ders, mode_of, names, offer, wait_until};
-use crate::workload_api_server::authority::KeyType;
+use crate::workload_api_server::authority::{KeyType, Recipe};
 use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 use crate::workload_api_server::wit::{WitRecipe, seconds, wit_bundles, wit_response};
 
@@ -465,6 +465,23 @@ fn an_identity_that_its_stream_no_longer_offers_is_withdrawn() {
     agent.reply_with_wit(wit_response([WitRecipe::for_id(OTHER_ID).mint(&pod.authority)]));
     refresh.wait_for_log(&["ERROR", "withdrawn the identity", "does not offer", ID]);
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
+    refresh.stop();
+}
+
+#[test]
+fn an_identity_that_the_stream_of_x509_svids_still_offers_is_not_withdrawn() {
+    let pod = Pod::new();
+    let (x509, svid) = (pod.mint(), mint(&pod));
+    let agent = agent(&pod, &svid);
+    agent.reply(offer([x509.clone()]));
+    let mut refresh = pod.refresh(&with(&FILES, &["--on-revoked=remove"]));
+    wait_for(&pod, &svid);
+    pod.wait_for(&x509);
+    agent.reply_with_wit(wit_response([WitRecipe::for_id(OTHER_ID).mint(&pod.authority)]));
+    refresh.wait_for_log(&["ERROR", "WIT-SVID wit.jwt", "does not offer", ID]);
+    wait_for(&pod, &svid);
+    agent.reply(offer([pod.authority.mint(&Recipe::for_id(OTHER_ID))]));
+    refresh.wait_for_log(&["published", OTHER_ID]);
     refresh.stop();
 }
 
