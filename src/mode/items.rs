@@ -338,7 +338,8 @@ impl<'a> Items<'a> {
                     item.published = item.newest.clone();
                 }
                 Some(Change::Remove) => {
-                    if item.published.take().or(item.lost.take()).is_some() {
+                    let was_there = item.published.take().or(item.lost.take()).is_some();
+                    if was_there {
                         log::info!("removed {} from {}", item.part.name(), path.display());
                     }
                 }

@@ -54,13 +54,18 @@ impl HookWatch {
         } else {
             self.pending.add(run.map(|run| run.told).unwrap_or_default());
         }
+        let again = now + (SECOND * (1 << self.failures.min(10))).min(MINUTE);
         match &mut self.owed {
-            Some(owed) => *owed = now.max(*owed),
+            Some(owed) if is_success => *owed = now.max(*owed),
+            // A newer publication that may wait puts nothing off.
+            Some(owed) => {
+                self.failures += 1;
+                *owed = again.min(now.max(*owed));
+            }
             None if is_success => {}
             None => {
-                let delay = (SECOND * (1 << self.failures.min(10))).min(MINUTE);
                 self.failures += 1;
-                self.owed = Some(now + delay);
+                self.owed = Some(again);
                 self.retry_at = self.owed;
             }
         }
