@@ -140,8 +140,8 @@ impl Hook {
 
     fn report_long_run(&mut self, now: Instant) {
         if let (Some(pid), Some(run)) = (self.schedule.running(), &mut self.run)
-            && !self.schedule.is_stopping()
             && run.take_reminder(now)
+            && !self.schedule.is_stopping()
         {
             let message = format!(
                 "{} (process {pid}) has been running for more than a minute; it runs again for newer files only when it has ended (does it wait for something?)",
