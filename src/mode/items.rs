@@ -261,13 +261,14 @@ impl<'a> Items<'a> {
         })
     }
 
-    pub(super) fn next_deadline(&self, now: Now) -> Option<Instant> {
+    /// When there is something to do. `looks`: the files are looked at each minute.
+    pub(super) fn next_deadline(&self, looks: bool, now: Now) -> Option<Instant> {
         let sources = self.all.iter().map(|item| &item.source).chain(&self.key_watch);
         let sources = sources.filter_map(|source| source.next_deadline(now));
         let facts = self.all.iter().flat_map(|item| item.newest.iter().chain(&item.published));
         let changes = facts.flat_map(Facts::verdict_times).filter(|change| *change > now.time).min();
         let changes = changes.map(|change| now.instant_of(change));
-        sources.chain(self.publisher.next_deadline(self.has_published())).chain(changes).min()
+        sources.chain(self.publisher.next_deadline(looks && self.has_published())).chain(changes).min()
     }
 
     /// Stops waiting for items that have brought nothing.

@@ -374,8 +374,14 @@ impl<'a> MainLoop<'a> {
     fn next_deadline(&self, now: Now) -> Instant {
         let application = self.application.as_ref().and_then(Application::next_deadline);
         let http = self.http.as_ref().and_then(HttpServer::next_deadline);
+        let items = match self.phase {
+            // Nothing is published any more.
+            Phase::Stopping { .. } | Phase::GivingUp { .. } => None,
+            Phase::Following => self.items.next_deadline(true, now),
+            Phase::Fetching { .. } | Phase::Notifying { .. } => self.items.next_deadline(false, now),
+        };
         let deadlines = [
-            self.items.next_deadline(now),
+            items,
             self.notifier.next_deadline(),
             self.systemd.next_deadline(),
             logging::next_deadline(now.instant),

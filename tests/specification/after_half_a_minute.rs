@@ -4,6 +4,8 @@
 use std::time::{Duration, Instant};
 
 use grpcio::RpcStatusCode;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::pod::{ID, Pod, is_emulated, names, offer, wait_until};
 use crate::process::cpu_time;
@@ -79,16 +81,46 @@ fn a_minute_after_its_files_were_removed_refresh_is_at_rest() {
     pod.wait_for(&svid);
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
     refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files"]);
-    let start = Instant::now();
-    let wait_for = |seconds| wait_until("a time is over", || start.elapsed() > Duration::from_secs(seconds));
-    wait_for(55);
-    let before = cpu_time(refresh.pid());
-    wait_for(62);
-    let took = cpu_time(refresh.pid()) - before;
-    assert!(took < Duration::from_millis(500), "{took:?} in 7 s");
+    rest_around_a_minute_after(Instant::now(), refresh.pid());
     agent.reply(offer([svid.clone()]));
     pod.wait_for(&svid);
     refresh.stop();
+}
+
+/// The time of the helper's CPU in the seconds around the look at the files, a minute after a moment.
+fn rest_around_a_minute_after(start: Instant, pid: Pid) {
+    let wait_for = |seconds| wait_until("a time is over", || start.elapsed() > Duration::from_secs(seconds));
+    wait_for(55);
+    let before = cpu_time(pid);
+    wait_for(62);
+    let took = cpu_time(pid) - before;
+    assert!(took < Duration::from_millis(500), "{took:?} in 7 s");
+}
+
+/// A hook that does not end when it is asked to, but with the pod.
+const STUBBORN: &str = r#"trap '' TERM; while [ -d "$0" ]; do sleep 1; done"#;
+
+#[test]
+fn a_helper_that_waits_for_its_hook_to_end_is_at_rest() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let hook = pod.script(STUBBORN);
+    let mut refresh = pod.helper(&["--mode=refresh"]).command(&hook).start();
+    refresh.wait_for_log(&["running /bin/sh"]);
+    let start = Instant::now();
+    refresh.signal(Signal::SIGTERM);
+    refresh.wait_for_log(&["waiting for it to end"]);
+    rest_around_a_minute_after(start, refresh.pid());
+}
+
+#[test]
+fn init_is_at_rest_while_its_hook_runs() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let hook = pod.script(STUBBORN);
+    let mut init = pod.helper(&["--mode=init", "--init-timeout=1h"]).command(&hook).start();
+    init.wait_for_log(&["running /bin/sh"]);
+    rest_around_a_minute_after(Instant::now(), init.pid());
 }
 
 #[test]
