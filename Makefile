@@ -19,10 +19,12 @@ demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test serve
 	$(CARGO) build --release --locked --bins --example workload-api-server --example demo
 	$(CARGO) run --release --locked --quiet --example demo
 
-# Most tests wait most of the time, so many run at once. Of the examples, one is needed: the test server.
+# Most tests wait most of the time, so many run at once; those that keep the processors busy come by themselves. Of the
+# examples, one is needed: the test server.
 test: tools ## run all tests
 	$(CARGO) build --release --locked --tests --example workload-api-server
-	$(CARGO) test --release --locked --lib --tests -- --test-threads=24
+	$(CARGO) test --release --locked --lib --tests -- --test-threads=24 --skip faults:: --skip soak::
+	$(CARGO) test --release --locked --test specification -- faults:: soak::
 
 test-binary: tools ## run specification and demo with another binary (BINARY="qemu-aarch64 PATH" or PATH)
 	BINARY_UNDER_TEST='$(BINARY)' $(CARGO) test --release --locked --test specification -- \
