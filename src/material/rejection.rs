@@ -44,7 +44,7 @@ impl Rejection {
         }
     }
 
-    /// An SVID that is not good now. `fault` is the verdict on it.
+    /// Rejects an SVID by the verdict on it, `fault`: not valid yet, or not good.
     pub(super) fn of_fault(fault: String, svid: &SvidInfo, now: Now) -> Self {
         match svid.validity(now.time) {
             Validity::NotYet => Self::NotValidYet { fault, at: svid.not_before },

@@ -156,8 +156,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Logs that the newest material, or that of an earlier process, is not good any more: at once, and then now and
-    /// again.
+    /// Logs the fault of the newest material, or else of an earlier process's: at once, and then each minute.
     pub(super) fn report_expired(&mut self, now: Now) {
         let newest = self.newest.as_ref().or(self.published.as_ref());
         match newest.and_then(|facts| fault(self.part, facts, now.time)) {

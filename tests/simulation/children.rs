@@ -59,7 +59,7 @@ pub(super) struct State {
     /// How many times an application was started, and a start failed.
     pub(super) starts: u64,
     pub(super) start_failed_at: Option<Instant>,
-    /// How often the application was told of a rotation: by the signal, and by SIGTERM.
+    /// Rotations told to the application, by the signal and by SIGTERM.
     pub(super) renewals: u64,
     pub(super) restarts: u64,
     /// Whether a signal that the helper gets is passed on now, and what the application has got of it.

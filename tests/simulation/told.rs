@@ -76,7 +76,7 @@ impl HookWatch {
 #[derive(Default)]
 pub(super) struct ApplicationWatch {
     pid: Option<Pid>,
-    /// The publications that concern it since its start, and how often it was told of one.
+    /// Publications of its kinds since its start, and the number of those told.
     news: u64,
     told: u64,
     /// All that any was told.

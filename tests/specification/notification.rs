@@ -233,23 +233,6 @@ fn a_pid_file_that_names_no_process_is_an_error_and_refresh_goes_on() {
     refresh.stop();
 }
 
-#[test]
-fn a_pid_file_with_the_helpers_own_number_is_an_error_and_refresh_goes_on() {
-    let pod = Pod::new();
-    let agent = pod.agent(Reply::Silence);
-    let mut refresh = pod.refresh(&[&pod.pid_file("")]);
-    pod.pid_file(refresh.pid());
-    for is_first in [true, false] {
-        let svid = pod.mint();
-        agent.reply(offer([svid.clone()]));
-        pod.wait_for(&svid);
-        if is_first {
-            refresh.wait_for_log(&["ERROR", "app.pid", "is this process itself", "shareProcessNamespace"]);
-        }
-    }
-    refresh.stop();
-}
-
 /// A writer of the PID file must not be able to stop the rotation.
 #[test]
 fn a_pid_file_that_is_a_pipe_is_an_error_and_refresh_goes_on() {
