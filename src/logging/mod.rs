@@ -10,7 +10,6 @@ mod printable;
 mod repetition;
 
 use std::io::Write;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use log::LevelFilter;
@@ -20,21 +19,8 @@ pub(crate) use output::{dropped_lines, finish, next_deadline, run_due};
 pub(crate) use printable::Printable;
 pub(crate) use repetition::{Repetition, SharedReminder};
 
-use crate::words::Flaw;
 use libraries::LibraryLines;
 use output::Stderr;
-
-/// The least important lines that are logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LogLevel(pub(crate) LevelFilter);
-
-impl FromStr for LogLevel {
-    type Err = Flaw;
-
-    fn from_str(text: &str) -> Result<Self, Flaw> {
-        text.parse().map(Self).map_err(|_| Flaw::obvious())
-    }
-}
 
 /// The module of this program's lines.
 const OURS: &str = env!("CARGO_CRATE_NAME");

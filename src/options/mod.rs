@@ -42,12 +42,7 @@ pub(crate) fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Request, Flaw> {
     let mut sources = match parse::parse(arguments, variables.into_iter().collect())? {
-        CommandLine::Help(mode) => return Ok(Request::Print(help::help(mode))),
-        CommandLine::Version => {
-            return Ok(Request::Print(
-                concat!("pod-svid-helper ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
-            ));
-        }
+        CommandLine::Print(text) => return Ok(Request::Print(text)),
         CommandLine::Options(sources) => sources,
     };
     combinations::forget_variables_of_other_modes(sources.value(&table::row::mode)?, &mut sources);

@@ -55,17 +55,17 @@ impl Plan {
                 svid_path: options.svid_path.clone(),
                 parts,
                 id: options.pod_spiffe_id.clone(),
-                min_ttl: options.min_ttl.map(|span| span.0),
+                min_ttl: options.min_ttl,
             }),
             Mode::Inspect => Task::Inspect(inspect::Settings {
                 endpoint: options.workload_api_socket.clone(),
-                timeout: options.init_timeout.0,
+                timeout: options.init_timeout,
                 audiences: options.jwt_svid.iter().map(|file| file.audience.clone()).collect(),
                 as_json: options.output == OutputFormat::Json,
             }),
             Mode::Token => Task::Token(token::Settings {
                 endpoint: options.workload_api_socket.clone(),
-                timeout: options.init_timeout.0,
+                timeout: options.init_timeout,
                 selection: selection(&options),
                 audience: options.audience.clone().unwrap_or_default().0,
                 output: options.output,
@@ -74,7 +74,7 @@ impl Plan {
         // kubectl shows what the helper that it asks for a token prints on stderr.
         let quiet = options.mode == Mode::Token;
         let default = if quiet { LevelFilter::Warn } else { LevelFilter::Debug };
-        let log_level = options.log_level.map_or(default, |level| level.0);
+        let log_level = options.log_level.unwrap_or(default);
         Ok(Self { log_level, log_format: options.log_format, warnings, task })
     }
 }
@@ -105,7 +105,7 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
             };
             (main_loop::End::ApplicationEnded(application), None)
         }
-        (Mode::Init, hook) => (main_loop::End::Published { within: options.init_timeout.0 }, hook),
+        (Mode::Init, hook) => (main_loop::End::Published { within: options.init_timeout }, hook),
         (_, hook) => (main_loop::End::Stopped, hook),
     };
     let retry = if options.mode == Mode::Init { HookRetry::Never } else { HookRetry::UntilSuccess };
@@ -138,7 +138,7 @@ fn policy(options: &Options, parts: &[Rc<dyn Part>]) -> Policy {
     let essential = || [ChangeKind::Svid, ChangeKind::Bundle, ChangeKind::Wit].into_iter().collect();
     let chosen = options.notify_for.clone().or_else(|| restarts.then(essential));
     let kinds = chosen.map(|chosen| chosen.common(&all)).filter(|kinds| !kinds.is_empty()).unwrap_or(all);
-    Policy::new(kinds, options.notify_splay.map(|span| span.0).unwrap_or_default())
+    Policy::new(kinds, options.notify_splay.unwrap_or_default())
 }
 
 /// Where the SPIFFE layout is, for the programs that we start (SPIFFE Filesystem Delivery standard, a draft,
