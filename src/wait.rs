@@ -121,7 +121,8 @@ impl Waiter {
             // Out of memory, for example. Looks again, though not in a tight loop.
             Err(_) => std::thread::sleep(EPOLL_ERROR_PAUSE),
         }
-        self.doorbell.drain();
+        // EAGAIN: it had not rung.
+        let _ = self.doorbell.0.read();
         self.next_signal().unwrap_or(Woken::Ready)
     }
 
@@ -186,19 +187,8 @@ fn timeout(left: Duration) -> EpollTimeout {
 /// Rung from gRPC's threads when a future may be ready.
 struct Doorbell(EventFd);
 
-impl Doorbell {
-    fn drain(&self) {
-        // EAGAIN: it had not rung.
-        let _ = self.0.read();
-    }
-}
-
 impl Wake for Doorbell {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
         while self.0.write(1) == Err(Errno::EINTR) {}
     }
 }

@@ -102,16 +102,11 @@ impl Output {
 
     /// Writes the backlog; returns whether all of it is written.
     fn catch_up(&mut self) -> bool {
-        if !self.rest.is_empty() {
-            let rest = std::mem::take(&mut self.rest);
-            if !self.put(&rest) {
-                self.rest = rest;
-            }
-            if !self.rest.is_empty() {
-                return false;
-            }
+        let rest = std::mem::take(&mut self.rest);
+        if !rest.is_empty() && !self.put(&rest) {
+            self.rest = rest;
         }
-        if self.unreported > 0 {
+        if self.rest.is_empty() && self.unreported > 0 {
             let lines = if self.unreported == 1 { "line" } else { "lines" };
             let message =
                 format!("dropped {} log {lines}: the reader of stderr was too slow", self.unreported);
@@ -120,18 +115,14 @@ impl Output {
             }
         }
         // The report itself may be written in part.
-        self.unreported == 0 && self.rest.is_empty()
+        !self.has_backlog()
     }
 
     /// Writes at least the beginning, and keeps the rest for later; returns false if there is no room.
     fn put(&mut self, line: &[u8]) -> bool {
-        match self.sink.write(line) {
-            Ok(written) => {
-                self.rest = line.get(written..).unwrap_or_default().to_vec();
-                true
-            }
-            Err(_) => false,
-        }
+        let Ok(written) = self.sink.write(line) else { return false };
+        self.rest = line.get(written..).unwrap_or_default().to_vec();
+        true
     }
 }
 
