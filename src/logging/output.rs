@@ -12,16 +12,17 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::Level;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use super::line::{Form, own_line};
 use crate::time::timing::{FINAL_FLUSH, REPORT_DROPPED};
@@ -142,7 +143,11 @@ impl Sink {
         match kind {
             Ok(SFlag::S_IFSOCK) => Self::Socket,
             // A file opened anew would have a position of its own, and overwrite lines of others.
-            Ok(SFlag::S_IFIFO | SFlag::S_IFCHR) => reopened().map_or(Self::Shared, Self::Reopened),
+            Ok(SFlag::S_IFIFO | SFlag::S_IFCHR) => {
+                let own =
+                    File::options().write(true).custom_flags(O_NONBLOCK | O_NOCTTY).open("/proc/self/fd/2");
+                own.map_or(Self::Shared, Self::Reopened)
+            }
             _ => Self::Shared,
         }
     }
@@ -169,9 +174,4 @@ impl Sink {
         let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
         poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], patience).is_ok_and(|ready| ready > 0)
     }
-}
-
-fn reopened() -> Option<File> {
-    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    open("/proc/self/fd/2", flags, Mode::empty()).ok().map(File::from)
 }

@@ -12,16 +12,16 @@ use super::table::TABLE;
 use super::value::Mode;
 use crate::words::{Flaw, flaw};
 
-/// A parsed command line.
-pub(crate) enum CommandLine {
-    /// What `--help` or `--version` asks for.
+/// What the program is to do.
+pub(crate) enum Request<Work> {
+    /// Print this: what `--help` or `--version` asks for.
     Print(String),
-    /// Work, by these options.
-    Options(Sources),
+    /// Do this.
+    Do(Work),
 }
 
 /// Reads the arguments, without the program's name.
-pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Result<CommandLine, Flaw> {
+pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Result<Request<Sources>, Flaw> {
     // lexopt would hand out a command's words one by one, as if they were ours.
     let command = match arguments.iter().position(|argument| argument == "--") {
         Some(position) => arguments.split_off(position).split_off(1),
@@ -63,7 +63,7 @@ pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Resul
             None => break,
         }
     }
-    Ok(CommandLine::Options(sources))
+    Ok(Request::Do(sources))
 }
 
 /// The next argument, unless it is an option: then the value was forgotten.
@@ -83,9 +83,9 @@ fn syntax(error: lexopt::Error) -> Flaw {
     flaw!("{error}")
 }
 
-fn without_value(parser: &mut lexopt::Parser, asked: String) -> Result<CommandLine, Flaw> {
+fn without_value(parser: &mut lexopt::Parser, asked: String) -> Result<Request<Sources>, Flaw> {
     match parser.optional_value() {
-        None => Ok(CommandLine::Print(asked)),
+        None => Ok(Request::Print(asked)),
         Some(value) => Err(flaw!("--help and --version take no value, not {:?}", shown(&value))),
     }
 }

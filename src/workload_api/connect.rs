@@ -53,21 +53,18 @@ impl<'a> Connecting<'a> {
     /// The connected socket, non-blocking and closed on exec; or why there is none.
     pub(crate) fn poll(&mut self, now: Instant) -> Poll<Result<OwnedFd, Errno>> {
         let Some(socket) = self.socket.take() else { return Poll::Pending };
-        match is_writable(&socket) {
-            Ok(false) if now < self.give_up_at => {
-                self.socket = Some(socket);
-                return Poll::Pending;
+        if !is_writable(&socket)? {
+            if now >= self.give_up_at {
+                return Poll::Ready(Err(Errno::ETIMEDOUT));
             }
-            Ok(false) => return Poll::Ready(Err(Errno::ETIMEDOUT)),
-            Ok(true) => {}
-            Err(errno) => return Poll::Ready(Err(errno)),
+            self.socket = Some(socket);
+            return Poll::Pending;
         }
         // From here on, gRPC waits on it.
-        let connected = self.waiter.forget(&socket).and_then(|()| getsockopt(&socket, SocketError));
-        Poll::Ready(match connected {
-            Ok(0) => Ok(socket),
-            Ok(errno) => Err(Errno::from_raw(errno)),
-            Err(errno) => Err(errno),
+        self.waiter.forget(&socket)?;
+        Poll::Ready(match getsockopt(&socket, SocketError)? {
+            0 => Ok(socket),
+            errno => Err(Errno::from_raw(errno)),
         })
     }
 }
