@@ -36,18 +36,18 @@ impl Columns {
 
     fn write(&mut self, name: &str, column: usize, value: &str) {
         let mut left = format!("  {name}");
-        for line in wrapped(&Printable(value).to_string(), WIDTH - column) {
+        for line in wrapped(Printable(value).to_string().split(' '), WIDTH - column) {
             self.0.extend([format!("{left:<column$}{line}").trim_end(), "\n"]);
             left.clear();
         }
     }
 }
 
-/// The lines of a text, each of at most so many columns. A SPIFFE ID or another URI stays whole, however long: it is
+/// Words in lines, each of at most so many columns. A SPIFFE ID or another URI stays whole, however long: it is
 /// there to be copied.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped<'a>(words: impl IntoIterator<Item = &'a str>, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for piece in text.split(' ').flat_map(|word| pieces(word, width)) {
+    for piece in words.into_iter().flat_map(|word| pieces(word, width)) {
         match lines.last_mut() {
             Some(line) if columns(line) + 1 + columns(&piece) <= width => line.extend([" ", &piece]),
             _ => lines.push(piece),

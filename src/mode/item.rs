@@ -1,10 +1,11 @@
 //! One kind of material that is kept: what fetches it, its next files, and its published ones.
 
 use std::mem::ManuallyDrop;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::Level;
 
+use crate::http::NotReady;
 use crate::logging::{Repetition, SharedReminder};
 use crate::material::{ChangeKinds, Facts, Part, Source, fault};
 use crate::store::file::File;
@@ -46,14 +47,6 @@ pub(super) struct Problem {
     /// Whether the agent's answer must not be retried.
     pub(super) is_final: bool,
     since: Instant,
-}
-
-/// Why an item is not good now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) sentence: String,
-    /// For how long the agent has said so.
-    pub(super) lasts: Option<Duration>,
 }
 
 impl<'a> Item<'a> {
@@ -131,7 +124,7 @@ impl<'a> Item<'a> {
     }
 
     /// Why it is not published or not good now: the one verdict, or else what the agent said, and for how long.
-    pub(super) fn fault(&self, now: Now) -> Option<Fault> {
+    pub(super) fn fault(&self, now: Now) -> Option<NotReady> {
         let Some(published) = &self.published else {
             let name = self.part.name();
             let (cause, lasts) = match &self.problem {
@@ -142,10 +135,10 @@ impl<'a> Item<'a> {
             };
             let name = name.strip_prefix("the ").unwrap_or(&name);
             let cause = cause.strip_prefix(&format!("{name}: ")).unwrap_or(&cause);
-            let sentence = format!("no {name} yet: {cause}");
-            return Some(Fault { sentence, lasts });
+            let cause = format!("no {name} yet: {cause}");
+            return Some(NotReady { cause, lasts });
         };
-        fault(self.part, published, now.time).map(|sentence| Fault { sentence, lasts: None })
+        fault(self.part, published, now.time).map(|cause| NotReady { cause, lasts: None })
     }
 
     /// What went wrong, or what the source waits for.

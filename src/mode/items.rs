@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use super::announce;
-use super::item::{Change, Fault, Item};
+use super::item::{Change, Item};
 use super::publisher::Publisher;
+use crate::http::NotReady;
 use crate::identity::selection::Selection;
 use crate::identity::svid_info::SvidInfo;
 use crate::material::{
@@ -363,13 +364,13 @@ impl<'a> Items<'a> {
     }
 
     /// As [`fault`](Self::fault), after a look at the disk. Damage is repaired at the next turn.
-    pub(super) fn fault_on_disk(&mut self, now: Now) -> Option<Fault> {
-        let damage = |sentence| Fault { sentence, lasts: None };
+    pub(super) fn fault_on_disk(&mut self, now: Now) -> Option<NotReady> {
+        let damage = |cause| NotReady { cause, lasts: None };
         self.fault(now).or_else(|| self.publisher.look_for_probe(now.instant).map(damage))
     }
 
     /// The first reason why not every file is there and good now.
-    pub(super) fn fault(&self, now: Now) -> Option<Fault> {
+    pub(super) fn fault(&self, now: Now) -> Option<NotReady> {
         self.all.iter().find_map(|item| item.fault(now))
     }
 

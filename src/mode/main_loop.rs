@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::announce;
-use super::item::{Fault, Item};
+use super::item::Item;
 use super::items::{Effect, Items, OnRevoked};
 use super::publisher::Publisher;
 use crate::http::{HttpServer, NotReady, Question};
@@ -291,8 +291,7 @@ impl<'a> MainLoop<'a> {
         http.run_due(now.instant, &mut |question| match question {
             Question::Ready => {
                 let fault = items.fault_on_disk(now).or_else(|| not_running(application));
-                let not_ready = |fault: Fault| NotReady { cause: fault.sentence, lasts: fault.lasts };
-                fault.map_or(Ok(String::new()), |fault| Err(not_ready(fault)))
+                fault.map_or(Ok(String::new()), Err)
             }
             Question::Metrics => Ok(metrics::render(&Scrape {
                 published: items.published().map(|(part, facts)| (part.file(), facts)).collect(),
@@ -308,7 +307,7 @@ impl<'a> MainLoop<'a> {
 
     fn report_to_systemd(&mut self, now: Now) {
         let fault = self.items.fault(now).or_else(|| not_running(&self.application));
-        let ready = fault.map_or(Ok(()), |fault| Err(fault.sentence));
+        let ready = fault.map_or(Ok(()), |fault| Err(fault.cause));
         self.systemd.state(ready, || announce::status(self.items.identity(), self.items.path()));
         self.systemd.run_due(now.instant);
     }
@@ -433,9 +432,9 @@ fn not_notified(cause: &Flaw) -> Flaw {
 }
 
 /// Why the application of `run` does not run, if it does not.
-fn not_running(application: &Option<Application>) -> Option<Fault> {
-    let sentence = application.as_ref()?.fault()?;
-    Some(Fault { sentence, lasts: None })
+fn not_running(application: &Option<Application>) -> Option<NotReady> {
+    let cause = application.as_ref()?.fault()?;
+    Some(NotReady { cause, lasts: None })
 }
 
 /// Which items have not arrived, and why; `None` if everything is published.
