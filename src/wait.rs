@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -116,7 +116,10 @@ impl Waiter {
     /// not hold off the end. Of several signals, each wait brings one.
     pub(crate) fn wait(&self, deadline: Instant) -> Woken {
         let left = deadline.saturating_duration_since(Instant::now());
-        match self.ready.wait(&mut [EpollEvent::empty(); 4], timeout(left)) {
+        // Rounded up, so that a wait does not end just before its deadline and spin.
+        let timeout =
+            EpollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(EpollTimeout::MAX);
+        match self.ready.wait(&mut [EpollEvent::empty(); 4], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             // Out of memory, for example. Looks again, though not in a tight loop.
             Err(_) => std::thread::sleep(EPOLL_ERROR_PAUSE),
@@ -177,11 +180,6 @@ pub(crate) fn is_told_to_end() -> bool {
                 .iter()
                 .any(|signal| libc::sigismember(pending.as_ptr(), *signal) == 1)
     }
-}
-
-/// Rounded up, so that a wait does not end just before its deadline and spin.
-fn timeout(left: Duration) -> EpollTimeout {
-    EpollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(EpollTimeout::MAX)
 }
 
 /// Rung from gRPC's threads when a future may be ready.
