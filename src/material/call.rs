@@ -232,10 +232,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                         Poll::Pending if R::STREAMS || now < stream.since + SINGLE_RESPONSE => {
                             return Poll::Pending;
                         }
-                        Poll::Pending => Received::End(CallError::NoAnswer {
-                            endpoint: endpoint.clone(),
-                            within: SINGLE_RESPONSE,
-                        }),
+                        Poll::Pending => Received::End(CallError::NoAnswer { endpoint: endpoint.clone() }),
                     };
                     stream.delivered |= matches!(received, Received::Response(_));
                     if !R::STREAMS && !matches!(received, Received::End(_)) {

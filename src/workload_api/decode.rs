@@ -154,5 +154,12 @@ impl<V: Field> Message for (String, V) {
     }
 }
 
+/// A response with a list alone.
+impl<M: Message + Default> Message for Vec<M> {
+    fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
+        (number == 1).then_some(self)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -103,12 +103,6 @@ impl Rpc for FetchJwtSvid {
     }
 }
 
-impl Message for Vec<RawJwtSvid> {
-    fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        (number == 1).then_some(self)
-    }
-}
-
 impl Message for RawJwtSvid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
         nth(number, [&mut self.spiffe_id, &mut self.token, &mut self.hint])
@@ -147,12 +141,6 @@ impl Rpc for FetchWitSvid {
 const WIT_IS_OFF: &str = "the agent's WIT-SVID profile is off \
     (SPIRE agent: experimental { feature_flags = [\"wit-svid\"], enable_wit_svids = true }; \
     SPIRE server: experimental { feature_flags = [\"wit-svid\"] })";
-
-impl Message for Vec<RawWitSvid> {
-    fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        (number == 1).then_some(self)
-    }
-}
 
 impl Message for RawWitSvid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
