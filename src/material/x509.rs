@@ -42,7 +42,11 @@ impl Part for X509Part {
     }
 
     fn file(&self) -> &str {
-        self.certificate_file()
+        match (&self.pem, &self.combined) {
+            (Some(pem), _) => pem.certificate.as_str(),
+            (None, Some(combined)) if !self.spiffe => combined.as_str(),
+            _ => CREDENTIAL_BUNDLE,
+        }
     }
 
     fn file_of(&self, field: Field) -> &str {
