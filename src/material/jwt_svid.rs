@@ -113,7 +113,21 @@ impl Part for JwtSvidPart {
     }
 
     fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a> {
-        Box::new(JwtSvidSource::new(self, wish))
+        let (followed, now) = (FollowedSelection::of(wish), wish.now);
+        let rpc = FetchJwtSvid { audience: self.file.audience.clone(), id: followed.selection.id.clone() };
+        let label = format!("JWT-SVID {}: ", self.file.name);
+        let mut call = RetriedCall::new(label, Level::Error, rpc, &wish.agent, now);
+        call.call_at(followed.first_call_at(now.instant));
+        let renewal = Renewal::new(now.instant);
+        Box::new(JwtSvidSource {
+            part: self,
+            followed,
+            call,
+            renewal,
+            svid: None,
+            key_id: None,
+            is_revoked: false,
+        })
     }
 
     fn key_watch<'a>(&self, wish: &Wish<'a>) -> Option<Box<dyn Source + 'a>> {
@@ -153,17 +167,7 @@ struct JwtSvidSource<'a> {
     is_revoked: bool,
 }
 
-impl<'a> JwtSvidSource<'a> {
-    fn new(part: &'a JwtSvidPart, wish: &Wish<'a>) -> Self {
-        let (followed, now) = (FollowedSelection::of(wish), wish.now);
-        let rpc = FetchJwtSvid { audience: part.file.audience.clone(), id: followed.selection.id.clone() };
-        let label = format!("JWT-SVID {}: ", part.file.name);
-        let mut call = RetriedCall::new(label, Level::Error, rpc, &wish.agent, now);
-        call.call_at(followed.first_call_at(now.instant));
-        let renewal = Renewal::new(now.instant);
-        Self { part, followed, call, renewal, svid: None, key_id: None, is_revoked: false }
-    }
-
+impl JwtSvidSource<'_> {
     fn take(&mut self, raw: Vec<RawJwtSvid>, now: Now) -> Result<Update, Rejection> {
         let svid =
             good_token(&self.part.name(), raw, &self.followed.selection, &self.part.file.audience, now)?;
@@ -244,7 +248,7 @@ impl Source for JwtSvidSource<'_> {
             }
             Learned::Identity(own) => {
                 let is_anothers = self.followed.learn(own, &mut self.svid, &mut self.call, now);
-                self.call.rpc_mut().id = self.followed.selection.id.clone();
+                self.call.rpc.id = self.followed.selection.id.clone();
                 is_anothers
             }
         }
