@@ -153,12 +153,6 @@ impl WitSvidSource<'_> {
         self.offered_since = self.stream.call.stream().map(|stream| stream.since);
         Ok(Update::Files(files, Box::new(facts)))
     }
-
-    /// Whether the open stream has offered the SVID before. The first messages of a restarted agent may lack some.
-    fn was_offered_on_this_stream(&self) -> bool {
-        self.stream.svid.is_some()
-            && self.stream.call.stream().is_some_and(|stream| self.offered_since == Some(stream.since))
-    }
 }
 
 impl Source for WitSvidSource<'_> {
@@ -169,7 +163,7 @@ impl Source for WitSvidSource<'_> {
         self.stream.call.poll(is_offered, now, context).map(|heard| match heard {
             Ok(raw) => {
                 // What another stream still offers is not withdrawn: the agent may be between two updates.
-                let was_offered = self.was_offered_on_this_stream() && !is_offered;
+                let was_offered = self.offers_identity() && !is_offered;
                 let taken = self.take(raw, now);
                 self.stream.call.settle(taken, was_offered, now)
             }
@@ -189,8 +183,10 @@ impl Source for WitSvidSource<'_> {
         &mut self.stream.call
     }
 
+    /// Whether the open stream has offered the SVID before. The first messages of a restarted agent may lack some.
     fn offers_identity(&self) -> bool {
-        self.was_offered_on_this_stream()
+        self.stream.svid.is_some()
+            && self.stream.call.stream().is_some_and(|stream| self.offered_since == Some(stream.since))
     }
 
     fn forget(&mut self) {
