@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::announce;
-use super::item::{Fault, Item};
+use super::item::Item;
 use super::items::{Effect, Items, OnRevoked};
 use super::publisher::Publisher;
 use crate::http::{HttpServer, NotReady, Question};
@@ -235,7 +235,9 @@ impl<'a> MainLoop<'a> {
     fn publish(&mut self, is_busy: bool, now: Now) {
         match self.phase {
             // One part does not hold up another: init publishes the parts that have arrived.
-            Phase::Fetching { deadline, .. } if now.instant >= deadline => self.items.stop_waiting(now),
+            Phase::Fetching { deadline, .. } if now.instant >= deadline => {
+                self.items.publisher.schedule.stop_waiting(now.instant);
+            }
             // Nobody would be notified.
             Phase::Stopping { .. } | Phase::GivingUp { .. } => return,
             _ => {}
@@ -258,7 +260,7 @@ impl<'a> MainLoop<'a> {
             changed: effect.changed,
             there: self.items.kinds(),
             at_latest: effect.renewal_due.map(|due| now.instant_of(due)),
-            environment: announce::hook_environment(self.items.identity(), self.items.path()),
+            environment: announce::hook_environment(self.items.identity(), &self.settings.svid_path),
         };
         self.application.iter_mut().for_each(|application| application.published(&news, now.instant));
         self.notifier.published(news, now.instant);
@@ -291,13 +293,12 @@ impl<'a> MainLoop<'a> {
         http.run_due(now.instant, &mut |question| match question {
             Question::Ready => {
                 let fault = items.fault_on_disk(now).or_else(|| not_running(application));
-                let not_ready = |fault: Fault| NotReady { cause: fault.sentence, lasts: fault.lasts };
-                fault.map_or(Ok(String::new()), |fault| Err(not_ready(fault)))
+                fault.map_or(Ok(String::new()), Err)
             }
             Question::Metrics => Ok(metrics::render(&Scrape {
                 published: items.published().map(|(part, facts)| (part.file(), facts)).collect(),
                 now: now.time,
-                publications: items.publications(),
+                publications: items.publisher.publications,
                 calls: items.calls().collect(),
                 signals: application.as_ref().map_or(notifier.signals(), Application::renewals),
                 hook_runs: notifier.hook_runs(),
@@ -308,8 +309,8 @@ impl<'a> MainLoop<'a> {
 
     fn report_to_systemd(&mut self, now: Now) {
         let fault = self.items.fault(now).or_else(|| not_running(&self.application));
-        let ready = fault.map_or(Ok(()), |fault| Err(fault.sentence));
-        self.systemd.state(ready, || announce::status(self.items.identity(), self.items.path()));
+        let ready = fault.map_or(Ok(()), |fault| Err(fault.cause));
+        self.systemd.state(ready, || announce::status(self.items.identity(), &self.settings.svid_path));
         self.systemd.run_due(now.instant);
     }
 
@@ -357,7 +358,8 @@ impl<'a> MainLoop<'a> {
 
     /// How `init` ends.
     fn outcome(&self) -> Result<Ended, Flaw> {
-        let unpublished = self.items.write_error().map(|error| flaw!("could not publish the files: {error}"));
+        let unpublished =
+            self.items.publisher.error.as_ref().map(|error| flaw!("could not publish the files: {error}"));
         let missing = || missing(&self.items, &self.settings.end);
         match (unpublished.or_else(missing), self.notifier.outcome()) {
             (None, Ok(())) => Ok(Ended::Published),
@@ -433,9 +435,9 @@ fn not_notified(cause: &Flaw) -> Flaw {
 }
 
 /// Why the application of `run` does not run, if it does not.
-fn not_running(application: &Option<Application>) -> Option<Fault> {
-    let sentence = application.as_ref()?.fault()?;
-    Some(Fault { sentence, lasts: None })
+fn not_running(application: &Option<Application>) -> Option<NotReady> {
+    let cause = application.as_ref()?.fault()?;
+    Some(NotReady { cause, lasts: None })
 }
 
 /// Which items have not arrived, and why; `None` if everything is published.

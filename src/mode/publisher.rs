@@ -1,6 +1,5 @@
 //! Publishes into the directory: knows when, logs what fails, and looks whether the files are still there.
 
-use std::path::Path;
 use std::time::Instant;
 
 use log::Level;
@@ -15,11 +14,12 @@ use crate::time::timing::{LOOK_AT_FILES, LOOK_FOR_PROBES};
 
 /// The directory, and how the publications into it go.
 pub(super) struct Publisher {
-    store: Store,
+    pub(super) store: Store,
     pub(super) schedule: Schedule,
     trouble: Repetition,
-    error: Option<StoreError>,
-    publications: Publications,
+    /// Why the last attempt failed, if it did.
+    pub(super) error: Option<StoreError>,
+    pub(super) publications: Publications,
     /// When the published files are looked at again.
     look_at: Option<Instant>,
     /// When a probe's look at them was, and whether it found damage.
@@ -65,7 +65,10 @@ impl Publisher {
         self.look_at = Some(now + LOOK_AT_FILES);
         let is_damaged = !self.store.is_intact();
         if is_damaged {
-            log::warn!("files in {} were removed or changed; fetching them again", self.path().display());
+            log::warn!(
+                "files in {} were removed or changed; fetching them again",
+                self.store.path().display()
+            );
         }
         is_damaged
     }
@@ -79,7 +82,7 @@ impl Publisher {
             self.probed = Some((now, is_damaged));
             self.look_at = self.look_at.map(|at| if is_damaged { now } else { at });
         }
-        is_damaged.then(|| format!("files in {} were removed or changed", self.path().display()))
+        is_damaged.then(|| format!("files in {} were removed or changed", self.store.path().display()))
     }
 
     /// When there is something to do. Where nothing is published, there is nothing to look at.
@@ -117,24 +120,6 @@ impl Publisher {
                 None
             }
         }
-    }
-
-    /// Why the last attempt failed, if it did.
-    pub(super) fn error(&self) -> Option<&StoreError> {
-        self.error.as_ref()
-    }
-
-    pub(super) fn publications(&self) -> Publications {
-        self.publications
-    }
-
-    pub(super) fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// The directory.
-    pub(super) fn path(&self) -> &Path {
-        self.store.path()
     }
 }
 
