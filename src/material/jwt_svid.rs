@@ -81,8 +81,7 @@ impl Part for JwtSvidPart {
         format!("the JWT-SVID {}", self.file.name)
     }
 
-    fn describe(&self, facts: &Facts) -> String {
-        let Some(svid) = &facts.svid else { return self.name() };
+    fn describe(&self, svid: &SvidInfo) -> String {
         let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
         let (audience, name) = (self.file.audience.join(", "), &self.file.name);
         format!("the JWT-SVID of {id} for {audience} (valid until {end}) as {name}")

@@ -15,6 +15,7 @@ use super::rejection::Rejection;
 use super::svid_stream::SvidStream;
 use super::verdict::fault;
 use crate::identity::raw::RawWitSvid;
+use crate::identity::svid_info::SvidInfo;
 use crate::identity::wit_svid::{WitSvid, WitToken};
 use crate::layout::GivenName;
 use crate::layout::pem::{self, Label};
@@ -74,8 +75,7 @@ impl Part for WitSvidPart {
         format!("the WIT-SVID {}", self.token)
     }
 
-    fn describe(&self, facts: &Facts) -> String {
-        let Some(svid) = &facts.svid else { return self.name() };
+    fn describe(&self, svid: &SvidInfo) -> String {
         let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
         format!("the WIT-SVID of {id} (valid until {end}) as {}", self.token)
     }

@@ -20,6 +20,7 @@ use crate::identity::context::X509Context;
 use crate::identity::crl::RevocationLists;
 use crate::identity::raw::{Field, RawX509Context};
 use crate::identity::selection::Selection;
+use crate::identity::svid_info::SvidInfo;
 use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, GivenName, TRUST_BUNDLE_SUFFIX};
 use crate::logging::Repetition;
 use crate::store::StoreError;
@@ -35,8 +36,7 @@ impl Part for X509Part {
         "the X.509-SVID".to_owned()
     }
 
-    fn describe(&self, facts: &Facts) -> String {
-        let Some(svid) = &facts.svid else { return self.name() };
+    fn describe(&self, svid: &SvidInfo) -> String {
         let (serial, end) = (svid.serial().unwrap_or_default(), rfc3339(svid.not_after, 0));
         format!("{} (serial {serial}, valid until {end})", svid.id)
     }

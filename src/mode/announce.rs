@@ -17,7 +17,8 @@ use crate::time::timestamp::rfc3339;
 pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
     let (unknown, path) = (Facts::default(), path.display());
     let facts = item.newest.as_ref().unwrap_or(&unknown);
-    let what = item.part.describe(facts);
+    let name = || item.part.name();
+    let what = facts.svid.as_ref().map_or_else(name, |svid| item.part.describe(svid));
     if publication == Publication::Unchanged || item.is_there {
         return log::debug!("{what} is already in {path}; nothing written");
     }
