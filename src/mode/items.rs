@@ -169,8 +169,7 @@ impl<'a> Items<'a> {
 
     /// Names the workload's own identity to the sources.
     pub(super) fn tell_identity(&mut self, now: Now) {
-        let id = self.identity().map(|svid| svid.id.clone());
-        if let Some(id) = id {
+        if let Some(id) = self.identity().map(|svid| svid.id.clone()) {
             self.tell(Learned::Identity(&id), now);
         }
     }
@@ -368,7 +367,7 @@ impl<'a> Items<'a> {
 
     /// The kinds of what the published files hold.
     pub(super) fn kinds(&self) -> ChangeKinds {
-        self.published().map(|(part, _)| part.kinds()).collect()
+        self.published().flat_map(|(part, _)| part.kinds().0).collect()
     }
 
     /// How the calls of each item's source went, since the start.

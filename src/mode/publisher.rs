@@ -57,8 +57,7 @@ impl Publisher {
     /// Whether other programs have removed or changed the published files. Looks once a minute, and
     /// before a publication that keeps some of them.
     pub(super) fn look_each_minute(&mut self, keeps_some: bool, now: Instant) -> bool {
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let is_publishing = keeps_some && is_due(self.schedule.next_deadline());
+        let is_publishing = keeps_some && self.schedule.next_deadline().is_some_and(|at| at <= now);
         if !is_publishing && self.look_at.is_some_and(|at| at > now) {
             return false;
         }
