@@ -190,9 +190,14 @@ impl<'a> MainLoop<'a> {
     fn run(mut self) -> Result<Ended, Flaw> {
         self.begin(Now::look());
         loop {
-            match self.turn(Now::look()) {
+            let deadline = match self.turn(Now::look()) {
                 ControlFlow::Break(end) => return end,
-                ControlFlow::Continue(deadline) => self.wait(deadline)?,
+                ControlFlow::Continue(deadline) => deadline,
+            };
+            match self.waiter.wait(deadline) {
+                Woken::Ready => {}
+                Woken::ChildEnded => self.reap(Now::look().instant),
+                Woken::Signal(received) => self.signalled(received, Now::look().instant)?,
             }
         }
     }
@@ -220,15 +225,6 @@ impl<'a> MainLoop<'a> {
             return ControlFlow::Break(end);
         }
         ControlFlow::Continue(if is_busy { now.instant } else { self.next_deadline(now) })
-    }
-
-    fn wait(&mut self, deadline: Instant) -> Result<(), Flaw> {
-        match self.waiter.wait(deadline) {
-            Woken::Ready => {}
-            Woken::ChildEnded => self.reap(Now::look().instant),
-            Woken::Signal(received) => self.signalled(received, Now::look().instant)?,
-        }
-        Ok(())
     }
 
     /// Publishes what is due, and notifies the application.
