@@ -57,7 +57,7 @@ impl Publisher {
     /// Whether other programs have removed or changed the published files. Looks once a minute, and
     /// before a publication that keeps some of them.
     pub(super) fn look_each_minute(&mut self, keeps_some: bool, now: Instant) -> bool {
-        let is_publishing = keeps_some && self.schedule.next_deadline().is_some_and(|at| at <= now);
+        let is_publishing = keeps_some && self.schedule.due_at.is_some_and(|at| at <= now);
         if !is_publishing && self.look_at.is_some_and(|at| at > now) {
             return false;
         }
@@ -87,7 +87,7 @@ impl Publisher {
     /// When there is something to do. Where nothing is published, there is nothing to look at.
     pub(super) fn next_deadline(&self, has_published: bool) -> Option<Instant> {
         let look_at = self.look_at.filter(|_| has_published);
-        self.schedule.next_deadline().into_iter().chain(look_at).min()
+        self.schedule.due_at.into_iter().chain(look_at).min()
     }
 
     /// Publishes `files` of this identity, all at one moment. A failure is logged, and the next attempt is scheduled.
