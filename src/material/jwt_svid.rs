@@ -144,8 +144,7 @@ pub(crate) fn good_token(
     audience: &[String],
     now: Now,
 ) -> Result<JwtSvid, Rejection> {
-    let svid = JwtSvid::select(raw, selection, audience, now.time)
-        .map_err(|unusable| Rejection::of(unusable, selection))?;
+    let svid = JwtSvid::select(raw, selection, audience, now.time).map_err(Rejection::of(selection))?;
     let info = svid.info();
     match fault_of_dates(name, info, now.time) {
         None => Ok(svid),

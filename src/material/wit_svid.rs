@@ -139,8 +139,7 @@ struct WitSvidSource<'a> {
 impl WitSvidSource<'_> {
     fn take(&mut self, raw: Vec<RawWitSvid>, now: Now) -> Result<Update, Rejection> {
         let selection = &self.followed.selection;
-        let svid = WitSvid::select(raw, selection, now.time)
-            .map_err(|unusable| Rejection::of(unusable, selection))?;
+        let svid = WitSvid::select(raw, selection, now.time).map_err(Rejection::of(selection))?;
         let info = svid.info.clone();
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
         self.stream.call_again_at = None;

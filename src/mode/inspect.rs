@@ -72,8 +72,7 @@ fn jwt<'a>(
         let left = deadline.saturating_duration_since(Now::look().instant);
         let take = |raw, now: Now| {
             let any = Selection::default();
-            let svid = JwtSvid::select(raw, &any, audience, now.time)
-                .map_err(|unusable| Rejection::of(unusable, &any))?;
+            let svid = JwtSvid::select(raw, &any, audience, now.time).map_err(Rejection::of(&any))?;
             let token = Token::read(svid.token(), Profile::Jwt)?;
             Ok((svid.info().clone(), token))
         };
