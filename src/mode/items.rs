@@ -37,7 +37,6 @@ pub(super) struct Effect {
 
 /// All items of one directory.
 pub(super) struct Items<'a> {
-    parts: &'a [Rc<dyn Part>],
     all: Vec<Item<'a>>,
     /// Fetches the keys of tokens, where no item does. Never dropped, as the items' sources.
     key_watch: Option<std::mem::ManuallyDrop<Box<dyn Source + 'a>>>,
@@ -71,7 +70,6 @@ impl<'a> Items<'a> {
         let has_keys = parts.iter().any(|part| part.brings_keys());
         let key_watch = parts.iter().filter(|_| !has_keys).find_map(|part| part.key_watch(&wish(part)));
         Self {
-            parts,
             all: parts.iter().map(item).collect(),
             key_watch: key_watch.map(std::mem::ManuallyDrop::new),
             on_revoked,
@@ -82,8 +80,8 @@ impl<'a> Items<'a> {
     }
 
     /// Adopts good files of an earlier process.
-    pub(super) fn adopt_existing(&mut self, selection: &Selection, now: SystemTime) {
-        let found = read_published(self.parts, &self.publisher.store, now);
+    pub(super) fn adopt_existing(&mut self, parts: &[Rc<dyn Part>], selection: &Selection, now: SystemTime) {
+        let found = read_published(parts, &self.publisher.store, now);
         for (item, found) in self.all.iter_mut().zip(found) {
             let is_selected = |svid: &SvidInfo| selection.id.as_ref().is_none_or(|id| svid.id == *id);
             item.published = found.ok().filter(|facts| facts.svid.as_ref().is_none_or(is_selected));

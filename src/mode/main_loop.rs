@@ -25,7 +25,7 @@ use crate::notify::{self, News, Notifier};
 use crate::process::child;
 use crate::process::signal::SignalNumber;
 use crate::store::owner::Owner;
-use crate::store::{Publication, Store};
+use crate::store::{Publication, Store, StoreError};
 use crate::supervise::{self, Application};
 use crate::systemd::Systemd;
 use crate::time::clock::Now;
@@ -149,7 +149,7 @@ impl Phase {
 }
 
 impl<'a> MainLoop<'a> {
-    /// Prepares the directory, and adopts what stands there.
+    /// Prepares the directory, repairs what a crash left, and adopts what stands there.
     pub(super) fn new(
         settings: &'a Settings,
         client: &'a Client,
@@ -163,8 +163,14 @@ impl<'a> MainLoop<'a> {
             .stopped_by(is_told_to_end)
             .claiming(names, identity);
         let share = SharedReminder::default();
+        match store.start(now) {
+            // The options do not fit the directory.
+            Err(error @ StoreError::Unfit(_)) => return Err(flaw!("{error}")),
+            // A publication meets it again if it matters.
+            Err(error) => log::warn!("{error}"),
+            Ok(()) => {}
+        }
         let publisher = Publisher::new(store, share.clone());
-        publisher.prepare(now).map_err(|error| flaw!("{error}"))?;
         let (phase, until, application) = match &settings.end {
             End::Published { within } => {
                 let fetching = Phase::Fetching { deadline: now.instant + *within, published: None };
@@ -178,7 +184,7 @@ impl<'a> MainLoop<'a> {
         let mut items = Items::new(&settings.parts, selection, &agent, publisher, on_revoked, now);
         if until == Until::Stopped {
             // Files of an earlier process count, even without an agent.
-            items.adopt_existing(selection, now.time);
+            items.adopt_existing(&settings.parts, selection, now.time);
         }
         let http = settings.http_address.map(|address| HttpServer::new(address, waiter, &share, now.instant));
         let notifier = Notifier::new(&settings.notify);

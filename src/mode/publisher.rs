@@ -39,21 +39,6 @@ impl Publisher {
         }
     }
 
-    /// Looks at the directory, and repairs what a crash left. Most failures are only a warning: a
-    /// publication meets them again if they matter.
-    ///
-    /// # Errors
-    ///
-    /// The options do not fit the directory.
-    pub(super) fn prepare(&self, now: Now) -> Result<(), StoreError> {
-        match self.store.start(now) {
-            Err(error @ StoreError::Unfit(_)) => return Err(error),
-            Err(error) => log::warn!("{error}"),
-            Ok(()) => {}
-        }
-        Ok(())
-    }
-
     /// Whether other programs have removed or changed the published files. Looks once a minute, and
     /// before a publication that keeps some of them.
     pub(super) fn look_each_minute(&mut self, keeps_some: bool, now: Instant) -> bool {
