@@ -184,8 +184,8 @@ mod tests {
         };
         let jwt = SvidInfo { kind: Kind::Jwt, ..x509.clone() };
         let (mut stream, mut tokens) = (CallCounts::new("FetchX509SVID"), CallCounts::new("FetchJWTSVID"));
-        stream.responded();
-        stream.rejected();
+        stream.is_connected = true;
+        stream.rejected += 1;
         tokens.failed("Unavailable");
         let bundle = BundleInfo {
             trust_domain: x509.id.trust_domain(),

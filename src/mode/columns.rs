@@ -58,19 +58,14 @@ pub(crate) fn wrapped<'a>(words: impl IntoIterator<Item = &'a str>, width: usize
 
 /// A word that is longer than a line, in pieces that are not.
 fn pieces(word: &str, width: usize) -> Vec<String> {
-    if word.contains("://") || columns(word) <= width {
-        return vec![word.to_owned()];
-    }
-    let (mut pieces, mut piece, mut used) = (Vec::new(), String::new(), 0);
+    let is_whole = word.contains("://");
+    let mut pieces = vec![String::new()];
     for letter in word.chars() {
-        if used + columns_of(letter) > width {
-            pieces.push(std::mem::take(&mut piece));
-            used = 0;
+        match pieces.last_mut() {
+            Some(piece) if is_whole || columns(piece) + columns_of(letter) <= width => piece.push(letter),
+            _ => pieces.push(letter.to_string()),
         }
-        piece.push(letter);
-        used += columns_of(letter);
     }
-    pieces.push(piece);
     pieces
 }
 

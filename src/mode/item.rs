@@ -65,16 +65,6 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Whether the source has brought a change or a problem.
-    pub(super) fn has_outcome(&self) -> bool {
-        self.change.is_some() || self.problem.is_some()
-    }
-
-    /// Whether it is published, or never will be.
-    pub(super) fn is_settled(&self) -> bool {
-        self.published.is_some() || self.problem.as_ref().is_some_and(|problem| problem.is_final)
-    }
-
     /// Something went wrong; the same trouble goes on for as long as nothing good comes.
     pub(super) fn record_failure(&mut self, message: String, is_final: bool, now: Instant) {
         let since = self.problem.as_ref().map_or(now, |problem| problem.since);
@@ -135,8 +125,7 @@ impl<'a> Item<'a> {
             };
             let name = name.strip_prefix("the ").unwrap_or(&name);
             let cause = cause.strip_prefix(&format!("{name}: ")).unwrap_or(&cause);
-            let cause = format!("no {name} yet: {cause}");
-            return Some(NotReady { cause, lasts });
+            return Some(NotReady { cause: format!("no {name} yet: {cause}"), lasts });
         };
         fault(self.part, published, now.time).map(|cause| NotReady { cause, lasts: None })
     }
