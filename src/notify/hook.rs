@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::owed::Outcomes;
-use super::schedule::{HookRetry, Next, Schedule};
+use super::schedule::{Next, Schedule};
 use crate::logging::{Repetition, retrying_in};
 use crate::material::ChangeKinds;
 use crate::process::child::{ExitStatus, Program, Stdin};
@@ -82,11 +82,10 @@ impl Run {
 }
 
 impl Hook {
-    pub(super) fn new(program: Program, retry: HookRetry) -> Self {
-        let schedule = Schedule::new(retry);
+    pub(super) fn new(program: Program, retries: bool) -> Self {
         Self {
             program,
-            schedule,
+            schedule: Schedule::new(retries),
             environment: None,
             changed: ChangeKinds::default(),
             run: None,

@@ -8,7 +8,7 @@ use nix::unistd::{Pid, getpgid, getpgrp};
 
 use super::lifecycle::{Due, Lifecycle, Next, OnRenewal};
 use crate::logging::{Repetition, retrying_in};
-use crate::notify::{News, Outcomes, Policy, RenewSignal, Target};
+use crate::notify::{News, Outcomes, Policy, Target};
 use crate::process::child::{ExitStatus, Program, Stdin};
 use crate::process::signal::SignalNumber;
 use crate::time::timing::REMINDER;
@@ -20,14 +20,14 @@ use crate::words::{Flaw, flaw};
 pub(crate) struct Settings {
     pub(crate) program: Program,
     pub(crate) on_renewal: OnRenewal,
-    pub(crate) signal: RenewSignal,
+    pub(crate) signal: SignalNumber,
     pub(crate) policy: Policy,
 }
 
 /// The application, and the state that it is in.
 pub(crate) struct Application {
     program: Program,
-    signal: RenewSignal,
+    signal: SignalNumber,
     policy: Policy,
     lifecycle: Lifecycle,
     renewals: Outcomes,
@@ -186,7 +186,7 @@ impl Application {
 
     /// Programs in Go and in a JVM catch SIGHUP and end by it.
     fn may_be_ended_by_renewal(&self, status: ExitStatus) -> bool {
-        let signal = self.signal.number().number();
+        let signal = self.signal.number();
         let was_signalled = self.lifecycle.is_signalled() && self.renewals != Outcomes::default();
         was_signalled && status.exit_code() == ExitStatus::Signal(signal).exit_code()
     }
