@@ -6,7 +6,7 @@ use log::Level;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgid, getpgrp};
 
-use super::lifecycle::{Due, Lifecycle, Next, OnRenewal};
+use super::lifecycle::{Due, Lifecycle, OnRenewal};
 use crate::logging::{Repetition, retrying_in};
 use crate::notify::{News, Outcomes, Policy, Target};
 use crate::process::child::{ExitStatus, Program, Stdin};
@@ -170,17 +170,20 @@ impl Application {
     /// Takes the end of a child; returns whether it was the application, which is restarted or ends us.
     pub(crate) fn child_ended(&mut self, pid: Pid, status: ExitStatus) -> bool {
         let is_stopping = self.lifecycle.is_stopping();
-        let Some(next) = self.lifecycle.child_ended(pid, status.exit_code()) else { return false };
-        let is_well = status.is_success() || is_stopping || next == Next::Start;
-        let (level, hint) = match is_well {
-            true => (Level::Info, ""),
-            false if self.may_be_ended_by_renewal(status) => (
-                Level::Error,
-                " (by the renewal signal? choose --on-renewal=restart, or --on-renewal=nothing if it watches the files)",
-            ),
-            false => (Level::Error, ""),
-        };
-        log::log!(level, "{} (process {pid}) {status}{hint}", self.program);
+        if !self.lifecycle.child_ended(pid, status.exit_code()) {
+            return false;
+        }
+        if status.is_success() || is_stopping || self.lifecycle.is_not_started() {
+            log::info!("{} (process {pid}) {status}", self.program);
+        } else {
+            let hint = match self.may_be_ended_by_renewal(status) {
+                true => {
+                    " (by the renewal signal? choose --on-renewal=restart, or --on-renewal=nothing if it watches the files)"
+                }
+                false => "",
+            };
+            log::error!("{} (process {pid}) {status}{hint}", self.program);
+        }
         true
     }
 
