@@ -2,7 +2,7 @@
 //! and has a limit.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::str::FromStr;
 use std::{fmt, fs};
 
@@ -204,16 +204,6 @@ impl Write for Comparison<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Writes all of a file.
-pub(super) fn write(
-    fd: OwnedFd,
-    contents: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> nix::Result<OwnedFd> {
-    let mut out = fs::File::from(fd);
-    contents(&mut out).map_err(|error| errno(&error))?;
-    Ok(out.into())
 }
 
 pub(super) fn errno(error: &io::Error) -> Errno {

@@ -1,6 +1,7 @@
 //! A hidden directory of ours, with the time in its name: a set of files, or files on their way to their names.
 //! `..data` leads to the published one.
 
+use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
@@ -12,9 +13,9 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::directory::{DATA, Data, Directory, entries, is_generation_name, through_data};
 use super::error::StoreError;
-use super::file::{self, File, FileMode, LARGEST_FILE, file_type, read_regular};
+use super::file::{File, FileMode, LARGEST_FILE, errno, file_type, read_regular};
 use super::notices::Notice;
-use super::permissions::{directory_mode, sync};
+use super::permissions::{directory_mode, give, set_mode, sync};
 use crate::time::timestamp::rfc3339;
 
 /// `..data` on its way to its name. No file of a set can have this name.
@@ -57,7 +58,7 @@ impl<'a> Generation<'a> {
             if !directory.owns(&stat) {
                 return Err(fail(Errno::EPERM));
             }
-            directory.set_mode(&fd, "", directory_mode(&stat))?;
+            set_mode(&fd, &directory.path.join(""), directory_mode(&stat), directory.notices)?;
             Ok(fd)
         };
         match open() {
@@ -82,13 +83,10 @@ impl<'a> Generation<'a> {
         let Some(set) = set else { return Ok(()) };
         for (name, mode) in kept {
             self.directory.fail_if_told_to_end()?;
-            let is_linked = self.link_from(set, name)?;
-            if is_linked.is_some_and(|stat| self.directory.is_as_new(&stat, *mode)) {
-                continue;
-            }
-            if is_linked.is_some() {
-                unlinkat(&self.fd, name.as_str(), UnlinkatFlags::NoRemoveDir)
-                    .map_err(|cause| self.error("keep", name, cause))?;
+            match self.link_from(set, name)? {
+                Some(stat) if self.directory.is_as_new(&stat, *mode) => continue,
+                Some(_) => self.unlink("keep", name)?,
+                None => {}
             }
             self.copy_from(set, name, *mode)?;
         }
@@ -106,9 +104,12 @@ impl<'a> Generation<'a> {
         if is_acceptable(self.directory, &stat) {
             return Ok(Some(stat));
         }
-        unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir)
-            .map_err(|cause| self.error("remove", name, cause))?;
+        self.unlink("remove", name)?;
         Ok(None)
+    }
+
+    fn unlink(&self, action: &'static str, name: &str) -> Result<(), StoreError> {
+        unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir).map_err(|cause| self.error(action, name, cause))
     }
 
     /// Copies a regular file that we own.
@@ -129,10 +130,11 @@ impl<'a> Generation<'a> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let first = if mode.is_world_readable() { mode.bits() } else { 0o400 };
         let fd = openat(&self.fd, name, flags, Mode::from_bits_truncate(first)).map_err(fail)?;
-        let fd = file::write(fd, contents).map_err(fail)?;
-        self.directory.set_mode(&fd, name, mode.bits())?;
-        self.directory.give(&fd)?;
-        sync(&fd).map_err(fail)
+        let mut file = fs::File::from(fd);
+        contents(&mut file).map_err(|error| fail(errno(&error)))?;
+        set_mode(&file, &self.directory.path.join(name), mode.bits(), self.directory.notices)?;
+        give(&file, self.directory.path, self.directory.owner)?;
+        sync(&file).map_err(fail)
     }
 
     /// Makes a link to `..data/NAME`, owned as all that we publish.
@@ -164,8 +166,8 @@ impl<'a> Generation<'a> {
             Some(owner) => nix::unistd::fchownat(
                 &self.fd,
                 name,
-                Some(owner.uid()),
-                owner.gid(),
+                Some(owner.uid),
+                owner.gid,
                 AtFlags::AT_SYMLINK_NOFOLLOW,
             ),
             None => Ok(()),
@@ -174,7 +176,7 @@ impl<'a> Generation<'a> {
 
     /// Completes it: gives it to its owner, and syncs it.
     pub(super) fn finish(&self) -> Result<(), StoreError> {
-        self.directory.give(&self.fd)?;
+        give(&self.fd, self.directory.path, self.directory.owner)?;
         sync(&self.fd).map_err(|cause| StoreError::write("sync the files in", self.directory.path, cause))
     }
 

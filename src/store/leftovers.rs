@@ -50,11 +50,7 @@ pub(super) fn file_names(
 pub(super) fn remove_leftovers(directory: &Directory<'_>) -> Result<(), StoreError> {
     let data = directory.data()?;
     let names = entries(&directory.fd).map_err(|cause| StoreError::write("list", directory.path, cause))?;
-    let mut outcome = Ok(());
-    for name in names {
-        outcome = outcome.and(remove_leftover(directory, &data, &name));
-    }
-    outcome
+    names.iter().fold(Ok(()), |outcome, name| outcome.and(remove_leftover(directory, &data, name)))
 }
 
 fn remove_leftover(directory: &Directory<'_>, data: &Data, name: &str) -> Result<(), StoreError> {

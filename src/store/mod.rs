@@ -229,8 +229,7 @@ impl Store {
             match Claim::take(&directory.fd, name, text)
                 .map_err(|cause| lock_error(&directory.fd, &self.path, name, cause))?
             {
-                Claimed::Yes(claim) => drop(claims.insert(name, claim)),
-                Claimed::Unsupported => {}
+                Claimed::Yes(claim) => claims.extend(claim.map(|claim| (name, claim))),
                 Claimed::Others(claim) => {
                     return Err(StoreError::Unfit(flaw!(
                         "another helper that is running publishes {claim} in {}: give each helper a directory of its own, or the same options",

@@ -102,7 +102,7 @@ fn identity(stat: &FileStat) -> (u64, u64) {
 
 /// The files of a set as they were found, by name and through `..data`.
 #[derive(Default)]
-pub(super) struct Snapshot(Vec<(PathBuf, Option<Stamp>)>);
+pub(super) struct Snapshot(Vec<(Option<Stamp>, PathBuf)>);
 
 /// The facts that change when a file is replaced or changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,19 +119,12 @@ impl Snapshot {
     pub(super) fn take<'a>(directory: &Path, names: impl IntoIterator<Item = &'a str>) -> Self {
         let paths =
             names.into_iter().flat_map(|name| [directory.join(name), directory.join(DATA).join(name)]);
-        Self(
-            paths
-                .map(|path| {
-                    let stamp = Stamp::of(&path);
-                    (path, stamp)
-                })
-                .collect(),
-        )
+        Self(paths.map(|path| (Stamp::of(&path), path)).collect())
     }
 
     /// Whether every file is there, and is what it was.
     pub(super) fn is_unchanged(&self) -> bool {
-        self.0.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp)
+        self.0.iter().all(|(stamp, path)| stamp.is_some() && Stamp::of(path) == *stamp)
     }
 }
 

@@ -173,17 +173,15 @@ impl Application {
         if !self.lifecycle.child_ended(pid, status.exit_code()) {
             return false;
         }
-        if status.is_success() || is_stopping || self.lifecycle.is_not_started() {
-            log::info!("{} (process {pid}) {status}", self.program);
-        } else {
-            let hint = match self.may_be_ended_by_renewal(status) {
-                true => {
-                    " (by the renewal signal? choose --on-renewal=restart, or --on-renewal=nothing if it watches the files)"
-                }
-                false => "",
-            };
-            log::error!("{} (process {pid}) {status}{hint}", self.program);
-        }
+        let is_well = status.is_success() || is_stopping || self.lifecycle.is_not_started();
+        let level = if is_well { Level::Info } else { Level::Error };
+        let hint = match is_well {
+            false if self.may_be_ended_by_renewal(status) => {
+                " (by the renewal signal? choose --on-renewal=restart, or --on-renewal=nothing if it watches the files)"
+            }
+            _ => "",
+        };
+        log::log!(level, "{} (process {pid}) {status}{hint}", self.program);
         true
     }
 
