@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-pub(crate) use hook::HookEnvironment;
 pub(crate) use owed::{Outcomes, Owed};
 pub(crate) use policy::Policy;
 pub(crate) use target::{ProcessName, Target, parse_pid};
 
 use crate::material::ChangeKinds;
 use crate::process::child::{ExitStatus, Program};
+use crate::process::environment::Variables;
 use crate::process::signal::SignalNumber;
 use crate::words::{Flaw, flaw};
 use hook::Hook;
@@ -47,7 +47,8 @@ pub(crate) struct News {
     pub(crate) there: ChangeKinds,
     /// When it is told at the latest: then the last third of an earlier SVID's life begins.
     pub(crate) at_latest: Option<Instant>,
-    pub(crate) environment: HookEnvironment,
+    /// The variables that describe it to a hook, which gets the changes too: `SVID_CHANGED`.
+    pub(crate) environment: Variables,
 }
 
 /// The processes to signal, the hook to run, and the state of each.
