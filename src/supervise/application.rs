@@ -50,8 +50,22 @@ impl Application {
 
     /// Every file is published and valid: starts the application, unless it runs.
     pub(crate) fn start(&mut self, now: Instant) {
-        if self.lifecycle.is_not_started() {
-            self.spawn(now);
+        if !self.lifecycle.is_not_started() {
+            return;
+        }
+        match self.program.spawn(Stdin::Inherited, Vec::new()) {
+            Ok(pid) => {
+                log::info!("started {} (process {pid})", self.program);
+                self.lifecycle.started(pid);
+            }
+            Err(error) if error.may_pass() => {
+                let next = retrying_in(self.lifecycle.postpone_start(now));
+                self.lasting.log(Level::Error, &error.to_string(), &next, now);
+            }
+            Err(error) => {
+                log::error!("{error}");
+                self.lifecycle.failed_to_start(error.exit_code());
+            }
         }
     }
 
@@ -124,23 +138,6 @@ impl Application {
         signal.send(pid).map_err(|cause| {
             flaw!("cannot send {signal} to {} (process {pid}): {}", self.program, cause.desc())
         })
-    }
-
-    fn spawn(&mut self, now: Instant) {
-        match self.program.spawn(Stdin::Inherited, Vec::new()) {
-            Ok(pid) => {
-                log::info!("started {} (process {pid})", self.program);
-                self.lifecycle.started(pid);
-            }
-            Err(error) if error.may_pass() => {
-                let next = retrying_in(self.lifecycle.postpone_start(now));
-                self.lasting.log(Level::Error, &error.to_string(), &next, now);
-            }
-            Err(error) => {
-                log::error!("{error}");
-                self.lifecycle.failed_to_start(error.exit_code());
-            }
-        }
     }
 
     /// Passes a signal that was sent to us on to the application. Before the application was started, a

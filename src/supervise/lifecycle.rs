@@ -158,13 +158,11 @@ impl Lifecycle {
         }
         let State::Running(pid, renewal) = &mut self.state else { return None };
         let (pid, owed) = (*pid, renewal.take_if(|owed| owed.at() <= now)?);
-        Some(match self.on_renewal {
-            OnRenewal::Restart => {
-                self.state = State::Restarting(pid, now);
-                Due::Restart(pid)
-            }
-            OnRenewal::Signal | OnRenewal::Nothing => Due::Signal(pid, owed),
-        })
+        if self.on_renewal == OnRenewal::Restart {
+            self.state = State::Restarting(pid, now);
+            return Some(Due::Restart(pid));
+        }
+        Some(Due::Signal(pid, owed))
     }
 
     /// The signal that was due could not be sent yet.
