@@ -2,7 +2,6 @@
 //! `..data` leads to the published one.
 
 use std::fs;
-use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
@@ -13,7 +12,7 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::directory::{DATA, Data, Directory, entries, is_generation_name, through_data};
 use super::error::StoreError;
-use super::file::{File, FileMode, LARGEST_FILE, errno, file_type, read_regular};
+use super::file::{Contents, File, FileMode, LARGEST_FILE, errno, file_type, read_regular};
 use super::notices::Notice;
 use super::permissions::{directory_mode, give, set_mode, sync};
 use crate::time::timestamp::rfc3339;
@@ -74,7 +73,7 @@ impl<'a> Generation<'a> {
     pub(super) fn write(&self, files: &[&File]) -> Result<(), StoreError> {
         files.iter().try_for_each(|file| {
             self.directory.fail_if_told_to_end()?;
-            self.write_file(file.name.as_str(), file.mode, |out| file.contents.write_to(out))
+            self.write_file(file.name.as_str(), file.mode, &file.contents)
         })
     }
 
@@ -100,7 +99,7 @@ impl<'a> Generation<'a> {
             return Ok(None);
         }
         let stat = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
-        let stat = stat.map_err(|cause| self.error("look at", name, cause))?;
+        let stat = stat.map_err(|cause| self.directory.error("look at", name, cause))?;
         if is_acceptable(self.directory, &stat) {
             return Ok(Some(stat));
         }
@@ -109,29 +108,25 @@ impl<'a> Generation<'a> {
     }
 
     fn unlink(&self, action: &'static str, name: &str) -> Result<(), StoreError> {
-        unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir).map_err(|cause| self.error(action, name, cause))
+        unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir)
+            .map_err(|cause| self.directory.error(action, name, cause))
     }
 
     /// Copies a regular file that we own.
     pub(super) fn copy_from(&self, from: &OwnedFd, name: &str, mode: FileMode) -> Result<(), StoreError> {
-        let contents = read_regular(from, name, OFlag::O_NOFOLLOW, |stat| self.directory.owns(stat))
-            .map_err(|cause| self.error("keep", name, cause))?;
-        self.write_file(name, mode, |out| out.write_all(&contents.1))
+        let (_, bytes) = read_regular(from, name, OFlag::O_NOFOLLOW, |stat| self.directory.owns(stat))
+            .map_err(|cause| self.directory.error("keep", name, cause))?;
+        self.write_file(name, mode, &Contents::new(move |out| out.write_all(&bytes)))
     }
 
     /// The file never has more than the owner's read permission until it has its own mode.
-    fn write_file(
-        &self,
-        name: &str,
-        mode: FileMode,
-        contents: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<(), StoreError> {
-        let fail = |cause| self.error("write", name, cause);
+    fn write_file(&self, name: &str, mode: FileMode, contents: &Contents) -> Result<(), StoreError> {
+        let fail = |cause| self.directory.error("write", name, cause);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let first = if mode.is_world_readable() { mode.bits() } else { 0o400 };
         let fd = openat(&self.fd, name, flags, Mode::from_bits_truncate(first)).map_err(fail)?;
         let mut file = fs::File::from(fd);
-        contents(&mut file).map_err(|error| fail(errno(&error)))?;
+        contents.write_to(&mut file).map_err(|error| fail(errno(error)))?;
         set_mode(&file, &self.directory.path.join(name), mode.bits(), self.directory.notices)?;
         give(&file, self.directory.path, self.directory.owner)?;
         sync(&file).map_err(fail)
@@ -139,7 +134,7 @@ impl<'a> Generation<'a> {
 
     /// Makes a link to `..data/NAME`, owned as all that we publish.
     pub(super) fn link_through_data(&self, name: &str) -> Result<(), StoreError> {
-        self.symlink(&through_data(name), name).map_err(|cause| self.error("link", name, cause))
+        self.symlink(&through_data(name), name).map_err(|cause| self.directory.error("link", name, cause))
     }
 
     /// Prepares the link for `..data`; returns false on a file system without symbolic links.
@@ -156,7 +151,7 @@ impl<'a> Generation<'a> {
                 );
                 Ok(false)
             }
-            Err(cause) => Err(self.error("link", DATA, cause)),
+            Err(cause) => Err(self.directory.error("link", DATA, cause)),
         }
     }
 
@@ -194,7 +189,8 @@ impl<'a> Generation<'a> {
             Data::Link(_) | Data::Absent => {}
         }
         if is_link {
-            renameat(&self.fd, NEW_DATA, &directory.fd, DATA).map_err(|cause| self.error("link", DATA, cause))
+            renameat(&self.fd, NEW_DATA, &directory.fd, DATA)
+                .map_err(|cause| self.directory.error("link", DATA, cause))
         } else {
             rename(&self.name, DATA)
         }
@@ -202,15 +198,8 @@ impl<'a> Generation<'a> {
 
     /// Moves an entry out, to its name.
     pub(super) fn place(&self, name: &str) -> Result<(), StoreError> {
-        renameat(&self.fd, name, &self.directory.fd, name).map_err(|cause| self.error("link", name, cause))
-    }
-
-    pub(super) fn remove(&self) -> Result<(), StoreError> {
-        remove(self.directory, &self.name)
-    }
-
-    fn error(&self, action: &'static str, name: &str, cause: Errno) -> StoreError {
-        self.directory.error(action, name, cause)
+        renameat(&self.fd, name, &self.directory.fd, name)
+            .map_err(|cause| self.directory.error("link", name, cause))
     }
 }
 

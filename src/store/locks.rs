@@ -10,7 +10,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, ftruncate, geteuid, unlinkat};
 
-use super::file::{errno, file_type};
+use super::file::{errno, file_type, identity};
 
 /// How often to open a file again that others remove meanwhile.
 const ATTEMPTS: u32 = 100;
@@ -43,7 +43,7 @@ fn try_lock(file: File, how: fn(&File) -> Result<(), TryLockError>) -> nix::Resu
     match how(&file) {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(Errno::EWOULDBLOCK),
-        Err(TryLockError::Error(error)) => match errno(&error) {
+        Err(TryLockError::Error(error)) => match errno(error) {
             Errno::ENOLCK | Errno::ENOSYS | Errno::EOPNOTSUPP => Ok(None),
             cause => Err(cause),
         },
@@ -53,7 +53,6 @@ fn try_lock(file: File, how: fn(&File) -> Result<(), TryLockError>) -> nix::Resu
 /// The claim of live helpers to what they publish; helpers that claim the same share it. Only used while
 /// the directory is locked.
 pub(super) struct Claim {
-    name: &'static str,
     text: String,
     file: File,
     stat: FileStat,
@@ -69,9 +68,9 @@ pub(super) enum Claimed {
 
 impl Claim {
     /// Claims what the lines of the text say, in a file of this name.
-    pub(super) fn take(directory: impl AsFd, name: &'static str, text: &str) -> nix::Result<Claimed> {
+    pub(super) fn take(directory: impl AsFd, name: &str, text: &str) -> nix::Result<Claimed> {
         let (fd, stat) = open_private(&directory, name)?;
-        let mut file = File::from(fd.try_clone().map_err(|error| errno(&error))?);
+        let mut file = File::from(fd.try_clone().map_err(errno)?);
         match try_lock(fd.into(), File::try_lock) {
             Ok(None) => {
                 unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir).ok();
@@ -79,8 +78,7 @@ impl Claim {
             }
             Err(Errno::EWOULDBLOCK) => {
                 let mut found = String::new();
-                let read = (&file).take(LONGEST_CLAIM).read_to_string(&mut found);
-                read.map_err(|error| errno(&error))?;
+                (&file).take(LONGEST_CLAIM).read_to_string(&mut found).map_err(errno)?;
                 if found != text {
                     return Ok(Claimed::Others(found.lines().collect::<Vec<_>>().join(", ")));
                 }
@@ -88,9 +86,7 @@ impl Claim {
             // No live helper holds it.
             Ok(Some(_)) => {
                 ftruncate(&file, 0)?;
-                file.rewind()
-                    .and_then(|()| file.write_all(text.as_bytes()))
-                    .map_err(|error| errno(&error))?;
+                file.rewind().and_then(|()| file.write_all(text.as_bytes())).map_err(errno)?;
             }
             Err(cause) => return Err(cause),
         }
@@ -99,17 +95,16 @@ impl Claim {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let reader = openat(&directory, name, flags, Mode::empty())?;
         let lock = try_lock(reader.into(), File::try_lock_shared)?;
-        Ok(Claimed::Yes(lock.map(|file| Self { name, text: text.to_owned(), file, stat })))
+        Ok(Claimed::Yes(lock.map(|file| Self { text: text.to_owned(), file, stat })))
     }
 
     /// Whether it is a claim to this, and its name still leads to it.
-    pub(super) fn holds(&self, directory: impl AsFd, text: &str) -> bool {
-        self.text == text && is_still(directory, self.name, &self.stat)
+    pub(super) fn holds(&self, directory: impl AsFd, name: &str, text: &str) -> bool {
+        self.text == text && is_still(directory, name, &self.stat)
     }
 
     /// Gives it up; the last one removes the file.
-    pub(super) fn release(self, directory: impl AsFd) {
-        let name = self.name;
+    pub(super) fn release(self, directory: impl AsFd, name: &str) {
         let is_there = is_still(&directory, name, &self.stat);
         drop(self.file);
         if is_there
@@ -123,7 +118,7 @@ impl Claim {
 
 fn is_still(directory: impl AsFd, name: &str, stat: &FileStat) -> bool {
     fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
-        .is_ok_and(|found| (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino))
+        .is_ok_and(|found| identity(&found) == identity(stat))
 }
 
 /// Opens a regular file of ours. Removes anything else under its name.

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat, stat};
+use nix::sys::stat::{Mode, fstat, fstatat, stat};
 use zeroize::Zeroizing;
 
 use super::directory::{DATA, entries};
 use super::error::StoreError;
-use super::file::{File, FileName, is_regular_with, read_regular};
+use super::file::{File, FileName, identity, is_regular_with, read_regular};
 use super::permissions::DIRECTORY;
 use crate::words::flaw;
 
@@ -94,10 +94,6 @@ impl<'a> PublishedSet<'a> {
         names.retain(|name| name.ends_with(suffix) && name.parse::<FileName>().is_ok());
         Ok(names)
     }
-}
-
-fn identity(stat: &FileStat) -> (u64, u64) {
-    (stat.st_dev, stat.st_ino)
 }
 
 /// The files of a set as they were found, by name and through `..data`.
