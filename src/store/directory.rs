@@ -238,9 +238,8 @@ fn in_the_way(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) -> Option<Sto
     if !matches!(cause, Errno::EPERM | Errno::EBUSY) {
         return None;
     }
-    let of_name = obstacle(fd, name).map(|obstacle| (path.join(name), obstacle));
-    let found = of_name.or_else(|| Some((path.to_owned(), obstacle(fd, "")?)));
-    found.map(|(path, obstacle)| StoreError::in_the_way(&path, obstacle))
+    let of_name = obstacle(fd, name).map(|obstacle| StoreError::in_the_way(&path.join(name), obstacle));
+    of_name.or_else(|| Some(StoreError::in_the_way(path, obstacle(fd, "")?)))
 }
 
 /// Why a lock file could not be made: something else may have its name.

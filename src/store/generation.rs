@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 
 use super::directory::{DATA, Data, Directory, entries, is_generation_name, through_data};
 use super::error::StoreError;
@@ -60,13 +60,10 @@ impl<'a> Generation<'a> {
             set_mode(&fd, &directory.path.join(""), directory_mode(&stat), directory.notices)?;
             Ok(fd)
         };
-        match open() {
-            Ok(fd) => Ok(Self { name, fd, directory }),
-            Err(error) => {
-                unlinkat(&directory.fd, name.as_str(), UnlinkatFlags::RemoveDir).ok();
-                Err(error)
-            }
-        }
+        let fd = open().inspect_err(|_| {
+            unlinkat(&directory.fd, name.as_str(), UnlinkatFlags::RemoveDir).ok();
+        })?;
+        Ok(Self { name, fd, directory })
     }
 
     /// Writes files, each with its mode and owner, and syncs them.
@@ -157,16 +154,8 @@ impl<'a> Generation<'a> {
 
     fn symlink(&self, target: &str, name: &str) -> nix::Result<()> {
         symlinkat(target, &self.fd, name)?;
-        match self.directory.owner {
-            Some(owner) => nix::unistd::fchownat(
-                &self.fd,
-                name,
-                Some(owner.uid),
-                owner.gid,
-                AtFlags::AT_SYMLINK_NOFOLLOW,
-            ),
-            None => Ok(()),
-        }
+        let Some(owner) = self.directory.owner else { return Ok(()) };
+        fchownat(&self.fd, name, Some(owner.uid), owner.gid, AtFlags::AT_SYMLINK_NOFOLLOW)
     }
 
     /// Completes it: gives it to its owner, and syncs it.
