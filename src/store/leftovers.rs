@@ -50,7 +50,11 @@ pub(super) fn file_names(
 pub(super) fn remove_leftovers(directory: &Directory<'_>) -> Result<(), StoreError> {
     let data = directory.data()?;
     let names = entries(&directory.fd).map_err(|cause| StoreError::write("list", directory.path, cause))?;
-    names.iter().fold(Ok(()), |outcome, name| outcome.and(remove_leftover(directory, &data, name)))
+    let mut outcome = Ok(());
+    for name in names {
+        outcome = outcome.and(remove_leftover(directory, &data, &name));
+    }
+    outcome
 }
 
 fn remove_leftover(directory: &Directory<'_>, data: &Data, name: &str) -> Result<(), StoreError> {
