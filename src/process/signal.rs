@@ -54,11 +54,6 @@ impl SignalNumber {
         Signal::try_from(self.0).ok()
     }
 
-    /// Its bit in the masks of `/proc/PID/status`.
-    pub(crate) fn bit(self) -> u64 {
-        1 << (self.0 - 1)
-    }
-
     /// Whether a process ends by it that neither catches, ignores nor blocks it.
     pub(crate) fn ends_by_default(self) -> bool {
         use Signal::*;
