@@ -7,7 +7,7 @@ use log::Level;
 use super::change_text;
 use super::item::Item;
 use crate::identity::svid_info::SvidInfo;
-use crate::notify::HookEnvironment;
+use crate::process::environment::Variables;
 use crate::store::Publication;
 use crate::time::timestamp::rfc3339;
 
@@ -43,13 +43,14 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
     }
 }
 
-/// What a hook learns of a publication.
-pub(super) fn hook_environment(svid: Option<&SvidInfo>, path: &Path) -> HookEnvironment {
-    HookEnvironment {
-        svid_path: path.to_owned(),
-        spiffe_id: svid.map(|svid| svid.id.as_str().to_owned()),
-        not_after: svid.map(|svid| rfc3339(svid.not_after, 0)),
-    }
+/// What a hook learns of a publication: the directory of the files; the identity, and when the SVID expires, if one is
+/// published.
+pub(super) fn hook_environment(svid: Option<&SvidInfo>, path: &Path) -> Variables {
+    vec![
+        ("SVID_PATH", Some(path.into())),
+        ("SVID_SPIFFE_ID", svid.map(|svid| svid.id.as_str().into())),
+        ("SVID_NOT_AFTER", svid.map(|svid| rfc3339(svid.not_after, 0).into())),
+    ]
 }
 
 /// The state, for systemd, while all is well.

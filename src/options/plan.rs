@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use log::LevelFilter;
+use nix::sys::signal::Signal;
 
 use super::table::Options;
 use super::value::Mode;
@@ -15,7 +16,7 @@ use crate::material::{
 };
 use crate::mode::token::{self, OutputFormat};
 use crate::mode::{check, inspect, main_loop};
-use crate::notify::{self, HookRetry, Policy, Target};
+use crate::notify::{self, Policy, Target};
 use crate::process::child::Program;
 use crate::process::environment::Variables;
 use crate::supervise::{self, OnRenewal};
@@ -94,7 +95,7 @@ fn warn_of_modes(options: &Options, warnings: &mut Vec<String>) {
 fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
     let program = Program::from_words(&options.command, credential_folder(options));
     let policy = policy(options, &parts);
-    let signal = options.renew_signal.unwrap_or_default();
+    let signal = options.renew_signal.unwrap_or(Signal::SIGHUP.into());
     let (end, hook) = match (options.mode, program) {
         (Mode::Run, Some(program)) => {
             let application = supervise::Settings {
@@ -108,7 +109,6 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
         (Mode::Init, hook) => (main_loop::End::Published { within: options.init_timeout }, hook),
         (_, hook) => (main_loop::End::Stopped, hook),
     };
-    let retry = if options.mode == Mode::Init { HookRetry::Never } else { HookRetry::UntilSuccess };
     let by_file = options.pid_file.clone().map(Target::pid_file);
     let by_name = options.signal_process.clone().map(Target::Name);
     main_loop::Settings {
@@ -123,7 +123,8 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
             targets: by_file.into_iter().chain(by_name).collect(),
             signal,
             hook,
-            retry,
+            // init fails with its hook.
+            retries: options.mode != Mode::Init,
             policy,
         },
         http_address: options.http_address,

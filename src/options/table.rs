@@ -18,7 +18,8 @@ use crate::logging::LogFormat;
 use crate::material::{Audience, ChangeKinds, JwtSvidFile, KeyFormat};
 use crate::mode::items::OnRevoked;
 use crate::mode::token::OutputFormat;
-use crate::notify::{ProcessName, RenewSignal};
+use crate::notify::ProcessName;
+use crate::process::signal::SignalNumber;
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;
 use crate::supervise::OnRenewal;
@@ -231,7 +232,7 @@ options! {
         signal_process: Option<ProcessName> = "NAME", in NOTIFYING, variable in REFRESH;
 
         /// the signal to send, by name or number (default: SIGHUP)
-        renew_signal: Option<RenewSignal> = "SIGNAL";
+        renew_signal: Option<SignalNumber> = "SIGNAL";
 
         /// effect of a rotation on the application of --mode=run: signal,
         /// restart (SIGTERM, wait, start) or nothing

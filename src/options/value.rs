@@ -13,7 +13,8 @@ use crate::logging::LogFormat;
 use crate::material::{Audience, ChangeKind, ChangeKinds, JwtSvidFile, KeyFormat};
 use crate::mode::items::OnRevoked;
 use crate::mode::token::OutputFormat;
-use crate::notify::{ProcessName, RenewSignal};
+use crate::notify::ProcessName;
+use crate::process::signal::SignalNumber;
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;
 use crate::supervise::OnRenewal;
@@ -145,7 +146,7 @@ values! {
     JwtSvidFile: "FILE=AUDIENCE[,AUDIENCE...]";
     Audience: "AUDIENCE[,AUDIENCE...]";
     ProcessName: "the name of a program, without a path";
-    RenewSignal: "a signal's name or number, such as SIGHUP";
+    SignalNumber: "a signal's name or number, such as SIGHUP";
     ChangeKinds: ChangeKind::ALLOWED;
     KeyFormat: KeyFormat::ALLOWED;
     OnRenewal: OnRenewal::ALLOWED;
