@@ -6,9 +6,8 @@ use zeroize::Zeroizing;
 
 use super::raw::RawJwtSvid;
 use super::selection::Selection;
-use super::spiffe_id::SpiffeId;
 use super::svid_info::{Kind, SvidInfo};
-use super::svids::{self, Unusable};
+use super::svids::{self, Unusable, parse_id};
 use super::token::{Profile, Token};
 use crate::words::{Flaw, flaw};
 
@@ -30,20 +29,15 @@ impl JwtSvid {
         audience: &[String],
         now: SystemTime,
     ) -> Result<Self, Unusable> {
-        svids::check_fields(&raw, |svid| {
-            [("spiffe_id", svid.spiffe_id.is_empty()), ("svid", svid.token.is_empty())]
-        })?;
-        svids::select(raw, selection, |svid| Self::parse(svid, audience, now))
+        svids::check_fields(&raw, |id, token| [("spiffe_id", id.is_empty()), ("svid", token.is_empty())])?;
+        svids::select(raw, selection, |id, token| Self::parse(id, token, audience, now))
     }
 
-    fn parse(offered: RawJwtSvid, audience: &[String], now: SystemTime) -> Result<Self, Flaw> {
-        let id: SpiffeId = offered.spiffe_id.parse().map_err(|flaw: Flaw| flaw.within("not a SPIFFE ID"))?;
-        let svid = Self::read(offered.token, audience, now)?;
+    fn parse(id: &str, token: Zeroizing<String>, audience: &[String], now: SystemTime) -> Result<Self, Flaw> {
+        let id = parse_id(id)?;
+        let svid = Self::read(token, audience, now)?;
         if svid.info.id != id {
             return Err(flaw!("its subject is {}, not the SVID's SPIFFE ID", svid.info.id));
-        }
-        if id.path().is_empty() {
-            return Err(flaw!("its SPIFFE ID has no path: it names a trust domain, not a workload"));
         }
         Ok(svid)
     }
@@ -88,11 +82,11 @@ mod tests {
     fn token(id: &str, claims: &str) -> RawJwtSvid {
         let part = |text: &str| Base64UrlUnpadded::encode_string(text.as_bytes());
         let token = format!("{}.{}.c2ln", part(r#"{"alg":"ES256","kid":"k"}"#), part(claims));
-        RawJwtSvid { spiffe_id: id.to_owned(), hint: String::new(), token: Zeroizing::new(token) }
+        RawJwtSvid { spiffe_id: id.to_owned(), hint: String::new(), svid: Zeroizing::new(token) }
     }
 
     fn parse(claims: &str) -> Result<JwtSvid, Flaw> {
-        JwtSvid::parse(token(ID, claims), &["one".to_owned(), "two".to_owned()], UNIX_EPOCH)
+        JwtSvid::parse(ID, token(ID, claims).svid, &["one".to_owned(), "two".to_owned()], UNIX_EPOCH)
     }
 
     /// The info of a token with these dates, at 1970-01-01.

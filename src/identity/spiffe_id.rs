@@ -35,6 +35,16 @@ impl SpiffeId {
     pub(crate) fn path(&self) -> &str {
         &self.text[self.path_start..]
     }
+
+    /// Refuses the ID of a trust domain (X.509-SVID standard, section 3.1).
+    pub(crate) fn of_workload(self) -> Result<Self, Flaw> {
+        match self.path() {
+            "" => Err(flaw!(
+                "it has no path: it names a trust domain, and the SPIFFE ID of a workload has a path"
+            )),
+            _ => Ok(self),
+        }
+    }
 }
 
 impl FromStr for SpiffeId {

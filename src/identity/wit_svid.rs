@@ -7,11 +7,10 @@ use zeroize::Zeroizing;
 
 use super::jwk;
 use super::private_key::PrivateKey;
-use super::raw::RawWitSvid;
+use super::raw::{RawWitSvid, WitFields};
 use super::selection::Selection;
-use super::spiffe_id::SpiffeId;
 use super::svid_info::{Kind, SvidInfo};
-use super::svids::{self, Unusable};
+use super::svids::{self, Inspected, Unusable, parse_id};
 use super::token::{Profile, Token, bad_claim};
 use crate::words::{Flaw, flaw};
 
@@ -61,16 +60,6 @@ pub(crate) struct WitSvid {
     pub(crate) key: Option<PrivateKey>,
 }
 
-/// A WIT-SVID of a response, good or not.
-pub(crate) struct InspectedWitSvid {
-    /// The SPIFFE ID, as it came.
-    pub(crate) id: String,
-    /// The hint, as it came.
-    pub(crate) hint: String,
-    /// The SVID, checked in full.
-    pub(crate) svid: Result<WitSvid, Flaw>,
-}
-
 impl WitSvid {
     /// Checks that a response has the mandatory fields (SPIFFE Workload API standard, section 7.2.1), and the
     /// selected SVID in full.
@@ -80,18 +69,13 @@ impl WitSvid {
         now: SystemTime,
     ) -> Result<Self, Unusable> {
         check_conformance(&raw)?;
-        svids::select(raw, selection, |svid| Self::parse(svid, now))
+        svids::select(raw, selection, |id, raw| Self::parse(id, raw, now))
     }
 
     /// Checks that a response has the mandatory fields, and each of its SVIDs on its own.
-    pub(crate) fn inspect(raw: Vec<RawWitSvid>, now: SystemTime) -> Result<Vec<InspectedWitSvid>, Flaw> {
+    pub(crate) fn inspect(raw: Vec<RawWitSvid>, now: SystemTime) -> Result<Vec<Inspected<Self>>, Flaw> {
         check_conformance(&raw)?;
-        let inspect = |svid: RawWitSvid| InspectedWitSvid {
-            id: svid.spiffe_id.clone(),
-            hint: svid.hint.clone(),
-            svid: Self::parse(svid, now),
-        };
-        Ok(raw.into_iter().map(inspect).collect())
+        Ok(svids::inspect(raw, |id, raw| Self::parse(id, raw, now)))
     }
 
     /// Which kind of key it has.
@@ -99,27 +83,23 @@ impl WitSvid {
         self.key.as_ref().map_or("RSA".to_owned(), |key| key.key_type().to_string())
     }
 
-    fn parse(offered: RawWitSvid, now: SystemTime) -> Result<Self, Flaw> {
-        let id: SpiffeId =
-            offered.spiffe_id.parse().map_err(|flaw: Flaw| flaw.within("spiffe_id: not a SPIFFE ID"))?;
-        if id.path().is_empty() {
-            return Err(flaw!("spiffe_id: it has no path: it names a trust domain, not a workload"));
-        }
-        let token = WitToken::read(&offered.token, now).map_err(|flaw| flaw.within("wit_svid"))?;
+    fn parse(id: &str, raw: WitFields, now: SystemTime) -> Result<Self, Flaw> {
+        let id = parse_id(id).map_err(|flaw| flaw.within("spiffe_id"))?;
+        let token = WitToken::read(&raw.token, now).map_err(|flaw| flaw.within("wit_svid"))?;
         if token.info.id != id {
             return Err(flaw!("wit_svid: its claim sub is {}, not the SVID's SPIFFE ID", token.info.id));
         }
-        let key = token.check_jwk(&offered.key).map_err(|flaw| flaw.within("wit_svid_key"))?;
-        Ok(Self { info: token.info, token: offered.token, jwk: offered.key, key })
+        let key = token.check_jwk(&raw.key).map_err(|flaw| flaw.within("wit_svid_key"))?;
+        Ok(Self { info: token.info, token: raw.token, jwk: raw.key, key })
     }
 }
 
 fn check_conformance(raw: &[RawWitSvid]) -> Result<(), Flaw> {
-    svids::check_fields(raw, |svid| {
+    svids::check_fields(raw, |id, raw| {
         [
-            ("spiffe_id", svid.spiffe_id.is_empty()),
-            ("wit_svid", svid.token.is_empty()),
-            ("wit_svid_key", svid.key.is_empty()),
+            ("spiffe_id", id.is_empty()),
+            ("wit_svid", raw.token.is_empty()),
+            ("wit_svid_key", raw.key.is_empty()),
         ]
     })
 }

@@ -8,10 +8,10 @@ use super::bundle::{Authorities, Authority, X509Bundle};
 use super::certificate::{Certificate, hexadecimal, split};
 use super::limits::MAX_CHAIN;
 use super::private_key::{self, KeyType, PrivateKey};
-use super::raw::{Field, RawX509Svid};
+use super::raw::{Field, X509Fields};
 use super::spiffe_id::SpiffeId;
 use super::svid_info::{Kind, SvidInfo};
-use super::svids::EMPTY;
+use super::svids::{EMPTY, parse_id};
 use super::trust::Trust;
 use crate::words::{Flaw, flaw};
 
@@ -89,11 +89,11 @@ impl X509Svid {
     /// # Errors
     ///
     /// The field that is wrong, and what is wrong with it.
-    pub(crate) fn parse(raw: RawX509Svid) -> Result<Self, (Field, Flaw)> {
-        if let Some((field, _)) = mandatory_fields(&raw).into_iter().find(|(_, is_empty)| *is_empty) {
+    pub(crate) fn parse(id: &str, raw: X509Fields) -> Result<Self, (Field, Flaw)> {
+        if let Some((field, _)) = mandatory_fields(id, &raw).into_iter().find(|(_, is_empty)| *is_empty) {
             return Err((field, Flaw::new(EMPTY)));
         }
-        let id = parse_id(&raw.spiffe_id).map_err(in_field(Field::SpiffeId))?;
+        let id = parse_id(id).map_err(in_field(Field::SpiffeId))?;
         let mut ranges =
             split(&raw.chain, MAX_CHAIN).map_err(in_field(Field::Chain))?.into_iter().enumerate();
         let (_, leaf) =
@@ -114,9 +114,9 @@ impl X509Svid {
 }
 
 /// The fields that must not be empty, and whether they are (SPIFFE Workload API standard, section 5.2.1).
-pub(super) fn mandatory_fields(raw: &RawX509Svid) -> [(Field, bool); 4] {
+pub(super) fn mandatory_fields(id: &str, raw: &X509Fields) -> [(Field, bool); 4] {
     [
-        (Field::SpiffeId, raw.spiffe_id.is_empty()),
+        (Field::SpiffeId, id.is_empty()),
         (Field::Chain, raw.chain.is_empty()),
         (Field::Key, raw.key.is_empty()),
         (Field::Bundle, raw.bundle.is_empty()),
@@ -133,12 +133,6 @@ pub(crate) fn uri_of_leaf(chain: &[u8]) -> Option<String> {
 
 fn in_field(field: Field) -> impl Fn(Flaw) -> (Field, Flaw) {
     move |flaw| (field, flaw)
-}
-
-/// The ID of a workload, not of a trust domain (X.509-SVID standard, section 3.1).
-fn parse_id(text: &str) -> Result<SpiffeId, Flaw> {
-    let id: SpiffeId = text.parse().map_err(|flaw: Flaw| flaw.within("not a SPIFFE ID"))?;
-    if id.path().is_empty() { Err(flaw!("the SPIFFE ID of a workload has a path")) } else { Ok(id) }
 }
 
 /// Identity and dates of a leaf, and its public key (a DER `SubjectPublicKeyInfo`). Its signature is

@@ -8,7 +8,7 @@ use super::file_flaw::{NOT_ONE_KEY, in_file};
 use super::x509_part::{PemFiles, X509Part};
 use crate::identity::bundle::X509Bundle;
 use crate::identity::crl::RevocationLists;
-use crate::identity::raw::{Field, RawX509Svid};
+use crate::identity::raw::{Field, X509Fields};
 use crate::identity::spiffe_id::{SpiffeId, TrustDomain};
 use crate::identity::trust::split_off_intermediates;
 use crate::identity::x509_svid::{X509Svid, uri_of_leaf};
@@ -206,19 +206,14 @@ impl SvidFiles {
         if intermediates_in_bundle {
             chain.append(&mut split_off_intermediates(&mut bundle).map_err(in_file(&bundle_name))?);
         }
-        let raw = RawX509Svid {
-            spiffe_id: uri_of_leaf(&chain).unwrap_or_default(),
-            hint: String::new(),
-            chain,
-            key,
-            bundle,
-        };
+        let id = uri_of_leaf(&chain).unwrap_or_default();
         let name = |field| match field {
             Field::Key => &key_name,
             Field::Bundle => &bundle_name,
             Field::SpiffeId | Field::Chain => &chain_name,
         };
-        X509Svid::parse(raw).map_err(|(field, flaw)| in_file(name(field))(flaw))
+        X509Svid::parse(&id, X509Fields { chain, key, bundle })
+            .map_err(|(field, flaw)| in_file(name(field))(flaw))
     }
 }
 

@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 
 use super::columns::Columns;
 use crate::identity::bundle::{Authority, AuthorityDetails};
-use crate::identity::context::{InspectedSvid, Inspection};
+use crate::identity::context::Inspection;
 use crate::identity::crl::CrlDetails;
 use crate::identity::jwt_svid::JwtSvid;
+use crate::identity::raw::Offered;
 use crate::identity::selection::Selection;
 use crate::identity::svid_info::{SvidInfo, Validity};
+use crate::identity::svids::Inspected;
 use crate::identity::token::{Profile, Token};
-use crate::identity::wit_svid::{InspectedWitSvid, WitSvid};
+use crate::identity::wit_svid::WitSvid;
 use crate::identity::x509_svid::{LeafDetails, X509Svid};
 use crate::material::{AskError, Rejection, Until, ask};
 use crate::time::clock::Now;
@@ -89,7 +91,7 @@ fn jwt<'a>(
 }
 
 /// The WIT-SVIDs, or why there are none. `None`: the agent does not have their profile, which is no failure.
-type WitSvids = Option<Result<Vec<InspectedWitSvid>, String>>;
+type WitSvids = Option<Result<Vec<Inspected<WitSvid>>, String>>;
 
 fn wit(settings: &Settings, waiter: &Waiter) -> Result<WitSvids, AskError> {
     // An agent whose server has the profile turned off is silent.
@@ -107,7 +109,7 @@ fn wit(settings: &Settings, waiter: &Waiter) -> Result<WitSvids, AskError> {
 }
 
 /// A good WIT-SVID with its token, or why there is none.
-fn read_wit(svid: &InspectedWitSvid) -> Result<(&WitSvid, Token), String> {
+fn read_wit(svid: &Inspected<WitSvid>) -> Result<(&WitSvid, Token), String> {
     let svid = svid.svid.as_ref().map_err(ToString::to_string)?;
     let token = Token::read(&svid.token, Profile::Wit).map_err(|error| error.to_string())?;
     Ok((svid, token))
@@ -119,7 +121,7 @@ fn text(report: &Report<'_>, now: Now) -> String {
     for (index, svid) in svids.iter().enumerate() {
         let default = if index == 0 { ", the default identity" } else { "" };
         text.heading(&format!("SVID {} of {}{default}", index + 1, svids.len()));
-        identity(&mut text, &svid.id, &svid.hint);
+        identity(&mut text, &svid.spiffe_id, &svid.hint);
         match &svid.svid {
             Ok(svid) => x509_text(&mut text, svid, now),
             Err(error) => text.line("not good", &error.to_string()),
@@ -217,7 +219,7 @@ fn wit_text(text: &mut Columns, svids: &WitSvids, now: Now) {
     };
     for (index, svid) in svids.iter().enumerate() {
         text.heading(&format!("WIT-SVID {} of {}", index + 1, svids.len()));
-        identity(text, &svid.id, &svid.hint);
+        identity(text, &svid.spiffe_id, &svid.hint);
         match read_wit(svid) {
             Ok((svid, token)) => {
                 if svid.info.not_before > UNIX_EPOCH {
@@ -306,7 +308,7 @@ fn json(report: &Report<'_>, now: Now) -> Value {
     json
 }
 
-fn x509_json(InspectedSvid { id, hint, svid }: &InspectedSvid, now: Now) -> Value {
+fn x509_json(Offered { spiffe_id: id, hint, svid }: &Inspected<X509Svid>, now: Now) -> Value {
     let svid = match svid {
         Ok(svid) => svid,
         Err(error) => return json!({ "spiffe_id": id, "hint": hint, "error": error.to_string() }),
@@ -382,8 +384,8 @@ fn jwt_json(InspectedJwtSvid { audience, svid }: &InspectedJwtSvid<'_>, now: Now
     }
 }
 
-fn wit_json(svid: &InspectedWitSvid, now: Now) -> Value {
-    let (id, hint) = (&svid.id, &svid.hint);
+fn wit_json(svid: &Inspected<WitSvid>, now: Now) -> Value {
+    let (id, hint) = (&svid.spiffe_id, &svid.hint);
     match read_wit(svid) {
         Ok((svid, token)) => json!({
             "spiffe_id": id,

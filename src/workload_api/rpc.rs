@@ -82,9 +82,9 @@ impl Message for RawX509Svid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
         Some(match number {
             1 => &mut self.spiffe_id,
-            2 => &mut self.chain,
-            3 => &mut self.key,
-            4 => &mut self.bundle,
+            2 => &mut self.svid.chain,
+            3 => &mut self.svid.key,
+            4 => &mut self.svid.bundle,
             5 => &mut self.hint,
             _ => return None,
         })
@@ -134,7 +134,7 @@ impl Message for RawJwtSvid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
         Some(match number {
             1 => &mut self.spiffe_id,
-            2 => &mut self.token,
+            2 => &mut self.svid,
             3 => &mut self.hint,
             _ => return None,
         })
@@ -196,8 +196,8 @@ impl Message for RawWitSvid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
         Some(match number {
             1 => &mut self.spiffe_id,
-            2 => &mut self.token,
-            3 => &mut self.key,
+            2 => &mut self.svid.token,
+            3 => &mut self.svid.key,
             4 => &mut self.hint,
             _ => return None,
         })
