@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 
 use super::bundle::X509Bundle;
 use super::certificate::{Certificate, split};
@@ -167,8 +167,7 @@ fn is_ca_of(trust_domain: &str, certificate: &Certificate) -> bool {
 
 /// A URI of a certificate that is not this ID of a trust domain.
 fn other_uri(trust_domain: &str, certificate: &Certificate) -> Option<String> {
-    let uris = certificate.uri_sans().unwrap_or_default();
-    uris.iter().map(|uri| uri.as_str()).find(|uri| *uri != trust_domain).map(str::to_owned)
+    certificate.uri_sans().unwrap_or_default().into_iter().find(|uri| uri != trust_domain)
 }
 
 /// Those whose subject is the certificate's issuer. If the key identifiers of some are the one that the
@@ -181,12 +180,10 @@ fn issuers<'a>(
     let issuer = certificate.fields().issuer();
     let mut named: Vec<_> =
         candidates.filter(|(_, candidate)| compare(issuer, candidate.fields().subject()) >= least).collect();
-    let key = certificate.fields().get_extension::<AuthorityKeyIdentifier>().ok().flatten();
-    let key = key.and_then(|(_, identifier)| identifier.key_identifier);
-    let has_key = |(_, candidate): &(usize, &Certificate)| {
-        let own = candidate.fields().get_extension::<SubjectKeyIdentifier>().ok().flatten();
-        own.is_some_and(|(_, own)| Some(own.0) == key)
-    };
+    let key = certificate.extension::<AuthorityKeyIdentifier>().ok().flatten();
+    let key = key.and_then(|identifier| identifier.key_identifier);
+    let has_key =
+        |(_, candidate): &(usize, &Certificate)| candidate.key_id().is_some_and(|own| Some(own.0) == key);
     if key.is_some() && named.iter().any(has_key) {
         named.retain(has_key);
     }

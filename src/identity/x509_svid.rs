@@ -128,7 +128,7 @@ pub(super) fn mandatory_fields(id: &str, raw: &X509Fields) -> [(Field, bool); 4]
 pub(crate) fn uri_of_leaf(chain: &[u8]) -> Option<String> {
     let leaf = split(chain, MAX_CHAIN).ok()?.into_iter().next()?;
     let uris = Certificate::parse(&chain[leaf], 0).ok()?.uri_sans().ok()?;
-    uris.first().map(|uri| uri.as_str().to_owned())
+    uris.into_iter().next()
 }
 
 fn in_field(field: Field) -> impl Fn(Flaw) -> (Field, Flaw) {
@@ -168,8 +168,8 @@ fn parse_intermediate(der: &[u8], index: usize) -> Result<SystemTime, Flaw> {
 /// Names and extensions (X.509-SVID standard, sections 2, 4.1 and 4.3).
 fn check_leaf(id: &SpiffeId, leaf: &Certificate) -> Result<(), Flaw> {
     match leaf.uri_sans()?.as_slice() {
-        [uri] if uri.as_str() == id.as_str() => {}
-        [uri] => return Err(flaw!("the leaf's URI SAN {:?} is not the SVID's SPIFFE ID", uri.as_str())),
+        [uri] if uri == id.as_str() => {}
+        [uri] => return Err(flaw!("the leaf's URI SAN {uri:?} is not the SVID's SPIFFE ID")),
         uris => return Err(flaw!("the leaf has {} URI SANs (it must have exactly one)", uris.len())),
     }
     leaf.check_extensions()?;
