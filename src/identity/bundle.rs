@@ -1,11 +1,11 @@
 //! X.509 trust bundles: the CA certificates of one trust domain.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
 use std::time::SystemTime;
 
 use super::certificate::{Certificate, split};
+use super::digest;
 use super::distinguished_name::text_of;
 use super::limits::MAX_BUNDLE;
 use super::raw::shortened;
@@ -104,9 +104,8 @@ impl X509Bundle {
         let ends = written.clone().map(|authority| authority.not_after);
         // A bundle has one CA at least.
         let earliest_expiry = ends.min().unwrap_or(SystemTime::UNIX_EPOCH);
-        let digest =
-            |authority: Authority<'_>| BuildHasherDefault::<DefaultHasher>::default().hash_one(authority.der);
-        BundleInfo { trust_domain, earliest_expiry, authorities: written.map(digest).collect() }
+        let authorities = written.map(|authority| digest::of(authority.der)).collect();
+        BundleInfo { trust_domain, earliest_expiry, authorities }
     }
 
     /// Checks the key and the value of one federated bundle.

@@ -1,7 +1,6 @@
 //! Certificate revocation lists. A list is kept until its issuer's next one: a missing or bad list must not
 //! un-revoke a certificate.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -14,6 +13,7 @@ use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber};
 use x509_cert::name::Name;
 
 use super::certificate::{Certificate, hexadecimal, unreadable};
+use super::digest;
 use super::distinguished_name::{Sameness, compare, text_of};
 use super::raw::shortened;
 use crate::words::{Flaw, flaw};
@@ -152,9 +152,7 @@ impl RevocationLists {
 
     /// A digest of all, if there are any.
     pub(crate) fn digest(&self) -> Option<u64> {
-        let digest =
-            || BuildHasherDefault::<DefaultHasher>::default().hash_one(self.ders().collect::<Vec<_>>());
-        (!self.is_empty()).then(digest)
+        (!self.is_empty()).then(|| digest::of(self.ders().collect::<Vec<_>>()))
     }
 
     /// Whether there is none.
