@@ -108,11 +108,6 @@ impl X509Bundle {
         BundleInfo { trust_domain, earliest_expiry, authorities }
     }
 
-    /// Checks the key and the value of one federated bundle.
-    pub(crate) fn parse_federated(key: &str, der: Vec<u8>) -> Result<(TrustDomain, Self), Flaw> {
-        Ok((TrustDomain::from_id(key)?, Self::parse(der)?))
-    }
-
     /// The certificates.
     pub(crate) fn authorities(&self) -> impl ExactSizeIterator<Item = Authority<'_>> + Clone {
         self.0.iter()

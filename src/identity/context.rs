@@ -83,8 +83,9 @@ impl FederatedBundles {
 
     /// Checks each bundle on its own.
     pub(crate) fn parse(self) -> impl Iterator<Item = FederatedBundle> {
-        self.0
-            .into_iter()
-            .map(|(key, der)| X509Bundle::parse_federated(&key, der).map_err(|flaw| (shortened(&key), flaw)))
+        self.0.into_iter().map(|(key, der)| {
+            let parsed = TrustDomain::from_id(&key).and_then(|name| Ok((name, X509Bundle::parse(der)?)));
+            parsed.map_err(|flaw| (shortened(&key), flaw))
+        })
     }
 }
