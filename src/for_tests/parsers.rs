@@ -71,7 +71,7 @@ pub fn x509_bundle(bytes: &[u8]) -> Parsed<Vec<u8>> {
 
 /// A certificate revocation list, as it is written.
 pub fn crl(der: &[u8]) -> Parsed<Vec<u8>> {
-    RevocationList::parse(der.to_vec()).map(|list| list.der().to_vec()).map_err(text)
+    RevocationList::parse(der.to_vec()).map(|list| list.der).map_err(text)
 }
 
 /// A SPIFFE bundle map, written again.

@@ -61,22 +61,13 @@ pub(crate) struct BundleInfo {
 
 /// CA certificates in the bytes they came in.
 pub(super) struct Authorities {
-    der: Vec<u8>,
+    /// There may be other bytes too.
+    pub(super) der: Vec<u8>,
     /// Of each, its place in `der` and the last moment of its validity.
-    entries: Vec<(Range<usize>, SystemTime)>,
+    pub(super) entries: Vec<(Range<usize>, SystemTime)>,
 }
 
 impl Authorities {
-    /// `entries` are places in `der`.
-    pub(super) fn new(der: Vec<u8>, entries: Vec<(Range<usize>, SystemTime)>) -> Self {
-        Self { der, entries }
-    }
-
-    /// All bytes, also those of no authority.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.der
-    }
-
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = Authority<'_>> + Clone {
         let authority = |(range, not_after): &(Range<usize>, SystemTime)| Authority {
             der: &self.der[range.clone()],
@@ -95,7 +86,7 @@ impl X509Bundle {
         };
         let entries = split(&der, MAX_BUNDLE)?.into_iter().enumerate().map(parse);
         let entries = entries.collect::<Result<_, _>>()?;
-        Ok(Self(Authorities::new(der, entries)))
+        Ok(Self(Authorities { der, entries }))
     }
 
     /// The public facts of this trust domain's bundle: of the CAs that are valid at a time, if there is one.

@@ -21,7 +21,7 @@ use crate::words::{Flaw, flaw};
 /// One list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RevocationList {
-    der: Vec<u8>,
+    pub(crate) der: Vec<u8>,
     issuer: Name,
     /// Of the issuer's key: CAs of a trust domain may share a name.
     key: Option<OctetString>,
@@ -41,11 +41,6 @@ impl RevocationList {
             this_update: list.this_update.to_system_time(),
             next_update: list.next_update.map(|time| time.to_system_time()),
         })
-    }
-
-    /// The list, DER.
-    pub(crate) fn der(&self) -> &[u8] {
-        &self.der
     }
 
     fn has_issuer_of(&self, other: &Self) -> bool {
@@ -147,7 +142,7 @@ impl RevocationLists {
 
     /// The lists.
     pub(crate) fn ders(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().map(|list| list.der())
+        self.0.iter().map(|list| list.der.as_slice())
     }
 
     /// A digest of all, if there are any.

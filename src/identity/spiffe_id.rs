@@ -11,7 +11,7 @@ const MAX_ID: usize = 2048;
 const MAX_TRUST_DOMAIN: usize = 255;
 
 /// A valid SPIFFE ID: `spiffe://trust-domain`, or `spiffe://trust-domain/path`.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SpiffeId {
     text: Box<str>,
     /// The end of the trust domain's name, where a path begins.
@@ -118,12 +118,6 @@ fn check_path(path: &str) -> Result<(), Flaw> {
 }
 
 impl fmt::Display for SpiffeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl fmt::Debug for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }

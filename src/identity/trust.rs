@@ -1,7 +1,8 @@
 //! Whether a chain leads to a CA of its trust bundle, and for how long: by names and dates. No signature is
 //! verified: a writer of the files could write good signatures too.
 
-use std::time::SystemTime;
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
 
 use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 
@@ -103,13 +104,10 @@ impl Trust {
 
     /// The last moment up to which [`check`](Self::check) goes on to succeed; `now` if it fails now.
     pub(crate) fn good_until(&self, now: SystemTime) -> SystemTime {
-        let mut ends: Vec<_> = self.changes().filter(|change| *change > now).collect();
-        ends.sort_unstable();
-        let fails_after = |end: &SystemTime| self.check(*end + std::time::Duration::from_nanos(1)).is_err();
-        match self.check(now) {
-            Ok(()) => ends.into_iter().find(fails_after).unwrap_or(now),
-            Err(_) => now,
-        }
+        let fails_after = |end: &SystemTime| self.check(*end + Duration::from_nanos(1)).is_err();
+        let later: BTreeSet<_> = self.changes().filter(|change| *change > now).collect();
+        let end = later.into_iter().find(fails_after);
+        end.filter(|_| self.check(now).is_ok()).unwrap_or(now)
     }
 
     /// Each moment at which the result of [`check`](Self::check) may change.

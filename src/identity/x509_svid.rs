@@ -46,7 +46,7 @@ impl X509Svid {
 
     /// The leaf certificate, DER.
     pub(crate) fn leaf(&self) -> &[u8] {
-        &self.chain.bytes()[..self.leaf]
+        &self.chain.der[..self.leaf]
     }
 
     /// What a person wants to know of the leaf, beside its identity and dates.
@@ -99,14 +99,14 @@ impl X509Svid {
         let (_, leaf) =
             ranges.next().ok_or_else(|| flaw!("holds no certificate")).map_err(in_field(Field::Chain))?;
         let (info, public_key) = parse_leaf(id, &raw.chain[leaf.clone()]).map_err(in_field(Field::Chain))?;
-        let intermediates = ranges.map(|(index, range)| {
+        let entries = ranges.map(|(index, range)| {
             parse_intermediate(&raw.chain[range.clone()], index).map(|not_after| (range, not_after))
         });
-        let intermediates = intermediates.collect::<Result<_, _>>().map_err(in_field(Field::Chain))?;
+        let entries = entries.collect::<Result<_, _>>().map_err(in_field(Field::Chain))?;
         let key = PrivateKey::parse(raw.key, &public_key).map_err(in_field(Field::Key))?;
         let bundle = X509Bundle::parse(raw.bundle).map_err(in_field(Field::Bundle))?;
-        let chain = Authorities::new(raw.chain, intermediates);
-        let certificates = std::iter::once(&chain.bytes()[leaf.clone()]);
+        let chain = Authorities { der: raw.chain, entries };
+        let certificates = std::iter::once(&chain.der[leaf.clone()]);
         let certificates = certificates.chain(chain.iter().map(|intermediate| intermediate.der));
         let trust = Trust::find(&info.id.trust_domain(), certificates, &bundle)?;
         Ok(Self { info, leaf: leaf.end, chain, key, bundle, trust })
