@@ -30,7 +30,7 @@ impl X509Context {
     pub(crate) fn parse(raw: RawX509Context, selection: &Selection) -> Result<Self, Unusable> {
         svids::check_fields(&raw.svids, mandatory_fields)?;
         let svid = svids::select(raw.svids, selection, parse_svid)?;
-        let own = svid.info().id.trust_domain().id();
+        let own = svid.info.id.trust_domain().id();
         let mut federated = FederatedBundles::new(raw.federated_bundles);
         // A trust domain is not federated with itself, whatever the agent says.
         federated.0.remove(&own);

@@ -14,9 +14,11 @@ use crate::words::{Flaw, flaw};
 /// A JWT-SVID whose claims are readable and complete. Its dates are not checked, and neither is its
 /// signature: it comes from the agent, not from the network.
 pub(crate) struct JwtSvid {
-    info: SvidInfo,
-    key_id: Option<String>,
-    token: Zeroizing<String>,
+    pub(crate) info: SvidInfo,
+    /// The `kid` of the key that signed it, if its header names one.
+    pub(crate) key_id: Option<String>,
+    /// In JWS compact serialization.
+    pub(crate) token: Zeroizing<String>,
 }
 
 impl JwtSvid {
@@ -50,21 +52,6 @@ impl JwtSvid {
         }
         Ok(Self { info: claims.info(Kind::Jwt, now), key_id: claims.key_id, token })
     }
-
-    /// Identity and dates.
-    pub(crate) fn info(&self) -> &SvidInfo {
-        &self.info
-    }
-
-    /// The `kid` of the key that signed it, if its header names one.
-    pub(crate) fn key_id(&self) -> Option<&str> {
-        self.key_id.as_deref()
-    }
-
-    /// The token, in JWS compact serialization.
-    pub(crate) fn token(&self) -> &str {
-        &self.token
-    }
 }
 
 #[cfg(test)]
@@ -92,7 +79,7 @@ mod tests {
     /// The info of a token with these dates, at 1970-01-01.
     fn info_of(dates: &str) -> SvidInfo {
         let claims = r#"{"sub":"spiffe://example.org/a","aud":["two","one","more"],"#;
-        parse(&format!("{claims}{dates}}}")).ok().unwrap().info().clone()
+        parse(&format!("{claims}{dates}}}")).ok().unwrap().info.clone()
     }
 
     fn at(seconds: f64) -> SystemTime {
@@ -103,9 +90,9 @@ mod tests {
     fn a_good_token_gives_identity_key_id_and_dates() {
         let claims = r#"{"sub":"spiffe://example.org/a","aud":["two","one","more"],"iat":100,"exp":400.5}"#;
         let svid = parse(claims).ok().unwrap();
-        assert_eq!(svid.key_id(), Some("k"));
-        assert_eq!(svid.info().id.as_str(), ID);
-        assert_eq!((svid.info().issued_at, svid.info().not_after), (at(100.0), at(400.5)));
+        assert_eq!(svid.key_id.as_deref(), Some("k"));
+        assert_eq!(svid.info.id.as_str(), ID);
+        assert_eq!((svid.info.issued_at, svid.info.not_after), (at(100.0), at(400.5)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::words::{Flaw, flaw};
 /// A token whose claims are readable and complete. Its dates are not checked, and neither is its signature: it
 /// comes from the agent, not from the network.
 pub(crate) struct WitToken {
-    info: SvidInfo,
+    pub(crate) info: SvidInfo,
     /// `cnf.jwk`
     bound_key: Map<String, Value>,
 }
@@ -29,11 +29,6 @@ impl WitToken {
         let info = token.info(Kind::Wit, now);
         let bound_key = token.bound_key.ok_or_else(|| bad_claim("cnf.jwk"))?;
         Ok(Self { info, bound_key })
-    }
-
-    /// Identity and dates.
-    pub(crate) fn info(&self) -> &SvidInfo {
-        &self.info
     }
 
     /// Checks that a private JWK is the key that the token is bound to. Gives it for PKCS#8, if it has all that

@@ -18,14 +18,18 @@ use crate::words::{Flaw, flaw};
 /// An X.509-SVID with its key and the bundle of its trust domain. All of it is checked but the
 /// dates.
 pub(crate) struct X509Svid {
-    info: SvidInfo,
+    /// Identity and dates of the leaf.
+    pub(crate) info: SvidInfo,
     /// The length of the leaf, which is the first certificate of the chain.
     leaf: usize,
     /// The bytes of the chain, and where its intermediates are.
     chain: Authorities,
-    key: PrivateKey,
-    bundle: X509Bundle,
-    trust: Trust,
+    /// The leaf's private key.
+    pub(crate) key: PrivateKey,
+    /// The bundle of its trust domain.
+    pub(crate) bundle: X509Bundle,
+    /// How the chain leads to CAs of the bundle.
+    pub(crate) trust: Trust,
 }
 
 /// A leaf certificate, for a person.
@@ -39,11 +43,6 @@ pub(crate) struct LeafDetails {
 }
 
 impl X509Svid {
-    /// Identity and dates of the leaf.
-    pub(crate) fn info(&self) -> &SvidInfo {
-        &self.info
-    }
-
     /// The leaf certificate, DER.
     pub(crate) fn leaf(&self) -> &[u8] {
         &self.chain.der[..self.leaf]
@@ -64,24 +63,9 @@ impl X509Svid {
         self.chain.iter()
     }
 
-    /// The leaf's private key.
-    pub(crate) fn key(&self) -> &PrivateKey {
-        &self.key
-    }
-
     /// The key's type, if this helper does not know it: nothing but the algorithm shows that it is the leaf's.
     pub(crate) fn unchecked_key(&self) -> Option<KeyType> {
         Some(self.key.key_type()).filter(|key_type| matches!(key_type, KeyType::Unknown(_)))
-    }
-
-    /// The bundle of its trust domain.
-    pub(crate) fn bundle(&self) -> &X509Bundle {
-        &self.bundle
-    }
-
-    /// How the chain leads to CAs of the bundle.
-    pub(crate) fn trust(&self) -> &Trust {
-        &self.trust
     }
 
     /// Checks one offered SVID. Chain and bundle keep the bytes they came in.

@@ -50,7 +50,7 @@ pub(crate) fn write(
     let valid_at = part.omit_expired.then_some(now);
     let federated = federated.into_iter().filter(|(_, bundle)| valid(bundle, valid_at).next().is_some());
     let material = Material {
-        trust_domain: svid.info().id.trust_domain(),
+        trust_domain: svid.info.id.trust_domain(),
         svid,
         federated: federated.collect(),
         crls,
@@ -59,7 +59,7 @@ pub(crate) fn write(
         alias: part.alias.clone(),
         password: part.password.newest(),
     };
-    let own = std::iter::once((&material.trust_domain, material.svid.bundle()));
+    let own = std::iter::once((&material.trust_domain, &material.svid.bundle));
     let all = own.chain(material.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle)));
     let bundles: Vec<_> =
         all.map(|(trust_domain, bundle)| bundle.info(trust_domain.clone(), valid_at)).collect();
@@ -153,7 +153,7 @@ impl Material {
     fn write(&self, contained: Contained, out: &mut dyn Write) -> io::Result<()> {
         let leaf = || std::iter::once(self.svid.leaf());
         let intermediates = || self.svid.intermediates().map(|authority| authority.der);
-        let key = || std::iter::once((Label::PrivateKey, self.svid.key().der()));
+        let key = || std::iter::once((Label::PrivateKey, self.svid.key.der()));
         match contained {
             Contained::Leaf => pem::write(leaf().map(certificate), out),
             Contained::Chain => pem::write(leaf().chain(intermediates()).map(certificate), out),
@@ -173,7 +173,7 @@ impl Material {
             }
             Contained::KeyStore => {
                 let chain: Vec<_> = leaf().chain(intermediates()).collect();
-                pkcs12::key_store(self.svid.key().der(), &chain, &self.alias, &self.password, out)
+                pkcs12::key_store(self.svid.key.der(), &chain, &self.alias, &self.password, out)
             }
             Contained::RevocationLists => {
                 pem::write(self.crls.ders().map(|der| (Label::RevocationList, der)), out)
@@ -191,11 +191,11 @@ impl Material {
     /// All trust domains with their bundles, by name.
     fn trust_domains(&self) -> BTreeMap<&TrustDomain, &X509Bundle> {
         let federated = self.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle));
-        federated.chain([(&self.trust_domain, self.svid.bundle())]).collect()
+        federated.chain([(&self.trust_domain, &self.svid.bundle)]).collect()
     }
 
     fn own(&self) -> impl Iterator<Item = &[u8]> + Clone {
-        valid(self.svid.bundle(), self.valid_at)
+        valid(&self.svid.bundle, self.valid_at)
     }
 
     /// The federated CAs that are trusted as the own are.

@@ -47,8 +47,8 @@ impl Reader<'_> {
         let (svid, _) = found
             .ok_or_else(|| flaw!("no file of the layout holds an SVID"))
             .map_err(in_file(self.part.certificate_file()))?;
-        let trust_domain = svid.info().id.trust_domain();
-        let mut bundles = vec![svid.bundle().info(trust_domain, None)];
+        let trust_domain = svid.info.id.trust_domain();
+        let mut bundles = vec![svid.bundle.info(trust_domain, None)];
         if self.part.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle) {
             // Whose CA is whose, the file does not say.
             bundles.clear();
@@ -78,8 +78,8 @@ impl Reader<'_> {
         Ok(Facts {
             crl_next_update: crls.earliest_next_update(),
             crls: crls.digest(),
-            svid: Some(svid.info().clone()),
-            trust: Some(svid.trust().clone()),
+            svid: Some(svid.info.clone()),
+            trust: Some(svid.trust.clone()),
             unchecked_key: svid.unchecked_key(),
             bundles,
             ..Facts::default()

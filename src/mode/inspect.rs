@@ -76,8 +76,8 @@ fn jwt<'a>(
             let any = Selection::default();
             let svid = JwtSvid::select(raw, &any, audience, now.time)
                 .map_err(|unusable| Rejection::of(unusable, &any))?;
-            let token = Token::read(svid.token(), Profile::Jwt)?;
-            Ok((svid.info().clone(), token))
+            let token = Token::read(&svid.token, Profile::Jwt)?;
+            Ok((svid.info.clone(), token))
         };
         let svid = match ask(&settings.endpoint, rpc, (Until::FirstAnswer, left), waiter, take) {
             Ok(svid) => Ok(svid),
@@ -173,10 +173,10 @@ fn identity(text: &mut Columns, id: &str, hint: &str) {
 }
 
 fn x509_text(text: &mut Columns, svid: &X509Svid, now: Now) {
-    text.line("serial", svid.info().serial().unwrap_or_default());
-    text.line("valid from", &rfc3339(svid.info().not_before, 0));
-    text.line("valid to", &end(svid.info(), now));
-    text.line("key", &svid.key().key_type().to_string());
+    text.line("serial", svid.info.serial().unwrap_or_default());
+    text.line("valid from", &rfc3339(svid.info.not_before, 0));
+    text.line("valid to", &end(&svid.info, now));
+    text.line("key", &svid.key.key_type().to_string());
     match svid.leaf_details() {
         Ok(LeafDetails { dns_names, key_usage, extended_key_usage }) => {
             if !dns_names.is_empty() {
@@ -193,8 +193,8 @@ fn x509_text(text: &mut Columns, svid: &X509Svid, now: Now) {
         number => text.line("chain", &format!("the leaf and {}", count(number, "intermediate"))),
     }
     authorities(text, svid.intermediates(), now);
-    text.line("bundle", &count(svid.bundle().authorities().len(), "CA certificate"));
-    authorities(text, svid.bundle().authorities(), now);
+    text.line("bundle", &count(svid.bundle.authorities().len(), "CA certificate"));
+    authorities(text, svid.bundle.authorities(), now);
 }
 
 fn crl_text(text: &mut Columns, crl: &CrlDetails) {
@@ -318,18 +318,18 @@ fn x509_json(Offered { spiffe_id: id, hint, svid }: &Inspected<X509Svid>, now: N
     let mut json = json!({
         "spiffe_id": id,
         "hint": hint,
-        "serial_number": svid.info().serial(),
-        "not_before": rfc3339(svid.info().not_before, 0),
-        "not_after": rfc3339(svid.info().not_after, 0),
-        "seconds_left": seconds_left(svid.info(), now),
-        "key_type": svid.key().key_type().to_string(),
+        "serial_number": svid.info.serial(),
+        "not_before": rfc3339(svid.info.not_before, 0),
+        "not_after": rfc3339(svid.info.not_after, 0),
+        "seconds_left": seconds_left(&svid.info, now),
+        "key_type": svid.key.key_type().to_string(),
         "dns_names": of_leaf.map(|leaf| &leaf.dns_names),
         "key_usage": of_leaf.map(|leaf| &leaf.key_usage),
         "extended_key_usage": of_leaf.map(|leaf| &leaf.extended_key_usage),
         "chain_certificates": svid.intermediates().len() + 1,
         "intermediates": authorities_json(svid.intermediates()),
-        "bundle_certificates": svid.bundle().authorities().len(),
-        "bundle": authorities_json(svid.bundle().authorities()),
+        "bundle_certificates": svid.bundle.authorities().len(),
+        "bundle": authorities_json(svid.bundle.authorities()),
     });
     if let Err(error) = leaf {
         json["error"] = format!("the leaf: {error}").into();

@@ -66,7 +66,7 @@ enum Print {
 
 impl Print {
     fn text(&self, svid: &JwtSvid, audience: &[String]) -> Zeroizing<String> {
-        let (id, expires_at) = (svid.info().id.as_str(), rfc3339(svid.info().not_after, 0));
+        let (id, expires_at) = (svid.info.id.as_str(), rfc3339(svid.info.not_after, 0));
         let (before, after) = match self {
             Self::Text => (String::new(), String::new()),
             Self::Json => (
@@ -84,7 +84,7 @@ impl Print {
         };
         // A token needs no escapes: it is base64url and dots. No copy stays in memory: `concat` allocates once,
         // and stdout has no buffer for a text that ends with a line break.
-        Zeroizing::new([before.as_str(), svid.token(), &after, "\n"].concat())
+        Zeroizing::new([before.as_str(), &svid.token, &after, "\n"].concat())
     }
 }
 
