@@ -124,7 +124,8 @@ impl Rpc for FetchJwtSvid {
     }
 }
 
-impl Message for Vec<RawJwtSvid> {
+/// A response with nothing but a list.
+impl<M: Message + Default> Message for Vec<M> {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
         (number == 1).then_some(self)
     }
@@ -185,12 +186,6 @@ impl Rpc for FetchWitSvid {
 const WIT_IS_OFF: &str = "the agent's WIT-SVID profile is off \
     (SPIRE agent: experimental { feature_flags = [\"wit-svid\"], enable_wit_svids = true }; \
     SPIRE server: experimental { feature_flags = [\"wit-svid\"] })";
-
-impl Message for Vec<RawWitSvid> {
-    fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        (number == 1).then_some(self)
-    }
-}
 
 impl Message for RawWitSvid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {

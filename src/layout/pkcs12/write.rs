@@ -158,7 +158,7 @@ fn layers(certificates: usize, key: &[u8], [salt, iv, mac_salt]: [&Salt; 3]) -> 
     safes.prepend(&0u8)?;
     safes.wrap(Tag::Sequence)?;
     wrap_in_content_info(&mut safes, asn1::ENCRYPTED_DATA)?;
-    safes.append(key);
+    safes.back.extend_from_slice(key);
     // AuthenticatedSafe
     safes.wrap(Tag::Sequence)?;
     let mut file = Envelope::around(safes.len());
@@ -167,7 +167,7 @@ fn layers(certificates: usize, key: &[u8], [salt, iv, mac_salt]: [&Salt; 3]) -> 
     // PFX
     file.prepend(&3u8)?;
     // Every MAC is as long.
-    file.append(&protection::mac_data(&[0; 32], mac_salt)?.to_der()?);
+    file.back.extend(protection::mac_data(&[0; 32], mac_salt)?.to_der()?);
     file.wrap(Tag::Sequence)?;
     Ok([certificates, safes, file])
 }
