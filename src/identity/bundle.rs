@@ -10,6 +10,7 @@ use super::distinguished_name::text_of;
 use super::limits::MAX_BUNDLE;
 use super::raw::shortened;
 use super::spiffe_id::TrustDomain;
+use super::svid_info::Dates;
 use crate::words::Flaw;
 
 /// The CA certificates of a trust domain, one or more.
@@ -33,9 +34,9 @@ impl Authority<'_> {
     /// What a person wants to know of it. (`None`: unreadable, which none of a bundle or a chain is.)
     pub(crate) fn details(&self) -> Option<AuthorityDetails> {
         let certificate = Certificate::parse(self.der, 0).ok()?;
-        let not_before = certificate.fields().validity().not_before.to_system_time();
         let subject = shortened(&text_of(certificate.fields().subject()));
-        Some(AuthorityDetails { subject, not_before, not_after: self.not_after })
+        let Dates { not_before, not_after } = certificate.dates();
+        Some(AuthorityDetails { subject, not_before, not_after })
     }
 }
 
@@ -82,7 +83,7 @@ impl X509Bundle {
     pub(crate) fn parse(der: Vec<u8>) -> Result<Self, Flaw> {
         let parse = |(index, range): (usize, Range<usize>)| {
             let certificate = Certificate::parse(&der[range.clone()], index)?;
-            Ok((range, certificate.not_after()))
+            Ok((range, certificate.dates().not_after))
         };
         let entries = split(&der, MAX_BUNDLE)?.into_iter().enumerate().map(parse);
         let entries = entries.collect::<Result<_, _>>()?;

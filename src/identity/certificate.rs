@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::time::SystemTime;
 
 use der::asn1::Ia5String;
 use der::oid::AssociatedOid;
@@ -15,6 +14,7 @@ use x509_cert::ext::pkix::{
 
 use super::early_dates;
 use super::limits::MAX_CERTIFICATE;
+use super::svid_info::Dates;
 use crate::words::{Flaw, flaw};
 
 /// The ranges of the certificates in concatenated DER: at least one, at most `limit`, and nothing
@@ -58,9 +58,11 @@ impl Certificate {
         self.0.tbs_certificate()
     }
 
-    /// The last moment of its validity.
-    pub(super) fn not_after(&self) -> SystemTime {
-        self.fields().validity().not_after.to_system_time()
+    /// When it is valid.
+    pub(super) fn dates(&self) -> Dates {
+        let validity = self.fields().validity();
+        let [not_before, not_after] = [validity.not_before, validity.not_after].map(|at| at.to_system_time());
+        Dates { not_before, not_after }
     }
 
     /// Checks that no extension is there twice (RFC 5280, section 4.2): OpenSSL loads no such leaf.

@@ -103,14 +103,14 @@ mod tests {
     #[test]
     fn a_token_is_not_valid_before_its_nbf() {
         let info = info_of(r#""iat":0,"nbf":60,"exp":400"#);
-        assert_eq!(info.validity(UNIX_EPOCH), Validity::NotYet);
-        assert_eq!(info.validity(at(60.0)), Validity::Valid);
+        assert_eq!(info.dates().validity(UNIX_EPOCH), Validity::NotYet);
+        assert_eq!(info.dates().validity(at(60.0)), Validity::Valid);
     }
 
     #[test]
     fn a_token_that_was_issued_in_the_future_is_valid_now() {
         let info = info_of(r#""iat":60,"exp":400"#);
-        assert_eq!(info.validity(UNIX_EPOCH), Validity::Valid);
+        assert_eq!(info.dates().validity(UNIX_EPOCH), Validity::Valid);
         assert_eq!(info.issued_at, at(60.0));
     }
 
@@ -123,7 +123,7 @@ mod tests {
     fn dates_before_1970_and_after_9999_count_as_the_first_and_the_last_second_between() {
         let info = info_of(r#""iat":-1000.5,"exp":-1"#);
         assert_eq!((info.issued_at, info.not_after), (UNIX_EPOCH, UNIX_EPOCH));
-        assert_eq!(info.validity(at(1.0)), Validity::Expired);
+        assert_eq!(info.dates().validity(at(1.0)), Validity::Expired);
         let info = info_of(r#""iat":-1e300,"exp":1e300"#);
         assert_eq!(info.issued_at, UNIX_EPOCH);
         assert_eq!(rfc3339(info.not_after, 0), "9999-12-31T23:59:59Z");

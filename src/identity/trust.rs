@@ -12,7 +12,7 @@ use super::distinguished_name::{Sameness, compare, text_of};
 use super::limits::{MAX_BUNDLE, MAX_CHAIN};
 use super::raw::{Field, shortened};
 use super::spiffe_id::TrustDomain;
-use crate::time::timestamp::rfc3339;
+use super::svid_info::{Dates, Validity};
 use crate::words::{Flaw, flaw};
 
 /// The ways from a leaf to the CAs of its own trust domain. There is at least one.
@@ -32,13 +32,6 @@ struct Step {
     intermediates: Vec<usize>,
     /// In the bundle, by index.
     authorities: Vec<(usize, Dates)>,
-}
-
-/// The first and the last moment of a certificate's validity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Dates {
-    not_before: SystemTime,
-    not_after: SystemTime,
 }
 
 impl Trust {
@@ -64,10 +57,10 @@ impl Trust {
                 let others = chain.iter().enumerate().skip(1);
                 let others = others.filter(|(_, other)| !std::ptr::eq(*other, certificate));
                 Step {
-                    dates: Dates::of(certificate),
+                    dates: certificate.dates(),
                     intermediates: issuers(certificate, others, least).map(|(index, _)| index).collect(),
                     authorities: issuers(certificate, authorities.iter().copied(), least)
-                        .map(|(index, ca)| (index, Dates::of(ca)))
+                        .map(|(index, ca)| (index, ca.dates()))
                         .collect(),
                 }
             });
@@ -85,7 +78,7 @@ impl Trust {
     ///
     /// The field whose certificates are not valid, and the one that was valid last.
     pub(crate) fn check(&self, now: SystemTime) -> Result<(), (Field, Flaw)> {
-        let is_valid = |dates: Dates| (dates.not_before..=dates.not_after).contains(&now);
+        let is_valid = |dates: Dates| dates.validity(now) == Validity::Valid;
         if self.reached(is_valid).any(|step| step.authorities.iter().any(|(_, dates)| is_valid(*dates))) {
             return Ok(());
         }
@@ -134,24 +127,6 @@ impl Trust {
             next.extend(step.intermediates.iter().filter(passable));
         }
         self.steps.iter().zip(reached).filter_map(|(step, reached)| reached.then_some(step))
-    }
-}
-
-impl Dates {
-    fn of(certificate: &Certificate) -> Self {
-        let validity = certificate.fields().validity();
-        Self { not_before: validity.not_before.to_system_time(), not_after: certificate.not_after() }
-    }
-
-    /// Why this is not the time of the certificate.
-    fn fault(self, now: SystemTime) -> Option<String> {
-        if self.not_after < now {
-            Some(format!("expired at {}", rfc3339(self.not_after, 0)))
-        } else if now < self.not_before {
-            Some(format!("is not valid until {} (is a clock wrong?)", rfc3339(self.not_before, 0)))
-        } else {
-            None
-        }
     }
 }
 

@@ -192,8 +192,8 @@ mod tests {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let info = read(json!({ "iat": 300, "nbf": 60 })).info;
         assert_eq!((info.kind.to_string().as_str(), info.not_after), ("WIT-SVID", at(400)));
-        let validity = [59, 60, 400, 401].map(|seconds| info.validity(at(seconds)));
+        let validity = [59, 60, 400, 401].map(|seconds| info.dates().validity(at(seconds)));
         assert_eq!(validity, [Validity::NotYet, Validity::Valid, Validity::Valid, Validity::Expired]);
-        assert_eq!(read(json!({ "iat": 300 })).info.validity(UNIX_EPOCH), Validity::Valid);
+        assert_eq!(read(json!({ "iat": 300 })).info.dates().validity(UNIX_EPOCH), Validity::Valid);
     }
 }

@@ -10,7 +10,7 @@ use super::limits::MAX_CHAIN;
 use super::private_key::{self, KeyType, PrivateKey};
 use super::raw::{Field, X509Fields};
 use super::spiffe_id::SpiffeId;
-use super::svid_info::{Kind, SvidInfo};
+use super::svid_info::{Dates, Kind, SvidInfo};
 use super::svids::{EMPTY, parse_id};
 use super::trust::Trust;
 use crate::words::{Flaw, flaw};
@@ -124,13 +124,13 @@ fn in_field(field: Field) -> impl Fn(Flaw) -> (Field, Flaw) {
 fn parse_leaf(id: SpiffeId, der: &[u8]) -> Result<(SvidInfo, Vec<u8>), Flaw> {
     let leaf = Certificate::parse(der, 0)?;
     check_leaf(&id, &leaf)?;
-    let not_before = leaf.fields().validity().not_before.to_system_time();
+    let Dates { not_before, not_after } = leaf.dates();
     let info = SvidInfo {
         id,
         kind: Kind::X509 { serial: hexadecimal(leaf.fields().serial_number().as_bytes()).into() },
         issued_at: not_before,
         not_before,
-        not_after: leaf.not_after(),
+        not_after,
     };
     let public_key = leaf.fields().subject_public_key_info().to_der();
     Ok((info, public_key.map_err(private_key::unreadable_public)?))
@@ -146,7 +146,7 @@ fn parse_intermediate(der: &[u8], index: usize) -> Result<SystemTime, Flaw> {
             "certificate {index} is not a CA with keyCertSign (every certificate after the leaf must be)"
         ));
     }
-    Ok(certificate.not_after())
+    Ok(certificate.dates().not_after)
 }
 
 /// Names and extensions (X.509-SVID standard, sections 2, 4.1 and 4.3).

@@ -266,7 +266,7 @@ fn end(info: &SvidInfo, now: Now) -> String {
 
 fn validity(info: &SvidInfo, now: Now) -> String {
     let expired_for = now.time.duration_since(info.not_after).unwrap_or_default();
-    match info.validity(now.time) {
+    match info.dates().validity(now.time) {
         Validity::NotYet => format!("not valid until {}", rfc3339(info.not_before, 0)),
         Validity::Valid => format!("{} left", in_words(now.until(info.not_after))),
         Validity::Expired => format!("expired {} ago", in_words(expired_for)),
@@ -275,7 +275,7 @@ fn validity(info: &SvidInfo, now: Now) -> String {
 
 /// How long it is still valid; 0 if it is not valid now.
 fn seconds_left(info: &SvidInfo, now: Now) -> u64 {
-    match info.validity(now.time) {
+    match info.dates().validity(now.time) {
         Validity::Valid => now.until(info.not_after).as_secs(),
         Validity::NotYet | Validity::Expired => 0,
     }
