@@ -59,8 +59,6 @@ struct Members<'a> {
 
 /// Their names.
 const TEXTS: [&str; 12] = ["kty", "crv", "x", "y", "n", "e", "d", "p", "q", "dp", "dq", "qi"];
-/// Those that an RSA key without its primes lacks.
-const OF_PRIMES: [&str; 5] = ["p", "q", "dp", "dq", "qi"];
 
 impl<'a> Members<'a> {
     fn of(jwk: &'a Map<String, Value>) -> Self {
@@ -107,7 +105,7 @@ impl<'a> Members<'a> {
                 if self.has_oth {
                     return Err(Flaw::new(MULTI_PRIME));
                 }
-                if !OF_PRIMES.iter().any(|name| self.texts.contains_key(name)) {
+                if !["p", "q", "dp", "dq", "qi"].iter().any(|name| self.texts.contains_key(name)) {
                     return Ok(None);
                 }
                 let (n, e) = (decode(n, "n")?, decode(e, "e")?);
