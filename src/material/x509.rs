@@ -145,8 +145,8 @@ struct X509Source<'a> {
 impl X509Source<'_> {
     fn take(&mut self, raw: RawX509Context, now: Now) -> Result<Update, Rejection> {
         let mut context = X509Context::parse(raw, self.selection).map_err(Rejection::of(self.selection))?;
-        let info = context.svid.info().clone();
-        let trust = context.svid.trust().clone();
+        let info = context.svid.info.clone();
+        let trust = context.svid.trust.clone();
         let unchecked_key = context.svid.unchecked_key();
         let mut facts =
             Facts { svid: Some(info.clone()), trust: Some(trust.clone()), unchecked_key, ..Facts::default() };
@@ -183,7 +183,7 @@ impl X509Source<'_> {
                 RevocationLists::default()
             })
         });
-        let (own, intermediates) = (context.svid.bundle().authorities(), context.svid.intermediates());
+        let (own, intermediates) = (context.svid.bundle.authorities(), context.svid.intermediates());
         let authorities: Vec<_> = own.chain(intermediates).map(|authority| authority.der).collect();
         let lists = lists.with(&earlier, authorities.iter().copied());
         self.crls = Some(lists.clone());
