@@ -41,8 +41,9 @@ pub(super) fn check_private(jwk: &str, public: &Map<String, Value>) -> Result<Op
     if private.public()? != public {
         return Err(Flaw::new(OTHER_KEY));
     }
+    let public_key = public.encode()?;
     let Some(pkcs8) = private.pkcs8(&public)? else { return Ok(None) };
-    PrivateKey::parse(pkcs8, &public.encode()?).map(Some).map_err(|flaw| match public {
+    PrivateKey::parse(pkcs8, &public_key).map(Some).map_err(|flaw| match public {
         // Both halves are of one curve, so nothing else can be wrong with it.
         Public::Ec { .. } => flaw!("a JWK whose private number d does not belong to its point (x, y)"),
         Public::Rsa { .. } => flaw,
