@@ -118,11 +118,12 @@ fn an_rsa_key_without_primes_is_written_as_jwk_and_refused_as_pem() {
 fn an_rsa_key_without_primes_whose_modulus_is_no_number_is_refused() {
     let pod = Pod::new();
     let mut recipe = WitRecipe::with_key(ID, KeyType::Rsa2048);
-    let key = recipe.key.as_object_mut().expect("a JWK");
     for member in ["p", "q", "dp", "dq", "qi"] {
-        key.remove(member);
+        recipe.key.as_object_mut().expect("a JWK").remove(member);
     }
-    key["n"] = "not base64url".into();
+    for jwk in [&mut recipe.key, &mut recipe.claims["cnf"]["jwk"]] {
+        jwk["n"] = "not base64url".into();
+    }
     let _agent = agent(&pod, &recipe.mint(&pod.authority));
     pod.init(&with(&ALONE, &["--init-timeout=1s"])).failed_with(&["wit_svid_key", "member n is not base64url"]);
 }
