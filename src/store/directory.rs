@@ -16,7 +16,7 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use super::error::StoreError;
 use super::file::{FileMode, file_type};
-use super::locks::lock;
+use super::locks::{Locked, lock};
 use super::notices::{Notice, Notices};
 use super::owner::Owner;
 use super::permissions::{DIRECTORY, finish, make, sync};
@@ -89,10 +89,8 @@ impl<'a> Directory<'a> {
         };
         let fd = fd.map_err(fail("open the directory"))?;
         finish(&fd, path, owner, notices)?;
-        let (lock, stat) = lock(&fd, LOCK).map_err(|cause| match cause {
-            Errno::EWOULDBLOCK => StoreError::Busy(path.to_owned()),
-            cause => lock_error(&fd, path, LOCK, cause),
-        })?;
+        let locked = lock(&fd, LOCK).map_err(|cause| lock_error(&fd, path, LOCK, cause))?;
+        let Locked::Yes(lock, stat) = locked else { return Err(StoreError::Busy(path.to_owned())) };
         if lock.is_none() {
             notices.warn_once(
                 Notice::NoLocks,

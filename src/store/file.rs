@@ -139,8 +139,8 @@ pub(super) fn file_type(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
-/// Which file it is, by whatever name.
-pub(super) fn identity(stat: &FileStat) -> (u64, u64) {
+/// Device and inode: the same for each name of one file.
+pub(super) fn file_id(stat: &FileStat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
 }
 

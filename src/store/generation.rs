@@ -57,7 +57,7 @@ impl<'a> Generation<'a> {
             if !directory.owns(&stat) {
                 return Err(fail(Errno::EPERM));
             }
-            set_mode(&fd, &directory.path.join(""), directory_mode(&stat), directory.notices)?;
+            set_mode(&fd, directory.path, directory_mode(&stat), directory.notices)?;
             Ok(fd)
         };
         let fd = open().inspect_err(|_| {

@@ -10,35 +10,49 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, ftruncate, geteuid, unlinkat};
 
-use super::file::{errno, file_type, identity};
+use super::file::{errno, file_id, file_type};
 
 /// How often to open a file again that others remove meanwhile.
 const ATTEMPTS: u32 = 100;
 /// The longest claim that is read.
 const LONGEST_CLAIM: u64 = 1 << 20;
 
-/// Opens or makes the file that is locked during a publication, and locks it; `None` where there are no locks. Returns
-/// its metadata too: any new file in this directory has the same owner and group.
+/// An attempt to lock.
+pub(super) enum Locked {
+    /// We hold the lock. `None`: the file system has no locks. Any new file in this directory has the owner and the
+    /// group that this metadata shows.
+    Yes(Option<File>, FileStat),
+    /// Another process holds it.
+    Others,
+}
+
+/// Opens or makes the file that is locked during a publication, and locks it.
 ///
 /// # Errors
 ///
-/// EWOULDBLOCK when another process has it locked.
-pub(super) fn lock(directory: impl AsFd, name: &str) -> nix::Result<(Option<File>, FileStat)> {
+/// The file cannot be opened or locked, whoever holds the lock: the opening too may fail with EWOULDBLOCK, while
+/// another process has a lease on the file.
+pub(super) fn lock(directory: impl AsFd, name: &str) -> nix::Result<Locked> {
     for _ in 0..ATTEMPTS {
         let (fd, stat) = open_private(&directory, name)?;
-        let lock = try_lock(fd.into(), File::try_lock)?;
-        // The holder before us may have removed it.
-        if lock.is_none() || is_still(&directory, name, &stat) {
-            return Ok((lock, stat));
+        match try_lock(fd.into(), File::try_lock) {
+            // The holder before us may have removed it.
+            Ok(Some(_)) if !is_still(&directory, name, &stat) => {}
+            Ok(lock) => return Ok(Locked::Yes(lock, stat)),
+            Err(Errno::EWOULDBLOCK) => return Ok(Locked::Others),
+            Err(cause) => return Err(cause),
         }
     }
-    Err(Errno::EWOULDBLOCK)
+    Ok(Locked::Others)
 }
 
-/// Locks a file until what it returns is dropped; `None` where there are no locks, EWOULDBLOCK when another process
-/// has it locked.
+/// Locks a file until what it returns is dropped; `None` where the file system has no locks.
 ///
 /// The lock ends with the last descriptor: to unlock by a call of its own may fail on a network's file system.
+///
+/// # Errors
+///
+/// EWOULDBLOCK when another process has it locked, and only then.
 fn try_lock(file: File, how: fn(&File) -> Result<(), TryLockError>) -> nix::Result<Option<File>> {
     match how(&file) {
         Ok(()) => Ok(Some(file)),
@@ -60,7 +74,7 @@ pub(super) struct Claim {
 
 /// An attempt to claim.
 pub(super) enum Claimed {
-    /// It is claimed; by nothing where there are no locks.
+    /// We hold the claim. `None`: the file system has no locks.
     Yes(Option<Claim>),
     /// A live helper has claimed this instead.
     Others(String),
@@ -117,8 +131,7 @@ impl Claim {
 }
 
 fn is_still(directory: impl AsFd, name: &str, stat: &FileStat) -> bool {
-    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
-        .is_ok_and(|found| identity(&found) == identity(stat))
+    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|found| file_id(&found) == file_id(stat))
 }
 
 /// Opens a regular file of ours. Removes anything else under its name.

@@ -9,7 +9,7 @@ use nix::sys::stat::{FileStat, SFlag, fstatat};
 
 use super::directory::{Data, Directory};
 use super::error::StoreError;
-use super::file::{FileMode, file_type, identity, read_regular};
+use super::file::{FileMode, file_id, file_type, read_regular};
 use super::generation::{Generation, is_acceptable, remove};
 use super::notices::Notice;
 
@@ -62,7 +62,7 @@ pub(super) fn is_file_of(directory: &Directory<'_>, set: &OwnedFd, name: &str) -
         Ok::<_, StoreError>(stat.filter(|stat| is_acceptable(directory, stat)))
     };
     let (Some(found), Some(expected)) = (look(&directory.fd)?, look(set)?) else { return Ok(false) };
-    if identity(&found) == identity(&expected) {
+    if file_id(&found) == file_id(&expected) {
         return Ok(true);
     }
     let attributes = |stat: &FileStat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_size);

@@ -176,8 +176,9 @@ fn kept(
     let Some(set) = directory.open_set(data)? else { return Ok(Vec::new()) };
     let new: HashSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
     let (mut kept, mut is_complete) = (Vec::new(), true);
-    for name in file_names(directory, &set)? {
-        let Some(mode) = kept_mode(&name).filter(|_| !new.contains(name.as_str())) else { continue };
+    let names = file_names(directory, &set)?;
+    for name in names.into_iter().filter(|name| !new.contains(name.as_str())) {
+        let Some(mode) = kept_mode(&name) else { continue };
         if directory.look_in(&set, &name)?.is_some_and(|stat| is_acceptable(directory, &stat)) {
             kept.push((name, mode));
         } else {

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::directory::{DATA, entries};
 use super::error::StoreError;
-use super::file::{File, FileName, identity, is_regular_with, read_regular};
+use super::file::{File, FileName, file_id, is_regular_with, read_regular};
 use super::permissions::DIRECTORY;
 use crate::words::flaw;
 
@@ -66,7 +66,7 @@ impl<'a> PublishedSet<'a> {
             let found = read_regular(&self.fd, name, OFlag::O_NOFOLLOW, |_| true);
             found.is_ok_and(|(_, found)| *found == *contents)
         };
-        if identity(&stat) != identity(&of_set) && !is_copy() {
+        if file_id(&stat) != file_id(&of_set) && !is_copy() {
             return Err(StoreError::NotOfTheSet(flaw!(
                 "{} is not the published file ..data/{name}: an application that opens it gets another one",
                 path.display()
@@ -83,7 +83,7 @@ impl<'a> PublishedSet<'a> {
     /// Whether no other set has been published meanwhile. The files of an earlier set are removed.
     pub(crate) fn is_current(&self) -> bool {
         match (fstat(&self.fd), stat(&self.path.join(SET))) {
-            (Ok(own), Ok(current)) => identity(&own) == identity(&current),
+            (Ok(own), Ok(current)) => file_id(&own) == file_id(&current),
             _ => true,
         }
     }
@@ -100,8 +100,17 @@ impl<'a> PublishedSet<'a> {
 #[derive(Default)]
 pub(super) struct Snapshot(Vec<(Option<Stamp>, PathBuf)>);
 
-/// What changes when a file is replaced or changed: which file it is, its size, its date, its mode, its owner.
-type Stamp = ((u64, u64), i64, (i64, i64), u32, (u32, u32));
+/// What changes when a file is replaced or changed.
+#[derive(PartialEq)]
+struct Stamp {
+    file_id: (u64, u64),
+    size: i64,
+    /// Its modification time, in seconds and nanoseconds.
+    modified: (i64, i64),
+    mode: u32,
+    /// User and group.
+    owner: (u32, u32),
+}
 
 impl Snapshot {
     /// Looks at the files of these names in a directory.
@@ -120,6 +129,7 @@ impl Snapshot {
 /// Links are followed, as an application does.
 fn stamp(path: &Path) -> Option<Stamp> {
     let found = stat(path).ok()?;
+    let (file_id, size, mode) = (file_id(&found), found.st_size, found.st_mode);
     let (modified, owner) = ((found.st_mtime, found.st_mtime_nsec), (found.st_uid, found.st_gid));
-    Some((identity(&found), found.st_size, modified, found.st_mode, owner))
+    Some(Stamp { file_id, size, modified, mode, owner })
 }
