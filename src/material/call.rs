@@ -29,7 +29,7 @@ const AWAITING: &str = "; waiting for the agent's next response";
 /// An RPC, and its calls one after the other.
 pub(super) struct RetriedCall<'a, R: Rpc> {
     agent: Agent<'a>,
-    /// Its parameters are those of the calls to come; an open call goes on.
+    /// The RPC with its parameters. Other parameters apply from the next call on: an open one goes on.
     pub(super) rpc: R,
     state: State<'a, R>,
     delays: Delays,
@@ -198,7 +198,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                 State::Off(off, _) if now < off.look_at => return Poll::Pending,
                 State::Off(off, message) => {
                     self.failures.remind(Level::Error, message, now);
-                    if off.is_over(endpoint, now) {
+                    if off.look_for_new_socket(endpoint, now) {
                         self.state = State::Due(now);
                     }
                 }

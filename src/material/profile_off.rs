@@ -18,8 +18,9 @@ impl ProfileOff {
         Self { socket: endpoint.socket_file(), look_at: now + LOOK_AT_FILES }
     }
 
-    /// Looks at the socket. Returns whether it is another one.
-    pub(super) fn is_over(&mut self, endpoint: &Endpoint, now: Instant) -> bool {
+    /// Looks at the socket, once `look_at` has come (the caller sees to that), and sets the time of the next look.
+    /// Returns whether there is a new socket. A path without a socket has no new one.
+    pub(super) fn look_for_new_socket(&mut self, endpoint: &Endpoint, now: Instant) -> bool {
         self.look_at = now + LOOK_AT_FILES;
         let socket = endpoint.socket_file();
         socket.is_some() && socket != self.socket
@@ -42,7 +43,7 @@ mod tests {
         let mut minutes = |off: &mut ProfileOff, number| {
             (0..number).any(|_| {
                 now += LOOK_AT_FILES;
-                off.is_over(&endpoint, now)
+                off.look_for_new_socket(&endpoint, now)
             })
         };
         assert!(!minutes(&mut off, 600));
