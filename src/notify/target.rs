@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::errno::Errno;
-use nix::sys::signal::kill;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use thiserror::Error;
 
@@ -131,17 +131,7 @@ impl Target {
             (_, Reaction::Handles) => {}
             (_, Reaction::Blocks) if waits == Some(pid) => {}
             (_, Reaction::Blocks) => return Ok(Look::Blocked(pid)),
-            (_, Reaction::Ends) => {
-                let cure = match self {
-                    Self::Child { .. } => {
-                        "; choose --on-renewal=restart, or --on-renewal=nothing if it watches the files"
-                    }
-                    Self::PidFile(_) | Self::Name(_) => " (is it still starting?)",
-                };
-                return Err(TargetError::WouldEnd(flaw!(
-                    "{self} (process {pid}) neither catches nor ignores {signal}, which would end it{cure}"
-                )));
-            }
+            (_, Reaction::Ends) => return Err(self.would_end(pid, signal)),
         }
         signal.send(pid).map_err(|cause| match cause {
             Errno::ESRCH => TargetError::Absent(flaw!(
@@ -161,12 +151,45 @@ impl Target {
         }
         Ok(Look::Told)
     }
+
+    /// The error for a signal whose default action would end the process.
+    fn would_end(&self, pid: Pid, signal: SignalNumber) -> TargetError {
+        let cure = match self {
+            Self::Child { .. } => {
+                "; choose --on-renewal=restart, or --on-renewal=nothing if it watches the files"
+            }
+            Self::PidFile(_) | Self::Name(_) => " (is it still starting?)",
+        };
+        TargetError::WouldEnd(flaw!(
+            "{self} (process {pid}) neither catches nor ignores {signal}, which would end it{cure}"
+        ))
+    }
 }
 
 /// Whether a process started after a moment, in ticks since the system started. A start in the future would
 /// show that this system's clocks cannot be compared.
 fn has_started_after(pid: Pid, moment: u64) -> bool {
     Stat::of(pid).is_some_and(|stat| stat.start_ticks > moment && stat.start_ticks <= ticks_since_boot())
+}
+
+/// A signal that an application can take as "read your files again", or as "end".
+///
+/// # Errors
+///
+/// Why it can take this one as neither.
+pub(crate) fn renewal_signal(signal: SignalNumber) -> Result<SignalNumber, Flaw> {
+    use Signal::*;
+    match signal.standard() {
+        Some(SIGKILL | SIGSTOP) => Err(flaw!("no program can catch {signal}")),
+        Some(SIGTSTP | SIGTTIN | SIGTTOU) => Err(flaw!("{signal} stops a program")),
+        Some(SIGILL | SIGTRAP | SIGABRT | SIGBUS | SIGFPE | SIGSEGV | SIGSYS) => {
+            Err(flaw!("{signal} reports a fault of the program"))
+        }
+        Some(SIGCHLD | SIGPIPE | SIGXCPU | SIGXFSZ) => {
+            Err(flaw!("{signal} has another meaning: the kernel sends it"))
+        }
+        _ => Ok(signal),
+    }
 }
 
 impl PidFile {
@@ -227,11 +250,11 @@ pub(crate) fn parse_pid(text: &[u8]) -> Result<Pid, String> {
 /// The oldest process of this name that we may signal: one of another user that took the name must not
 /// get the application's signals.
 fn oldest_of_name(name: &str) -> Result<Pid, TargetError> {
-    let start = |pid| {
-        let stat = Stat::of(pid).filter(|stat| has_name(pid, &stat.name, name))?;
+    let ticks_and_pid = |pid| {
+        let stat = Stat::of(pid).filter(|stat| pid != Pid::this() && has_name(pid, &stat.name, name))?;
         Some((stat.start_ticks, pid))
     };
-    let named: BTreeSet<_> = all_processes().filter(|pid| *pid != Pid::this()).filter_map(start).collect();
+    let named: BTreeSet<_> = all_processes().filter_map(ticks_and_pid).collect();
     if named.is_empty() {
         return Err(TargetError::Absent(flaw!(
             "no process is called {name} (in a pod, set shareProcessNamespace: true)"
@@ -260,6 +283,17 @@ pub(crate) enum TargetError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_with_another_meaning_is_refused() {
+        for text in ["KILL", "9", "STOP", "TSTP", "SEGV", "ABRT", "CHLD", "PIPE"] {
+            let refused = text.parse().and_then(renewal_signal);
+            assert!(refused.is_err_and(|error| error != Flaw::obvious()), "{text}");
+        }
+        for text in ["HUP", "TERM", "USR1", "WINCH", "RTMIN+3"] {
+            assert!(text.parse().and_then(renewal_signal).is_ok(), "{text}");
+        }
+    }
 
     #[test]
     fn the_first_line_of_a_pid_file_is_the_number_of_one_process() {

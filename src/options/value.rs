@@ -13,7 +13,7 @@ use crate::logging::LogFormat;
 use crate::material::{Audience, ChangeKind, ChangeKinds, JwtSvidFile, KeyFormat};
 use crate::mode::items::OnRevoked;
 use crate::mode::token::OutputFormat;
-use crate::notify::ProcessName;
+use crate::notify::{ProcessName, renewal_signal};
 use crate::process::signal::SignalNumber;
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;
@@ -91,6 +91,15 @@ impl Value for SpiffeId {
     }
 }
 
+impl Value for SignalNumber {
+    const ALLOWED: &'static str = "a signal's name or number, such as SIGHUP";
+
+    /// The one option of this type is `--renew-signal`.
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().and_then(renewal_signal).map_err(|flaw: Flaw| flaw.to_string())
+    }
+}
+
 impl Value for Duration {
     const ALLOWED: &'static str = "a number with ms, s, m or h, such as 30s";
 
@@ -141,7 +150,6 @@ values! {
     JwtSvidFile: "FILE=AUDIENCE[,AUDIENCE...]";
     Audience: "AUDIENCE[,AUDIENCE...]";
     ProcessName: "the name of a program, without a path";
-    SignalNumber: "a signal's name or number, such as SIGHUP";
     ChangeKinds: ChangeKind::ALLOWED;
     KeyFormat: KeyFormat::ALLOWED;
     OnRenewal: OnRenewal::ALLOWED;

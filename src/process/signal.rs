@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::words::{Flaw, flaw};
+use crate::words::Flaw;
 
 /// SIGRTMIN as glibc has it and `kill -l` prints it. (musl's is 35.)
 const FIRST_REAL_TIME: i32 = 34;
@@ -92,23 +92,9 @@ impl From<Signal> for SignalNumber {
 impl FromStr for SignalNumber {
     type Err = Flaw;
 
-    /// Reads a signal that an application can take as "read your files again", or as "end". Accepts `SIGHUP`,
-    /// `HUP`, `SIGRTMIN+1` (in any case) and numbers.
+    /// Reads a number, or a name: see [`named`](Self::named).
     fn from_str(text: &str) -> Result<Self, Flaw> {
-        use Signal::*;
-        let number = text.parse().map_or_else(|_| Self::named(text), Self::new);
-        let signal = number.ok_or(Flaw::obvious())?;
-        match signal.standard() {
-            Some(SIGKILL | SIGSTOP) => Err(flaw!("no program can catch {signal}")),
-            Some(SIGTSTP | SIGTTIN | SIGTTOU) => Err(flaw!("{signal} stops a program")),
-            Some(SIGILL | SIGTRAP | SIGABRT | SIGBUS | SIGFPE | SIGSEGV | SIGSYS) => {
-                Err(flaw!("{signal} reports a fault of the program"))
-            }
-            Some(SIGCHLD | SIGPIPE | SIGXCPU | SIGXFSZ) => {
-                Err(flaw!("{signal} has another meaning: the kernel sends it"))
-            }
-            _ => Ok(signal),
-        }
+        text.parse().map_or_else(|_| Self::named(text), Self::new).ok_or(Flaw::obvious())
     }
 }
 
@@ -129,15 +115,15 @@ mod tests {
     #[test]
     fn a_real_time_signal_is_named_from_either_end() {
         let names = ["SIGRTMIN", "rtmin+3", "RTMAX-1", "SIGRTMAX"];
-        let numbers = names.map(|name| SignalNumber::named(name).map(SignalNumber::number));
-        assert_eq!(numbers, [Some(34), Some(37), Some(63), Some(64)]);
+        let numbers = names.map(|name| name.parse().map(SignalNumber::number));
+        assert_eq!(numbers, [Ok(34), Ok(37), Ok(63), Ok(64)]);
         assert_eq!(SignalNumber(37).to_string(), "SIGRTMIN+3");
     }
 
     #[test]
     fn a_real_time_signal_outside_of_the_range_does_not_exist() {
         for name in ["RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMAX+1", "RTMIN+", "RTMINX", "RTMIN+-1"] {
-            assert_eq!(SignalNumber::named(name), None, "{name}");
+            assert_eq!(name.parse::<SignalNumber>(), Err(Flaw::obvious()), "{name}");
         }
         // 32 and 33 belong to the C library's threads.
         for number in [-1, 0, 32, 33, 65] {
@@ -163,10 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_with_another_meaning_is_refused() {
-        for text in ["KILL", "9", "STOP", "TSTP", "SEGV", "ABRT", "CHLD", "PIPE"] {
-            let refused = text.parse::<SignalNumber>();
-            assert!(refused.is_err_and(|error| error != Flaw::obvious()), "{text}");
+    fn every_signal_is_read_from_its_number_and_from_what_is_written_of_it() {
+        let signals: Vec<_> = (1..=64).filter_map(SignalNumber::new).collect();
+        assert_eq!(signals.len(), 62, "without 32 and 33");
+        for signal in signals {
+            assert_eq!(signal.number().to_string().parse(), Ok(signal), "{signal}");
+            assert_eq!(signal.to_string().parse(), Ok(signal), "{signal}");
         }
     }
 }
