@@ -98,18 +98,21 @@ impl Schedule {
 
     /// The run has ended at `now`, or could not begin.
     pub(super) fn ended(&mut self, is_success: bool, now: Instant) -> Next {
+        if matches!(self.state, State::Stopping(_) | State::Stopped) {
+            self.state = State::Stopped;
+            return Next::Nothing;
+        }
+        let newer = if let State::Outdated(_, from) = self.state { Some(from.max(now)) } else { None };
         if is_success {
             self.backoff.reset();
         }
-        let again = (!is_success && self.retries).then(|| self.backoff.advance());
-        let (state, next) = match (self.state, again) {
-            (State::Stopping(_) | State::Stopped, _) => (State::Stopped, Next::Nothing),
+        let retry = (!is_success && self.retries).then(|| self.backoff.advance());
+        let (state, next) = match (newer, retry) {
             // What has failed does not wait for the time of the newer files.
-            (State::Outdated(_, from), again) if again.is_none_or(|delay| from <= now + delay) => {
-                (State::Due(from.max(now)), Next::AtOnce)
-            }
-            (_, Some(delay)) => (State::Due(now + delay), Next::After(delay)),
-            (_, None) => (State::Idle, Next::Nothing),
+            (Some(from), Some(delay)) if now + delay < from => (State::Due(now + delay), Next::After(delay)),
+            (Some(from), _) => (State::Due(from), Next::AtOnce),
+            (None, Some(delay)) => (State::Due(now + delay), Next::After(delay)),
+            (None, None) => (State::Idle, Next::Nothing),
         };
         self.state = state;
         next
