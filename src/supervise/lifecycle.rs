@@ -135,7 +135,10 @@ impl Lifecycle {
         if let State::Running(_, renewal) = &mut self.state
             && is_told
         {
-            renewal.get_or_insert_with(|| Box::new(Owed::new(true, from))).renewed(from);
+            match renewal {
+                Some(owed) => owed.renewed(from),
+                None => *renewal = Some(Box::new(Owed::new(true, from))),
+            }
         }
     }
 
@@ -143,6 +146,7 @@ impl Lifecycle {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Postponed(at) => Some(*at),
+            // Not while it may be ending. (`None` is less than any time.)
             State::Running(_, Some(owed)) => self.may_end_until.max(Some(owed.at())),
             _ => None,
         }
@@ -196,14 +200,14 @@ impl Lifecycle {
     /// A child has ended; returns whether it was the application. One that was asked to end because of a rotation
     /// is started again, as soon as every file is there.
     pub(super) fn child_ended(&mut self, child: Pid, exit_code: u8) -> bool {
-        let is_ours = self.pid() == Some(child);
-        if is_ours {
+        let is_application = self.pid() == Some(child);
+        if is_application {
             self.state = match self.state {
                 State::Restarting(..) => State::NotStarted,
                 _ => State::Ended(exit_code),
             };
         }
-        is_ours
+        is_application
     }
 
     fn pid(&self) -> Option<Pid> {
