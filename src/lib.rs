@@ -50,7 +50,7 @@
 //! | `logging` | log lines as text or JSON, and reminders of a lasting state |
 //! | `last_resort` | ends the process where gRPC would not let it end |
 //! | `time` | the time, handed in; every delay with its reason; delays that double; RFC 3339 |
-//! | `words`, `regular_file` | enumerations of words; files that an option names |
+//! | `words`, `regular_file` | sentences, enumerations of words, words in lines; files that an option names |
 //!
 //! The program is synchronous: one thread does everything, and waits in `wait::Waiter` alone. (Only `check`,
 //! which follows nothing, sleeps between its looks at names.)
@@ -98,7 +98,7 @@ mod workload_api;
 
 pub use program::run;
 
-/// The interior that tests use: the messages of the Workload API, the limits, and the table of options.
+/// Internals for the tests: the messages of the Workload API, the limits, and the table of options.
 #[doc(hidden)]
 pub mod for_tests {
     pub mod parsers;

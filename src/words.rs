@@ -1,5 +1,5 @@
-//! Words and sentences: what is wrong, for a person; and enumerations of words on the command line, in any case, each
-//! word of which stands once.
+//! Words and sentences: what is wrong, for a person; enumerations of words on the command line, in any case, each
+//! word of which stands once; and words in lines that fit a terminal.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -75,3 +75,59 @@ macro_rules! words {
 }
 
 pub(crate) use {alternatives, flaw, words};
+
+/// The columns of a terminal.
+pub(crate) const WIDTH: usize = 80;
+
+/// A name, and words beside it from a column on, in lines that fit. A name that is too long for its column has a line of
+/// its own.
+pub(crate) fn entry<'a>(name: &str, column: usize, words: impl Iterator<Item = &'a str>) -> String {
+    let (mut text, mut left) = (String::new(), format!("  {name}"));
+    // Two spaces before the words.
+    if left.len() + 2 > column {
+        text.extend([&left, "\n"]);
+        left.clear();
+    }
+    for line in wrapped(words, WIDTH - column) {
+        text.extend([format!("{left:<column$}{line}").trim_end(), "\n"]);
+        left.clear();
+    }
+    text
+}
+
+/// Puts words into lines of at most `width` columns. A SPIFFE ID or another URI stays whole, however long: it is there to
+/// be copied.
+fn wrapped<'a>(words: impl Iterator<Item = &'a str>, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for piece in words.flat_map(|word| pieces(word, width)) {
+        match lines.last_mut() {
+            Some(line) if columns(line) + 1 + columns(&piece) <= width => line.extend([" ", &piece]),
+            _ => lines.push(piece),
+        }
+    }
+    lines
+}
+
+/// Cuts a word that is longer than a line into pieces that are not.
+fn pieces(word: &str, width: usize) -> Vec<String> {
+    let is_whole = word.contains("://");
+    let mut pieces = vec![String::new()];
+    for letter in word.chars() {
+        match pieces.last_mut() {
+            Some(piece) if is_whole || columns(piece) + columns_of(letter) <= width => piece.push(letter),
+            _ => pieces.push(letter.to_string()),
+        }
+    }
+    pieces
+}
+
+/// How many columns of a terminal a text fills.
+pub(crate) fn columns(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+/// Chinese, Japanese and Korean letters have two. Other letters may have one: their lines are shorter than they could
+/// be.
+fn columns_of(letter: char) -> usize {
+    if letter.is_ascii() { 1 } else { 2 }
+}

@@ -1,9 +1,7 @@
-//! Text for a terminal: names in one column and values in the next, in lines that fit.
+//! Text for a terminal: names in one column and values in the next.
 
 use crate::logging::Printable;
-
-/// The columns of a terminal.
-const WIDTH: usize = 80;
+use crate::words::entry;
 
 /// Where values start.
 const VALUE: usize = 14;
@@ -21,67 +19,24 @@ impl Columns {
 
     /// A name and its value; without a name, more of the value above.
     pub(super) fn line(&mut self, name: &str, value: &str) {
-        self.write(name, VALUE, value);
+        self.0 += &entry(name, VALUE, Printable(value).to_string().split(' '));
     }
 
     /// What belongs to the line above.
     pub(super) fn below(&mut self, value: &str) {
-        self.write("", VALUE + 2, value);
+        self.0 += &entry("", VALUE + 2, Printable(value).to_string().split(' '));
     }
 
     /// All blocks.
     pub(super) fn into_text(self) -> String {
         self.0
     }
-
-    fn write(&mut self, name: &str, column: usize, value: &str) {
-        let mut left = format!("  {name}");
-        for line in wrapped(Printable(value).to_string().split(' '), WIDTH - column) {
-            self.0.extend([format!("{left:<column$}{line}").trim_end(), "\n"]);
-            left.clear();
-        }
-    }
-}
-
-/// Words in lines, each of at most so many columns. A SPIFFE ID or another URI stays whole, however long: it is
-/// there to be copied.
-pub(crate) fn wrapped<'a>(words: impl IntoIterator<Item = &'a str>, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for piece in words.into_iter().flat_map(|word| pieces(word, width)) {
-        match lines.last_mut() {
-            Some(line) if columns(line) + 1 + columns(&piece) <= width => line.extend([" ", &piece]),
-            _ => lines.push(piece),
-        }
-    }
-    lines
-}
-
-/// A word that is longer than a line, in pieces that are not.
-fn pieces(word: &str, width: usize) -> Vec<String> {
-    let is_whole = word.contains("://");
-    let mut pieces = vec![String::new()];
-    for letter in word.chars() {
-        match pieces.last_mut() {
-            Some(piece) if is_whole || columns(piece) + columns_of(letter) <= width => piece.push(letter),
-            _ => pieces.push(letter.to_string()),
-        }
-    }
-    pieces
-}
-
-fn columns(text: &str) -> usize {
-    text.chars().map(columns_of).sum()
-}
-
-/// Chinese, Japanese and Korean letters have two. Other letters may have one: their lines are shorter than they could
-/// be.
-fn columns_of(letter: char) -> usize {
-    if letter.is_ascii() { 1 } else { 2 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::{WIDTH, columns};
 
     fn text(value: &str) -> String {
         let mut columns = Columns::default();

@@ -4,12 +4,10 @@ use std::fmt::Write;
 
 use super::table::TABLE;
 use super::value::Mode;
-use crate::mode::columns::wrapped;
+use crate::words::entry;
 
 /// The column where descriptions begin.
 const COLUMN: usize = 30;
-/// The most columns of a line.
-const WIDTH: usize = 80;
 
 /// The whole text, with a closing line break; with a mode, its options alone.
 pub(crate) fn help(mode: Option<Mode>) -> String {
@@ -23,14 +21,17 @@ pub(crate) fn help(mode: Option<Mode>) -> String {
         let name = format!("--{} {}", row.name(), row.placeholder);
         // A switch is off by default.
         let default = row.default.filter(|value| *value != "false");
-        write_entry(&mut text, name.trim_end(), &row.description(), default);
+        let default = default.map(|default| format!("(default {default})"));
+        let description = row.description();
+        let words = description.split(' ').chain(default.as_deref());
+        text += &entry(name.trim_end(), COLUMN, words);
     }
     text.push('\n');
     if mode.is_none_or(Mode::takes_command) {
-        write_entry(&mut text, COMMAND.0, COMMAND.1, None);
+        text += &entry(COMMAND.0, COLUMN, COMMAND.1.split(' '));
     }
-    write_entry(&mut text, "--help, -h", "print this text; with --mode, the options of that mode", None);
-    write_entry(&mut text, "--version, -V", "print the version", None);
+    text += &entry("--help, -h", COLUMN, "print this text; with --mode, the options of that mode".split(' '));
+    text += &entry("--version, -V", COLUMN, "print the version".split(' '));
     text.push_str("\nExamples:\n");
     for (_, example) in EXAMPLES.iter().filter(|(of, _)| mode.is_none_or(|mode| mode == *of)) {
         let _ = writeln!(text, "  pod-svid-helper {example}");
@@ -66,22 +67,6 @@ const TAIL: &str = "
 Exit codes: 0 success, 1 failure, 2 usage error. run: that of the application,
 128+n if signal n killed it, 127 or 126 if it cannot be started.
 ";
-
-// Writing to a String cannot fail.
-fn write_entry(text: &mut String, name: &str, description: &str, default: Option<&str>) {
-    let default = default.map(|default| format!("(default {default})"));
-    let words = description.split(' ').chain(default.as_deref());
-    let mut left = format!("  {name}");
-    // Two spaces before the description, or a line of its own.
-    if left.len() + 2 > COLUMN {
-        let _ = writeln!(text, "{left}");
-        left.clear();
-    }
-    for line in wrapped(words, WIDTH - COLUMN) {
-        let _ = writeln!(text, "{left:<COLUMN$}{line}");
-        left.clear();
-    }
-}
 
 #[cfg(test)]
 mod tests {
