@@ -13,8 +13,8 @@ use crate::identity::svid_info::SvidInfo;
 use crate::material::{
     Agent, CallCounts, ChangeKinds, Facts, Learned, Part, Source, Update, Wish, read_published,
 };
-use crate::store::Publication;
 use crate::store::file::File;
+use crate::store::{Publication, StoreError};
 use crate::time::clock::Now;
 use crate::words::words;
 
@@ -265,7 +265,7 @@ impl<'a> Items<'a> {
     /// may be ready. A failure is logged and retried.
     pub(super) fn publish_due(&mut self, is_busy: bool, now: Now) -> Option<Effect> {
         if self.all.iter().all(|item| item.change.is_some() || item.problem.is_some()) {
-            self.publisher.schedule.stop_waiting(now.instant);
+            self.stop_waiting(now.instant);
         }
         if !self.publisher.schedule.take_due(is_busy, now.instant) {
             return None;
@@ -285,6 +285,16 @@ impl<'a> Items<'a> {
             publication => publication,
         };
         Some(self.record(publication))
+    }
+
+    /// The next publication does not wait for the sources that have brought nothing.
+    pub(super) fn stop_waiting(&mut self, now: Instant) {
+        self.publisher.schedule.stop_waiting(now);
+    }
+
+    /// Why the last attempt to publish failed, if it did.
+    pub(super) fn store_error(&self) -> Option<&StoreError> {
+        self.publisher.error.as_ref()
     }
 
     /// Finds the items whose files are there already, beside those whose are not: they change nothing.

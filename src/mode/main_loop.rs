@@ -150,6 +150,10 @@ impl Phase {
 
 impl<'a> MainLoop<'a> {
     /// Prepares the directory, repairs what a crash left, and adopts what stands there.
+    ///
+    /// # Errors
+    ///
+    /// The options do not fit the directory. Any other fault of it is logged: the publications meet it again.
     pub(super) fn new(
         settings: &'a Settings,
         client: &'a Client,
@@ -238,7 +242,7 @@ impl<'a> MainLoop<'a> {
         match self.phase {
             // One part does not hold up another: init publishes the parts that have arrived.
             Phase::Fetching { deadline, .. } if now.instant >= deadline => {
-                self.items.publisher.schedule.stop_waiting(now.instant);
+                self.items.stop_waiting(now.instant);
             }
             // Nobody would be notified.
             Phase::Stopping { .. } | Phase::GivingUp { .. } => return,
@@ -360,8 +364,7 @@ impl<'a> MainLoop<'a> {
 
     /// How `init` ends.
     fn outcome(&self) -> Result<Ended, Flaw> {
-        let unpublished =
-            self.items.publisher.error.as_ref().map(|error| flaw!("could not publish the files: {error}"));
+        let unpublished = self.items.store_error().map(|error| flaw!("could not publish the files: {error}"));
         let missing = || missing(&self.items, &self.settings.end);
         match (unpublished.or_else(missing), self.notifier.outcome()) {
             (None, Ok(())) => Ok(Ended::Published),

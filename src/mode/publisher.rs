@@ -19,6 +19,7 @@ pub(super) struct Publisher {
     trouble: Repetition,
     /// Why the last attempt failed, if it did.
     pub(super) error: Option<StoreError>,
+    /// How many have changed the directory, and when the last did.
     pub(super) publications: Publications,
     /// When the published files are looked at again.
     look_at: Option<Instant>,

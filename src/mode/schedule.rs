@@ -13,6 +13,7 @@ use crate::time::timing::{
 
 /// When the next attempt to publish is due.
 pub(crate) struct Schedule {
+    /// `None` while there is nothing to publish.
     pub(super) due_at: Option<Instant>,
     /// When the last attempt was made. The first one waits for sources that have brought nothing yet.
     attempted_at: Option<Instant>,
