@@ -14,6 +14,7 @@ use crate::time::timestamp::rfc3339;
 /// Logs that the newest files of an item were published, or were there already; with the change, if files were
 /// there before.
 pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
+    // There always are facts: `Item::accept` sets them with the files, and both are dropped together.
     let Some(facts) = &item.newest else { return };
     let path = path.display();
     let name = || item.part.name();

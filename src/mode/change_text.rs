@@ -28,8 +28,8 @@ pub(crate) fn describe(before: &Facts, after: &Facts) -> String {
     for (index, bundle) in known.iter().enumerate() {
         let old = before.bundles.iter().find(|old| old.trust_domain == bundle.trust_domain);
         if let Some(change) = change_of(old, bundle) {
-            let federated = || format!("federated {}: {change}", bundle.trust_domain);
-            changes.push(if index > 0 { federated() } else { change });
+            let of = if index > 0 { format!("federated {}: ", bundle.trust_domain) } else { String::new() };
+            changes.push(of + &change);
         }
     }
     let is_gone = |old: &&BundleInfo| after.bundles.iter().all(|new| new.trust_domain != old.trust_domain);

@@ -40,14 +40,9 @@ pub(crate) struct Settings {
 /// A token that is valid now, ready to be printed. The text is wiped when it is dropped.
 pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Zeroizing<String>, Flaw> {
     let Settings { endpoint, timeout, selection, audience, output } = settings;
-    // What stands before the token, and what after it.
-    let before = match output {
-        OutputFormat::Text => String::new(),
-        OutputFormat::Json => r#"{"token":""#.to_owned(),
-        OutputFormat::ExecCredential => {
-            let version = api_version(std::env::var_os(EXEC_INFO).as_deref())?;
-            format!(r#"{{"apiVersion":"{version}","kind":"ExecCredential","status":{{"token":""#)
-        }
+    let version = match output {
+        OutputFormat::Text | OutputFormat::Json => "",
+        OutputFormat::ExecCredential => api_version(std::env::var_os(EXEC_INFO).as_deref())?,
     };
     let rpc = FetchJwtSvid { audience: audience.clone(), id: selection.id.clone() };
     let svid = ask(endpoint, rpc, (Until::FirstSuccess, *timeout), waiter, |raw, now| {
@@ -55,14 +50,18 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Zeroizing<Stri
     });
     let svid = svid.map_err(|error| flaw!("no JWT-SVID: {error}"))?;
     let (id, expires_at) = (svid.info.id.as_str(), rfc3339(svid.info.not_after, 0));
-    let after = match output {
-        OutputFormat::Text => String::new(),
-        OutputFormat::Json => format!(
-            r#"","spiffe_id":{},"audience":{},"expires_at":"{expires_at}"}}"#,
-            Value::from(id),
-            json!(audience)
+    // What stands before the token, and what after it.
+    let (before, after) = match output {
+        OutputFormat::Text => (String::new(), String::new()),
+        OutputFormat::Json => {
+            let (id, audience) = (Value::from(id), json!(audience));
+            let after = format!(r#"","spiffe_id":{id},"audience":{audience},"expires_at":"{expires_at}"}}"#);
+            (r#"{"token":""#.to_owned(), after)
+        }
+        OutputFormat::ExecCredential => (
+            format!(r#"{{"apiVersion":"{version}","kind":"ExecCredential","status":{{"token":""#),
+            format!(r#"","expirationTimestamp":"{expires_at}"}}}}"#),
         ),
-        OutputFormat::ExecCredential => format!(r#"","expirationTimestamp":"{expires_at}"}}}}"#),
     };
     // A token needs no escapes: it is base64url and dots. No copy stays in memory: `concat` allocates once,
     // and stdout has no buffer for a text that ends with a line break.
