@@ -20,7 +20,7 @@ use crate::time::timing::{
     DENIAL_IS_WITHDRAWAL, LONGEST_SLEEP, MOST_BLOCKED_LOOKS, OVERDUE, REMINDER, SIGNAL_AGAIN, WRITE_AGAIN,
 };
 /// Of turns without a reason, each so manieth is followed by a check of the files.
-const SAMPLE: u64 = 64;
+const SAMPLE: u64 = 128;
 /// The agent has withdrawn the identity.
 const WITHDRAWN: Trouble = Trouble::Mood(Mood::Refuses(RpcStatusCode::PERMISSION_DENIED), None);
 /// How often one token may be served while another waits.
