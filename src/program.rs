@@ -4,7 +4,6 @@ use std::io::{self, ErrorKind, Write};
 
 use crate::last_resort::{self, FAILURE};
 use crate::logging;
-use crate::logging::Stamp;
 use crate::mode::main_loop::Ended;
 use crate::mode::{check, inspect, main_loop, token};
 use crate::options::{self, Plan, Request, Task};
@@ -39,11 +38,8 @@ pub fn run() -> ! {
 fn follow_plan(plan: &Plan) -> u8 {
     // First of all: a signal that comes before it is lost to process 1, and deadly to any other.
     let waiter = Waiter::new();
-    let stamp = match plan.task {
-        Task::Follow(_) => Stamp::Time,
-        Task::Check(_) | Task::Inspect(_) | Task::Token(_) => Stamp::Nothing,
-    };
-    logging::start(plan.log_level, plan.log_format, stamp);
+    let lasts = matches!(plan.task, Task::Follow(_));
+    logging::start(plan.log_level, plan.log_format, lasts);
     explain_panics();
     let waiter = match waiter {
         Ok(waiter) => waiter,
@@ -54,18 +50,9 @@ fn follow_plan(plan: &Plan) -> u8 {
     plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     match &plan.task {
         Task::Follow(settings) => follow(settings, &waiter),
-        Task::Check(settings) => match check::run(settings, Now::look()) {
-            Ok(line) => print(&(line + "\n")),
-            Err(error) => failed(&error),
-        },
-        Task::Inspect(settings) => match inspect::run(settings, &waiter) {
-            Ok(text) => print(&text),
-            Err(error) => failed(&error),
-        },
-        Task::Token(settings) => match token::run(settings, &waiter) {
-            Ok(text) => print(&text),
-            Err(error) => failed(&error),
-        },
+        Task::Check(settings) => tell(check::run(settings, Now::look()).map(|line| line + "\n")),
+        Task::Inspect(settings) => tell(inspect::run(settings, &waiter)),
+        Task::Token(settings) => tell(token::run(settings, &waiter)),
     }
 }
 
@@ -97,6 +84,11 @@ fn follow(settings: &main_loop::Settings, waiter: &Waiter) -> u8 {
         Ok(Ended::Application(code)) => code,
         Err(error) => failed(&error),
     }
+}
+
+/// Prints the answer, or logs why there is none.
+fn tell(answer: Result<impl AsRef<str>, impl std::fmt::Display>) -> u8 {
+    answer.map_or_else(|error| failed(&error), |text| print(text.as_ref()))
 }
 
 fn failed(error: &dyn std::fmt::Display) -> u8 {
@@ -131,7 +123,7 @@ mod tests {
     #[test]
     fn a_panic_is_one_log_line_in_the_chosen_format_and_a_failure() {
         if std::env::var_os(MARK).is_some() {
-            logging::start(LevelFilter::Info, LogFormat::Json, Stamp::Nothing);
+            logging::start(LevelFilter::Info, LogFormat::Json, false);
             explain_panics();
             panic!("the number is {}", 7);
         }

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -116,12 +116,16 @@ impl Waiter {
     /// not hold off the end. Of several signals, each wait brings one.
     pub(crate) fn wait(&self, deadline: Instant) -> Woken {
         let left = deadline.saturating_duration_since(Instant::now());
-        match self.ready.wait(&mut [EpollEvent::empty(); 4], timeout(left)) {
+        // Rounded up, so that a wait does not end just before its deadline and spin.
+        let timeout =
+            EpollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(EpollTimeout::MAX);
+        match self.ready.wait(&mut [EpollEvent::empty(); 4], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             // Out of memory, for example. Looks again, though not in a tight loop.
             Err(_) => std::thread::sleep(EPOLL_ERROR_PAUSE),
         }
-        self.doorbell.drain();
+        // EAGAIN: it had not rung.
+        let _ = self.doorbell.0.read();
         self.next_signal().unwrap_or(Woken::Ready)
     }
 
@@ -178,27 +182,11 @@ pub(crate) fn is_told_to_end() -> bool {
     }
 }
 
-/// Rounded up, so that a wait does not end just before its deadline and spin.
-fn timeout(left: Duration) -> EpollTimeout {
-    EpollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(EpollTimeout::MAX)
-}
-
 /// Rung from gRPC's threads when a future may be ready.
 struct Doorbell(EventFd);
 
-impl Doorbell {
-    fn drain(&self) {
-        // EAGAIN: it had not rung.
-        let _ = self.0.read();
-    }
-}
-
 impl Wake for Doorbell {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
         while self.0.write(1) == Err(Errno::EINTR) {}
     }
 }

@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Instant;
 
+use nix::sys::epoll::EpollFlags;
+
 use super::request::{Ask, LONGEST_HEAD, Readiness, answer};
 
 /// An accepted connection; dropping it closes it.
@@ -17,88 +19,53 @@ pub(super) struct Connection {
 }
 
 enum State {
-    Reading {
-        head: Vec<u8>,
-    },
-    Writing {
-        answer: Vec<u8>,
-        sent: usize,
-    },
+    /// The head, as far as it has arrived.
+    Reading(Vec<u8>),
+    /// What is left of the answer.
+    Writing(Vec<u8>),
     /// Our side is closed. To close both while bytes are unread would reset the connection, and the
     /// answer could be lost.
     Draining,
 }
 
-/// What a connection waits for next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    Readable,
-    Writable,
-    /// Nothing: it has ended.
-    Closed,
-}
-
 impl Connection {
     /// `stream` must be non-blocking.
     pub(super) fn new(stream: TcpStream, token: u64, deadline: Instant) -> Self {
-        Self { stream, token, deadline, state: State::Reading { head: Vec::new() } }
+        Self { stream, token, deadline, state: State::Reading(Vec::new()) }
     }
 
-    /// Goes on as far as it can without waiting. Reads at most [`LONGEST_HEAD`] bytes.
-    pub(super) fn advance(&mut self, readiness: &mut Readiness, ask: &mut Ask<'_>) -> Next {
-        if let State::Reading { head } = &mut self.state {
-            match read(&mut self.stream, head, LONGEST_HEAD) {
-                Progress::Some => {}
-                Progress::Blocked => return Next::Readable,
-                Progress::Ended => return Next::Closed,
-            }
+    /// Goes on as far as it can without waiting. Reads at most [`LONGEST_HEAD`] bytes. Returns what the connection
+    /// waits for next; `None`: it has ended.
+    pub(super) fn advance(&mut self, readiness: &mut Readiness, ask: &mut Ask<'_>) -> Option<EpollFlags> {
+        if let State::Reading(head) = &mut self.state {
+            let goes_on = read(&self.stream, head);
             match answer(head, readiness, ask) {
-                Some(answer) => self.state = State::Writing { answer, sent: 0 },
-                None => return Next::Readable,
+                Some(answer) => self.state = State::Writing(answer),
+                None => return goes_on.then_some(EpollFlags::EPOLLIN),
             }
         }
-        if let State::Writing { answer, sent } = &mut self.state {
-            while *sent < answer.len() {
-                match self.stream.write(&answer[*sent..]) {
-                    Ok(written) => *sent += written,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Writable,
+        if let State::Writing(answer) = &mut self.state {
+            while !answer.is_empty() {
+                match self.stream.write(answer) {
+                    Ok(written) => drop(answer.drain(..written)),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(EpollFlags::EPOLLOUT),
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(_) => return Next::Closed,
+                    Err(_) => return None,
                 }
             }
-            if self.stream.shutdown(Shutdown::Write).is_err() {
-                return Next::Closed;
-            }
+            self.stream.shutdown(Shutdown::Write).ok()?;
             self.state = State::Draining;
         }
-        match read(&mut self.stream, &mut Vec::new(), LONGEST_HEAD) {
-            Progress::Some | Progress::Blocked => Next::Readable,
-            Progress::Ended => Next::Closed,
-        }
+        read(&self.stream, &mut Vec::new()).then_some(EpollFlags::EPOLLIN)
     }
 }
 
-enum Progress {
-    Some,
-    Blocked,
-    /// By the peer, or by an error.
-    Ended,
-}
-
-/// Reads once, until `buffer` holds `limit` bytes at most.
-fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>, limit: usize) -> Progress {
-    let mut chunk = [0; LONGEST_HEAD];
-    let room = limit.saturating_sub(buffer.len());
-    loop {
-        return match stream.read(&mut chunk[..room]) {
-            Ok(0) => Progress::Ended,
-            Ok(length) => {
-                buffer.extend_from_slice(&chunk[..length]);
-                Progress::Some
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Progress::Blocked,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(_) => Progress::Ended,
-        };
+/// Reads what has arrived, until `buffer` holds [`LONGEST_HEAD`] bytes at most. Returns whether more may follow: neither
+/// the peer nor an error has ended the stream.
+fn read(stream: &TcpStream, buffer: &mut Vec<u8>) -> bool {
+    let room = LONGEST_HEAD.saturating_sub(buffer.len());
+    match stream.take(room as u64).read_to_end(buffer) {
+        Ok(length) => length == room,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
     }
 }

@@ -18,7 +18,7 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 
-use super::connection::{Connection, Next};
+use super::connection::Connection;
 use super::request::{Ask, Readiness};
 use crate::logging::{Repetition, SharedReminder, retrying_in};
 use crate::time::backoff::Backoff;
@@ -155,20 +155,16 @@ impl Open {
         Ok((Self { ready, listener, paused_until: None, connections, limit, next_token: LISTENER + 1 }, port))
     }
 
-    /// The sockets that are ready now, as many as `space` holds. Level-triggered: the others are ready at the
-    /// next look.
-    fn events<'e>(&self, space: &'e mut [EpollEvent]) -> &'e [EpollEvent] {
-        let count = self.ready.wait(space, EpollTimeout::ZERO).unwrap_or(0);
-        &space[..count]
-    }
-
     fn run_due(&mut self, now: Instant, readiness: &mut Readiness, ask: &mut Ask<'_>) -> Result<(), Errno> {
         self.connections.retain(|connection| connection.deadline > now);
         if self.paused_until.take_if(|at| *at <= now).is_some() {
             self.ready.modify(&self.listener, &mut EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         }
+        // Level-triggered: a socket for which there is no space here is ready at the next look.
+        let mut events = [EpollEvent::empty(); MOST_CONNECTIONS + 1];
+        let ready = self.ready.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         let mut accepted = Ok(());
-        for event in self.events(&mut [EpollEvent::empty(); MOST_CONNECTIONS + 1]) {
+        for event in &events[..ready] {
             match event.data() {
                 LISTENER => accepted = self.accept(now, readiness, ask),
                 token => self.advance(token, readiness, ask),
@@ -216,13 +212,9 @@ impl Open {
             return;
         };
         let connection = &mut self.connections[index];
-        let interest = match connection.advance(readiness, ask) {
-            Next::Readable => EpollFlags::EPOLLIN,
-            Next::Writable => EpollFlags::EPOLLOUT,
-            Next::Closed => EpollFlags::empty(),
-        };
-        let watched = self.ready.modify(&connection.stream, &mut EpollEvent::new(interest, token));
-        if interest.is_empty() || watched.is_err() {
+        let interest = connection.advance(readiness, ask);
+        let watch = |flags| self.ready.modify(&connection.stream, &mut EpollEvent::new(flags, token)).is_ok();
+        if !interest.is_some_and(watch) {
             // Closing it ends its registration.
             self.connections.remove(index);
         }

@@ -17,15 +17,6 @@ words! {
     }
 }
 
-/// Whether a text line begins with the time. A JSON line always has it: programs that collect lines want one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stamp {
-    /// It does: for modes that run for a while.
-    Time,
-    /// It does not: Kubernetes counts equal messages of an exec probe as one event.
-    Nothing,
-}
-
 /// The longest line, with its line feed: a pipe takes this many bytes whole or not at all (PIPE_BUF).
 pub(super) const LONGEST_LINE: usize = 4096;
 
@@ -33,17 +24,19 @@ pub(super) const LONGEST_LINE: usize = 4096;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form {
     pub(super) format: LogFormat,
-    pub(super) stamp: Stamp,
+    /// Whether a text line begins with the time, for modes that run for a while. Without it, Kubernetes counts equal
+    /// messages of an exec probe as one event. A JSON line always has it: programs that collect lines want one.
+    pub(super) has_time: bool,
 }
 
 impl Form {
     /// The line, with its line feed; a line that is too long is cut.
     pub(super) fn line(self, record: &Record<'_>) -> Vec<u8> {
         let time = rfc3339(Now::look().time, 3);
-        let line = match (self.format, self.stamp) {
-            (LogFormat::Text, Stamp::Time) => text(&(time + " "), record),
-            (LogFormat::Text, Stamp::Nothing) => text("", record),
-            (LogFormat::Json, _) => json(&time, record),
+        let line = match self.format {
+            LogFormat::Text if self.has_time => text(&(time + " "), record),
+            LogFormat::Text => text("", record),
+            LogFormat::Json => json(&time, record),
         };
         (line + "\n").into_bytes()
     }
@@ -122,10 +115,8 @@ pub(super) fn own_line(form: Form, level: Level, message: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const FORMS: [Form; 2] = [
-        Form { format: LogFormat::Text, stamp: Stamp::Time },
-        Form { format: LogFormat::Json, stamp: Stamp::Time },
-    ];
+    const FORMS: [Form; 2] =
+        [Form { format: LogFormat::Text, has_time: true }, Form { format: LogFormat::Json, has_time: true }];
 
     #[test]
     fn no_line_is_longer_than_a_pipe_takes_at_once() {
@@ -155,7 +146,7 @@ mod tests {
 
     #[test]
     fn without_a_time_equal_messages_are_equal_text_lines() {
-        let form = Form { format: LogFormat::Text, stamp: Stamp::Nothing };
+        let form = Form { format: LogFormat::Text, has_time: false };
         assert_eq!(own_line(form, Level::Error, "it is so"), b"ERROR it is so\n");
     }
 }

@@ -10,31 +10,17 @@ mod printable;
 mod repetition;
 
 use std::io::Write;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use log::LevelFilter;
 
-pub(crate) use line::{LogFormat, Stamp, shortened};
+pub(crate) use line::{LogFormat, shortened};
 pub(crate) use output::{dropped_lines, finish, next_deadline, run_due};
 pub(crate) use printable::Printable;
 pub(crate) use repetition::{Repetition, SharedReminder};
 
-use crate::words::Flaw;
 use libraries::LibraryLines;
 use output::Stderr;
-
-/// The least important lines that are logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LogLevel(pub(crate) LevelFilter);
-
-impl FromStr for LogLevel {
-    type Err = Flaw;
-
-    fn from_str(text: &str) -> Result<Self, Flaw> {
-        text.parse().map(Self).map_err(|_| Flaw::obvious())
-    }
-}
 
 /// The module of this program's lines.
 const OURS: &str = env!("CARGO_CRATE_NAME");
@@ -44,9 +30,9 @@ const OURS: &str = env!("CARGO_CRATE_NAME");
 const LIBRARIES: LevelFilter = LevelFilter::Warn;
 
 /// Starts logging: this program's lines from `level` on, its libraries' from warn on. To be called
-/// before gRPC starts and before there is another thread.
-pub(crate) fn start(level: LevelFilter, format: LogFormat, stamp: Stamp) {
-    let form = line::Form { format, stamp };
+/// before gRPC starts and before there is another thread. `has_time`: text lines begin with the time.
+pub(crate) fn start(level: LevelFilter, format: LogFormat, has_time: bool) {
+    let form = line::Form { format, has_time };
     output::start(form);
     let library_lines = LibraryLines::default();
     env_logger::Builder::new()

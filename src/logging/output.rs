@@ -12,16 +12,17 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::Level;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use super::line::{Form, own_line};
 use crate::time::timing::{FINAL_FLUSH, REPORT_DROPPED};
@@ -102,16 +103,11 @@ impl Output {
 
     /// Writes the backlog; returns whether all of it is written.
     fn catch_up(&mut self) -> bool {
-        if !self.rest.is_empty() {
-            let rest = std::mem::take(&mut self.rest);
-            if !self.put(&rest) {
-                self.rest = rest;
-            }
-            if !self.rest.is_empty() {
-                return false;
-            }
+        let rest = std::mem::take(&mut self.rest);
+        if !rest.is_empty() && !self.put(&rest) {
+            self.rest = rest;
         }
-        if self.unreported > 0 {
+        if self.rest.is_empty() && self.unreported > 0 {
             let lines = if self.unreported == 1 { "line" } else { "lines" };
             let message =
                 format!("dropped {} log {lines}: the reader of stderr was too slow", self.unreported);
@@ -120,18 +116,14 @@ impl Output {
             }
         }
         // The report itself may be written in part.
-        self.unreported == 0 && self.rest.is_empty()
+        !self.has_backlog()
     }
 
     /// Writes at least the beginning, and keeps the rest for later; returns false if there is no room.
     fn put(&mut self, line: &[u8]) -> bool {
-        match self.sink.write(line) {
-            Ok(written) => {
-                self.rest = line.get(written..).unwrap_or_default().to_vec();
-                true
-            }
-            Err(_) => false,
-        }
+        let Ok(written) = self.sink.write(line) else { return false };
+        self.rest = line.get(written..).unwrap_or_default().to_vec();
+        true
     }
 }
 
@@ -151,7 +143,11 @@ impl Sink {
         match kind {
             Ok(SFlag::S_IFSOCK) => Self::Socket,
             // A file opened anew would have a position of its own, and overwrite lines of others.
-            Ok(SFlag::S_IFIFO | SFlag::S_IFCHR) => reopened().map_or(Self::Shared, Self::Reopened),
+            Ok(SFlag::S_IFIFO | SFlag::S_IFCHR) => {
+                let own =
+                    File::options().write(true).custom_flags(O_NONBLOCK | O_NOCTTY).open("/proc/self/fd/2");
+                own.map_or(Self::Shared, Self::Reopened)
+            }
             _ => Self::Shared,
         }
     }
@@ -178,9 +174,4 @@ impl Sink {
         let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
         poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], patience).is_ok_and(|ready| ready > 0)
     }
-}
-
-fn reopened() -> Option<File> {
-    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    open("/proc/self/fd/2", flags, Mode::empty()).ok().map(File::from)
 }

@@ -108,32 +108,26 @@ impl Repetition {
             Trouble { began: now, logged_at: now, times: 0, logged: Vec::new() }
         });
         trouble.times += 1;
-        let decision = trouble.choose(now, level, message, self.share.interval());
-        if decision != Decision::Trace {
-            trouble.logged_at = now;
-        }
-        decision
-    }
-}
-
-impl Trouble {
-    fn choose(&mut self, now: Instant, level: Level, message: &str, interval: Duration) -> Decision {
-        match self.logged.iter().position(|(logged, _)| logged == message) {
+        let decision = match trouble.logged.iter().position(|(logged, _)| logged == message) {
             // `Level` counts downwards: an error is less than a warning.
-            Some(index) if level < self.logged[index].1 => {
-                self.logged[index].1 = level;
-                return Decision::InFull;
+            Some(index) if level < trouble.logged[index].1 => {
+                trouble.logged[index].1 = level;
+                Decision::InFull
             }
-            None if self.logged.len() < REMEMBERED => {
-                self.logged.push((message.to_owned(), level));
-                return Decision::InFull;
+            None if trouble.logged.len() < REMEMBERED => {
+                trouble.logged.push((message.to_owned(), level));
+                Decision::InFull
             }
-            _ => {}
-        }
-        if now.saturating_duration_since(self.logged_at) < interval {
-            return Decision::Trace;
-        }
-        Decision::Reminder { lasted: now.saturating_duration_since(self.began), times: self.times }
+            _ if now.saturating_duration_since(trouble.logged_at) < self.share.interval() => {
+                return Decision::Trace;
+            }
+            _ => {
+                let lasted = now.saturating_duration_since(trouble.began);
+                Decision::Reminder { lasted, times: trouble.times }
+            }
+        };
+        trouble.logged_at = now;
+        decision
     }
 }
 

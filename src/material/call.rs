@@ -29,7 +29,8 @@ const AWAITING: &str = "; waiting for the agent's next response";
 /// An RPC, and its calls one after the other.
 pub(super) struct RetriedCall<'a, R: Rpc> {
     agent: Agent<'a>,
-    rpc: R,
+    /// Its parameters are those of the calls to come; an open call goes on.
+    pub(super) rpc: R,
     state: State<'a, R>,
     delays: Delays,
     pub(super) failures: FailureLog,
@@ -138,11 +139,6 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         self.state = State::Due(time);
     }
 
-    /// Changes the parameters of the calls to come; an open call goes on.
-    pub(super) fn rpc_mut(&mut self) -> &mut R {
-        &mut self.rpc
-    }
-
     /// When to poll again even if nothing is ready.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.state {
@@ -154,7 +150,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                 Some(stream.since + SILENT_CALL)
             }
             State::Open(_, stream) => (!R::STREAMS).then_some(stream.since + SINGLE_RESPONSE),
-            State::Off(off, _) => Some(off.look_at()),
+            State::Off(off, _) => Some(off.look_at),
         }
     }
 
@@ -174,12 +170,12 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
             };
             let update = match received {
                 Received::Response(raw) => {
-                    self.counts.responded();
+                    self.counts.is_connected = true;
                     self.denials = Denials::default();
                     return Poll::Ready(Ok(raw));
                 }
                 Received::Undecodable(cause) => {
-                    self.counts.responded();
+                    self.counts.is_connected = true;
                     let rejection = Rejection::Undecodable { message: R::RESPONSE, cause };
                     Some(self.unusable(&rejection, now))
                 }
@@ -199,7 +195,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
             match &mut self.state {
                 State::Idle => return Poll::Pending,
                 State::Due(at) if *at > now => return Poll::Pending,
-                State::Off(off, _) if now < off.look_at() => return Poll::Pending,
+                State::Off(off, _) if now < off.look_at => return Poll::Pending,
                 State::Off(off, message) => {
                     self.failures.remind(Level::Error, message, now);
                     if off.is_over(endpoint, now) {
@@ -232,10 +228,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                         Poll::Pending if R::STREAMS || now < stream.since + SINGLE_RESPONSE => {
                             return Poll::Pending;
                         }
-                        Poll::Pending => Received::End(CallError::NoAnswer {
-                            endpoint: endpoint.clone(),
-                            within: SINGLE_RESPONSE,
-                        }),
+                        Poll::Pending => Received::End(CallError::NoAnswer { endpoint: endpoint.clone() }),
                     };
                     stream.delivered |= matches!(received, Received::Response(_));
                     if !R::STREAMS && !matches!(received, Received::End(_)) {
@@ -268,7 +261,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         let (stream, rule) = (self.stream(), error.retry_rule());
         let delivered = stream.is_some_and(|stream| stream.delivered);
         if rule == RetryRule::AwaitEndpoint || delivered {
-            self.counts.agent_ended();
+            self.counts.ended += 1;
         }
         let retry_in = self.delays.after(rule, stream, now);
         self.counts.failed(error.code());
@@ -315,7 +308,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
 
     /// A response is unusable: waits for the next one, or calls again later.
     pub(super) fn unusable(&mut self, rejection: &Rejection, now: Now) -> Update {
-        self.counts.rejected();
+        self.counts.rejected += 1;
         if self.agent.until == Until::FirstAnswer {
             return Update::GaveUp(self.failures.labelled(rejection));
         }

@@ -27,18 +27,6 @@ impl CallCounts {
         Self { rpc, is_connected: false, rejected: 0, failed, ended: 0 }
     }
 
-    pub(crate) fn responded(&mut self) {
-        self.is_connected = true;
-    }
-
-    pub(crate) fn rejected(&mut self) {
-        self.rejected += 1;
-    }
-
-    pub(crate) fn agent_ended(&mut self) {
-        self.ended += 1;
-    }
-
     pub(crate) fn failed(&mut self, code: &'static str) {
         self.is_connected = false;
         *self.failed.entry(code).or_default() += 1;

@@ -20,15 +20,11 @@ words! {
 
 /// A set of kinds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ChangeKinds(BTreeSet<ChangeKind>);
+pub(crate) struct ChangeKinds(pub(crate) BTreeSet<ChangeKind>);
 
 impl ChangeKinds {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = ChangeKind> {
-        self.0.iter().copied()
     }
 
     /// The kinds that are in both sets.
@@ -45,12 +41,6 @@ impl ChangeKinds {
 impl FromIterator<ChangeKind> for ChangeKinds {
     fn from_iter<I: IntoIterator<Item = ChangeKind>>(kinds: I) -> Self {
         Self(kinds.into_iter().collect())
-    }
-}
-
-impl FromIterator<ChangeKinds> for ChangeKinds {
-    fn from_iter<I: IntoIterator<Item = ChangeKinds>>(sets: I) -> Self {
-        sets.into_iter().flat_map(|set| set.0).collect()
     }
 }
 

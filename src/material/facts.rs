@@ -1,5 +1,6 @@
 //! What is known of a part's files.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::identity::bundle::BundleInfo;
@@ -32,14 +33,11 @@ impl Facts {
     /// Whether both have the same CAs of the same trust domains. Files of an earlier process may not show whose
     /// CAs they have: then it is not known.
     pub(super) fn has_same_bundles(&self, other: &Self) -> bool {
-        let has = |bundles: &[BundleInfo], bundle: &BundleInfo| {
-            let is_same = |known: &BundleInfo| {
-                known.trust_domain == bundle.trust_domain && known.authorities == bundle.authorities
-            };
-            bundles.iter().any(is_same)
-        };
-        self.bundles.len() == other.bundles.len()
-            && self.bundles.iter().all(|bundle| has(&other.bundles, bundle))
+        let [own, others] = [self, other].map(|facts| {
+            let bundles = facts.bundles.iter();
+            bundles.map(|bundle| (&bundle.trust_domain, &bundle.authorities)).collect::<BTreeMap<_, _>>()
+        });
+        own == others
     }
 
     /// What cannot be checked, though the files may be good: sentences for a warning.

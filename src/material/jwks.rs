@@ -52,13 +52,6 @@ impl JwksPart {
         }
     }
 
-    fn option(&self) -> &'static str {
-        match self.profile {
-            Profile::Jwt => "jwt-bundle-file-name",
-            Profile::Wit => "wit-bundle-file-name",
-        }
-    }
-
     /// How the names of federated trust domains' files end.
     fn suffix(&self) -> String {
         format!(".{}", self.name)
@@ -106,18 +99,18 @@ impl Part for JwksPart {
         format!("the {} bundles as {}", self.label(), self.name)
     }
 
-    fn describe(&self, _facts: &Facts) -> String {
-        self.name()
-    }
-
     fn file(&self) -> &str {
         self.name.as_str()
     }
 
     fn given_names(&self) -> Vec<GivenName> {
-        let mut given = vec![GivenName::exact(self.option(), &self.name)];
+        let option = match self.profile {
+            Profile::Jwt => "jwt-bundle-file-name",
+            Profile::Wit => "wit-bundle-file-name",
+        };
+        let mut given = vec![GivenName::exact(option, &self.name)];
         if self.federated_files {
-            given.push(GivenName::suffix(self.option(), &self.suffix()));
+            given.push(GivenName::suffix(option, &self.suffix()));
         }
         given
     }

@@ -81,8 +81,7 @@ impl Part for JwtSvidPart {
         format!("the JWT-SVID {}", self.file.name)
     }
 
-    fn describe(&self, facts: &Facts) -> String {
-        let Some(svid) = &facts.svid else { return self.name() };
+    fn describe(&self, svid: &SvidInfo) -> String {
         let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
         let (audience, name) = (self.file.audience.join(", "), &self.file.name);
         format!("the JWT-SVID of {id} for {audience} (valid until {end}) as {name}")
@@ -113,7 +112,21 @@ impl Part for JwtSvidPart {
     }
 
     fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a> {
-        Box::new(JwtSvidSource::new(self, wish))
+        let (followed, now) = (FollowedSelection::of(wish), wish.now);
+        let rpc = FetchJwtSvid { audience: self.file.audience.clone(), id: followed.selection.id.clone() };
+        let label = format!("JWT-SVID {}: ", self.file.name);
+        let mut call = RetriedCall::new(label, Level::Error, rpc, &wish.agent, now);
+        call.call_at(followed.first_call_at(now.instant));
+        let renewal = Renewal::new(now.instant);
+        Box::new(JwtSvidSource {
+            part: self,
+            followed,
+            call,
+            renewal,
+            svid: None,
+            key_id: None,
+            is_revoked: false,
+        })
     }
 
     fn key_watch<'a>(&self, wish: &Wish<'a>) -> Option<Box<dyn Source + 'a>> {
@@ -131,8 +144,7 @@ pub(crate) fn good_token(
     audience: &[String],
     now: Now,
 ) -> Result<JwtSvid, Rejection> {
-    let svid = JwtSvid::select(raw, selection, audience, now.time)
-        .map_err(|unusable| Rejection::of(unusable, selection))?;
+    let svid = JwtSvid::select(raw, selection, audience, now.time).map_err(Rejection::of(selection))?;
     let info = svid.info();
     match fault_of_dates(name, info, now.time) {
         None => Ok(svid),
@@ -153,17 +165,7 @@ struct JwtSvidSource<'a> {
     is_revoked: bool,
 }
 
-impl<'a> JwtSvidSource<'a> {
-    fn new(part: &'a JwtSvidPart, wish: &Wish<'a>) -> Self {
-        let (followed, now) = (FollowedSelection::of(wish), wish.now);
-        let rpc = FetchJwtSvid { audience: part.file.audience.clone(), id: followed.selection.id.clone() };
-        let label = format!("JWT-SVID {}: ", part.file.name);
-        let mut call = RetriedCall::new(label, Level::Error, rpc, &wish.agent, now);
-        call.call_at(followed.first_call_at(now.instant));
-        let renewal = Renewal::new(now.instant);
-        Self { part, followed, call, renewal, svid: None, key_id: None, is_revoked: false }
-    }
-
+impl JwtSvidSource<'_> {
     fn take(&mut self, raw: Vec<RawJwtSvid>, now: Now) -> Result<Update, Rejection> {
         let svid =
             good_token(&self.part.name(), raw, &self.followed.selection, &self.part.file.audience, now)?;
@@ -244,7 +246,7 @@ impl Source for JwtSvidSource<'_> {
             }
             Learned::Identity(own) => {
                 let is_anothers = self.followed.learn(own, &mut self.svid, &mut self.call, now);
-                self.call.rpc_mut().id = self.followed.selection.id.clone();
+                self.call.rpc.id = self.followed.selection.id.clone();
                 is_anothers
             }
         }

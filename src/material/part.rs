@@ -13,6 +13,7 @@ use crate::identity::jwt_bundle::JwtBundles;
 use crate::identity::raw::Field;
 use crate::identity::selection::Selection;
 use crate::identity::spiffe_id::SpiffeId;
+use crate::identity::svid_info::SvidInfo;
 use crate::layout::GivenName;
 use crate::logging::SharedReminder;
 use crate::store::StoreError;
@@ -27,8 +28,10 @@ pub(crate) trait Part: fmt::Debug {
     /// Its name in a sentence, such as "the X.509-SVID".
     fn name(&self) -> String;
 
-    /// Its name with what identifies these contents, for the line about their publication.
-    fn describe(&self, facts: &Facts) -> String;
+    /// Its name with what identifies this SVID, for the line about its publication.
+    fn describe(&self, _svid: &SvidInfo) -> String {
+        self.name()
+    }
 
     /// The name of one of its files: the one that holds the SVID, if there is one.
     fn file(&self) -> &str;

@@ -9,7 +9,8 @@ use crate::workload_api::endpoint::{Endpoint, SocketFile};
 /// section 7). A new agent may have the profile: it has a new socket.
 pub(super) struct ProfileOff {
     socket: Option<SocketFile>,
-    look_at: Instant,
+    /// When to look at the socket again.
+    pub(super) look_at: Instant,
 }
 
 impl ProfileOff {
@@ -17,16 +18,8 @@ impl ProfileOff {
         Self { socket: endpoint.socket_file(), look_at: now + LOOK_AT_FILES }
     }
 
-    /// When to look at the socket again.
-    pub(super) fn look_at(&self) -> Instant {
-        self.look_at
-    }
-
-    /// Whether another socket is there now. A look that is not due sees nothing new.
+    /// Looks at the socket. Returns whether it is another one.
     pub(super) fn is_over(&mut self, endpoint: &Endpoint, now: Instant) -> bool {
-        if now < self.look_at {
-            return false;
-        }
         self.look_at = now + LOOK_AT_FILES;
         let socket = endpoint.socket_file();
         socket.is_some() && socket != self.socket

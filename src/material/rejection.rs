@@ -30,8 +30,8 @@ pub(crate) enum Rejection {
 
 impl Rejection {
     /// Names the options that select, where they may be wrong.
-    pub(crate) fn of(unusable: Unusable, selection: &Selection) -> Self {
-        match unusable {
+    pub(crate) fn of(selection: &Selection) -> impl Fn(Unusable) -> Self {
+        |unusable| match unusable {
             Unusable::Flawed(flaw) => Self::Flawed(flaw),
             Unusable::NotOffered(flaw) => Self::NotOffered(
                 flaw,

@@ -48,23 +48,21 @@ impl Watchdog {
         svid: Option<&SvidInfo>,
         now: Now,
     ) -> Option<String> {
-        if let Some(svid) = svid.filter(|svid| svid.is_overdue(now.time)) {
-            self.replaced(stream, svid, now);
-            let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
-            return Some(format!(
-                "the SVID of {id} (valid until {end}) is due for renewal, and the agent has sent no newer one"
-            ));
-        }
-        stream.delivered.then(|| "the agent has sent nothing usable on its open stream".to_owned())
-    }
-
-    /// The stream is replaced. The next gets more time only if this one was opened while the SVID was
-    /// overdue: an older stream did not wait for a renewal.
-    fn replaced(&mut self, stream: Stream, svid: &SvidInfo, now: Now) {
+        let Some(svid) = svid.filter(|svid| svid.is_overdue(now.time)) else {
+            return stream
+                .delivered
+                .then(|| "the agent has sent nothing usable on its open stream".to_owned());
+        };
+        // The next stream gets more time only if this one was opened while the SVID was overdue: an older one did
+        // not wait for a renewal.
         let overdue_for = now.time.duration_since(svid.overdue_at()).unwrap_or_default();
         if now.instant.duration_since(stream.since) < overdue_for {
             self.overdue.advance();
         }
+        let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
+        Some(format!(
+            "the SVID of {id} (valid until {end}) is due for renewal, and the agent has sent no newer one"
+        ))
     }
 
     /// A new SVID has come.
@@ -115,13 +113,13 @@ mod tests {
         let (svid, mut watchdog) = (svid(start), Watchdog::new());
         let mut now = start + 40 * MINUTE + Duration::from_secs(1);
         // The first was opened long ago.
-        watchdog.replaced(Stream { since: start.instant, delivered: true }, &svid, now);
+        watchdog.replaced_because(Stream { since: start.instant, delivered: true }, Some(&svid), now);
         let patience = [(); 6].map(|()| {
             let stream = Stream { since: now.instant, delivered: false };
             let replace_at = watchdog.replace_at(stream, Some(&svid), now);
             let patience = replace_at - now.instant;
             now = now + patience + Duration::from_secs(1);
-            watchdog.replaced(stream, &svid, now);
+            watchdog.replaced_because(stream, Some(&svid), now);
             patience.as_secs()
         });
         assert_eq!(patience, [5, 10, 20, 40, 60, 60]);

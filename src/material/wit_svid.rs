@@ -15,6 +15,7 @@ use super::rejection::Rejection;
 use super::svid_stream::SvidStream;
 use super::verdict::fault;
 use crate::identity::raw::RawWitSvid;
+use crate::identity::svid_info::SvidInfo;
 use crate::identity::wit_svid::{WitSvid, WitToken};
 use crate::layout::GivenName;
 use crate::layout::pem::{self, Label};
@@ -74,8 +75,7 @@ impl Part for WitSvidPart {
         format!("the WIT-SVID {}", self.token)
     }
 
-    fn describe(&self, facts: &Facts) -> String {
-        let Some(svid) = &facts.svid else { return self.name() };
+    fn describe(&self, svid: &SvidInfo) -> String {
         let (id, end) = (&svid.id, rfc3339(svid.not_after, 0));
         format!("the WIT-SVID of {id} (valid until {end}) as {}", self.token)
     }
@@ -139,8 +139,7 @@ struct WitSvidSource<'a> {
 impl WitSvidSource<'_> {
     fn take(&mut self, raw: Vec<RawWitSvid>, now: Now) -> Result<Update, Rejection> {
         let selection = &self.followed.selection;
-        let svid = WitSvid::select(raw, selection, now.time)
-            .map_err(|unusable| Rejection::of(unusable, selection))?;
+        let svid = WitSvid::select(raw, selection, now.time).map_err(Rejection::of(selection))?;
         let info = svid.info.clone();
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
         self.stream.call_again_at = None;
@@ -153,12 +152,6 @@ impl WitSvidSource<'_> {
         self.offered_since = self.stream.call.stream().map(|stream| stream.since);
         Ok(Update::Files(files, Box::new(facts)))
     }
-
-    /// Whether the open stream has offered the SVID before. The first messages of a restarted agent may lack some.
-    fn was_offered_on_this_stream(&self) -> bool {
-        self.stream.svid.is_some()
-            && self.stream.call.stream().is_some_and(|stream| self.offered_since == Some(stream.since))
-    }
 }
 
 impl Source for WitSvidSource<'_> {
@@ -169,7 +162,7 @@ impl Source for WitSvidSource<'_> {
         self.stream.call.poll(is_offered, now, context).map(|heard| match heard {
             Ok(raw) => {
                 // What another stream still offers is not withdrawn: the agent may be between two updates.
-                let was_offered = self.was_offered_on_this_stream() && !is_offered;
+                let was_offered = self.offers_identity() && !is_offered;
                 let taken = self.take(raw, now);
                 self.stream.call.settle(taken, was_offered, now)
             }
@@ -189,8 +182,10 @@ impl Source for WitSvidSource<'_> {
         &mut self.stream.call
     }
 
+    /// Whether the open stream has offered the SVID before. The first messages of a restarted agent may lack some.
     fn offers_identity(&self) -> bool {
-        self.was_offered_on_this_stream()
+        self.stream.svid.is_some()
+            && self.stream.call.stream().is_some_and(|stream| self.offered_since == Some(stream.since))
     }
 
     fn forget(&mut self) {

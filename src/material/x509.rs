@@ -20,10 +20,11 @@ use crate::identity::context::X509Context;
 use crate::identity::crl::RevocationLists;
 use crate::identity::raw::{Field, RawX509Context};
 use crate::identity::selection::Selection;
+use crate::identity::svid_info::SvidInfo;
 use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, GivenName, TRUST_BUNDLE_SUFFIX};
 use crate::logging::Repetition;
 use crate::store::StoreError;
-use crate::store::file::{FileMode, FileName};
+use crate::store::file::FileMode;
 use crate::store::read::PublishedSet;
 use crate::time::clock::Now;
 use crate::time::timestamp::rfc3339;
@@ -35,14 +36,17 @@ impl Part for X509Part {
         "the X.509-SVID".to_owned()
     }
 
-    fn describe(&self, facts: &Facts) -> String {
-        let Some(svid) = &facts.svid else { return self.name() };
+    fn describe(&self, svid: &SvidInfo) -> String {
         let (serial, end) = (svid.serial().unwrap_or_default(), rfc3339(svid.not_after, 0));
         format!("{} (serial {serial}, valid until {end})", svid.id)
     }
 
     fn file(&self) -> &str {
-        self.certificate_file()
+        match (&self.pem, &self.combined) {
+            (Some(pem), _) => pem.certificate.as_str(),
+            (None, Some(combined)) if !self.spiffe => combined.as_str(),
+            _ => CREDENTIAL_BUNDLE,
+        }
     }
 
     fn file_of(&self, field: Field) -> &str {
@@ -83,13 +87,10 @@ impl Part for X509Part {
     /// those may hold a key.
     fn mode_of(&self, name: &str) -> Option<FileMode> {
         let pem = self.pem.iter().flat_map(|pem| [&pem.certificate, &pem.bundle]);
-        let mut public = pem
-            .chain(&self.truststore)
-            .chain(&self.bundle_map)
-            .chain(self.crls.as_ref().map(|crls| &crls.name))
-            .map(FileName::as_str);
+        let crls = self.crls.iter().map(|crls| &crls.name);
+        let mut public = pem.chain(&self.truststore).chain(&self.bundle_map).chain(crls);
         let is_bundle = [FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX].iter().any(|end| name.ends_with(end));
-        let is_public = is_bundle || public.any(|file| file == name);
+        let is_public = is_bundle || public.any(|file| file.as_str() == name);
         Some(if is_public { self.certificate_mode } else { self.key_mode })
     }
 
@@ -143,8 +144,7 @@ struct X509Source<'a> {
 
 impl X509Source<'_> {
     fn take(&mut self, raw: RawX509Context, now: Now) -> Result<Update, Rejection> {
-        let mut context = X509Context::parse(raw, self.selection)
-            .map_err(|unusable| Rejection::of(unusable, self.selection))?;
+        let mut context = X509Context::parse(raw, self.selection).map_err(Rejection::of(self.selection))?;
         let info = context.svid.info().clone();
         let trust = context.svid.trust().clone();
         let unchecked_key = context.svid.unchecked_key();

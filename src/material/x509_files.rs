@@ -69,20 +69,27 @@ pub(crate) fn write(
         files.add_pem_files(pem);
     }
     if let Some(name) = &part.combined {
-        files.add(name.clone(), part.key_mode, Contained::KeyAndChain);
+        files.add(name.clone(), part.key_mode, Material::write_key_and_chain);
     }
     if part.spiffe {
         files.add_credential_folder()?;
     }
     if let Some(name) = &part.keystore {
-        files.add(name.clone(), part.key_mode, Contained::KeyStore);
+        files.add(name.clone(), part.key_mode, |material, out| {
+            let (key, chain) = (material.svid.key().der(), material.chain().collect::<Vec<_>>());
+            pkcs12::key_store(key, &chain, &material.alias, &material.password, out)
+        });
     }
     if let Some(name) = &part.truststore {
-        files.add(name.clone(), part.certificate_mode, Contained::TrustStore);
+        files.add(name.clone(), part.certificate_mode, |material, out| {
+            pkcs12::trust_store(material.own().chain(material.merged()), &material.password, out)
+        });
     }
     let bundle_map_omitted = part.bundle_map.as_ref().map(|name| files.add_bundle_map(name));
     if let Some(crls) = part.crls.as_ref().filter(|_| !files.material.crls.is_empty()) {
-        files.add(crls.name.clone(), part.certificate_mode, Contained::RevocationLists);
+        files.add(crls.name.clone(), part.certificate_mode, |material, out| {
+            pem::write(material.crls.ders().map(|der| (Label::RevocationList, der)), out)
+        });
     }
     let Files { all, flaws, .. } = files;
     Ok(Written { files: all, bundles, bundle_map_omitted, flaws, expires_at })
@@ -128,64 +135,22 @@ struct Material {
     password: Password,
 }
 
-/// What is in a file.
-#[derive(Clone, Copy)]
-enum Contained {
-    Leaf,
-    Chain,
-    Key,
-    KeyAndChain,
-    /// The own trust domain's CAs.
-    OwnBundle,
-    /// All CAs that are trusted as the own are.
-    TrustedBundle,
-    /// The same, with the chain's intermediates.
-    TrustedBundleWithIntermediates,
-    /// The CAs of the federated trust domain with this index.
-    FederatedBundle(usize),
-    KeyStore,
-    TrustStore,
-    BundleMap,
-    RevocationLists,
-}
-
 impl Material {
-    fn write(&self, contained: Contained, out: &mut dyn Write) -> io::Result<()> {
-        let leaf = || std::iter::once(self.svid.leaf());
-        let intermediates = || self.svid.intermediates().map(|authority| authority.der);
-        let key = || std::iter::once((Label::PrivateKey, self.svid.key().der()));
-        match contained {
-            Contained::Leaf => pem::write(leaf().map(certificate), out),
-            Contained::Chain => pem::write(leaf().chain(intermediates()).map(certificate), out),
-            Contained::Key => pem::write(key(), out),
-            Contained::KeyAndChain => {
-                pem::write(key().chain(leaf().chain(intermediates()).map(certificate)), out)
-            }
-            Contained::OwnBundle => pem::write(self.own().map(certificate), out),
-            Contained::TrustedBundle => pem::write(self.own().chain(self.merged()).map(certificate), out),
-            Contained::TrustedBundleWithIntermediates => {
-                let all = self.own().chain(intermediates()).chain(self.merged());
-                pem::write(all.map(certificate), out)
-            }
-            Contained::FederatedBundle(index) => {
-                let bundle = self.federated.get(index).into_iter();
-                pem::write(bundle.flat_map(|(_, bundle)| valid(bundle, self.valid_at)).map(certificate), out)
-            }
-            Contained::KeyStore => {
-                let chain: Vec<_> = leaf().chain(intermediates()).collect();
-                pkcs12::key_store(self.svid.key().der(), &chain, &self.alias, &self.password, out)
-            }
-            Contained::RevocationLists => {
-                pem::write(self.crls.ders().map(|der| (Label::RevocationList, der)), out)
-            }
-            Contained::BundleMap => bundle_map::write(
-                self.trust_domains().into_iter().map(|(name, bundle)| (name, valid(bundle, self.valid_at))),
-                out,
-            ),
-            Contained::TrustStore => {
-                pkcs12::trust_store(self.own().chain(self.merged()), &self.password, out)
-            }
-        }
+    fn write_key(&self, out: &mut dyn Write) -> io::Result<()> {
+        pem::write([(Label::PrivateKey, self.svid.key().der())], out)
+    }
+
+    fn intermediates(&self) -> impl Iterator<Item = &[u8]> {
+        self.svid.intermediates().map(|authority| authority.der)
+    }
+
+    fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        [self.svid.leaf()].into_iter().chain(self.intermediates())
+    }
+
+    fn write_key_and_chain(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.write_key(out)?;
+        write_certificates(self.chain(), out)
     }
 
     /// All trust domains with their bundles, by name.
@@ -211,8 +176,8 @@ fn valid(bundle: &X509Bundle, at: Option<SystemTime>) -> impl Iterator<Item = &[
     bundle.authorities().filter(is_valid).map(|authority| authority.der)
 }
 
-fn certificate(der: &[u8]) -> (Label, &[u8]) {
-    (Label::Certificate, der)
+fn write_certificates<'a>(ders: impl Iterator<Item = &'a [u8]>, out: &mut dyn Write) -> io::Result<()> {
+    pem::write(ders.map(|der| (Label::Certificate, der)), out)
 }
 
 /// Files that are made of one material.
@@ -224,37 +189,47 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    fn add(&mut self, name: FileName, mode: FileMode, contained: Contained) {
+    fn add(
+        &mut self,
+        name: FileName,
+        mode: FileMode,
+        write: impl Fn(&Material, &mut dyn Write) -> io::Result<()> + 'static,
+    ) {
         let material = self.material.clone();
-        let contents = Contents::new(move |out| material.write(contained, out));
+        let contents = Contents::new(move |out| write(&material, out));
         self.all.push(File { name, mode, contents });
     }
 
     fn add_pem_files(&mut self, pem: &PemFiles) {
-        let (certificate, bundle) = if pem.intermediates_in_bundle {
-            (Contained::Leaf, Contained::TrustedBundleWithIntermediates)
-        } else {
-            (Contained::Chain, Contained::TrustedBundle)
-        };
-        self.add(pem.certificate.clone(), self.part.certificate_mode, certificate);
-        self.add(pem.key.clone(), self.part.key_mode, Contained::Key);
-        self.add(pem.bundle.clone(), self.part.certificate_mode, bundle);
+        let in_bundle = pem.intermediates_in_bundle;
+        self.add(pem.certificate.clone(), self.part.certificate_mode, move |material, out| {
+            let intermediates = material.intermediates().filter(|_| !in_bundle);
+            write_certificates([material.svid.leaf()].into_iter().chain(intermediates), out)
+        });
+        self.add(pem.key.clone(), self.part.key_mode, Material::write_key);
+        self.add(pem.bundle.clone(), self.part.certificate_mode, move |material, out| {
+            let intermediates = material.intermediates().filter(|_| in_bundle);
+            write_certificates(material.own().chain(intermediates).chain(material.merged()), out)
+        });
         if pem.federated_files {
             self.add_federated(FEDERATED_SUFFIX);
         }
     }
 
     fn add_credential_folder(&mut self) -> Result<(), Flaw> {
-        self.add(CREDENTIAL_BUNDLE.parse()?, self.part.key_mode, Contained::KeyAndChain);
+        self.add(CREDENTIAL_BUNDLE.parse()?, self.part.key_mode, Material::write_key_and_chain);
         let name = of_trust_domain(&self.material.trust_domain, TRUST_BUNDLE_SUFFIX)?;
-        self.add(name, self.part.certificate_mode, Contained::OwnBundle);
+        self.add(name, self.part.certificate_mode, |material, out| write_certificates(material.own(), out));
         self.add_federated(TRUST_BUNDLE_SUFFIX);
         Ok(())
     }
 
     /// Returns how many CA certificates it leaves out.
     fn add_bundle_map(&mut self, name: &FileName) -> usize {
-        self.add(name.clone(), self.part.certificate_mode, Contained::BundleMap);
+        self.add(name.clone(), self.part.certificate_mode, |material, out| {
+            let all = material.trust_domains().into_iter();
+            bundle_map::write(all.map(|(name, bundle)| (name, valid(bundle, material.valid_at))), out)
+        });
         let mut all_omitted = 0;
         for (trust_domain, bundle) in self.material.trust_domains() {
             let authorities = valid(bundle, self.material.valid_at);
@@ -276,11 +251,13 @@ impl Files<'_> {
     }
 
     fn add_federated(&mut self, suffix: &str) {
-        let names = self.material.federated.iter();
-        let names: Vec<_> = names.map(|(other, _)| of_trust_domain(other, suffix)).collect();
-        for (index, name) in names.into_iter().enumerate() {
-            match name {
-                Ok(name) => self.add(name, self.part.certificate_mode, Contained::FederatedBundle(index)),
+        let material = self.material.clone();
+        for (index, (other, _)) in material.federated.iter().enumerate() {
+            match of_trust_domain(other, suffix) {
+                Ok(name) => self.add(name, self.part.certificate_mode, move |material, out| {
+                    let bundle = material.federated.get(index).into_iter();
+                    write_certificates(bundle.flat_map(|(_, bundle)| valid(bundle, material.valid_at)), out)
+                }),
                 Err(error) => self.flaws.push(format!("{error}; its bundle is left out")),
             }
         }

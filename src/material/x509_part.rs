@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::layout::CREDENTIAL_BUNDLE;
 use crate::layout::pkcs12::{Alias, KeystorePassword};
 use crate::store::file::{FileMode, FileName};
 
@@ -58,15 +57,6 @@ pub(crate) struct PemFiles {
 }
 
 impl X509Part {
-    /// The name of a file with the SVID's certificate.
-    pub(super) fn certificate_file(&self) -> &str {
-        match (&self.pem, &self.combined) {
-            (Some(pem), _) => pem.certificate.as_str(),
-            (None, Some(combined)) if !self.spiffe => combined.as_str(),
-            _ => CREDENTIAL_BUNDLE,
-        }
-    }
-
     /// Whether any file holds federated bundles.
     pub(super) fn writes_federated(&self) -> bool {
         let in_pem = self.pem.as_ref().is_some_and(|pem| pem.federated_files || pem.federated_in_bundle);

@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 use super::crl_file;
 use super::facts::Facts;
 use super::file_flaw::{NOT_ONE_KEY, in_file};
+use super::part::Part;
 use super::x509_part::{PemFiles, X509Part};
 use crate::identity::bundle::X509Bundle;
 use crate::identity::crl::RevocationLists;
@@ -32,10 +33,12 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&self) -> Result<Facts, StoreError> {
+        let pem = self.part.pem.as_ref();
+        let intermediates_in_bundle = pem.is_some_and(|pem| pem.intermediates_in_bundle);
         let mut found: Option<(X509Svid, String)> = None;
         for files in self.svid_files()? {
-            let name = files.chain_name.clone();
-            let svid = files.parse(self.intermediates_in_bundle())?;
+            let name = files.chain.1.clone();
+            let svid = files.parse(intermediates_in_bundle)?;
             match &found {
                 Some((other, other_name)) if other.leaf() != svid.leaf() => {
                     return Err(flaw!("{other_name} and {name} hold different certificates").into());
@@ -46,32 +49,16 @@ impl Reader<'_> {
         }
         let (svid, _) = found
             .ok_or_else(|| flaw!("no file of the layout holds an SVID"))
-            .map_err(in_file(self.part.certificate_file()))?;
+            .map_err(in_file(self.part.file()))?;
         let trust_domain = svid.info().id.trust_domain();
         let mut bundles = vec![svid.bundle().info(trust_domain, None)];
-        if self.part.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle) {
+        if pem.is_some_and(|pem| pem.federated_in_bundle) {
             // Whose CA is whose, the file does not say.
             bundles.clear();
         }
-        let federated = self.part.pem.as_ref().is_some_and(|pem| pem.federated_files);
-        let suffixes =
-            [federated.then_some(FEDERATED_SUFFIX), self.part.spiffe.then_some(TRUST_BUNDLE_SUFFIX)];
-        for suffix in suffixes.into_iter().flatten() {
-            for name in self.set.names_ending_with(suffix)? {
-                let bundle = X509Bundle::parse(self.certificates(&name)?).map_err(in_file(&name))?;
-                let id = format!("spiffe://{}", name.strip_suffix(suffix).unwrap_or_default());
-                let others = TrustDomain::from_id(&id).ok();
-                let others = others.filter(|other| bundles.iter().all(|known| known.trust_domain != *other));
-                bundles.extend(others.map(|trust_domain| bundle.info(trust_domain, None)));
-            }
-        }
-        if let Some(name) = &self.part.bundle_map {
-            for (trust_domain, bundle) in
-                bundle_map::read(&self.set.read(name.as_str())?).map_err(in_file(name.as_str()))?
-            {
-                if bundles.iter().all(|known| known.trust_domain != trust_domain) {
-                    bundles.push(bundle.info(trust_domain, None));
-                }
+        for (trust_domain, bundle) in self.other_bundles()? {
+            if bundles.iter().all(|known| known.trust_domain != trust_domain) {
+                bundles.push(bundle.info(trust_domain, None));
             }
         }
         let crls = self.revocation_lists()?;
@@ -86,22 +73,34 @@ impl Reader<'_> {
         })
     }
 
-    /// Before the agent sends the first list, there is no file.
-    fn revocation_lists(&self) -> Result<RevocationLists, StoreError> {
-        let name = self.part.crls.as_ref().map(|crls| crls.name.as_str());
-        let is_there = |name: &&str| {
-            let names = self.set.names_ending_with(name)?;
-            Ok::<_, StoreError>(names.iter().any(|found| found == name))
-        };
-        match name {
-            Some(name) if is_there(&name)? => crl_file::parse(&self.set.read(name)?).map_err(in_file(name)),
-            _ => Ok(RevocationLists::default()),
+    /// The bundles beside the SVID's, our own trust domain's among them.
+    fn other_bundles(&self) -> Result<Vec<(TrustDomain, X509Bundle)>, StoreError> {
+        let mut all = Vec::new();
+        let federated = self.part.pem.as_ref().is_some_and(|pem| pem.federated_files);
+        let suffixes =
+            [federated.then_some(FEDERATED_SUFFIX), self.part.spiffe.then_some(TRUST_BUNDLE_SUFFIX)];
+        for suffix in suffixes.into_iter().flatten() {
+            for name in self.set.names_ending_with(suffix)? {
+                let bundle = X509Bundle::parse(self.certificates(&name)?.0).map_err(in_file(&name))?;
+                let id = format!("spiffe://{}", name.strip_suffix(suffix).unwrap_or_default());
+                all.extend(TrustDomain::from_id(&id).ok().map(|trust_domain| (trust_domain, bundle)));
+            }
         }
+        if let Some(name) = &self.part.bundle_map {
+            let map = self.set.read(name.as_str())?;
+            all.extend(bundle_map::read(&map).map_err(in_file(name.as_str()))?);
+        }
+        Ok(all)
     }
 
-    /// Whether the bundle has the chain's intermediates.
-    fn intermediates_in_bundle(&self) -> bool {
-        self.part.pem.as_ref().is_some_and(|pem| pem.intermediates_in_bundle)
+    /// Before the agent sends the first list, there is no file.
+    fn revocation_lists(&self) -> Result<RevocationLists, StoreError> {
+        let Some(crls) = &self.part.crls else { return Ok(RevocationLists::default()) };
+        let name = crls.name.as_str();
+        if !self.set.names_ending_with(name)?.iter().any(|found| found == name) {
+            return Ok(RevocationLists::default());
+        }
+        crl_file::parse(&self.set.read(name)?).map_err(in_file(name))
     }
 
     /// The key and its chain, from each place that holds them.
@@ -114,7 +113,7 @@ impl Reader<'_> {
             all.push(self.combined(CREDENTIAL_BUNDLE, None)?);
         }
         if let Some(name) = &part.combined {
-            let bundle = all.first().map(|files| (files.bundle.clone(), files.bundle_name.clone()));
+            let bundle = all.first().map(|files| files.bundle.clone());
             all.push(self.combined(name.as_str(), bundle)?);
         }
         let truststore = match &part.truststore {
@@ -122,57 +121,51 @@ impl Reader<'_> {
             None => None,
         };
         if let Some(name) = &part.keystore {
-            let bundle = all.first().map(|files| (files.bundle.clone(), files.bundle_name.clone()));
             let contents = self.keystore(name.as_str())?;
             let key = contents.key.ok_or(Flaw::new(NOT_ONE_KEY)).map_err(in_file(name.as_str()))?;
-            let (bundle, bundle_name) = truststore.or(bundle).unwrap_or_default();
-            let (chain_name, key_name) = (name.to_string(), name.to_string());
-            let chain = contents.certificates.concat();
-            all.push(SvidFiles { chain, key, bundle, chain_name, key_name, bundle_name });
-        } else if let (Some((bundle, bundle_name)), Some(files)) = (truststore, all.first()) {
-            all.push(SvidFiles { bundle, bundle_name, ..files.clone() });
+            let bundle = truststore.or(all.first().map(|files| files.bundle.clone())).unwrap_or_default();
+            let chain = (contents.certificates.concat(), name.to_string());
+            all.push(SvidFiles { chain, key: (key, name.to_string()), bundle });
+        } else if let (Some(bundle), Some(files)) = (truststore, all.first()) {
+            all.push(SvidFiles { bundle, ..files.clone() });
         }
         Ok(all)
     }
 
     fn pem_files(&self, pem: &PemFiles) -> Result<SvidFiles, StoreError> {
-        let [certificate, key, bundle] = [&pem.certificate, &pem.key, &pem.bundle].map(|name| name.as_str());
-        let blocks = self.blocks(key)?;
-        let [(Label::PrivateKey, key_der)] = blocks.as_slice() else {
-            return Err(in_file(key)(Flaw::new(NOT_ONE_KEY)));
+        let name = pem.key.as_str();
+        let blocks = self.blocks(name)?;
+        let [(Label::PrivateKey, key)] = blocks.as_slice() else {
+            return Err(in_file(name)(Flaw::new(NOT_ONE_KEY)));
         };
         Ok(SvidFiles {
-            chain: self.certificates(certificate)?,
-            key: key_der.clone(),
-            bundle: self.certificates(bundle)?,
-            chain_name: certificate.to_owned(),
-            key_name: key.to_owned(),
-            bundle_name: bundle.to_owned(),
+            chain: self.certificates(pem.certificate.as_str())?,
+            key: (key.clone(), name.to_owned()),
+            bundle: self.certificates(pem.bundle.as_str())?,
         })
     }
 
     /// A file with the key first, then the chain. Without `bundle`, the bundle of the credential folder
     /// belongs to it.
-    fn combined(&self, name: &str, bundle: Option<(Vec<u8>, String)>) -> Result<SvidFiles, StoreError> {
+    fn combined(&self, name: &str, bundle: Option<Named>) -> Result<SvidFiles, StoreError> {
         let blocks = self.blocks(name)?;
         let Some(((Label::PrivateKey, key), chain)) = blocks.split_first() else {
             return Err(in_file(name)(flaw!("it does not begin with a private key")));
         };
         let chain = concatenated(chain).map_err(in_file(name))?;
-        let (bundle, bundle_name) = match bundle {
+        let bundle = match bundle {
             Some(bundle) => bundle,
             None => {
                 let id: Option<SpiffeId> = uri_of_leaf(&chain).and_then(|uri| uri.parse().ok());
                 let id = id
                     .ok_or_else(|| flaw!("its first certificate has no SPIFFE ID"))
                     .map_err(in_file(name))?;
-                let bundle_name =
+                let of_own =
                     of_trust_domain(&id.trust_domain(), TRUST_BUNDLE_SUFFIX).map_err(in_file(name))?;
-                (self.certificates(bundle_name.as_str())?, bundle_name.to_string())
+                self.certificates(of_own.as_str())?
             }
         };
-        let (chain_name, key_name) = (name.to_owned(), name.to_owned());
-        Ok(SvidFiles { chain, key: key.clone(), bundle, chain_name, key_name, bundle_name })
+        Ok(SvidFiles { chain: (chain, name.to_owned()), key: (key.clone(), name.to_owned()), bundle })
     }
 
     fn keystore(&self, name: &str) -> Result<pkcs12::Contents, StoreError> {
@@ -183,26 +176,28 @@ impl Reader<'_> {
         pem::decode(&self.set.read(name)?).map_err(in_file(name))
     }
 
-    fn certificates(&self, name: &str) -> Result<Vec<u8>, StoreError> {
-        concatenated(&self.blocks(name)?).map_err(in_file(name))
+    fn certificates(&self, name: &str) -> Result<Named, StoreError> {
+        let ders = concatenated(&self.blocks(name)?).map_err(in_file(name))?;
+        Ok((ders, name.to_owned()))
     }
 }
 
-/// A key with its chain and bundle, and the names of their files.
+/// Certificates, and the name of their file.
+type Named = (Vec<u8>, String);
+
+/// A key with its chain and bundle, each with the name of its file.
 #[derive(Clone)]
 struct SvidFiles {
-    chain: Vec<u8>,
-    key: Zeroizing<Vec<u8>>,
-    bundle: Vec<u8>,
-    chain_name: String,
-    key_name: String,
-    bundle_name: String,
+    chain: Named,
+    key: (Zeroizing<Vec<u8>>, String),
+    bundle: Named,
 }
 
 impl SvidFiles {
     /// Checks each by itself, and that they belong together. `intermediates_in_bundle`: the bundle has the chain's.
     fn parse(self, intermediates_in_bundle: bool) -> Result<X509Svid, StoreError> {
-        let Self { mut chain, key, mut bundle, chain_name, key_name, bundle_name } = self;
+        let Self { chain: (mut chain, chain_name), key: (key, key_name), bundle: (mut bundle, bundle_name) } =
+            self;
         if intermediates_in_bundle {
             chain.append(&mut split_off_intermediates(&mut bundle).map_err(in_file(&bundle_name))?);
         }

@@ -1,14 +1,6 @@
 //! Prometheus's text format (version 0.0.4).
 
-use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The type of a metric.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Type {
-    Counter,
-    Gauge,
-}
 
 /// One value of a metric.
 pub(super) struct Sample {
@@ -30,48 +22,29 @@ impl Sample {
 
 /// The text so far.
 #[derive(Default)]
-pub(super) struct Text(String);
-
-impl From<Text> for String {
-    fn from(text: Text) -> Self {
-        text.0
-    }
-}
+pub(super) struct Text(pub(super) String);
 
 impl Text {
-    /// One metric with all its samples; nothing if there are none.
-    pub(super) fn family(
-        &mut self,
-        name: &str,
-        kind: Type,
-        help: &str,
-        samples: impl IntoIterator<Item = Sample>,
-    ) {
-        self.write_family(name, kind, help, samples.into_iter().collect());
+    /// One metric with all its samples; nothing if there are none. A name that ends with `_total` is a counter's, as
+    /// Prometheus has it; the others are gauges.
+    pub(super) fn family(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample>) {
+        self.write_family(name, help, samples.into_iter().collect());
     }
 
     /// The same for all: as a generic one, it was 12 KiB of the program.
-    fn write_family(&mut self, name: &str, kind: Type, help: &str, samples: Vec<Sample>) {
+    fn write_family(&mut self, name: &str, help: &str, samples: Vec<Sample>) {
         if samples.is_empty() {
             return;
         }
-        let kind = match kind {
-            Type::Counter => "counter",
-            Type::Gauge => "gauge",
-        };
-        self.line(format_args!("# HELP pod_svid_helper_{name} {help}"));
-        self.line(format_args!("# TYPE pod_svid_helper_{name} {kind}"));
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        self.0 += &format!("# HELP pod_svid_helper_{name} {help}\n");
+        self.0 += &format!("# TYPE pod_svid_helper_{name} {kind}\n");
         for Sample { labels, value } in samples {
             let labels: Vec<_> =
                 labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
             let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-            self.line(format_args!("pod_svid_helper_{name}{labels} {value}"));
+            self.0 += &format!("pod_svid_helper_{name}{labels} {value}\n");
         }
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "{line}");
     }
 }
 

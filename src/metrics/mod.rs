@@ -7,7 +7,7 @@ mod exposition;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use exposition::{Sample, Text, Type, timestamp};
+use exposition::{Sample, Text, timestamp};
 
 use crate::logging::dropped_lines;
 use crate::material::{CallCounts, Facts};
@@ -41,7 +41,6 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
     let mut text = Text::default();
     text.family(
         "build_info",
-        Type::Gauge,
         "The version of pod-svid-helper.",
         [Sample::of(1).label("version", env!("CARGO_PKG_VERSION"))],
     );
@@ -50,7 +49,6 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
     let bundles = scrape.published.iter().flat_map(|(_, facts)| &facts.bundles);
     text.family(
         "bundle_earliest_expiry_timestamp_seconds",
-        Type::Gauge,
         "The end of the validity of the CA certificate in a published trust bundle that expires first.",
         bundles.map(|bundle| {
             Sample::of(timestamp(bundle.earliest_expiry)).label("trust_domain", &bundle.trust_domain)
@@ -59,54 +57,42 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
     let omitted = scrape.published.iter().filter_map(|(_, facts)| facts.bundle_map_omitted);
     text.family(
         "bundle_map_omitted_certificates",
-        Type::Gauge,
         "CA certificates that the bundle map leaves out because its readers do not know such keys.",
         omitted.map(Sample::of),
     );
     let next_updates = scrape.published.iter().filter_map(|(_, facts)| facts.crl_next_update);
     text.family(
         "crl_earliest_next_update_timestamp_seconds",
-        Type::Gauge,
         "When the first of the published certificate revocation lists is due to be replaced.",
         next_updates.map(|time| Sample::of(timestamp(time))),
     );
-    text.family(
-        "publications_total",
-        Type::Counter,
-        "Sets of files written.",
-        [Sample::of(scrape.publications.count)],
-    );
+    text.family("publications_total", "Sets of files written.", [Sample::of(scrape.publications.count)]);
     text.family(
         "last_publication_timestamp_seconds",
-        Type::Gauge,
         "When this process wrote a set of files last.",
         scrape.publications.last.map(|time| Sample::of(timestamp(time))),
     );
     text.family(
         "notifications_total",
-        Type::Counter,
         "Signals to the application after a publication.",
         outcomes(scrape.signals),
     );
     text.family(
         "hook_runs_total",
-        Type::Counter,
         "Runs of the hook after a publication that have ended.",
         outcomes(scrape.hook_runs),
     );
     text.family(
         "hook_running_seconds",
-        Type::Gauge,
         "For how long the hook has been running; 0 if none runs.",
         [Sample::of(format_args!("{:.3}", scrape.hook_running.as_secs_f64()))],
     );
     text.family(
         "dropped_log_lines_total",
-        Type::Counter,
         "Log lines dropped because nobody read stderr fast enough.",
         [Sample::of(dropped_lines())],
     );
-    text.into()
+    text.0
 }
 
 fn outcomes(outcomes: Outcomes) -> [Sample; 2] {
@@ -117,7 +103,6 @@ fn outcomes(outcomes: Outcomes) -> [Sample; 2] {
 fn calls(text: &mut Text, calls: &[&CallCounts]) {
     text.family(
         "agent_connected",
-        Type::Gauge,
         "Whether the agent has answered the last call of a procedure, and has not hung up since.",
         [Sample::of(u8::from(calls.iter().any(|calls| calls.is_connected)))],
     );
@@ -131,13 +116,11 @@ fn calls(text: &mut Text, calls: &[&CallCounts]) {
     // From zero on: increase() misses the first event of a series that begins with it.
     text.family(
         "rejected_responses_total",
-        Type::Counter,
         "Responses of the agent that were discarded because they were not good.",
         rejected.into_iter().map(|(rpc, count)| Sample::of(count).label("procedure", rpc)),
     );
     text.family(
         "failed_calls_total",
-        Type::Counter,
         "Calls of the Workload API that failed, by gRPC code (Unreachable: no connection).",
         failed
             .into_iter()
@@ -157,26 +140,22 @@ fn svids(text: &mut Text, published: &[(&str, &Facts)], now: SystemTime) {
     };
     text.family(
         "svid_not_after_timestamp_seconds",
-        Type::Gauge,
         "The end of the validity of a published SVID.",
         svids().map(|(sample, svid, _)| sample(timestamp(svid.not_after))),
     );
     text.family(
         "svid_not_before_timestamp_seconds",
-        Type::Gauge,
         "The beginning of the validity of a published SVID.",
         svids().map(|(sample, svid, _)| sample(timestamp(svid.not_before))),
     );
     text.family(
         "issuer_not_after_timestamp_seconds",
-        Type::Gauge,
         "Until when a published X.509-SVID has a valid CA in its bundle, over valid intermediates.",
         svids()
             .filter_map(|(sample, _, facts)| Some(sample(timestamp(facts.trust.as_ref()?.good_until(now))))),
     );
     text.family(
         "svid_serial_info",
-        Type::Gauge,
         "The serial number of a published X.509-SVID, in hexadecimal.",
         svids().filter_map(|(sample, svid, _)| Some(sample("1".to_owned()).label("serial", svid.serial()?))),
     );
@@ -205,8 +184,8 @@ mod tests {
         };
         let jwt = SvidInfo { kind: Kind::Jwt, ..x509.clone() };
         let (mut stream, mut tokens) = (CallCounts::new("FetchX509SVID"), CallCounts::new("FetchJWTSVID"));
-        stream.responded();
-        stream.rejected();
+        stream.is_connected = true;
+        stream.rejected += 1;
         tokens.failed("Unavailable");
         let bundle = BundleInfo {
             trust_domain: x509.id.trust_domain(),

@@ -7,17 +7,17 @@ use log::Level;
 use super::change_text;
 use super::item::Item;
 use crate::identity::svid_info::SvidInfo;
-use crate::material::Facts;
-use crate::notify::HookEnvironment;
+use crate::process::environment::Variables;
 use crate::store::Publication;
 use crate::time::timestamp::rfc3339;
 
 /// Logs that the newest files of an item were published, or were there already; with the change, if files were
 /// there before.
 pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
-    let (unknown, path) = (Facts::default(), path.display());
-    let facts = item.newest.as_ref().unwrap_or(&unknown);
-    let what = item.part.describe(facts);
+    let Some(facts) = &item.newest else { return };
+    let path = path.display();
+    let name = || item.part.name();
+    let what = facts.svid.as_ref().map_or_else(name, |svid| item.part.describe(svid));
     if publication == Publication::Unchanged || item.is_there {
         return log::debug!("{what} is already in {path}; nothing written");
     }
@@ -30,11 +30,10 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
         return log::info!(path:%; "published {what} in {path}{change}");
     };
     let before = item.before().and_then(|facts| facts.svid.as_ref());
-    let (level, advice) = match before {
-        Some(before) if before.id != svid.id => {
-            (Level::Warn, " (the agent now offers another identity first; choose one with --pod-spiffe-id)")
-        }
-        _ => (Level::Info, ""),
+    let (level, advice) = if before.is_some_and(|before| before.id != svid.id) {
+        (Level::Warn, " (the agent now offers another identity first; choose one with --pod-spiffe-id)")
+    } else {
+        (Level::Info, "")
     };
     let (id, not_after) = (&svid.id, rfc3339(svid.not_after, 0));
     let (not_after, text) = (not_after.as_str(), format!("published {what} in {path}{change}{advice}"));
@@ -44,13 +43,14 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
     }
 }
 
-/// What a hook learns of a publication.
-pub(super) fn hook_environment(svid: Option<&SvidInfo>, path: &Path) -> HookEnvironment {
-    HookEnvironment {
-        svid_path: path.to_owned(),
-        spiffe_id: svid.map(|svid| svid.id.as_str().to_owned()),
-        not_after: svid.map(|svid| rfc3339(svid.not_after, 0)),
-    }
+/// What a hook learns of a publication: the directory of the files; the identity, and when the SVID expires, if one is
+/// published.
+pub(super) fn hook_environment(svid: Option<&SvidInfo>, path: &Path) -> Variables {
+    vec![
+        ("SVID_PATH", Some(path.into())),
+        ("SVID_SPIFFE_ID", svid.map(|svid| svid.id.as_str().into())),
+        ("SVID_NOT_AFTER", svid.map(|svid| rfc3339(svid.not_after, 0).into())),
+    ]
 }
 
 /// The state, for systemd, while all is well.

@@ -28,9 +28,8 @@ pub(crate) fn describe(before: &Facts, after: &Facts) -> String {
     for (index, bundle) in known.iter().enumerate() {
         let old = before.bundles.iter().find(|old| old.trust_domain == bundle.trust_domain);
         if let Some(change) = change_of(old, bundle) {
-            let whose =
-                if index == 0 { String::new() } else { format!(" federated {}:", bundle.trust_domain) };
-            changes.push(format!("{whose} {change}").trim_start().to_owned());
+            let federated = || format!("federated {}: {change}", bundle.trust_domain);
+            changes.push(if index > 0 { federated() } else { change });
         }
     }
     let is_gone = |old: &&BundleInfo| after.bundles.iter().all(|new| new.trust_domain != old.trust_domain);

@@ -35,7 +35,12 @@ pub(crate) fn run(settings: &Settings, now: Now) -> Result<String, StoreError> {
         let facts = found?;
         facts.doubts().for_each(|doubt| log::warn!("{}: {doubt}", part.file()));
         if let Some(svid) = &facts.svid {
-            settings.check_id(part.as_ref(), svid)?;
+            if let Some(expected) = settings.id.as_ref().filter(|expected| **expected != svid.id) {
+                let (file, id) = (part.file(), &svid.id);
+                return Err(
+                    flaw!("{file}: it is the SVID of {id}, not of {expected} (--pod-spiffe-id)").into()
+                );
+            }
         }
         if let Some(fault) = fault(part.as_ref(), &facts, now.time) {
             return Err(Flaw::new(fault).into());
@@ -64,28 +69,14 @@ fn read(settings: &Settings, store: &Store, now: Now) -> Vec<Result<Facts, Store
     let is_behind = |found: &[Result<_, StoreError>]| {
         found.iter().any(|found| matches!(found, Err(StoreError::NotOfTheSet(_))))
     };
-    let mut found = look();
     for _ in 0..LOOKS_AT_NAMES {
+        let found = look();
         if !is_behind(&found) {
-            break;
+            return found;
         }
         std::thread::sleep(LOOK_AT_NAMES);
-        found = look();
     }
-    found
-}
-
-impl Settings {
-    fn check_id(&self, part: &dyn Part, svid: &SvidInfo) -> Result<(), Flaw> {
-        match &self.id {
-            Some(expected) if *expected != svid.id => Err(flaw!(
-                "{}: it is the SVID of {}, not of {expected} (--pod-spiffe-id)",
-                part.file(),
-                svid.id
-            )),
-            _ => Ok(()),
-        }
-    }
+    look()
 }
 
 fn summarize(svid: &SvidInfo, left: Duration) -> String {

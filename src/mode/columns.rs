@@ -36,18 +36,18 @@ impl Columns {
 
     fn write(&mut self, name: &str, column: usize, value: &str) {
         let mut left = format!("  {name}");
-        for line in wrapped(&Printable(value).to_string(), WIDTH - column) {
+        for line in wrapped(Printable(value).to_string().split(' '), WIDTH - column) {
             self.0.extend([format!("{left:<column$}{line}").trim_end(), "\n"]);
             left.clear();
         }
     }
 }
 
-/// The lines of a text, each of at most so many columns. A SPIFFE ID or another URI stays whole, however long: it is
+/// Words in lines, each of at most so many columns. A SPIFFE ID or another URI stays whole, however long: it is
 /// there to be copied.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped<'a>(words: impl IntoIterator<Item = &'a str>, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for piece in text.split(' ').flat_map(|word| pieces(word, width)) {
+    for piece in words.into_iter().flat_map(|word| pieces(word, width)) {
         match lines.last_mut() {
             Some(line) if columns(line) + 1 + columns(&piece) <= width => line.extend([" ", &piece]),
             _ => lines.push(piece),
@@ -58,19 +58,14 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 
 /// A word that is longer than a line, in pieces that are not.
 fn pieces(word: &str, width: usize) -> Vec<String> {
-    if word.contains("://") || columns(word) <= width {
-        return vec![word.to_owned()];
-    }
-    let (mut pieces, mut piece, mut used) = (Vec::new(), String::new(), 0);
+    let is_whole = word.contains("://");
+    let mut pieces = vec![String::new()];
     for letter in word.chars() {
-        if used + columns_of(letter) > width {
-            pieces.push(std::mem::take(&mut piece));
-            used = 0;
+        match pieces.last_mut() {
+            Some(piece) if is_whole || columns(piece) + columns_of(letter) <= width => piece.push(letter),
+            _ => pieces.push(letter.to_string()),
         }
-        piece.push(letter);
-        used += columns_of(letter);
     }
-    pieces.push(piece);
     pieces
 }
 

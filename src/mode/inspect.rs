@@ -72,8 +72,7 @@ fn jwt<'a>(
         let left = deadline.saturating_duration_since(Now::look().instant);
         let take = |raw, now: Now| {
             let any = Selection::default();
-            let svid = JwtSvid::select(raw, &any, audience, now.time)
-                .map_err(|unusable| Rejection::of(unusable, &any))?;
+            let svid = JwtSvid::select(raw, &any, audience, now.time).map_err(Rejection::of(&any))?;
             let token = Token::read(svid.token(), Profile::Jwt)?;
             Ok((svid.info().clone(), token))
         };
@@ -259,24 +258,18 @@ fn authorities<'a>(text: &mut Columns, all: impl ExactSizeIterator<Item = Author
 
 /// The end of an SVID, and what that means now.
 fn end(info: &SvidInfo, now: Now) -> String {
-    format!("{} ({})", rfc3339(info.not_after, 0), validity(info, now))
-}
-
-fn validity(info: &SvidInfo, now: Now) -> String {
     let expired_for = now.time.duration_since(info.not_after).unwrap_or_default();
-    match info.validity(now.time) {
+    let meaning = match info.validity(now.time) {
         Validity::NotYet => format!("not valid until {}", rfc3339(info.not_before, 0)),
         Validity::Valid => format!("{} left", in_words(now.until(info.not_after))),
         Validity::Expired => format!("expired {} ago", in_words(expired_for)),
-    }
+    };
+    format!("{} ({meaning})", rfc3339(info.not_after, 0))
 }
 
 /// How long it is still valid; 0 if it is not valid now.
 fn seconds_left(info: &SvidInfo, now: Now) -> u64 {
-    match info.validity(now.time) {
-        Validity::Valid => now.until(info.not_after).as_secs(),
-        Validity::NotYet | Validity::Expired => 0,
-    }
+    if info.validity(now.time) == Validity::Valid { now.until(info.not_after).as_secs() } else { 0 }
 }
 
 fn count(number: usize, what: &str) -> String {

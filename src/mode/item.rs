@@ -1,10 +1,11 @@
 //! One kind of material that is kept: what fetches it, its next files, and its published ones.
 
 use std::mem::ManuallyDrop;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::Level;
 
+use crate::http::NotReady;
 use crate::logging::{Repetition, SharedReminder};
 use crate::material::{ChangeKinds, Facts, Part, Source, fault};
 use crate::store::file::File;
@@ -48,14 +49,6 @@ pub(super) struct Problem {
     since: Instant,
 }
 
-/// Why an item is not good now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) sentence: String,
-    /// For how long the agent has said so.
-    pub(super) lasts: Option<Duration>,
-}
-
 impl<'a> Item<'a> {
     /// Nothing is known yet. Items that `share` their reminders are all of one set.
     pub(super) fn new(part: &'a dyn Part, source: Box<dyn Source + 'a>, share: SharedReminder) -> Self {
@@ -70,16 +63,6 @@ impl<'a> Item<'a> {
             problem: None,
             expiry: Repetition::sharing(share),
         }
-    }
-
-    /// Whether the source has brought a change or a problem.
-    pub(super) fn has_outcome(&self) -> bool {
-        self.change.is_some() || self.problem.is_some()
-    }
-
-    /// Whether it is published, or never will be.
-    pub(super) fn is_settled(&self) -> bool {
-        self.published.is_some() || self.problem.as_ref().is_some_and(|problem| problem.is_final)
     }
 
     /// Something went wrong; the same trouble goes on for as long as nothing good comes.
@@ -131,7 +114,7 @@ impl<'a> Item<'a> {
     }
 
     /// Why it is not published or not good now: the one verdict, or else what the agent said, and for how long.
-    pub(super) fn fault(&self, now: Now) -> Option<Fault> {
+    pub(super) fn fault(&self, now: Now) -> Option<NotReady> {
         let Some(published) = &self.published else {
             let name = self.part.name();
             let (cause, lasts) = match &self.problem {
@@ -142,10 +125,9 @@ impl<'a> Item<'a> {
             };
             let name = name.strip_prefix("the ").unwrap_or(&name);
             let cause = cause.strip_prefix(&format!("{name}: ")).unwrap_or(&cause);
-            let sentence = format!("no {name} yet: {cause}");
-            return Some(Fault { sentence, lasts });
+            return Some(NotReady { cause: format!("no {name} yet: {cause}"), lasts });
         };
-        fault(self.part, published, now.time).map(|sentence| Fault { sentence, lasts: None })
+        fault(self.part, published, now.time).map(|cause| NotReady { cause, lasts: None })
     }
 
     /// What went wrong, or what the source waits for.

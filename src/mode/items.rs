@@ -1,21 +1,20 @@
 //! The items: what the agent has sent of each, what is to be published, and what is published.
 
-use std::path::Path;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use super::announce;
-use super::item::{Change, Fault, Item};
+use super::item::{Change, Item};
 use super::publisher::Publisher;
+use crate::http::NotReady;
 use crate::identity::selection::Selection;
 use crate::identity::svid_info::SvidInfo;
 use crate::material::{
     Agent, CallCounts, ChangeKinds, Facts, Learned, Part, Source, Update, Wish, read_published,
 };
-use crate::metrics::Publications;
+use crate::store::Publication;
 use crate::store::file::File;
-use crate::store::{Publication, StoreError};
 use crate::time::clock::Now;
 use crate::words::words;
 
@@ -38,12 +37,11 @@ pub(super) struct Effect {
 
 /// All items of one directory.
 pub(super) struct Items<'a> {
-    parts: &'a [Rc<dyn Part>],
     all: Vec<Item<'a>>,
     /// Fetches the keys of tokens, where no item does. Never dropped, as the items' sources.
     key_watch: Option<std::mem::ManuallyDrop<Box<dyn Source + 'a>>>,
     on_revoked: OnRevoked,
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     is_withdrawn: bool,
     /// How many calls the agent has ended.
     ended: u64,
@@ -72,7 +70,6 @@ impl<'a> Items<'a> {
         let has_keys = parts.iter().any(|part| part.brings_keys());
         let key_watch = parts.iter().filter(|_| !has_keys).find_map(|part| part.key_watch(&wish(part)));
         Self {
-            parts,
             all: parts.iter().map(item).collect(),
             key_watch: key_watch.map(std::mem::ManuallyDrop::new),
             on_revoked,
@@ -83,8 +80,8 @@ impl<'a> Items<'a> {
     }
 
     /// Adopts good files of an earlier process.
-    pub(super) fn adopt_existing(&mut self, selection: &Selection, now: SystemTime) {
-        let found = read_published(self.parts, self.publisher.store(), now);
+    pub(super) fn adopt_existing(&mut self, parts: &[Rc<dyn Part>], selection: &Selection, now: SystemTime) {
+        let found = read_published(parts, &self.publisher.store, now);
         for (item, found) in self.all.iter_mut().zip(found) {
             let is_selected = |svid: &SvidInfo| selection.id.as_ref().is_none_or(|id| svid.id == *id);
             item.published = found.ok().filter(|facts| facts.svid.as_ref().is_none_or(is_selected));
@@ -106,7 +103,17 @@ impl<'a> Items<'a> {
             let since = self.all.get(*index).and_then(|item| item.source.call().waits_since());
             (since.is_none(), since)
         });
-        let mut is_busy = self.poll_key_watch(now, context);
+        let mut is_busy = false;
+        let is_offered = self.is_offered_beside(None);
+        if let Some(key_watch) = &mut self.key_watch
+            && let Poll::Ready(update) = key_watch.poll(is_offered, now, context)
+        {
+            is_busy = true;
+            // Its failures are nobody's trouble.
+            if let Update::JwtKeys(keys) = update {
+                self.tell(Learned::JwtKeys(&keys), now);
+            }
+        }
         for index in order {
             let is_offered = self.is_offered_beside(Some(index));
             let Some(item) = self.all.get_mut(index) else { continue };
@@ -128,20 +135,6 @@ impl<'a> Items<'a> {
         if std::mem::replace(&mut self.ended, ended) != ended {
             self.sources().for_each(|source| source.call_mut().agent_is_new(now));
         }
-    }
-
-    fn poll_key_watch(&mut self, now: Now, context: &mut Context<'_>) -> bool {
-        let is_offered = self.is_offered_beside(None);
-        let Some(Poll::Ready(update)) =
-            self.key_watch.as_mut().map(|source| source.poll(is_offered, now, context))
-        else {
-            return false;
-        };
-        // Its failures are nobody's trouble.
-        if let Update::JwtKeys(keys) = update {
-            self.tell(Learned::JwtKeys(&keys), now);
-        }
-        true
     }
 
     /// Whether the open stream of another item than this one offers the identity.
@@ -174,8 +167,7 @@ impl<'a> Items<'a> {
 
     /// Names the workload's own identity to the sources.
     pub(super) fn tell_identity(&mut self, now: Now) {
-        let id = self.identity().map(|svid| svid.id.clone());
-        if let Some(id) = id {
+        if let Some(id) = self.identity().map(|svid| svid.id.clone()) {
             self.tell(Learned::Identity(&id), now);
         }
     }
@@ -255,10 +247,8 @@ impl<'a> Items<'a> {
     /// The SVID that a publication is about: the X.509-SVID, or else the first token. It may be an
     /// earlier process's.
     pub(super) fn identity(&self) -> Option<&SvidInfo> {
-        self.all.iter().find_map(|item| {
-            let newest = item.newest.as_ref().and_then(|facts| facts.svid.as_ref());
-            newest.or(item.published.as_ref().and_then(|facts| facts.svid.as_ref()))
-        })
+        let facts = self.all.iter().flat_map(|item| [&item.newest, &item.published]);
+        facts.flatten().find_map(|facts| facts.svid.as_ref())
     }
 
     /// When there is something to do. `looks`: the files are looked at each minute.
@@ -271,16 +261,11 @@ impl<'a> Items<'a> {
         sources.chain(self.publisher.next_deadline(looks && self.has_published())).chain(changes).min()
     }
 
-    /// Stops waiting for items that have brought nothing.
-    pub(super) fn stop_waiting(&mut self, now: Now) {
-        self.publisher.schedule.stop_waiting(now.instant);
-    }
-
     /// Publishes what has changed, all of it at one moment, if that is due. `is_busy`: another update
     /// may be ready. A failure is logged and retried.
     pub(super) fn publish_due(&mut self, is_busy: bool, now: Now) -> Option<Effect> {
-        if self.all.iter().all(Item::has_outcome) {
-            self.stop_waiting(now);
+        if self.all.iter().all(|item| item.change.is_some() || item.problem.is_some()) {
+            self.publisher.schedule.stop_waiting(now.instant);
         }
         if !self.publisher.schedule.take_due(is_busy, now.instant) {
             return None;
@@ -304,7 +289,7 @@ impl<'a> Items<'a> {
 
     /// Finds the items whose files are there already, beside those whose are not: they change nothing.
     fn find_unchanged(&mut self) {
-        let set = self.publisher.store().published().ok();
+        let set = self.publisher.store.published().ok();
         for item in &mut self.all {
             let holds = |file| set.as_ref().is_some_and(|set| set.holds(file));
             item.is_there = item.published.is_some() && item.files().iter().all(holds);
@@ -317,7 +302,7 @@ impl<'a> Items<'a> {
 
     /// The changes are done. Files that are restored as they were count as unchanged: nobody needs to know.
     fn record(&mut self, publication: Publication) -> Effect {
-        let path = self.publisher.path();
+        let path = self.publisher.store.path();
         let mut is_restoration = publication == Publication::Replaced;
         let (mut changed, mut written) = (ChangeKinds::default(), ChangeKinds::default());
         let mut renewal_due: Option<SystemTime> = None;
@@ -363,13 +348,13 @@ impl<'a> Items<'a> {
     }
 
     /// As [`fault`](Self::fault), after a look at the disk. Damage is repaired at the next turn.
-    pub(super) fn fault_on_disk(&mut self, now: Now) -> Option<Fault> {
-        let damage = |sentence| Fault { sentence, lasts: None };
+    pub(super) fn fault_on_disk(&mut self, now: Now) -> Option<NotReady> {
+        let damage = |cause| NotReady { cause, lasts: None };
         self.fault(now).or_else(|| self.publisher.look_for_probe(now.instant).map(damage))
     }
 
     /// The first reason why not every file is there and good now.
-    pub(super) fn fault(&self, now: Now) -> Option<Fault> {
+    pub(super) fn fault(&self, now: Now) -> Option<NotReady> {
         self.all.iter().find_map(|item| item.fault(now))
     }
 
@@ -380,7 +365,7 @@ impl<'a> Items<'a> {
 
     /// The kinds of what the published files hold.
     pub(super) fn kinds(&self) -> ChangeKinds {
-        self.published().map(|(part, _)| part.kinds()).collect()
+        self.published().flat_map(|(part, _)| part.kinds().0).collect()
     }
 
     /// How the calls of each item's source went, since the start.
@@ -388,13 +373,12 @@ impl<'a> Items<'a> {
         self.all.iter().map(|item| item.source.call().counts())
     }
 
-    pub(super) fn publications(&self) -> Publications {
-        self.publisher.publications()
-    }
-
     /// Whether every item is published, or never will be.
     pub(super) fn is_settled(&self) -> bool {
-        self.all.iter().all(Item::is_settled)
+        let is_settled = |item: &Item<'_>| {
+            item.published.is_some() || item.problem.as_ref().is_some_and(|problem| problem.is_final)
+        };
+        self.all.iter().all(is_settled)
     }
 
     /// Whether any item is published.
@@ -410,15 +394,5 @@ impl<'a> Items<'a> {
     /// The parts whose newest change is not on disk.
     pub(super) fn unwritten(&self) -> impl Iterator<Item = &'a dyn Part> {
         self.all.iter().filter(|item| item.change.is_some()).map(|item| item.part)
-    }
-
-    /// Why the last attempt to publish failed, if it did.
-    pub(super) fn write_error(&self) -> Option<&StoreError> {
-        self.publisher.error()
-    }
-
-    /// The directory.
-    pub(super) fn path(&self) -> &Path {
-        self.publisher.path()
     }
 }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::announce;
-use super::item::{Fault, Item};
+use super::item::Item;
 use super::items::{Effect, Items, OnRevoked};
 use super::publisher::Publisher;
 use crate::http::{HttpServer, NotReady, Question};
@@ -25,7 +25,7 @@ use crate::notify::{self, News, Notifier};
 use crate::process::child;
 use crate::process::signal::SignalNumber;
 use crate::store::owner::Owner;
-use crate::store::{Publication, Store};
+use crate::store::{Publication, Store, StoreError};
 use crate::supervise::{self, Application};
 use crate::systemd::Systemd;
 use crate::time::clock::Now;
@@ -149,7 +149,7 @@ impl Phase {
 }
 
 impl<'a> MainLoop<'a> {
-    /// Prepares the directory, and adopts what stands there.
+    /// Prepares the directory, repairs what a crash left, and adopts what stands there.
     pub(super) fn new(
         settings: &'a Settings,
         client: &'a Client,
@@ -163,8 +163,14 @@ impl<'a> MainLoop<'a> {
             .stopped_by(is_told_to_end)
             .claiming(names, identity);
         let share = SharedReminder::default();
+        match store.start(now) {
+            // The options do not fit the directory.
+            Err(error @ StoreError::Unfit(_)) => return Err(flaw!("{error}")),
+            // A publication meets it again if it matters.
+            Err(error) => log::warn!("{error}"),
+            Ok(()) => {}
+        }
         let publisher = Publisher::new(store, share.clone());
-        publisher.prepare(now).map_err(|error| flaw!("{error}"))?;
         let (phase, until, application) = match &settings.end {
             End::Published { within } => {
                 let fetching = Phase::Fetching { deadline: now.instant + *within, published: None };
@@ -178,7 +184,7 @@ impl<'a> MainLoop<'a> {
         let mut items = Items::new(&settings.parts, selection, &agent, publisher, on_revoked, now);
         if until == Until::Stopped {
             // Files of an earlier process count, even without an agent.
-            items.adopt_existing(selection, now.time);
+            items.adopt_existing(&settings.parts, selection, now.time);
         }
         let http = settings.http_address.map(|address| HttpServer::new(address, waiter, &share, now.instant));
         let notifier = Notifier::new(&settings.notify);
@@ -190,9 +196,14 @@ impl<'a> MainLoop<'a> {
     fn run(mut self) -> Result<Ended, Flaw> {
         self.begin(Now::look());
         loop {
-            match self.turn(Now::look()) {
+            let deadline = match self.turn(Now::look()) {
                 ControlFlow::Break(end) => return end,
-                ControlFlow::Continue(deadline) => self.wait(deadline)?,
+                ControlFlow::Continue(deadline) => deadline,
+            };
+            match self.waiter.wait(deadline) {
+                Woken::Ready => {}
+                Woken::ChildEnded => self.reap(Now::look().instant),
+                Woken::Signal(received) => self.signalled(received, Now::look().instant)?,
             }
         }
     }
@@ -222,20 +233,13 @@ impl<'a> MainLoop<'a> {
         ControlFlow::Continue(if is_busy { now.instant } else { self.next_deadline(now) })
     }
 
-    fn wait(&mut self, deadline: Instant) -> Result<(), Flaw> {
-        match self.waiter.wait(deadline) {
-            Woken::Ready => {}
-            Woken::ChildEnded => self.reap(Now::look().instant),
-            Woken::Signal(received) => self.signalled(received, Now::look().instant)?,
-        }
-        Ok(())
-    }
-
     /// Publishes what is due, and notifies the application.
     fn publish(&mut self, is_busy: bool, now: Now) {
         match self.phase {
             // One part does not hold up another: init publishes the parts that have arrived.
-            Phase::Fetching { deadline, .. } if now.instant >= deadline => self.items.stop_waiting(now),
+            Phase::Fetching { deadline, .. } if now.instant >= deadline => {
+                self.items.publisher.schedule.stop_waiting(now.instant);
+            }
             // Nobody would be notified.
             Phase::Stopping { .. } | Phase::GivingUp { .. } => return,
             _ => {}
@@ -258,7 +262,7 @@ impl<'a> MainLoop<'a> {
             changed: effect.changed,
             there: self.items.kinds(),
             at_latest: effect.renewal_due.map(|due| now.instant_of(due)),
-            environment: announce::hook_environment(self.items.identity(), self.items.path()),
+            environment: announce::hook_environment(self.items.identity(), &self.settings.svid_path),
         };
         self.application.iter_mut().for_each(|application| application.published(&news, now.instant));
         self.notifier.published(news, now.instant);
@@ -291,13 +295,12 @@ impl<'a> MainLoop<'a> {
         http.run_due(now.instant, &mut |question| match question {
             Question::Ready => {
                 let fault = items.fault_on_disk(now).or_else(|| not_running(application));
-                let not_ready = |fault: Fault| NotReady { cause: fault.sentence, lasts: fault.lasts };
-                fault.map_or(Ok(String::new()), |fault| Err(not_ready(fault)))
+                fault.map_or(Ok(String::new()), Err)
             }
             Question::Metrics => Ok(metrics::render(&Scrape {
                 published: items.published().map(|(part, facts)| (part.file(), facts)).collect(),
                 now: now.time,
-                publications: items.publications(),
+                publications: items.publisher.publications,
                 calls: items.calls().collect(),
                 signals: application.as_ref().map_or(notifier.signals(), Application::renewals),
                 hook_runs: notifier.hook_runs(),
@@ -308,8 +311,8 @@ impl<'a> MainLoop<'a> {
 
     fn report_to_systemd(&mut self, now: Now) {
         let fault = self.items.fault(now).or_else(|| not_running(&self.application));
-        let ready = fault.map_or(Ok(()), |fault| Err(fault.sentence));
-        self.systemd.state(ready, || announce::status(self.items.identity(), self.items.path()));
+        let ready = fault.map_or(Ok(()), |fault| Err(fault.cause));
+        self.systemd.state(ready, || announce::status(self.items.identity(), &self.settings.svid_path));
         self.systemd.run_due(now.instant);
     }
 
@@ -357,7 +360,8 @@ impl<'a> MainLoop<'a> {
 
     /// How `init` ends.
     fn outcome(&self) -> Result<Ended, Flaw> {
-        let unpublished = self.items.write_error().map(|error| flaw!("could not publish the files: {error}"));
+        let unpublished =
+            self.items.publisher.error.as_ref().map(|error| flaw!("could not publish the files: {error}"));
         let missing = || missing(&self.items, &self.settings.end);
         match (unpublished.or_else(missing), self.notifier.outcome()) {
             (None, Ok(())) => Ok(Ended::Published),
@@ -433,9 +437,9 @@ fn not_notified(cause: &Flaw) -> Flaw {
 }
 
 /// Why the application of `run` does not run, if it does not.
-fn not_running(application: &Option<Application>) -> Option<Fault> {
-    let sentence = application.as_ref()?.fault()?;
-    Some(Fault { sentence, lasts: None })
+fn not_running(application: &Option<Application>) -> Option<NotReady> {
+    let cause = application.as_ref()?.fault()?;
+    Some(NotReady { cause, lasts: None })
 }
 
 /// Which items have not arrived, and why; `None` if everything is published.

@@ -3,7 +3,7 @@
 mod announce;
 mod change_text;
 pub(crate) mod check;
-mod columns;
+pub(crate) mod columns;
 pub(crate) mod inspect;
 mod item;
 pub(crate) mod items;

@@ -1,6 +1,5 @@
 //! Publishes into the directory: knows when, logs what fails, and looks whether the files are still there.
 
-use std::path::Path;
 use std::time::Instant;
 
 use log::Level;
@@ -15,11 +14,12 @@ use crate::time::timing::{LOOK_AT_FILES, LOOK_FOR_PROBES};
 
 /// The directory, and how the publications into it go.
 pub(super) struct Publisher {
-    store: Store,
+    pub(super) store: Store,
     pub(super) schedule: Schedule,
     trouble: Repetition,
-    error: Option<StoreError>,
-    publications: Publications,
+    /// Why the last attempt failed, if it did.
+    pub(super) error: Option<StoreError>,
+    pub(super) publications: Publications,
     /// When the published files are looked at again.
     look_at: Option<Instant>,
     /// When a probe's look at them was, and whether it found damage.
@@ -39,33 +39,20 @@ impl Publisher {
         }
     }
 
-    /// Looks at the directory, and repairs what a crash left. Most failures are only a warning: a
-    /// publication meets them again if they matter.
-    ///
-    /// # Errors
-    ///
-    /// The options do not fit the directory.
-    pub(super) fn prepare(&self, now: Now) -> Result<(), StoreError> {
-        match self.store.start(now) {
-            Err(error @ StoreError::Unfit(_)) => return Err(error),
-            Err(error) => log::warn!("{error}"),
-            Ok(()) => {}
-        }
-        Ok(())
-    }
-
     /// Whether other programs have removed or changed the published files. Looks once a minute, and
     /// before a publication that keeps some of them.
     pub(super) fn look_each_minute(&mut self, keeps_some: bool, now: Instant) -> bool {
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let is_publishing = keeps_some && is_due(self.schedule.next_deadline());
+        let is_publishing = keeps_some && self.schedule.due_at.is_some_and(|at| at <= now);
         if !is_publishing && self.look_at.is_some_and(|at| at > now) {
             return false;
         }
         self.look_at = Some(now + LOOK_AT_FILES);
         let is_damaged = !self.store.is_intact();
         if is_damaged {
-            log::warn!("files in {} were removed or changed; fetching them again", self.path().display());
+            log::warn!(
+                "files in {} were removed or changed; fetching them again",
+                self.store.path().display()
+            );
         }
         is_damaged
     }
@@ -79,13 +66,13 @@ impl Publisher {
             self.probed = Some((now, is_damaged));
             self.look_at = self.look_at.map(|at| if is_damaged { now } else { at });
         }
-        is_damaged.then(|| format!("files in {} were removed or changed", self.path().display()))
+        is_damaged.then(|| format!("files in {} were removed or changed", self.store.path().display()))
     }
 
     /// When there is something to do. Where nothing is published, there is nothing to look at.
     pub(super) fn next_deadline(&self, has_published: bool) -> Option<Instant> {
         let look_at = self.look_at.filter(|_| has_published);
-        self.schedule.next_deadline().into_iter().chain(look_at).min()
+        self.schedule.due_at.into_iter().chain(look_at).min()
     }
 
     /// Publishes `files` of this identity, all at one moment. A failure is logged, and the next attempt is scheduled.
@@ -117,24 +104,6 @@ impl Publisher {
                 None
             }
         }
-    }
-
-    /// Why the last attempt failed, if it did.
-    pub(super) fn error(&self) -> Option<&StoreError> {
-        self.error.as_ref()
-    }
-
-    pub(super) fn publications(&self) -> Publications {
-        self.publications
-    }
-
-    pub(super) fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// The directory.
-    pub(super) fn path(&self) -> &Path {
-        self.store.path()
     }
 }
 

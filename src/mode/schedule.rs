@@ -13,7 +13,7 @@ use crate::time::timing::{
 
 /// When the next attempt to publish is due.
 pub(crate) struct Schedule {
-    due_at: Option<Instant>,
+    pub(super) due_at: Option<Instant>,
     /// When the last attempt was made. The first one waits for sources that have brought nothing yet.
     attempted_at: Option<Instant>,
     /// The time that the updates so far have used up, each [`UPDATE_COST`].
@@ -64,10 +64,6 @@ impl Schedule {
         if self.attempted_at.is_none() {
             self.due_at = self.due_at.map(|at| at.min(now));
         }
-    }
-
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.due_at
     }
 
     /// Whether an attempt is due; the caller then makes it. If another update may be ready (`is_busy`),
@@ -132,7 +128,7 @@ mod tests {
         assert!(schedule.take_due(false, now));
         let delays = [(); 8].map(|()| schedule.failed(false, now).as_millis());
         assert_eq!(delays, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
-        assert_eq!(schedule.next_deadline(), Some(now + 10_000 * MILLISECOND));
+        assert_eq!(schedule.due_at, Some(now + 10_000 * MILLISECOND));
         schedule.changed(now);
         assert!(schedule.take_due(false, now));
     }
@@ -168,13 +164,13 @@ mod tests {
         };
         for update in 0..updates {
             let now = from + update * interval;
-            while let Some(at) = schedule.next_deadline().filter(|at| *at < now) {
+            while let Some(at) = schedule.due_at.filter(|at| *at < now) {
                 look(schedule, at);
             }
             schedule.changed(now);
             look(schedule, now);
         }
-        if let Some(at) = schedule.next_deadline() {
+        if let Some(at) = schedule.due_at {
             look(schedule, at);
         }
         publications
@@ -225,7 +221,7 @@ mod tests {
         for _ in 0..1000 {
             now += 4 * MILLISECOND;
             schedule.changed(now);
-            let due_at = schedule.next_deadline().expect("an update");
+            let due_at = schedule.due_at.expect("an update");
             held_up += u32::from(due_at > now);
             now = now.max(due_at);
             assert!(schedule.take_due(false, now));

@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::selection::Selection;
 use crate::logging::shortened;
 use crate::material::{Until, ask, good_token};
@@ -41,11 +40,13 @@ pub(crate) struct Settings {
 /// A token that is valid now, ready to be printed. The text is wiped when it is dropped.
 pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Zeroizing<String>, Flaw> {
     let Settings { endpoint, timeout, selection, audience, output } = settings;
-    let print = match output {
-        OutputFormat::Text => Print::Text,
-        OutputFormat::Json => Print::Json,
+    // What stands before the token, and what after it.
+    let before = match output {
+        OutputFormat::Text => String::new(),
+        OutputFormat::Json => r#"{"token":""#.to_owned(),
         OutputFormat::ExecCredential => {
-            Print::ExecCredential(api_version(std::env::var_os(EXEC_INFO).as_deref())?)
+            let version = api_version(std::env::var_os(EXEC_INFO).as_deref())?;
+            format!(r#"{{"apiVersion":"{version}","kind":"ExecCredential","status":{{"token":""#)
         }
     };
     let rpc = FetchJwtSvid { audience: audience.clone(), id: selection.id.clone() };
@@ -53,39 +54,19 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Zeroizing<Stri
         good_token("the JWT-SVID", raw, selection, audience, now)
     });
     let svid = svid.map_err(|error| flaw!("no JWT-SVID: {error}"))?;
-    Ok(print.text(&svid, audience))
-}
-
-/// How to print a token.
-enum Print {
-    Text,
-    Json,
-    /// In this version of the API.
-    ExecCredential(&'static str),
-}
-
-impl Print {
-    fn text(&self, svid: &JwtSvid, audience: &[String]) -> Zeroizing<String> {
-        let (id, expires_at) = (svid.info().id.as_str(), rfc3339(svid.info().not_after, 0));
-        let (before, after) = match self {
-            Self::Text => (String::new(), String::new()),
-            Self::Json => (
-                r#"{"token":""#.to_owned(),
-                format!(
-                    r#"","spiffe_id":{},"audience":{},"expires_at":"{expires_at}"}}"#,
-                    Value::from(id),
-                    json!(audience)
-                ),
-            ),
-            Self::ExecCredential(version) => (
-                format!(r#"{{"apiVersion":"{version}","kind":"ExecCredential","status":{{"token":""#),
-                format!(r#"","expirationTimestamp":"{expires_at}"}}}}"#),
-            ),
-        };
-        // A token needs no escapes: it is base64url and dots. No copy stays in memory: `concat` allocates once,
-        // and stdout has no buffer for a text that ends with a line break.
-        Zeroizing::new([before.as_str(), svid.token(), &after, "\n"].concat())
-    }
+    let (id, expires_at) = (svid.info().id.as_str(), rfc3339(svid.info().not_after, 0));
+    let after = match output {
+        OutputFormat::Text => String::new(),
+        OutputFormat::Json => format!(
+            r#"","spiffe_id":{},"audience":{},"expires_at":"{expires_at}"}}"#,
+            Value::from(id),
+            json!(audience)
+        ),
+        OutputFormat::ExecCredential => format!(r#"","expirationTimestamp":"{expires_at}"}}}}"#),
+    };
+    // A token needs no escapes: it is base64url and dots. No copy stays in memory: `concat` allocates once,
+    // and stdout has no buffer for a text that ends with a line break.
+    Ok(Zeroizing::new([before.as_str(), svid.token(), &after, "\n"].concat()))
 }
 
 /// In this variable, kubectl and other clients of Kubernetes say what they want: an ExecCredential as JSON.

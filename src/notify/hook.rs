@@ -1,7 +1,5 @@
 //! The hook: a command that is run to completion after each publication.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -9,7 +7,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::owed::Outcomes;
-use super::schedule::{HookRetry, Next, Schedule};
+use super::schedule::{Next, Schedule};
 use crate::logging::{Repetition, retrying_in};
 use crate::material::ChangeKinds;
 use crate::process::child::{ExitStatus, Program, Stdin};
@@ -18,41 +16,17 @@ use crate::process::signal::SignalNumber;
 use crate::time::timing::REMINDER;
 use crate::words::{Flaw, flaw};
 
-/// The variables that describe a publication to the hook.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HookEnvironment {
-    /// `SVID_PATH`: the directory of the files.
-    pub(crate) svid_path: PathBuf,
-    /// `SVID_SPIFFE_ID`: the identity; unset if no SVID is published.
-    pub(crate) spiffe_id: Option<String>,
-    /// `SVID_NOT_AFTER`: when the SVID expires, in RFC 3339; unset if none is published.
-    pub(crate) not_after: Option<String>,
-}
-
-impl HookEnvironment {
-    /// `changed`: since the hook ran last.
-    fn variables(&self, changed: &ChangeKinds) -> Variables {
-        let text = |value: &Option<String>| value.as_ref().map(OsString::from);
-        vec![
-            ("SVID_PATH", Some(self.svid_path.clone().into())),
-            ("SVID_SPIFFE_ID", text(&self.spiffe_id)),
-            ("SVID_NOT_AFTER", text(&self.not_after)),
-            ("SVID_CHANGED", Some(changed.to_string().into())),
-        ]
-    }
-}
-
 /// A command, and the state of its runs.
 pub(super) struct Hook {
     program: Program,
     schedule: Schedule,
-    /// Of the newest publication.
-    environment: Option<HookEnvironment>,
+    /// The variables that describe the newest publication.
+    environment: Option<Variables>,
     /// What no run was told yet that has succeeded or goes on.
     changed: ChangeKinds,
     run: Option<Run>,
-    /// How the last run ended.
-    last: Option<Result<(), Flaw>>,
+    /// Why the last run failed, or was not begun.
+    failure: Option<Flaw>,
     pub(super) runs: Outcomes,
 }
 
@@ -82,27 +56,21 @@ impl Run {
 }
 
 impl Hook {
-    pub(super) fn new(program: Program, retry: HookRetry) -> Self {
-        let schedule = Schedule::new(retry);
+    pub(super) fn new(program: Program, retries: bool) -> Self {
         Self {
             program,
-            schedule,
+            schedule: Schedule::new(retries),
             environment: None,
             changed: ChangeKinds::default(),
             run: None,
-            last: None,
+            failure: None,
             runs: Outcomes::default(),
         }
     }
 
     /// There was a publication. `from`: the moment from which on it is to be run, unless the publication notifies
     /// nobody.
-    pub(super) fn published(
-        &mut self,
-        environment: HookEnvironment,
-        changed: ChangeKinds,
-        from: Option<Instant>,
-    ) {
+    pub(super) fn published(&mut self, environment: Variables, changed: ChangeKinds, from: Option<Instant>) {
         self.environment = Some(environment);
         self.changed.add(changed);
         let Some(from) = from else { return };
@@ -128,7 +96,9 @@ impl Hook {
         self.report_long_run(now);
         let is_due = self.schedule.next_deadline().is_some_and(|at| at <= now);
         let Some(environment) = self.environment.as_ref().filter(|_| is_due) else { return };
-        match self.program.spawn(Stdin::Empty, environment.variables(&self.changed)) {
+        let mut variables = environment.clone();
+        variables.push(("SVID_CHANGED", Some(self.changed.to_string().into())));
+        match self.program.spawn(Stdin::Empty, variables) {
             Ok(pid) => {
                 log::info!("running {} (process {pid})", self.program);
                 self.schedule.started(pid);
@@ -188,16 +158,14 @@ impl Hook {
                 }
             }
         }
-        self.last = Some(result);
+        self.failure = result.err();
     }
 
     /// Sends SIGTERM to a running hook. No hook is started any more.
     pub(super) fn begin_stop(&mut self) {
         if self.schedule.is_behind() {
             log::warn!("{} was not run for the newest files; it runs at the next start", self.program);
-            if !matches!(self.last, Some(Err(_))) {
-                self.last = Some(Err(self.not_run()));
-            }
+            self.failure = self.failure.take().or(Some(self.not_run()));
         }
         if let Some(pid) = self.schedule.stop() {
             // One that is stopped would not notice the first alone.
@@ -220,11 +188,11 @@ impl Hook {
 
     /// Fails unless the newest publication was handled.
     pub(super) fn outcome(&self) -> Result<(), Flaw> {
-        match (self.schedule.running(), &self.last) {
+        match (self.schedule.running(), &self.failure) {
             (Some(pid), _) => Err(flaw!("{} (process {pid}) still runs", self.program)),
-            (None, Some(Err(error))) => Err(error.clone()),
-            (None, _) if self.schedule.is_behind() => Err(self.not_run()),
-            (None, _) => Ok(()),
+            (None, Some(error)) => Err(error.clone()),
+            (None, None) if self.schedule.is_behind() => Err(self.not_run()),
+            (None, None) => Ok(()),
         }
     }
 }

@@ -7,7 +7,6 @@
 mod hook;
 mod owed;
 mod policy;
-mod renew_signal;
 mod schedule;
 mod signaller;
 mod target;
@@ -16,15 +15,14 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-pub(crate) use hook::HookEnvironment;
 pub(crate) use owed::{Outcomes, Owed};
 pub(crate) use policy::Policy;
-pub(crate) use renew_signal::RenewSignal;
-pub(crate) use schedule::HookRetry;
 pub(crate) use target::{ProcessName, Target, parse_pid};
 
 use crate::material::ChangeKinds;
 use crate::process::child::{ExitStatus, Program};
+use crate::process::environment::Variables;
+use crate::process::signal::SignalNumber;
 use crate::words::{Flaw, flaw};
 use hook::Hook;
 use signaller::Signaller;
@@ -33,9 +31,10 @@ use signaller::Signaller;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) targets: Vec<Target>,
-    pub(crate) signal: RenewSignal,
+    pub(crate) signal: SignalNumber,
     pub(crate) hook: Option<Program>,
-    pub(crate) retry: HookRetry,
+    /// Whether a hook that fails is run again, with a backoff, until it succeeds.
+    pub(crate) retries: bool,
     pub(crate) policy: Policy,
 }
 
@@ -48,7 +47,8 @@ pub(crate) struct News {
     pub(crate) there: ChangeKinds,
     /// When it is told at the latest: then the last third of an earlier SVID's life begins.
     pub(crate) at_latest: Option<Instant>,
-    pub(crate) environment: HookEnvironment,
+    /// The variables that describe it to a hook, which gets the changes too: `SVID_CHANGED`.
+    pub(crate) environment: Variables,
 }
 
 /// The processes to signal, the hook to run, and the state of each.
@@ -66,7 +66,7 @@ impl Notifier {
     pub(crate) fn new(settings: &Settings) -> Self {
         let targets = settings.targets.iter().cloned();
         let signallers = targets.map(|target| Signaller::new(target, settings.signal)).collect();
-        let hook = settings.hook.clone().map(|program| Hook::new(program, settings.retry));
+        let hook = settings.hook.clone().map(|program| Hook::new(program, settings.retries));
         let policy = settings.policy.clone();
         Self { signallers, signals: Outcomes::default(), hook, policy, has_begun: false }
     }

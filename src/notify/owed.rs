@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use log::Level;
 use nix::unistd::Pid;
 
-use super::renew_signal::RenewSignal;
 use super::target::{Look, Target, TargetError};
 use crate::logging::{Repetition, retrying_in};
 use crate::process::facts::ticks_since_boot;
+use crate::process::signal::SignalNumber;
 use crate::time::backoff::Backoff;
 use crate::time::timing::{
     BLOCKED_LOOK, BLOCKED_LOOKS, DEBOUNCE, MOST_BLOCKED_LOOKS, SIGNAL_AGAIN, SIGNAL_QUIET,
@@ -85,7 +85,7 @@ impl Owed {
     }
 
     /// Looks for the process, and sends the signal if the process can take it.
-    pub(crate) fn look(&self, target: &mut Target, signal: RenewSignal) -> Result<Look, TargetError> {
+    pub(crate) fn look(&self, target: &mut Target, signal: SignalNumber) -> Result<Look, TargetError> {
         let waits = self.blocked.filter(|(_, looks)| *looks >= self.needed).map(|(pid, _)| pid);
         target.signal(signal, self.published, waits)
     }
@@ -144,11 +144,9 @@ impl Owed {
     }
 
     /// Why it is still owed.
-    pub(crate) fn error(&self, target: &Target, signal: RenewSignal) -> Flaw {
-        match &self.cause {
-            Some(cause) => not_notified(cause),
-            None => flaw!("{signal} was not sent to {target}"),
-        }
+    pub(crate) fn error(&self, target: &Target, signal: SignalNumber) -> Flaw {
+        let unsent = || flaw!("{signal} was not sent to {target}");
+        self.cause.as_ref().map_or_else(unsent, not_notified)
     }
 }
 

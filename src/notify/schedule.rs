@@ -8,15 +8,6 @@ use nix::unistd::Pid;
 use crate::time::backoff::Backoff;
 use crate::time::timing::{DEBOUNCE, HOOK_AGAIN};
 
-/// What follows a run that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HookRetry {
-    /// Nothing: init fails with it.
-    Never,
-    /// Further runs, with a backoff, until one succeeds.
-    UntilSuccess,
-}
-
 /// The state of the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -47,13 +38,14 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Schedule {
     state: State,
-    retry: HookRetry,
+    /// Whether a run that fails is followed by another one.
+    retries: bool,
     backoff: Backoff,
 }
 
 impl Schedule {
-    pub(super) fn new(retry: HookRetry) -> Self {
-        Self { state: State::Idle, retry, backoff: HOOK_AGAIN }
+    pub(super) fn new(retries: bool) -> Self {
+        Self { state: State::Idle, retries, backoff: HOOK_AGAIN }
     }
 
     /// Asks for a run from a moment on, for a publication.
@@ -109,21 +101,15 @@ impl Schedule {
         if is_success {
             self.backoff.reset();
         }
-        let (state, next) = match self.state {
-            State::Stopping(_) | State::Stopped => (State::Stopped, Next::Nothing),
-            State::Outdated(_, from) => {
-                let fails = !is_success && self.retry != HookRetry::Never;
-                match fails.then(|| self.backoff.advance()) {
-                    // What has failed does not wait for the time of the newer files.
-                    Some(delay) if now + delay < from => (State::Due(now + delay), Next::After(delay)),
-                    _ => (State::Due(from.max(now)), Next::AtOnce),
-                }
+        let again = (!is_success && self.retries).then(|| self.backoff.advance());
+        let (state, next) = match (self.state, again) {
+            (State::Stopping(_) | State::Stopped, _) => (State::Stopped, Next::Nothing),
+            // What has failed does not wait for the time of the newer files.
+            (State::Outdated(_, from), again) if again.is_none_or(|delay| from <= now + delay) => {
+                (State::Due(from.max(now)), Next::AtOnce)
             }
-            _ if is_success || self.retry == HookRetry::Never => (State::Idle, Next::Nothing),
-            _ => {
-                let delay = self.backoff.advance();
-                (State::Due(now + delay), Next::After(delay))
-            }
+            (_, Some(delay)) => (State::Due(now + delay), Next::After(delay)),
+            (_, None) => (State::Idle, Next::Nothing),
         };
         self.state = state;
         next
@@ -144,9 +130,9 @@ mod tests {
     const PID: Pid = Pid::from_raw(12);
 
     /// A schedule whose first run began at this time.
-    fn running(retry: HookRetry) -> (Schedule, Instant) {
+    fn running(retries: bool) -> (Schedule, Instant) {
         let start = Instant::now();
-        let mut schedule = Schedule::new(retry);
+        let mut schedule = Schedule::new(retries);
         schedule.request(start);
         schedule.started(PID);
         (schedule, start)
@@ -155,7 +141,7 @@ mod tests {
     #[test]
     fn publications_at_nearly_the_same_time_are_one_run() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(HookRetry::UntilSuccess);
+        let mut schedule = Schedule::new(true);
         schedule.request(start);
         schedule.request(start + DEBOUNCE / 2);
         assert_eq!(schedule.next_deadline(), Some(start + DEBOUNCE));
@@ -163,7 +149,7 @@ mod tests {
 
     #[test]
     fn publications_during_a_run_are_one_run_after_it() {
-        let (mut schedule, start) = running(HookRetry::UntilSuccess);
+        let (mut schedule, start) = running(true);
         schedule.request(start);
         schedule.request(start);
         assert_eq!(schedule.next_deadline(), None);
@@ -175,13 +161,13 @@ mod tests {
 
     #[test]
     fn a_publication_that_may_wait_is_waited_for_during_a_run_too() {
-        let (mut schedule, start) = running(HookRetry::UntilSuccess);
+        let (mut schedule, start) = running(true);
         let (from, minute) = (start + Duration::from_secs(60), Duration::from_secs(60));
         schedule.request(from);
         schedule.request(from + minute);
         schedule.ended(true, start);
         assert_eq!(schedule.next_deadline(), Some(from));
-        let (mut schedule, start) = running(HookRetry::UntilSuccess);
+        let (mut schedule, start) = running(true);
         schedule.request(from);
         schedule.ended(true, from + minute);
         assert_eq!(schedule.next_deadline(), Some(from + minute), "not before {start:?}");
@@ -189,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_run_that_fails_is_not_put_off_until_the_time_of_a_newer_publication() {
-        let (mut schedule, start) = running(HookRetry::UntilSuccess);
+        let (mut schedule, start) = running(true);
         schedule.request(start + Duration::from_secs(60));
         let mut backoff = HOOK_AGAIN;
         let delay = backoff.advance();
@@ -199,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_run_that_fails_is_repeated_with_a_backoff_until_one_succeeds() {
-        let (mut schedule, mut now) = running(HookRetry::UntilSuccess);
+        let (mut schedule, mut now) = running(true);
         let mut backoff = HOOK_AGAIN;
         for _ in 0..10 {
             let delay = backoff.advance();
@@ -215,14 +201,14 @@ mod tests {
     #[test]
     fn a_run_that_cannot_begin_has_failed() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(HookRetry::UntilSuccess);
+        let mut schedule = Schedule::new(true);
         schedule.request(start);
         assert!(matches!(schedule.ended(false, start), Next::After(_)));
     }
 
     #[test]
     fn a_publication_shortens_a_long_backoff() {
-        let (mut schedule, now) = running(HookRetry::UntilSuccess);
+        let (mut schedule, now) = running(true);
         schedule.ended(false, now);
         schedule.request(now);
         assert_eq!(schedule.next_deadline(), Some(now + DEBOUNCE));
@@ -230,14 +216,14 @@ mod tests {
 
     #[test]
     fn without_retry_a_run_that_fails_is_the_last() {
-        let (mut schedule, now) = running(HookRetry::Never);
+        let (mut schedule, now) = running(false);
         assert_eq!(schedule.ended(false, now), Next::Nothing);
         assert!(schedule.is_done());
     }
 
     #[test]
     fn a_stop_is_asked_for_once_and_waited_for_and_nothing_runs_after_it() {
-        let (mut schedule, now) = running(HookRetry::UntilSuccess);
+        let (mut schedule, now) = running(true);
         assert_eq!((schedule.stop(), schedule.stop()), (Some(PID), None));
         assert!(!schedule.is_done());
         schedule.request(now);

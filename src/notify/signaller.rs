@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use super::owed::{Outcomes, Owed, not_notified};
-use super::renew_signal::RenewSignal;
 use super::target::{Look, Target};
+use crate::process::signal::SignalNumber;
 use crate::words::Flaw;
 
 /// A process to signal, and the state of that.
 pub(super) struct Signaller {
     target: Target,
-    signal: RenewSignal,
+    signal: SignalNumber,
     state: State,
 }
 
@@ -26,7 +26,7 @@ enum State {
 }
 
 impl Signaller {
-    pub(super) fn new(target: Target, signal: RenewSignal) -> Self {
+    pub(super) fn new(target: Target, signal: SignalNumber) -> Self {
         Self { target, signal, state: State::Untold }
     }
 

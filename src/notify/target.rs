@@ -1,6 +1,7 @@
 //! Finds the process to signal, by its PID file or by its name, and signals it: the one place from which
 //! rotations are signalled.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -12,8 +13,8 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use thiserror::Error;
 
-use super::renew_signal::RenewSignal;
 use crate::process::facts::{Reaction, Stat, all_processes, has_name, ticks_since_boot};
+use crate::process::signal::SignalNumber;
 use crate::regular_file;
 use crate::time::timestamp::rfc3339;
 use crate::time::timing::PID_FILE_SLACK;
@@ -99,7 +100,7 @@ impl Target {
     /// system started.) `waits`: a process that has blocked the signal for long, to wait for it.
     pub(super) fn signal(
         &mut self,
-        signal: RenewSignal,
+        signal: SignalNumber,
         published: u64,
         waits: Option<Pid>,
     ) -> Result<Look, TargetError> {
@@ -121,8 +122,8 @@ impl Target {
             return Ok(Look::Told);
         }
         // The end of a child would be ours.
-        let may_end = signal.number().asks_to_end() && !matches!(self, Self::Child { .. });
-        match (&doubt, Reaction::of(pid, signal.number())) {
+        let may_end = signal.asks_to_end() && !matches!(self, Self::Child { .. });
+        match (&doubt, Reaction::of(pid, signal)) {
             (None, _) if may_end => {}
             (Some(doubt), reaction) if may_end || reaction != Reaction::Handles => {
                 return Err(doubt.error.clone());
@@ -130,14 +131,26 @@ impl Target {
             (_, Reaction::Handles) => {}
             (_, Reaction::Blocks) if waits == Some(pid) => {}
             (_, Reaction::Blocks) => return Ok(Look::Blocked(pid)),
-            (_, Reaction::Ends) => return Err(TargetError::would_end(self, pid, signal)),
+            (_, Reaction::Ends) => {
+                let cure = match self {
+                    Self::Child { .. } => {
+                        "; choose --on-renewal=restart, or --on-renewal=nothing if it watches the files"
+                    }
+                    Self::PidFile(_) | Self::Name(_) => " (is it still starting?)",
+                };
+                return Err(TargetError::WouldEnd(flaw!(
+                    "{self} (process {pid}) neither catches nor ignores {signal}, which would end it{cure}"
+                )));
+            }
         }
-        signal.number().send(pid).map_err(|cause| match cause {
+        signal.send(pid).map_err(|cause| match cause {
             Errno::ESRCH => TargetError::Absent(flaw!(
                 "{self}, {pid}: no process has this PID here (has it ended? in a pod, set shareProcessNamespace: true)"
             )),
             cause => {
-                let hint = kill_hint(cause);
+                let is_denied = cause == Errno::EPERM;
+                let hint =
+                    if is_denied { " (run as the application's user, or add the capability KILL)" } else { "" };
                 flaw!("cannot send {signal} to {self} (process {pid}): {}{hint}", cause.desc()).into()
             }
         })?;
@@ -214,23 +227,20 @@ pub(crate) fn parse_pid(text: &[u8]) -> Result<Pid, String> {
 /// The oldest process of this name that we may signal: one of another user that took the name must not
 /// get the application's signals.
 fn oldest_of_name(name: &str) -> Result<Pid, TargetError> {
-    let own = Pid::this();
-    let started = |pid| Stat::of(pid).filter(|stat| has_name(pid, &stat.name, name));
-    let named = all_processes().filter(|pid| *pid != own);
-    let named = named.filter_map(|pid| Some((started(pid)?.start_ticks, pid.as_raw())));
-    let mut named: Vec<_> = named.collect();
-    named.sort_unstable();
+    let start = |pid| {
+        let stat = Stat::of(pid).filter(|stat| has_name(pid, &stat.name, name))?;
+        Some((stat.start_ticks, pid))
+    };
+    let named: BTreeSet<_> = all_processes().filter(|pid| *pid != Pid::this()).filter_map(start).collect();
     if named.is_empty() {
         return Err(TargetError::Absent(flaw!(
             "no process is called {name} (in a pod, set shareProcessNamespace: true)"
         )));
     }
-    let pids = named.into_iter().map(|(_, pid)| Pid::from_raw(pid));
-    pids.into_iter()
-        .find(|pid| kill(*pid, None) == Ok(()))
-        .ok_or_else(|| flaw!(
-            "every process called {name} belongs to another user (run as the application's user, or add the capability KILL)"
-        ).into())
+    let oldest = named.into_iter().map(|(_, pid)| pid).find(|pid| kill(*pid, None) == Ok(()));
+    oldest.ok_or_else(|| flaw!(
+        "every process called {name} belongs to another user (run as the application's user, or add the capability KILL)"
+    ).into())
 }
 
 /// Why a process was not signalled.
@@ -245,30 +255,6 @@ pub(crate) enum TargetError {
     /// The start of the application mends nothing.
     #[error(transparent)]
     Failed(#[from] Flaw),
-}
-
-impl TargetError {
-    fn would_end(target: &Target, pid: Pid, signal: RenewSignal) -> Self {
-        let cure = cure(target);
-        Self::WouldEnd(flaw!(
-            "{target} (process {pid}) neither catches nor ignores {signal}, which would end it{cure}"
-        ))
-    }
-}
-
-/// What helps when the signal would end the process.
-fn cure(target: &Target) -> &'static str {
-    match target {
-        Target::Child { .. } => {
-            "; choose --on-renewal=restart, or --on-renewal=nothing if it watches the files"
-        }
-        Target::PidFile(_) | Target::Name(_) => " (is it still starting?)",
-    }
-}
-
-fn kill_hint(cause: Errno) -> &'static str {
-    let is_denied = cause == Errno::EPERM;
-    if is_denied { " (run as the application's user, or add the capability KILL)" } else { "" }
 }
 
 #[cfg(test)]

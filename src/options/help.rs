@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::table::TABLE;
 use super::value::Mode;
+use crate::mode::columns::wrapped;
 
 /// The column where descriptions begin.
 const COLUMN: usize = 30;
@@ -68,33 +69,18 @@ Exit codes: 0 success, 1 failure, 2 usage error. run: that of the application,
 
 // Writing to a String cannot fail.
 fn write_entry(text: &mut String, name: &str, description: &str, default: Option<&str>) {
-    let mut words: Vec<String> = description.split(' ').map(str::to_owned).collect();
-    words.extend(default.map(|default| format!("(default {default})")));
+    let default = default.map(|default| format!("(default {default})"));
+    let words = description.split(' ').chain(default.as_deref());
     let mut left = format!("  {name}");
     // Two spaces before the description, or a line of its own.
     if left.len() + 2 > COLUMN {
         let _ = writeln!(text, "{left}");
         left.clear();
     }
-    for line in lines(&words, WIDTH - COLUMN) {
+    for line in wrapped(words, WIDTH - COLUMN) {
         let _ = writeln!(text, "{left:<COLUMN$}{line}");
         left.clear();
     }
-}
-
-/// The lines of a text, each of at most so many columns.
-fn lines(words: &[String], width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in words {
-        match lines.last_mut() {
-            Some(line) if line.len() + 1 + word.len() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.clone()),
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

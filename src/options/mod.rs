@@ -15,20 +15,12 @@ mod value;
 
 use std::ffi::OsString;
 
-use parse::CommandLine;
+pub(crate) use parse::Request;
 pub(crate) use plan::{Plan, Task};
 use table::Options;
 
 use crate::layout::check_names;
 use crate::words::Flaw;
-
-/// What the program is to do.
-pub(crate) enum Request {
-    /// Print this.
-    Print(String),
-    /// Follow this plan.
-    Do(Box<Plan>),
-}
 
 /// Reads the arguments, without the program's name, and the environment.
 ///
@@ -40,15 +32,10 @@ pub(crate) enum Request {
 pub(crate) fn read(
     arguments: Vec<OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Request, Flaw> {
+) -> Result<Request<Box<Plan>>, Flaw> {
     let mut sources = match parse::parse(arguments, variables.into_iter().collect())? {
-        CommandLine::Help(mode) => return Ok(Request::Print(help::help(mode))),
-        CommandLine::Version => {
-            return Ok(Request::Print(
-                concat!("pod-svid-helper ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
-            ));
-        }
-        CommandLine::Options(sources) => sources,
+        Request::Print(text) => return Ok(Request::Print(text)),
+        Request::Do(sources) => sources,
     };
     combinations::forget_variables_of_other_modes(sources.value(&table::row::mode)?, &mut sources);
     let options = Options::from_sources(&sources)?;

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use lexopt::Arg;
 
+use super::help::help;
 use super::mistakes::nearest;
 use super::row::Row;
 use super::sources::{Sources, Variables, missing, shown};
@@ -11,17 +12,16 @@ use super::table::TABLE;
 use super::value::Mode;
 use crate::words::{Flaw, flaw};
 
-/// A parsed command line.
-pub(crate) enum CommandLine {
-    /// With a mode, that mode's options.
-    Help(Option<Mode>),
-    Version,
-    /// Work, by these options.
-    Options(Sources),
+/// What the program is to do.
+pub(crate) enum Request<Work> {
+    /// Print this: what `--help` or `--version` asks for.
+    Print(String),
+    /// Do this.
+    Do(Work),
 }
 
 /// Reads the arguments, without the program's name.
-pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Result<CommandLine, Flaw> {
+pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Result<Request<Sources>, Flaw> {
     // lexopt would hand out a command's words one by one, as if they were ours.
     let command = match arguments.iter().position(|argument| argument == "--") {
         Some(position) => arguments.split_off(position).split_off(1),
@@ -40,28 +40,30 @@ pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Resul
         }
         match parser.next().map_err(syntax)? {
             Some(Arg::Long("help") | Arg::Short('h')) => {
-                return without_value(&mut parser, CommandLine::Help(mode_in(&arguments)));
+                return without_value(&mut parser, help(mode_in(&arguments)));
             }
             Some(Arg::Long("version") | Arg::Short('V')) => {
-                return without_value(&mut parser, CommandLine::Version);
+                let version = concat!("pod-svid-helper ", env!("CARGO_PKG_VERSION"), "\n");
+                return without_value(&mut parser, version.to_owned());
             }
             Some(Arg::Long(name)) => {
                 let row = TABLE.iter().find(|row| row.name() == name);
                 let row = row.ok_or_else(|| unknown(&whole))?;
+                let is_switch = row.placeholder.is_empty();
                 let value = match parser.optional_value() {
                     Some(value) => value,
-                    None if row.is_switch => "true".into(),
+                    None if is_switch => "true".into(),
                     None => next_value(&mut parser, row)?,
                 };
                 sources.add_flag(row, value)?;
-                switch = row.is_switch.then(|| row.name());
+                switch = is_switch.then(|| row.name());
             }
             Some(Arg::Short(_)) => return Err(unknown(&whole)),
             Some(Arg::Value(stray)) => return Err(unexpected(&stray, switch)),
             None => break,
         }
     }
-    Ok(CommandLine::Options(sources))
+    Ok(Request::Do(sources))
 }
 
 /// The next argument, unless it is an option: then the value was forgotten.
@@ -81,9 +83,9 @@ fn syntax(error: lexopt::Error) -> Flaw {
     flaw!("{error}")
 }
 
-fn without_value(parser: &mut lexopt::Parser, asked: CommandLine) -> Result<CommandLine, Flaw> {
+fn without_value(parser: &mut lexopt::Parser, asked: String) -> Result<Request<Sources>, Flaw> {
     match parser.optional_value() {
-        None => Ok(asked),
+        None => Ok(Request::Print(asked)),
         Some(value) => Err(flaw!("--help and --version take no value, not {:?}", shown(&value))),
     }
 }

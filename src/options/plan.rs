@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use log::LevelFilter;
+use nix::sys::signal::Signal;
 
 use super::table::Options;
 use super::value::Mode;
@@ -15,7 +16,7 @@ use crate::material::{
 };
 use crate::mode::token::{self, OutputFormat};
 use crate::mode::{check, inspect, main_loop};
-use crate::notify::{self, HookRetry, Policy, Target};
+use crate::notify::{self, Policy, Target};
 use crate::process::child::Program;
 use crate::process::environment::Variables;
 use crate::supervise::{self, OnRenewal};
@@ -55,17 +56,17 @@ impl Plan {
                 svid_path: options.svid_path.clone(),
                 parts,
                 id: options.pod_spiffe_id.clone(),
-                min_ttl: options.min_ttl.map(|span| span.0),
+                min_ttl: options.min_ttl,
             }),
             Mode::Inspect => Task::Inspect(inspect::Settings {
                 endpoint: options.workload_api_socket.clone(),
-                timeout: options.init_timeout.0,
+                timeout: options.init_timeout,
                 audiences: options.jwt_svid.iter().map(|file| file.audience.clone()).collect(),
                 as_json: options.output == OutputFormat::Json,
             }),
             Mode::Token => Task::Token(token::Settings {
                 endpoint: options.workload_api_socket.clone(),
-                timeout: options.init_timeout.0,
+                timeout: options.init_timeout,
                 selection: selection(&options),
                 audience: options.audience.clone().unwrap_or_default().0,
                 output: options.output,
@@ -74,7 +75,7 @@ impl Plan {
         // kubectl shows what the helper that it asks for a token prints on stderr.
         let quiet = options.mode == Mode::Token;
         let default = if quiet { LevelFilter::Warn } else { LevelFilter::Debug };
-        let log_level = options.log_level.map_or(default, |level| level.0);
+        let log_level = options.log_level.unwrap_or(default);
         Ok(Self { log_level, log_format: options.log_format, warnings, task })
     }
 }
@@ -94,7 +95,7 @@ fn warn_of_modes(options: &Options, warnings: &mut Vec<String>) {
 fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
     let program = Program::from_words(&options.command, credential_folder(options));
     let policy = policy(options, &parts);
-    let signal = options.renew_signal.unwrap_or_default();
+    let signal = options.renew_signal.unwrap_or(Signal::SIGHUP.into());
     let (end, hook) = match (options.mode, program) {
         (Mode::Run, Some(program)) => {
             let application = supervise::Settings {
@@ -105,10 +106,9 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
             };
             (main_loop::End::ApplicationEnded(application), None)
         }
-        (Mode::Init, hook) => (main_loop::End::Published { within: options.init_timeout.0 }, hook),
+        (Mode::Init, hook) => (main_loop::End::Published { within: options.init_timeout }, hook),
         (_, hook) => (main_loop::End::Stopped, hook),
     };
-    let retry = if options.mode == Mode::Init { HookRetry::Never } else { HookRetry::UntilSuccess };
     let by_file = options.pid_file.clone().map(Target::pid_file);
     let by_name = options.signal_process.clone().map(Target::Name);
     main_loop::Settings {
@@ -123,7 +123,8 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
             targets: by_file.into_iter().chain(by_name).collect(),
             signal,
             hook,
-            retry,
+            // init fails with its hook.
+            retries: options.mode != Mode::Init,
             policy,
         },
         http_address: options.http_address,
@@ -132,13 +133,13 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
 
 /// Which changes notify, and how late.
 fn policy(options: &Options, parts: &[Rc<dyn Part>]) -> Policy {
-    let all: ChangeKinds = parts.iter().map(|part| part.kinds()).collect();
+    let all: ChangeKinds = parts.iter().flat_map(|part| part.kinds().0).collect();
     // An application that serves with its SVID reads tokens and keys from their files.
     let restarts = options.mode == Mode::Run && options.on_renewal == OnRenewal::Restart;
     let essential = || [ChangeKind::Svid, ChangeKind::Bundle, ChangeKind::Wit].into_iter().collect();
     let chosen = options.notify_for.clone().or_else(|| restarts.then(essential));
     let kinds = chosen.map(|chosen| chosen.common(&all)).filter(|kinds| !kinds.is_empty()).unwrap_or(all);
-    Policy::new(kinds, options.notify_splay.map(|span| span.0).unwrap_or_default())
+    Policy::new(kinds, options.notify_splay.unwrap_or_default())
 }
 
 /// Where the SPIFFE layout is, for the programs that we start (SPIFFE Filesystem Delivery standard, a draft,

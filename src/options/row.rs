@@ -9,7 +9,7 @@ pub struct Row {
     pub(crate) field: &'static str,
     /// The heading above it in the help.
     pub group: &'static str,
-    /// The name of the value in the help; empty for a switch.
+    /// The name of the value in the help; empty for a switch: its flag alone means `true`.
     pub placeholder: &'static str,
     /// `None`: the option may be left out, and `help` says what happens then.
     pub default: Option<&'static str>,
@@ -24,8 +24,6 @@ pub struct Row {
     /// The modes that read the variable; another mode ignores it, value and all: the containers of a
     /// pod can share their variables.
     pub(crate) variable_modes: &'static [Mode],
-    /// Whether the flag alone means `true`.
-    pub(crate) is_switch: bool,
     /// Whether the flag may be given again, for one more value.
     pub(crate) repeats: bool,
 }

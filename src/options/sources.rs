@@ -68,15 +68,9 @@ impl Sources {
         let Some((place, texts)) = self.texts(row)? else {
             return T::unset().ok_or_else(|| missing(row));
         };
-        let mut all: Option<T> = None;
-        for text in texts {
-            let value = T::read(&text).map_err(|rule| bad(row, &place, text.into(), rule))?;
-            all = Some(match all {
-                Some(earlier) => earlier.and(value),
-                None => value,
-            });
-        }
-        all.ok_or_else(|| missing(row))
+        let read = |text: String| T::read(&text).map_err(|rule| bad(row, &place, text.into(), rule));
+        let values = texts.into_iter().map(read).reduce(|earlier, later| Ok(earlier?.and(later?)));
+        values.unwrap_or_else(|| Err(missing(row)))
     }
 
     /// The texts that an option is set to, and the place where; `None` if it is not set. White space around one

@@ -4,18 +4,22 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use log::LevelFilter;
 
 use super::row::Row;
 use super::sources::Sources;
-use super::value::{Mode, Span, Value};
+use super::value::{Mode, Value};
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
 use crate::layout::pkcs12::Alias;
-use crate::logging::{LogFormat, LogLevel};
+use crate::logging::LogFormat;
 use crate::material::{Audience, ChangeKinds, JwtSvidFile, KeyFormat};
 use crate::mode::items::OnRevoked;
 use crate::mode::token::OutputFormat;
-use crate::notify::{ProcessName, RenewSignal};
+use crate::notify::ProcessName;
+use crate::process::signal::SignalNumber;
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;
 use crate::supervise::OnRenewal;
@@ -61,17 +65,17 @@ macro_rules! options {
         #[allow(non_upper_case_globals, reason = "named as the fields are")]
         pub(super) mod row {
             use super::*;
+            // What an entry has itself comes first, before what it has otherwise.
             $($(pub(crate) const $field: Row = Row {
                 field: stringify!($field),
                 group: $group,
-                placeholder: or(&[$($placeholder)?], ""),
-                default: first(&[$($default)?]),
-                fallback_variable: first(&[$($fallback)?]),
+                placeholder: [$($placeholder,)? ""][0],
+                default: [$(Some($default),)? None][0],
+                fallback_variable: [$(Some($fallback),)? None][0],
                 help: &[$($help),+],
                 allowed: <$type as Value>::ALLOWED,
-                modes: modes(&[$($own_modes)?], $modes),
-                variable_modes: modes(&[$($variable_modes,)? $($own_modes)?], $modes),
-                is_switch: <$type as Value>::IS_SWITCH,
+                modes: [$($own_modes,)? $modes][0],
+                variable_modes: [$($variable_modes,)? $($own_modes,)? $modes][0],
                 repeats: <$type as Value>::REPEATS,
             };)+)+
         }
@@ -88,27 +92,6 @@ macro_rules! options {
     };
 }
 
-const fn first(values: &[&'static str]) -> Option<&'static str> {
-    match values {
-        [] => None,
-        [first, ..] => Some(first),
-    }
-}
-
-const fn or(values: &[&'static str], otherwise: &'static str) -> &'static str {
-    match values {
-        [] => otherwise,
-        [first, ..] => first,
-    }
-}
-
-const fn modes(own: &[&'static [Mode]], of_the_group: &'static [Mode]) -> &'static [Mode] {
-    match own {
-        [] => of_the_group,
-        [first, ..] => first,
-    }
-}
-
 options! {
     "What to do", in EVERY_MODE: {
         /// init: fetch once, write, end. refresh: follow every rotation.
@@ -119,14 +102,14 @@ options! {
 
         /// time limit of init, inspect and token: a number with ms, s, m
         /// or h
-        init_timeout: Span = "DURATION", default "30s", in IN_TIME;
+        init_timeout: Duration = "DURATION", default "30s", in IN_TIME;
 
         /// the files after the agent has withdrawn the identity: keep or
         /// remove
         on_revoked: OnRevoked = "ACTION", default "keep", in FOLLOWING;
 
         /// check fails if the SVID expires sooner than this
-        min_ttl: Option<Span> = "DURATION", in CHECK;
+        min_ttl: Option<Duration> = "DURATION", in CHECK;
 
         /// for whom the token of --mode=token is
         audience: Option<Audience> = "AUDIENCE[,...]", in TOKEN;
@@ -249,7 +232,7 @@ options! {
         signal_process: Option<ProcessName> = "NAME", in NOTIFYING, variable in REFRESH;
 
         /// the signal to send, by name or number (default: SIGHUP)
-        renew_signal: Option<RenewSignal> = "SIGNAL";
+        renew_signal: Option<SignalNumber> = "SIGNAL";
 
         /// effect of a rotation on the application of --mode=run: signal,
         /// restart (SIGTERM, wait, start) or nothing
@@ -261,7 +244,7 @@ options! {
 
         /// random wait up to this, so that replicas do
         /// not restart at once; less if the SVID is old
-        notify_splay: Option<Span> = "DURATION", in FOLLOWING;
+        notify_splay: Option<Duration> = "DURATION", in FOLLOWING;
     }
 
     "Probes, metrics and log", in EVERY_MODE: {
@@ -270,7 +253,7 @@ options! {
         http_address: Option<SocketAddr> = "IP:PORT", in FOLLOWING;
 
         /// off, error, warn, info, debug, trace (default debug; token: warn)
-        log_level: Option<LogLevel> = "LEVEL";
+        log_level: Option<LevelFilter> = "LEVEL";
 
         /// text or json (one object a line), on stderr
         log_format: LogFormat = "FORMAT", default "text";

@@ -2,17 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
+
+use log::LevelFilter;
 
 use crate::identity::spiffe_id::SpiffeId;
 use crate::layout::X509Layouts;
 use crate::layout::pkcs12::Alias;
-use crate::logging::{LogFormat, LogLevel};
+use crate::logging::LogFormat;
 use crate::material::{Audience, ChangeKind, ChangeKinds, JwtSvidFile, KeyFormat};
 use crate::mode::items::OnRevoked;
 use crate::mode::token::OutputFormat;
-use crate::notify::{ProcessName, RenewSignal};
+use crate::notify::ProcessName;
+use crate::process::signal::SignalNumber;
 use crate::store::file::{FileMode, FileName};
 use crate::store::owner::Owner;
 use crate::supervise::OnRenewal;
@@ -23,8 +25,6 @@ use crate::workload_api::endpoint::Endpoint;
 pub(crate) trait Value: Sized {
     /// The allowed values; ends the sentence "--name takes ...".
     const ALLOWED: &'static str;
-    /// Whether the option's name alone means `true`.
-    const IS_SWITCH: bool = false;
     /// Whether there may be several values; `read` then takes one per line.
     const REPEATS: bool = false;
 
@@ -77,35 +77,9 @@ impl<T: Value> Value for Vec<T> {
 
 impl Value for bool {
     const ALLOWED: &'static str = "true or false";
-    const IS_SWITCH: bool = true;
 
     fn read(text: &str) -> Result<Self, String> {
         text.to_ascii_lowercase().parse().map_err(|_| String::new())
-    }
-}
-
-impl Value for PathBuf {
-    const ALLOWED: &'static str = "a path";
-
-    fn read(text: &str) -> Result<Self, String> {
-        Ok(text.into())
-    }
-}
-
-/// A hint.
-impl Value for String {
-    const ALLOWED: &'static str = "the hint of a registration entry";
-
-    fn read(text: &str) -> Result<Self, String> {
-        Ok(text.to_owned())
-    }
-}
-
-impl Value for SocketAddr {
-    const ALLOWED: &'static str = "an IP address and a port, such as 0.0.0.0:8081";
-
-    fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| String::new())
     }
 }
 
@@ -122,38 +96,72 @@ impl Value for SpiffeId {
     }
 }
 
+impl Value for Duration {
+    const ALLOWED: &'static str = "a number with ms, s, m or h, such as 30s";
+
+    /// A time span from a millisecond to less than a year.
+    fn read(text: &str) -> Result<Self, String> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let milliseconds_per_unit = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60 * 1000,
+            "h" => 60 * 60 * 1000,
+            _ => return Err(String::new()),
+        };
+        let year = 365 * 24 * 60 * 60 * 1000;
+        match number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds_per_unit)) {
+            Some(0) => Err("the least is 1ms".to_owned()),
+            Some(milliseconds) if milliseconds < year => Ok(Self::from_millis(milliseconds)),
+            _ if digits > 0 => Err("it must be less than a year".to_owned()),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+/// Types that are read by their `FromStr`, and the rule that its error tells of.
 macro_rules! values {
-    ($($type:ty: $allowed:expr;)+) => {$(
+    ($rule:expr => $($type:ty: $allowed:expr;)+) => {$(
         impl Value for $type {
             const ALLOWED: &'static str = $allowed;
 
             fn read(text: &str) -> Result<Self, String> {
-                text.parse::<Self>().map_err(|error| error.to_string())
+                text.parse::<Self>().map_err($rule)
             }
         }
     )+};
 }
 
 values! {
+    |error| error.to_string() =>
     Mode: Mode::ALLOWED;
     Endpoint: "an absolute path, unix:PATH, unix:///PATH or tcp://IP:PORT";
+    PathBuf: "a path";
     FileName: "a plain file name";
     Owner: "UID or UID:GID, both numbers below 4294967295 (`id NAME` shows those of a user)";
     Alias: "an alias in printable ASCII";
     FileMode: "an octal file mode such as 0440";
     X509Layouts: X509Layouts::ALLOWED;
-    Span: "a number with ms, s, m or h, such as 30s";
     JwtSvidFile: "FILE=AUDIENCE[,AUDIENCE...]";
     Audience: "AUDIENCE[,AUDIENCE...]";
     ProcessName: "the name of a program, without a path";
-    RenewSignal: "a signal's name or number, such as SIGHUP";
+    SignalNumber: "a signal's name or number, such as SIGHUP";
     ChangeKinds: ChangeKind::ALLOWED;
     KeyFormat: KeyFormat::ALLOWED;
     OnRenewal: OnRenewal::ALLOWED;
     OnRevoked: OnRevoked::ALLOWED;
-    LogLevel: "off, error, warn, info, debug or trace";
     LogFormat: LogFormat::ALLOWED;
     OutputFormat: OutputFormat::ALLOWED;
+    // A hint.
+    String: "the hint of a registration entry";
+}
+
+// Their errors say no more than what is allowed.
+values! {
+    |_| String::new() =>
+    SocketAddr: "an IP address and a port, such as 0.0.0.0:8081";
+    LevelFilter: "off, error, warn, info, debug or trace";
 }
 
 words! {
@@ -175,34 +183,6 @@ impl Mode {
     }
 }
 
-/// A time span from a millisecond to less than a year.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span(pub(crate) Duration);
-
-impl FromStr for Span {
-    /// The rule that is broken, if that is not plain.
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let milliseconds_per_unit = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60 * 1000,
-            "h" => 60 * 60 * 1000,
-            _ => return Err(""),
-        };
-        let year = 365 * 24 * 60 * 60 * 1000;
-        match number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds_per_unit)) {
-            Some(0) => Err("the least is 1ms"),
-            Some(milliseconds) if milliseconds < year => Ok(Self(Duration::from_millis(milliseconds))),
-            _ if digits > 0 => Err("it must be less than a year"),
-            _ => Err(""),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,14 +190,14 @@ mod tests {
     #[test]
     fn a_span_is_a_whole_number_with_a_unit() {
         for (text, milliseconds) in [("5ms", 5), ("30s", 30_000), ("2m", 120_000), ("1h", 3_600_000)] {
-            assert_eq!(Span::read(text).unwrap().0.as_millis(), milliseconds, "{text}");
+            assert_eq!(Duration::read(text).unwrap().as_millis(), milliseconds, "{text}");
         }
     }
 
     #[test]
     fn a_span_without_number_or_unit_or_of_nothing_or_beyond_a_year_is_refused() {
         for text in ["", "s", "30", "0s", "-1s", "1.5s", "1d", "s1", "9000h", "99999999999999999999s"] {
-            assert!(Span::read(text).is_err(), "{text}");
+            assert!(Duration::read(text).is_err(), "{text}");
         }
     }
 

@@ -71,7 +71,8 @@ pub(crate) fn all_processes() -> impl Iterator<Item = Pid> {
 /// goes on where the kernel's name ends, unless it is an interpreter's.
 pub(crate) fn has_name(pid: Pid, found: &str, name: &str) -> bool {
     let is_cut = found.len() >= LONGEST_NAME;
-    match program_of(pid) {
+    let command_line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    match program(&command_line) {
         Some(program) if program == name => true,
         Some(program) if is_cut && program.starts_with(found) && !is_title(&program, name) => false,
         _ => found == name || is_cut && name.starts_with(found),
@@ -82,11 +83,6 @@ pub(crate) fn has_name(pid: Pid, found: &str, name: &str) -> bool {
 fn is_title(word: &str, name: &str) -> bool {
     let goes_on = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.');
     word.strip_prefix(name).is_some_and(|rest| !rest.starts_with(goes_on))
-}
-
-/// The file name of its program.
-fn program_of(pid: Pid) -> Option<String> {
-    program(&std::fs::read(format!("/proc/{pid}/cmdline")).ok()?)
 }
 
 /// The file name of a program, by its command line.
@@ -121,7 +117,8 @@ impl Reaction {
 
     /// By the text of `/proc/PID/status`.
     pub(crate) fn parse(status: &str, signal: SignalNumber) -> Self {
-        let is_in = |name| mask(status, name).unwrap_or_default() & signal.bit() != 0;
+        let bit: u64 = 1 << (signal.number() - 1);
+        let is_in = |name| mask(status, name).unwrap_or_default() & bit != 0;
         if !signal.ends_by_default() || is_in("SigCgt:") || is_in("SigIgn:") {
             Self::Handles
         } else if is_in("SigBlk:") {

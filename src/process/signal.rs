@@ -1,11 +1,14 @@
 //! A signal by its number, real-time signals included: `nix` has an enum of the standard ones alone.
 
 use std::fmt;
+use std::str::FromStr;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::words::{Flaw, flaw};
 
 /// SIGRTMIN as glibc has it and `kill -l` prints it. (musl's is 35.)
 const FIRST_REAL_TIME: i32 = 34;
@@ -25,19 +28,17 @@ impl SignalNumber {
 
     /// The signal of this name: `SIGHUP`, `SIGRTMIN+3`, `SIGRTMAX-1`, each also without `SIG`, in any
     /// case.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    fn named(name: &str) -> Option<Self> {
         let name = name.to_ascii_uppercase();
         let name = name.strip_prefix("SIG").unwrap_or(&name);
-        let real_time = [("RTMIN", '+', 1, FIRST_REAL_TIME), ("RTMAX", '-', -1, LAST_REAL_TIME)];
-        for (prefix, sign, direction, base) in real_time {
-            let Some(rest) = name.strip_prefix(prefix) else { continue };
-            let distance = match rest.strip_prefix(sign) {
-                Some(digits) if digits.starts_with('+') => return None,
-                Some(digits) => digits.parse::<u8>().ok()?,
-                None if rest.is_empty() => 0,
-                None => return None,
+        for (prefix, sign, base) in [("RTMIN", '+', FIRST_REAL_TIME), ("RTMAX", '-', LAST_REAL_TIME)] {
+            let distance = match name.strip_prefix(prefix) {
+                None => continue,
+                Some("") => 0,
+                Some(signed) if signed.starts_with(sign) => signed.parse::<i8>().ok()?,
+                Some(_) => return None,
             };
-            let number = base + direction * i32::from(distance);
+            let number = base + i32::from(distance);
             return Some(Self(number)).filter(|_| (FIRST_REAL_TIME..=LAST_REAL_TIME).contains(&number));
         }
         format!("SIG{name}").parse::<Signal>().ok().map(Self::from)
@@ -51,11 +52,6 @@ impl SignalNumber {
     /// The standard signal; `None` for a real-time one.
     pub(crate) fn standard(self) -> Option<Signal> {
         Signal::try_from(self.0).ok()
-    }
-
-    /// Its bit in the masks of `/proc/PID/status`.
-    pub(crate) fn bit(self) -> u64 {
-        1 << (self.0 - 1)
     }
 
     /// Whether a process ends by it that neither catches, ignores nor blocks it.
@@ -93,6 +89,29 @@ impl From<Signal> for SignalNumber {
     }
 }
 
+impl FromStr for SignalNumber {
+    type Err = Flaw;
+
+    /// Reads a signal that an application can take as "read your files again", or as "end". Accepts `SIGHUP`,
+    /// `HUP`, `SIGRTMIN+1` (in any case) and numbers.
+    fn from_str(text: &str) -> Result<Self, Flaw> {
+        use Signal::*;
+        let number = text.parse().map_or_else(|_| Self::named(text), Self::new);
+        let signal = number.ok_or(Flaw::obvious())?;
+        match signal.standard() {
+            Some(SIGKILL | SIGSTOP) => Err(flaw!("no program can catch {signal}")),
+            Some(SIGTSTP | SIGTTIN | SIGTTOU) => Err(flaw!("{signal} stops a program")),
+            Some(SIGILL | SIGTRAP | SIGABRT | SIGBUS | SIGFPE | SIGSEGV | SIGSYS) => {
+                Err(flaw!("{signal} reports a fault of the program"))
+            }
+            Some(SIGCHLD | SIGPIPE | SIGXCPU | SIGXFSZ) => {
+                Err(flaw!("{signal} has another meaning: the kernel sends it"))
+            }
+            _ => Ok(signal),
+        }
+    }
+}
+
 impl fmt::Display for SignalNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.standard(), self.0 - FIRST_REAL_TIME) {
@@ -123,6 +142,31 @@ mod tests {
         // 32 and 33 belong to the C library's threads.
         for number in [-1, 0, 32, 33, 65] {
             assert_eq!(SignalNumber::new(number), None, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_signal_is_a_name_with_or_without_its_prefix_or_a_number() {
+        for text in ["SIGUSR1", "usr1", "USR1", "sigusr1", "10"] {
+            assert_eq!(text.parse(), Ok(SignalNumber::from(Signal::SIGUSR1)), "{text}");
+        }
+        for text in ["", "SIG", "SIGNOTHING", "0", "-1", "32", "65", "1.5", "RTMIN++3", "RTMAX-+1"] {
+            assert_eq!(text.parse::<SignalNumber>(), Err(Flaw::obvious()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_real_time_signal_is_accepted_by_name_and_number() {
+        for text in ["SIGRTMIN+3", "rtmin+3", "37", "RTMAX-27"] {
+            assert_eq!(text.parse::<SignalNumber>().unwrap().to_string(), "SIGRTMIN+3", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_signal_with_another_meaning_is_refused() {
+        for text in ["KILL", "9", "STOP", "TSTP", "SEGV", "ABRT", "CHLD", "PIPE"] {
+            let refused = text.parse::<SignalNumber>();
+            assert!(refused.is_err_and(|error| error != Flaw::obvious()), "{text}");
         }
     }
 }

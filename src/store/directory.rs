@@ -16,10 +16,10 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use super::error::StoreError;
 use super::file::{FileMode, file_type};
-use super::locks::{Locked, lock};
+use super::locks::lock;
 use super::notices::{Notice, Notices};
 use super::owner::Owner;
-use super::permissions::{DIRECTORY, finish, give, make, set_mode, sync};
+use super::permissions::{DIRECTORY, finish, make, sync};
 use crate::process::facts::has_fowner;
 use crate::words::{Flaw, flaw};
 
@@ -89,21 +89,19 @@ impl<'a> Directory<'a> {
         };
         let fd = fd.map_err(fail("open the directory"))?;
         finish(&fd, path, owner, notices)?;
-        let (locked, stat) = lock(&fd, LOCK).map_err(|cause| lock_error(&fd, path, LOCK, cause))?;
-        let lock = match locked {
-            Locked::Yes(lock) => Some(lock),
-            Locked::Busy => return Err(StoreError::Busy(path.to_owned())),
-            Locked::Unsupported => {
-                notices.warn_once(
-                    Notice::NoLocks,
-                    format_args!(
-                        "the file system of {} has no locks: publishing without a lock; run no second helper there",
-                        path.display()
-                    ),
-                );
-                None
-            }
-        };
+        let (lock, stat) = lock(&fd, LOCK).map_err(|cause| match cause {
+            Errno::EWOULDBLOCK => StoreError::Busy(path.to_owned()),
+            cause => lock_error(&fd, path, LOCK, cause),
+        })?;
+        if lock.is_none() {
+            notices.warn_once(
+                Notice::NoLocks,
+                format_args!(
+                    "the file system of {} has no locks: publishing without a lock; run no second helper there",
+                    path.display()
+                ),
+            );
+        }
         let (uid, gid) = (stat.st_uid, stat.st_gid);
         let mut directory =
             Self { fd, path, owner, notices, is_told_to_end, uid, gid, is_shared: false, _lock: lock };
@@ -121,14 +119,14 @@ impl<'a> Directory<'a> {
     /// Whether it is a regular file, with the permissions, the owner and the group that a new file
     /// of this mode would have.
     pub(super) fn is_as_new(&self, stat: &FileStat, mode: FileMode) -> bool {
-        let gid = self.owner.and_then(Owner::gid).map_or(self.gid, |gid| gid.as_raw());
+        let gid = self.owner.and_then(|owner| owner.gid).map_or(self.gid, |gid| gid.as_raw());
         stat.st_mode == SFlag::S_IFREG.bits() | mode.bits()
             && stat.st_uid == self.target_uid()
             && stat.st_gid == gid
     }
 
     fn target_uid(&self) -> u32 {
-        self.owner.map_or(self.uid, |owner| owner.uid().as_raw())
+        self.owner.map_or(self.uid, |owner| owner.uid.as_raw())
     }
 
     /// What `..data` is.
@@ -222,16 +220,6 @@ impl<'a> Directory<'a> {
         sync(&self.fd).map_err(|cause| StoreError::write("sync", self.path, cause))
     }
 
-    /// Gives a file or directory that we have made its permissions.
-    pub(super) fn set_mode(&self, fd: impl AsFd, name: &str, mode: u32) -> Result<(), StoreError> {
-        set_mode(fd, &self.path.join(name), mode, self.notices)
-    }
-
-    /// Gives what we have made to the owner that the options name.
-    pub(super) fn give(&self, fd: impl AsFd) -> Result<(), StoreError> {
-        give(fd, self.path, self.owner)
-    }
-
     pub(super) fn error(&self, action: &'static str, name: &str, cause: Errno) -> StoreError {
         in_the_way(&self.fd, self.path, name, cause)
             .unwrap_or_else(|| StoreError::write(action, &self.path.join(name), cause))
@@ -250,9 +238,8 @@ fn in_the_way(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) -> Option<Sto
     if !matches!(cause, Errno::EPERM | Errno::EBUSY) {
         return None;
     }
-    let of_name = obstacle(fd, name).map(|obstacle| (path.join(name), obstacle));
-    let found = of_name.or_else(|| Some((path.to_owned(), obstacle(fd, "")?)));
-    found.map(|(path, obstacle)| StoreError::in_the_way(&path, obstacle))
+    let of_name = obstacle(fd, name).map(|obstacle| StoreError::in_the_way(&path.join(name), obstacle));
+    of_name.or_else(|| Some(StoreError::in_the_way(path, obstacle(fd, "")?)))
 }
 
 /// Why a lock file could not be made: something else may have its name.
@@ -328,21 +315,16 @@ pub(super) fn check_replaceable(
     for name in names.iter().copied().chain([DATA]) {
         let Some(stat) = directory.look_at(name)? else { continue };
         let is_set = name == DATA && *data == Data::Directory;
-        let found = if let Some(obstacle) = obstacle(&directory.fd, name) {
+        let found = match obstacle(&directory.fd, name) {
             // c.
-            Some(obstacle)
-        } else if file_type(&stat) == SFlag::S_IFDIR && !is_set {
+            Some(obstacle) => obstacle,
             // d.
-            Some(Flaw::new(A_DIRECTORY))
-        } else if is_sticky && !directory.owns(&stat) && !overrides_owners() {
+            None if file_type(&stat) == SFlag::S_IFDIR && !is_set => Flaw::new(A_DIRECTORY),
             // e.
-            Some(of_other_user(stat.st_uid))
-        } else {
-            None
+            None if is_sticky && !directory.owns(&stat) && !overrides_owners() => of_other_user(stat.st_uid),
+            None => continue,
         };
-        if let Some(obstacle) = found {
-            return Err(StoreError::in_the_way(&directory.path.join(name), obstacle));
-        }
+        return Err(StoreError::in_the_way(&directory.path.join(name), found));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! and has a limit.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::str::FromStr;
 use std::{fmt, fs};
 
@@ -139,6 +139,11 @@ pub(super) fn file_type(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
+/// Which file it is, by whatever name.
+pub(super) fn identity(stat: &FileStat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
 /// The largest file that is read: more than a response of the Workload API can fill.
 pub(super) const LARGEST_FILE: u64 = 16 << 20;
 
@@ -157,7 +162,7 @@ pub(super) fn read_regular<P: NixPath + ?Sized>(
     }
     // One more byte of room, so that the buffer never grows and leaves a copy.
     let mut contents = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
-    file.take(length + 1).read_to_end(&mut contents).map_err(|error| errno(&error))?;
+    file.take(length + 1).read_to_end(&mut contents).map_err(errno)?;
     Ok((stat, contents))
 }
 
@@ -169,8 +174,7 @@ pub(super) fn is_regular_with<P: NixPath + ?Sized>(
     accepts: impl Fn(&FileStat) -> bool,
 ) -> bool {
     let Ok((_, mut file)) = open_regular(directory, name, OFlag::O_NOFOLLOW, accepts) else { return false };
-    let is_at_end = |file: &mut fs::File| file.read(&mut [0]).is_ok_and(|length| length == 0);
-    contents.write_to(&mut Comparison(&mut file)).is_ok() && is_at_end(&mut file)
+    contents.write_to(&mut Comparison(&mut file)).is_ok() && matches!(file.read(&mut [0]), Ok(0))
 }
 
 fn open_regular<P: NixPath + ?Sized>(
@@ -206,16 +210,6 @@ impl Write for Comparison<'_> {
     }
 }
 
-/// Writes all of a file.
-pub(super) fn write(
-    fd: OwnedFd,
-    contents: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> nix::Result<OwnedFd> {
-    let mut out = fs::File::from(fd);
-    contents(&mut out).map_err(|error| errno(&error))?;
-    Ok(out.into())
-}
-
-pub(super) fn errno(error: &io::Error) -> Errno {
+pub(super) fn errno(error: io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

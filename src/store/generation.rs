@@ -1,20 +1,20 @@
 //! A hidden directory of ours, with the time in its name: a set of files, or files on their way to their names.
 //! `..data` leads to the published one.
 
-use std::io::{self, Write};
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 
 use super::directory::{DATA, Data, Directory, entries, is_generation_name, through_data};
 use super::error::StoreError;
-use super::file::{self, File, FileMode, LARGEST_FILE, file_type, read_regular};
+use super::file::{Contents, File, FileMode, LARGEST_FILE, errno, file_type, read_regular};
 use super::notices::Notice;
-use super::permissions::{directory_mode, sync};
+use super::permissions::{directory_mode, give, set_mode, sync};
 use crate::time::timestamp::rfc3339;
 
 /// `..data` on its way to its name. No file of a set can have this name.
@@ -57,23 +57,20 @@ impl<'a> Generation<'a> {
             if !directory.owns(&stat) {
                 return Err(fail(Errno::EPERM));
             }
-            directory.set_mode(&fd, "", directory_mode(&stat))?;
+            set_mode(&fd, &directory.path.join(""), directory_mode(&stat), directory.notices)?;
             Ok(fd)
         };
-        match open() {
-            Ok(fd) => Ok(Self { name, fd, directory }),
-            Err(error) => {
-                unlinkat(&directory.fd, name.as_str(), UnlinkatFlags::RemoveDir).ok();
-                Err(error)
-            }
-        }
+        let fd = open().inspect_err(|_| {
+            unlinkat(&directory.fd, name.as_str(), UnlinkatFlags::RemoveDir).ok();
+        })?;
+        Ok(Self { name, fd, directory })
     }
 
     /// Writes files, each with its mode and owner, and syncs them.
     pub(super) fn write(&self, files: &[&File]) -> Result<(), StoreError> {
         files.iter().try_for_each(|file| {
             self.directory.fail_if_told_to_end()?;
-            self.write_file(file.name.as_str(), file.mode, |out| file.contents.write_to(out))
+            self.write_file(file.name.as_str(), file.mode, &file.contents)
         })
     }
 
@@ -82,13 +79,10 @@ impl<'a> Generation<'a> {
         let Some(set) = set else { return Ok(()) };
         for (name, mode) in kept {
             self.directory.fail_if_told_to_end()?;
-            let is_linked = self.link_from(set, name)?;
-            if is_linked.is_some_and(|stat| self.directory.is_as_new(&stat, *mode)) {
-                continue;
-            }
-            if is_linked.is_some() {
-                unlinkat(&self.fd, name.as_str(), UnlinkatFlags::NoRemoveDir)
-                    .map_err(|cause| self.error("keep", name, cause))?;
+            match self.link_from(set, name)? {
+                Some(stat) if self.directory.is_as_new(&stat, *mode) => continue,
+                Some(_) => self.unlink("keep", name)?,
+                None => {}
             }
             self.copy_from(set, name, *mode)?;
         }
@@ -102,42 +96,42 @@ impl<'a> Generation<'a> {
             return Ok(None);
         }
         let stat = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
-        let stat = stat.map_err(|cause| self.error("look at", name, cause))?;
+        let stat = stat.map_err(|cause| self.directory.error("look at", name, cause))?;
         if is_acceptable(self.directory, &stat) {
             return Ok(Some(stat));
         }
-        unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir)
-            .map_err(|cause| self.error("remove", name, cause))?;
+        self.unlink("remove", name)?;
         Ok(None)
+    }
+
+    fn unlink(&self, action: &'static str, name: &str) -> Result<(), StoreError> {
+        unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir)
+            .map_err(|cause| self.directory.error(action, name, cause))
     }
 
     /// Copies a regular file that we own.
     pub(super) fn copy_from(&self, from: &OwnedFd, name: &str, mode: FileMode) -> Result<(), StoreError> {
-        let contents = read_regular(from, name, OFlag::O_NOFOLLOW, |stat| self.directory.owns(stat))
-            .map_err(|cause| self.error("keep", name, cause))?;
-        self.write_file(name, mode, |out| out.write_all(&contents.1))
+        let (_, bytes) = read_regular(from, name, OFlag::O_NOFOLLOW, |stat| self.directory.owns(stat))
+            .map_err(|cause| self.directory.error("keep", name, cause))?;
+        self.write_file(name, mode, &Contents::new(move |out| out.write_all(&bytes)))
     }
 
     /// The file never has more than the owner's read permission until it has its own mode.
-    fn write_file(
-        &self,
-        name: &str,
-        mode: FileMode,
-        contents: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<(), StoreError> {
-        let fail = |cause| self.error("write", name, cause);
+    fn write_file(&self, name: &str, mode: FileMode, contents: &Contents) -> Result<(), StoreError> {
+        let fail = |cause| self.directory.error("write", name, cause);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let first = if mode.is_world_readable() { mode.bits() } else { 0o400 };
         let fd = openat(&self.fd, name, flags, Mode::from_bits_truncate(first)).map_err(fail)?;
-        let fd = file::write(fd, contents).map_err(fail)?;
-        self.directory.set_mode(&fd, name, mode.bits())?;
-        self.directory.give(&fd)?;
-        sync(&fd).map_err(fail)
+        let mut file = fs::File::from(fd);
+        contents.write_to(&mut file).map_err(|error| fail(errno(error)))?;
+        set_mode(&file, &self.directory.path.join(name), mode.bits(), self.directory.notices)?;
+        give(&file, self.directory.path, self.directory.owner)?;
+        sync(&file).map_err(fail)
     }
 
     /// Makes a link to `..data/NAME`, owned as all that we publish.
     pub(super) fn link_through_data(&self, name: &str) -> Result<(), StoreError> {
-        self.symlink(&through_data(name), name).map_err(|cause| self.error("link", name, cause))
+        self.symlink(&through_data(name), name).map_err(|cause| self.directory.error("link", name, cause))
     }
 
     /// Prepares the link for `..data`; returns false on a file system without symbolic links.
@@ -154,27 +148,19 @@ impl<'a> Generation<'a> {
                 );
                 Ok(false)
             }
-            Err(cause) => Err(self.error("link", DATA, cause)),
+            Err(cause) => Err(self.directory.error("link", DATA, cause)),
         }
     }
 
     fn symlink(&self, target: &str, name: &str) -> nix::Result<()> {
         symlinkat(target, &self.fd, name)?;
-        match self.directory.owner {
-            Some(owner) => nix::unistd::fchownat(
-                &self.fd,
-                name,
-                Some(owner.uid()),
-                owner.gid(),
-                AtFlags::AT_SYMLINK_NOFOLLOW,
-            ),
-            None => Ok(()),
-        }
+        let Some(owner) = self.directory.owner else { return Ok(()) };
+        fchownat(&self.fd, name, Some(owner.uid), owner.gid, AtFlags::AT_SYMLINK_NOFOLLOW)
     }
 
     /// Completes it: gives it to its owner, and syncs it.
     pub(super) fn finish(&self) -> Result<(), StoreError> {
-        self.directory.give(&self.fd)?;
+        give(&self.fd, self.directory.path, self.directory.owner)?;
         sync(&self.fd).map_err(|cause| StoreError::write("sync the files in", self.directory.path, cause))
     }
 
@@ -192,7 +178,8 @@ impl<'a> Generation<'a> {
             Data::Link(_) | Data::Absent => {}
         }
         if is_link {
-            renameat(&self.fd, NEW_DATA, &directory.fd, DATA).map_err(|cause| self.error("link", DATA, cause))
+            renameat(&self.fd, NEW_DATA, &directory.fd, DATA)
+                .map_err(|cause| self.directory.error("link", DATA, cause))
         } else {
             rename(&self.name, DATA)
         }
@@ -200,15 +187,8 @@ impl<'a> Generation<'a> {
 
     /// Moves an entry out, to its name.
     pub(super) fn place(&self, name: &str) -> Result<(), StoreError> {
-        renameat(&self.fd, name, &self.directory.fd, name).map_err(|cause| self.error("link", name, cause))
-    }
-
-    pub(super) fn remove(&self) -> Result<(), StoreError> {
-        remove(self.directory, &self.name)
-    }
-
-    fn error(&self, action: &'static str, name: &str, cause: Errno) -> StoreError {
-        self.directory.error(action, name, cause)
+        renameat(&self.fd, name, &self.directory.fd, name)
+            .map_err(|cause| self.directory.error("link", name, cause))
     }
 }
 

@@ -10,44 +10,41 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, ftruncate, geteuid, unlinkat};
 
-use super::file::{errno, file_type};
+use super::file::{errno, file_type, identity};
 
 /// How often to open a file again that others remove meanwhile.
 const ATTEMPTS: u32 = 100;
 /// The longest claim that is read.
 const LONGEST_CLAIM: u64 = 1 << 20;
 
-/// An attempt to lock a file.
-pub(super) enum Locked {
-    /// It is locked, until this is dropped.
-    Yes(File),
-    /// Another process has it locked.
-    Busy,
-    /// The file system has no locks.
-    Unsupported,
-}
-
-/// Opens or makes the file that is locked during a publication, and locks it. Returns its metadata too:
-/// any new file in this directory has the same owner and group.
-pub(super) fn lock(directory: impl AsFd, name: &str) -> nix::Result<(Locked, FileStat)> {
+/// Opens or makes the file that is locked during a publication, and locks it; `None` where there are no locks. Returns
+/// its metadata too: any new file in this directory has the same owner and group.
+///
+/// # Errors
+///
+/// EWOULDBLOCK when another process has it locked.
+pub(super) fn lock(directory: impl AsFd, name: &str) -> nix::Result<(Option<File>, FileStat)> {
     for _ in 0..ATTEMPTS {
         let (fd, stat) = open_private(&directory, name)?;
-        match try_lock(fd.into(), File::try_lock)? {
-            // The holder before us has removed it.
-            Locked::Yes(_) if !is_still(&directory, name, &stat) => {}
-            locked => return Ok((locked, stat)),
+        let lock = try_lock(fd.into(), File::try_lock)?;
+        // The holder before us may have removed it.
+        if lock.is_none() || is_still(&directory, name, &stat) {
+            return Ok((lock, stat));
         }
     }
-    Ok((Locked::Busy, fstat(&directory)?))
+    Err(Errno::EWOULDBLOCK)
 }
 
+/// Locks a file until what it returns is dropped; `None` where there are no locks, EWOULDBLOCK when another process
+/// has it locked.
+///
 /// The lock ends with the last descriptor: to unlock by a call of its own may fail on a network's file system.
-fn try_lock(file: File, how: fn(&File) -> Result<(), TryLockError>) -> nix::Result<Locked> {
+fn try_lock(file: File, how: fn(&File) -> Result<(), TryLockError>) -> nix::Result<Option<File>> {
     match how(&file) {
-        Ok(()) => Ok(Locked::Yes(file)),
-        Err(TryLockError::WouldBlock) => Ok(Locked::Busy),
-        Err(TryLockError::Error(error)) => match errno(&error) {
-            Errno::ENOLCK | Errno::ENOSYS | Errno::EOPNOTSUPP => Ok(Locked::Unsupported),
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Errno::EWOULDBLOCK),
+        Err(TryLockError::Error(error)) => match errno(error) {
+            Errno::ENOLCK | Errno::ENOSYS | Errno::EOPNOTSUPP => Ok(None),
             cause => Err(cause),
         },
     }
@@ -56,7 +53,6 @@ fn try_lock(file: File, how: fn(&File) -> Result<(), TryLockError>) -> nix::Resu
 /// The claim of live helpers to what they publish; helpers that claim the same share it. Only used while
 /// the directory is locked.
 pub(super) struct Claim {
-    name: &'static str,
     text: String,
     file: File,
     stat: FileStat,
@@ -64,63 +60,56 @@ pub(super) struct Claim {
 
 /// An attempt to claim.
 pub(super) enum Claimed {
-    Yes(Claim),
+    /// It is claimed; by nothing where there are no locks.
+    Yes(Option<Claim>),
     /// A live helper has claimed this instead.
     Others(String),
-    /// The file system has no locks.
-    Unsupported,
 }
 
 impl Claim {
     /// Claims what the lines of the text say, in a file of this name.
-    pub(super) fn take(directory: impl AsFd, name: &'static str, text: &str) -> nix::Result<Claimed> {
+    pub(super) fn take(directory: impl AsFd, name: &str, text: &str) -> nix::Result<Claimed> {
         let (fd, stat) = open_private(&directory, name)?;
-        let mut file = File::from(fd.try_clone().map_err(|error| errno(&error))?);
-        match try_lock(fd.into(), File::try_lock)? {
-            Locked::Unsupported => {
+        let mut file = File::from(fd.try_clone().map_err(errno)?);
+        match try_lock(fd.into(), File::try_lock) {
+            Ok(None) => {
                 unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir).ok();
-                return Ok(Claimed::Unsupported);
+                return Ok(Claimed::Yes(None));
             }
-            Locked::Busy => {
+            Err(Errno::EWOULDBLOCK) => {
                 let mut found = String::new();
-                let read = (&file).take(LONGEST_CLAIM).read_to_string(&mut found);
-                read.map_err(|error| errno(&error))?;
+                (&file).take(LONGEST_CLAIM).read_to_string(&mut found).map_err(errno)?;
                 if found != text {
                     return Ok(Claimed::Others(found.lines().collect::<Vec<_>>().join(", ")));
                 }
             }
             // No live helper holds it.
-            Locked::Yes(_) => {
+            Ok(Some(_)) => {
                 ftruncate(&file, 0)?;
-                file.rewind()
-                    .and_then(|()| file.write_all(text.as_bytes()))
-                    .map_err(|error| errno(&error))?;
+                file.rewind().and_then(|()| file.write_all(text.as_bytes())).map_err(errno)?;
             }
+            Err(cause) => return Err(cause),
         }
         drop(file);
         // A file that is open for writing would keep an operator from making the volume read-only.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let reader = openat(&directory, name, flags, Mode::empty())?;
-        match try_lock(reader.into(), File::try_lock_shared)? {
-            Locked::Yes(file) => Ok(Claimed::Yes(Self { name, text: text.to_owned(), file, stat })),
-            Locked::Busy => Err(Errno::EWOULDBLOCK),
-            Locked::Unsupported => Ok(Claimed::Unsupported),
-        }
+        let lock = try_lock(reader.into(), File::try_lock_shared)?;
+        Ok(Claimed::Yes(lock.map(|file| Self { text: text.to_owned(), file, stat })))
     }
 
     /// Whether it is a claim to this, and its name still leads to it.
-    pub(super) fn holds(&self, directory: impl AsFd, text: &str) -> bool {
-        self.text == text && is_still(directory, self.name, &self.stat)
+    pub(super) fn holds(&self, directory: impl AsFd, name: &str, text: &str) -> bool {
+        self.text == text && is_still(directory, name, &self.stat)
     }
 
     /// Gives it up; the last one removes the file.
-    pub(super) fn release(self, directory: impl AsFd) {
-        let name = self.name;
+    pub(super) fn release(self, directory: impl AsFd, name: &str) {
         let is_there = is_still(&directory, name, &self.stat);
         drop(self.file);
         if is_there
             && let Ok((fd, _)) = open_private(&directory, name)
-            && let Ok(Locked::Yes(_)) = try_lock(fd.into(), File::try_lock)
+            && let Ok(Some(_)) = try_lock(fd.into(), File::try_lock)
         {
             unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir).ok();
         }
@@ -129,7 +118,7 @@ impl Claim {
 
 fn is_still(directory: impl AsFd, name: &str, stat: &FileStat) -> bool {
     fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
-        .is_ok_and(|found| (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino))
+        .is_ok_and(|found| identity(&found) == identity(stat))
 }
 
 /// Opens a regular file of ours. Removes anything else under its name.

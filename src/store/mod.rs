@@ -155,7 +155,7 @@ impl Store {
         if self.owner.is_some() {
             let probe = Generation::new(&directory, now.time)?;
             let given = probe.finish();
-            probe.remove()?;
+            generation::remove(&directory, &probe.name)?;
             given?;
         }
         let data = self.data(&directory, now)?;
@@ -220,7 +220,8 @@ impl Store {
         let identity = self.identity.as_deref().or(identity).unwrap_or_default();
         let mut claims = self.claims.borrow_mut();
         for (name, text) in [(NAMES, self.names.as_str()), (IDENTITY, identity)] {
-            if text.is_empty() || claims.get(name).is_some_and(|claim| claim.holds(&directory.fd, text)) {
+            if text.is_empty() || claims.get(name).is_some_and(|claim| claim.holds(&directory.fd, name, text))
+            {
                 continue;
             }
             // Our own claim to an earlier identity would be in the way. So would we be, where another helper's
@@ -229,8 +230,7 @@ impl Store {
             match Claim::take(&directory.fd, name, text)
                 .map_err(|cause| lock_error(&directory.fd, &self.path, name, cause))?
             {
-                Claimed::Yes(claim) => drop(claims.insert(name, claim)),
-                Claimed::Unsupported => {}
+                Claimed::Yes(claim) => claims.extend(claim.map(|claim| (name, claim))),
                 Claimed::Others(claim) => {
                     return Err(StoreError::Unfit(flaw!(
                         "another helper that is running publishes {claim} in {}: give each helper a directory of its own, or the same options",
@@ -249,7 +249,7 @@ impl Drop for Store {
         if !claims.is_empty()
             && let Ok(Some(directory)) = self.lock(Absent::Ignore)
         {
-            claims.into_values().for_each(|claim| claim.release(&directory.fd));
+            claims.into_iter().for_each(|(name, claim)| claim.release(&directory.fd, name));
         }
     }
 }

@@ -9,8 +9,8 @@ use nix::sys::stat::{FileStat, SFlag, fstatat};
 
 use super::directory::{Data, Directory};
 use super::error::StoreError;
-use super::file::{FileMode, file_type, read_regular};
-use super::generation::{Generation, is_acceptable};
+use super::file::{FileMode, file_type, identity, read_regular};
+use super::generation::{Generation, is_acceptable, remove};
 use super::notices::Notice;
 
 /// What a name is.
@@ -62,7 +62,7 @@ pub(super) fn is_file_of(directory: &Directory<'_>, set: &OwnedFd, name: &str) -
         Ok::<_, StoreError>(stat.filter(|stat| is_acceptable(directory, stat)))
     };
     let (Some(found), Some(expected)) = (look(&directory.fd)?, look(set)?) else { return Ok(false) };
-    if (found.st_dev, found.st_ino) == (expected.st_dev, expected.st_ino) {
+    if identity(&found) == identity(&expected) {
         return Ok(true);
     }
     let attributes = |stat: &FileStat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_size);
@@ -114,21 +114,21 @@ impl<'a> Staged<'a> {
 
     /// Moves those names to their places that nothing has yet.
     pub(super) fn place_missing(&mut self, directory: &Directory<'_>) -> Result<(), StoreError> {
-        let is_there = |name: &str| directory.look_at(name).map(|found| found.is_some());
+        let Some(generation) = &self.generation else { return Ok(()) };
         for name in std::mem::take(&mut self.names) {
             directory.fail_if_told_to_end()?;
-            if is_there(&name)? { self.names.push(name) } else { self.place_one(&name)? }
+            match directory.look_at(&name)? {
+                Some(_) => self.names.push(name),
+                None => generation.place(&name)?,
+            }
         }
         Ok(())
     }
 
     /// Moves the other names to their places.
     pub(super) fn place(&self) -> Result<(), StoreError> {
-        self.names.iter().try_for_each(|name| self.place_one(name))
-    }
-
-    fn place_one(&self, name: &str) -> Result<(), StoreError> {
-        self.generation.as_ref().map_or(Ok(()), |generation| generation.place(name))
+        let Some(generation) = &self.generation else { return Ok(()) };
+        self.names.iter().try_for_each(|name| generation.place(name))
     }
 }
 
@@ -180,12 +180,12 @@ pub(super) fn adopt_plain_files(
         let is_there = directory.look_at(name)?.is_some() && !directory.leads_nowhere(name);
         let Some(from) = from.filter(|_| is_there) else { continue };
         if adopted.link_from(from, name)?.is_none() {
-            return adopted.remove();
+            return remove(directory, &adopted.name);
         }
         taken.push(*name);
     }
     if !adopted.prepare_data()? {
-        return adopted.remove();
+        return remove(directory, &adopted.name);
     }
     adopted.finish()?;
     let staged = Staged::new(directory, &adopted.fd, &taken, Naming::Links, now)?;

@@ -10,20 +10,10 @@ use crate::words::Flaw;
 /// `UID` or `UID:GID`, both numbers: an image from scratch has no `/etc/passwd` to look names up in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
-    uid: u32,
-    gid: Option<u32>,
-}
-
-impl Owner {
     /// The user.
-    pub(super) fn uid(self) -> Uid {
-        Uid::from_raw(self.uid)
-    }
-
+    pub(super) uid: Uid,
     /// The group; without one, a file has the group that any new file has there.
-    pub(super) fn gid(self) -> Option<Gid> {
-        self.gid.map(Gid::from_raw)
-    }
+    pub(super) gid: Option<Gid>,
 }
 
 impl FromStr for Owner {
@@ -33,11 +23,11 @@ impl FromStr for Owner {
         let number = |text: &str| {
             let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
             // The last number means "unchanged" to chown.
-            text.parse().ok().filter(|number| is_plain && *number != u32::MAX).ok_or(Flaw::obvious())
+            text.parse().ok().filter(|number: &u32| is_plain && *number != u32::MAX).ok_or(Flaw::obvious())
         };
         match text.split_once(':') {
-            None => Ok(Self { uid: number(text)?, gid: None }),
-            Some((uid, gid)) => Ok(Self { uid: number(uid)?, gid: Some(number(gid)?) }),
+            None => Ok(Self { uid: number(text)?.into(), gid: None }),
+            Some((uid, gid)) => Ok(Self { uid: number(uid)?.into(), gid: Some(number(gid)?.into()) }),
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn finish(
 ) -> Result<(), StoreError> {
     let stat = fstat(fd).map_err(|cause| StoreError::write("look at", path, cause))?;
     let others = (Mode::S_IWGRP | Mode::S_IWOTH).bits();
-    let is_ours = [Some(geteuid()), owner.map(Owner::uid)].contains(&Some(stat.st_uid.into()));
+    let is_ours = [Some(geteuid()), owner.map(|owner| owner.uid)].contains(&Some(stat.st_uid.into()));
     // A sticky directory that only its owner may write to has no other use.
     if !is_ours || stat.st_mode & (UNFINISHED | others) != UNFINISHED {
         return Ok(());
@@ -60,7 +60,7 @@ pub(super) fn finish(
 
 pub(super) fn give(fd: impl AsFd, path: &Path, owner: Option<Owner>) -> Result<(), StoreError> {
     let Some(owner) = owner else { return Ok(()) };
-    fchown(fd, Some(owner.uid()), owner.gid()).map_err(|cause| {
+    fchown(fd, Some(owner.uid), owner.gid).map_err(|cause| {
         StoreError::Unfit(flaw!(
             "cannot give files in {} to {owner} (--file-owner): {} (this takes root, or the capabilities CHOWN, FOWNER and DAC_OVERRIDE)",
             path.display(),

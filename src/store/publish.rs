@@ -177,10 +177,7 @@ fn kept(
     let new: HashSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
     let (mut kept, mut is_complete) = (Vec::new(), true);
     for name in file_names(directory, &set)? {
-        if new.contains(name.as_str()) {
-            continue;
-        }
-        let Some(mode) = kept_mode(&name) else { continue };
+        let Some(mode) = kept_mode(&name).filter(|_| !new.contains(name.as_str())) else { continue };
         if directory.look_in(&set, &name)?.is_some_and(|stat| is_acceptable(directory, &stat)) {
             kept.push((name, mode));
         } else {

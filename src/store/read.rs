@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat, stat};
+use nix::sys::stat::{Mode, fstat, fstatat, stat};
 use zeroize::Zeroizing;
 
 use super::directory::{DATA, entries};
 use super::error::StoreError;
-use super::file::{File, FileName, is_regular_with, read_regular};
+use super::file::{File, FileName, identity, is_regular_with, read_regular};
 use super::permissions::DIRECTORY;
 use crate::words::flaw;
 
@@ -96,55 +96,30 @@ impl<'a> PublishedSet<'a> {
     }
 }
 
-fn identity(stat: &FileStat) -> (u64, u64) {
-    (stat.st_dev, stat.st_ino)
-}
-
 /// The files of a set as they were found, by name and through `..data`.
 #[derive(Default)]
-pub(super) struct Snapshot(Vec<(PathBuf, Option<Stamp>)>);
+pub(super) struct Snapshot(Vec<(Option<Stamp>, PathBuf)>);
 
-/// The facts that change when a file is replaced or changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    file: (u64, u64),
-    size: i64,
-    modified: (i64, i64),
-    mode: u32,
-    owner: (u32, u32),
-}
+/// What changes when a file is replaced or changed: which file it is, its size, its date, its mode, its owner.
+type Stamp = ((u64, u64), i64, (i64, i64), u32, (u32, u32));
 
 impl Snapshot {
     /// Looks at the files of these names in a directory.
     pub(super) fn take<'a>(directory: &Path, names: impl IntoIterator<Item = &'a str>) -> Self {
         let paths =
             names.into_iter().flat_map(|name| [directory.join(name), directory.join(DATA).join(name)]);
-        Self(
-            paths
-                .map(|path| {
-                    let stamp = Stamp::of(&path);
-                    (path, stamp)
-                })
-                .collect(),
-        )
+        Self(paths.map(|path| (stamp(&path), path)).collect())
     }
 
     /// Whether every file is there, and is what it was.
     pub(super) fn is_unchanged(&self) -> bool {
-        self.0.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp)
+        self.0.iter().all(|(before, path)| before.is_some() && stamp(path) == *before)
     }
 }
 
-impl Stamp {
-    /// Links are followed, as an application does.
-    fn of(path: &Path) -> Option<Self> {
-        let stat = stat(path).ok()?;
-        Some(Self {
-            file: identity(&stat),
-            size: stat.st_size,
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            mode: stat.st_mode,
-            owner: (stat.st_uid, stat.st_gid),
-        })
-    }
+/// Links are followed, as an application does.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let found = stat(path).ok()?;
+    let (modified, owner) = ((found.st_mtime, found.st_mtime_nsec), (found.st_uid, found.st_gid));
+    Some((identity(&found), found.st_size, modified, found.st_mode, owner))
 }

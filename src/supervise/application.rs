@@ -6,9 +6,9 @@ use log::Level;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgid, getpgrp};
 
-use super::lifecycle::{Due, Lifecycle, Next, OnRenewal};
+use super::lifecycle::{Due, Lifecycle, OnRenewal};
 use crate::logging::{Repetition, retrying_in};
-use crate::notify::{News, Outcomes, Policy, RenewSignal, Target};
+use crate::notify::{News, Outcomes, Policy, Target};
 use crate::process::child::{ExitStatus, Program, Stdin};
 use crate::process::signal::SignalNumber;
 use crate::time::timing::REMINDER;
@@ -20,14 +20,14 @@ use crate::words::{Flaw, flaw};
 pub(crate) struct Settings {
     pub(crate) program: Program,
     pub(crate) on_renewal: OnRenewal,
-    pub(crate) signal: RenewSignal,
+    pub(crate) signal: SignalNumber,
     pub(crate) policy: Policy,
 }
 
 /// The application, and the state that it is in.
 pub(crate) struct Application {
     program: Program,
-    signal: RenewSignal,
+    signal: SignalNumber,
     policy: Policy,
     lifecycle: Lifecycle,
     renewals: Outcomes,
@@ -50,8 +50,22 @@ impl Application {
 
     /// Every file is published and valid: starts the application, unless it runs.
     pub(crate) fn start(&mut self, now: Instant) {
-        if self.lifecycle.is_not_started() {
-            self.spawn(now);
+        if !self.lifecycle.is_not_started() {
+            return;
+        }
+        match self.program.spawn(Stdin::Inherited, Vec::new()) {
+            Ok(pid) => {
+                log::info!("started {} (process {pid})", self.program);
+                self.lifecycle.started(pid);
+            }
+            Err(error) if error.may_pass() => {
+                let next = retrying_in(self.lifecycle.postpone_start(now));
+                self.lasting.log(Level::Error, &error.to_string(), &next, now);
+            }
+            Err(error) => {
+                log::error!("{error}");
+                self.lifecycle.failed_to_start(error.exit_code());
+            }
         }
     }
 
@@ -126,23 +140,6 @@ impl Application {
         })
     }
 
-    fn spawn(&mut self, now: Instant) {
-        match self.program.spawn(Stdin::Inherited, Vec::new()) {
-            Ok(pid) => {
-                log::info!("started {} (process {pid})", self.program);
-                self.lifecycle.started(pid);
-            }
-            Err(error) if error.may_pass() => {
-                let next = retrying_in(self.lifecycle.postpone_start(now));
-                self.lasting.log(Level::Error, &error.to_string(), &next, now);
-            }
-            Err(error) => {
-                log::error!("{error}");
-                self.lifecycle.failed_to_start(error.exit_code());
-            }
-        }
-    }
-
     /// Passes a signal that was sent to us on to the application. Before the application was started, a
     /// signal that asks to end ends us.
     pub(crate) fn signalled(&mut self, received: ReceivedSignal, now: Instant) {
@@ -170,15 +167,16 @@ impl Application {
     /// Takes the end of a child; returns whether it was the application, which is restarted or ends us.
     pub(crate) fn child_ended(&mut self, pid: Pid, status: ExitStatus) -> bool {
         let is_stopping = self.lifecycle.is_stopping();
-        let Some(next) = self.lifecycle.child_ended(pid, status.exit_code()) else { return false };
-        let is_well = status.is_success() || is_stopping || next == Next::Start;
-        let (level, hint) = match is_well {
-            true => (Level::Info, ""),
-            false if self.may_be_ended_by_renewal(status) => (
-                Level::Error,
-                " (by the renewal signal? choose --on-renewal=restart, or --on-renewal=nothing if it watches the files)",
-            ),
-            false => (Level::Error, ""),
+        if !self.lifecycle.child_ended(pid, status.exit_code()) {
+            return false;
+        }
+        let is_well = status.is_success() || is_stopping || self.lifecycle.is_not_started();
+        let level = if is_well { Level::Info } else { Level::Error };
+        let hint = match is_well {
+            false if self.may_be_ended_by_renewal(status) => {
+                " (by the renewal signal? choose --on-renewal=restart, or --on-renewal=nothing if it watches the files)"
+            }
+            _ => "",
         };
         log::log!(level, "{} (process {pid}) {status}{hint}", self.program);
         true
@@ -186,7 +184,7 @@ impl Application {
 
     /// Programs in Go and in a JVM catch SIGHUP and end by it.
     fn may_be_ended_by_renewal(&self, status: ExitStatus) -> bool {
-        let signal = self.signal.number().number();
+        let signal = self.signal.number();
         let was_signalled = self.lifecycle.is_signalled() && self.renewals != Outcomes::default();
         was_signalled && status.exit_code() == ExitStatus::Signal(signal).exit_code()
     }

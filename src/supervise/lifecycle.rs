@@ -48,15 +48,6 @@ pub(super) enum Due {
     Restart(Pid),
 }
 
-/// What follows the end of the application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// A new start, as soon as every file is there.
-    Start,
-    /// Our own end.
-    End,
-}
-
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     state: State,
@@ -144,10 +135,7 @@ impl Lifecycle {
         if let State::Running(_, renewal) = &mut self.state
             && is_told
         {
-            match renewal {
-                Some(owed) => owed.renewed(from),
-                None => *renewal = Some(Box::new(Owed::new(true, from))),
-            }
+            renewal.get_or_insert_with(|| Box::new(Owed::new(true, from))).renewed(from);
         }
     }
 
@@ -155,7 +143,7 @@ impl Lifecycle {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Postponed(at) => Some(*at),
-            State::Running(_, Some(owed)) => Some(self.may_end_until.unwrap_or(owed.at()).max(owed.at())),
+            State::Running(_, Some(owed)) => self.may_end_until.max(Some(owed.at())),
             _ => None,
         }
     }
@@ -170,13 +158,11 @@ impl Lifecycle {
         }
         let State::Running(pid, renewal) = &mut self.state else { return None };
         let (pid, owed) = (*pid, renewal.take_if(|owed| owed.at() <= now)?);
-        Some(match self.on_renewal {
-            OnRenewal::Restart => {
-                self.state = State::Restarting(pid, now);
-                Due::Restart(pid)
-            }
-            OnRenewal::Signal | OnRenewal::Nothing => Due::Signal(pid, owed),
-        })
+        if self.on_renewal == OnRenewal::Restart {
+            self.state = State::Restarting(pid, now);
+            return Some(Due::Restart(pid));
+        }
+        Some(Due::Signal(pid, owed))
     }
 
     /// The signal that was due could not be sent yet.
@@ -195,36 +181,35 @@ impl Lifecycle {
         if signal.asks_to_end() {
             self.may_end_until = Some(now + HOLD_AFTER_SIGINT);
         }
+        let pid = self.pid();
         match self.state {
             State::NotStarted | State::Postponed(_) if signal.asks_to_end() => {
                 self.state = State::Ended(ExitStatus::Signal(signal.number()).exit_code());
-                None
             }
-            State::NotStarted | State::Postponed(_) | State::Ended(_) => None,
-            State::Restarting(pid, _) if signal.asks_to_end() => {
-                self.state = State::Stopping(pid);
-                Some(pid)
-            }
-            State::Running(pid, _) if signal == Signal::SIGTERM.into() => {
-                self.state = State::Stopping(pid);
-                Some(pid)
-            }
-            State::Running(pid, _) | State::Restarting(pid, _) | State::Stopping(pid) => Some(pid),
+            State::Restarting(pid, _) if signal.asks_to_end() => self.state = State::Stopping(pid),
+            State::Running(pid, _) if signal == Signal::SIGTERM.into() => self.state = State::Stopping(pid),
+            _ => {}
         }
+        pid
     }
 
-    /// A child has ended. `None`: it was not the application.
-    pub(super) fn child_ended(&mut self, child: Pid, exit_code: u8) -> Option<Next> {
+    /// A child has ended; returns whether it was the application. One that was asked to end because of a rotation
+    /// is started again, as soon as every file is there.
+    pub(super) fn child_ended(&mut self, child: Pid, exit_code: u8) -> bool {
+        let is_ours = self.pid() == Some(child);
+        if is_ours {
+            self.state = match self.state {
+                State::Restarting(..) => State::NotStarted,
+                _ => State::Ended(exit_code),
+            };
+        }
+        is_ours
+    }
+
+    fn pid(&self) -> Option<Pid> {
         match self.state {
-            State::Restarting(pid, _) if pid == child => {
-                self.state = State::NotStarted;
-                Some(Next::Start)
-            }
-            State::Running(pid, _) | State::Stopping(pid) if pid == child => {
-                self.state = State::Ended(exit_code);
-                Some(Next::End)
-            }
-            _ => None,
+            State::Running(pid, _) | State::Restarting(pid, _) | State::Stopping(pid) => Some(pid),
+            State::NotStarted | State::Postponed(_) | State::Ended(_) => None,
         }
     }
 

@@ -27,10 +27,10 @@ pub(crate) fn in_words(span: Duration) -> String {
         (seconds / 60 % 60, "minute"),
         (seconds % 60, "second"),
     ];
-    let first = units.iter().position(|(number, _)| *number > 0).unwrap_or(3);
-    let words = units[first..].iter().take(2).filter(|(number, _)| *number > 0);
-    let words: Vec<_> = words
-        .map(|(number, unit)| format!("{number} {unit}{}", if *number == 1 { "" } else { "s" }))
+    let largest = units.into_iter().skip_while(|(number, _)| *number == 0).take(2);
+    let words: Vec<_> = largest
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, unit)| format!("{number} {unit}{}", if number == 1 { "" } else { "s" }))
         .collect();
     if words.is_empty() { "less than a second".to_owned() } else { words.join(" ") }
 }

@@ -1,13 +1,13 @@
 //! Failures of calls, in sentences that name the next step.
 
 use std::fmt;
-use std::time::Duration;
 
 use grpcio::RpcStatusCode;
 use nix::errno::Errno;
 
 use super::endpoint::Endpoint;
 use super::limits::MAX_MESSAGE_MIB;
+use crate::time::timing::SINGLE_RESPONSE;
 
 /// Why a call has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub(crate) enum CallError {
     Refused { endpoint: Endpoint, code: RpcStatusCode, message: String },
     /// The agent closed the stream without an error.
     Ended { endpoint: Endpoint },
-    /// The agent did not answer a call with a single response.
-    NoAnswer { endpoint: Endpoint, within: Duration },
+    /// The agent did not answer a call with a single response within [`SINGLE_RESPONSE`].
+    NoAnswer { endpoint: Endpoint },
     /// gRPC itself failed.
     Grpc { endpoint: Endpoint, cause: String },
 }
@@ -100,9 +100,9 @@ impl fmt::Display for CallError {
                 write!(f, "{}{}", self.without_hint(), refusal_hint(*code, message))
             }
             Self::Ended { endpoint } => write!(f, "the Workload API at {endpoint} closed the stream"),
-            Self::NoAnswer { endpoint, within } => write!(
+            Self::NoAnswer { endpoint } => write!(
                 f,
-                "the Workload API at {endpoint} did not answer within {within:?} (can the agent reach its server?)"
+                "the Workload API at {endpoint} did not answer within {SINGLE_RESPONSE:?} (can the agent reach its server?)"
             ),
             Self::Grpc { endpoint, cause } => write!(f, "gRPC failed at {endpoint}: {cause}"),
         }

@@ -13,11 +13,13 @@ use grpcio::{
 };
 use log::LevelFilter;
 use nix::sys::socket::{Shutdown, shutdown};
+#[cfg(test)]
+use protobuf::Message;
 
 use super::call_error::CallError;
 use super::core_clock;
 #[cfg(test)]
-use super::decode::{Message, decode};
+use super::decode::decode;
 use super::endpoint::Endpoint;
 use super::limits::MAX_MESSAGE_MIB;
 use super::rpc::{Messages, Rpc};
@@ -105,32 +107,29 @@ impl Client {
 
     /// Calls an RPC on a connection of its own.
     pub(crate) fn call<R: Rpc>(&self, rpc: &R, socket: OwnedFd) -> Result<OpenCall<R>, CallError> {
+        let endpoint = self.endpoint.clone();
         let line = Line(socket.try_clone().ok());
+        match self.begin(rpc, socket) {
+            Ok((messages, channel)) => {
+                Ok(OpenCall { _line: line, messages, end: None, endpoint, _channel: channel })
+            }
+            Err(error) => Err(CallError::Grpc { endpoint, cause: error.to_string() }),
+        }
+    }
+
+    /// The responses to come, and the channel to keep until then; a simulation has none.
+    fn begin<R: Rpc>(&self, rpc: &R, socket: OwnedFd) -> grpcio::Result<(Messages<R::Raw>, Option<Channel>)> {
         #[cfg(test)]
         if let Some(agent) = &self.simulated {
-            let messages = Box::new(agent.call(R::NAME, rpc.audience()).map(decode_response::<R::Raw>));
-            return Ok(OpenCall {
-                _line: line,
-                messages,
-                end: None,
-                endpoint: self.endpoint.clone(),
-                _channel: None,
-            });
+            let responses = agent.call(R::NAME, &rpc.request().write_to_bytes()?);
+            return Ok((Box::new(responses.map(|bytes| decode(bytes?.as_slice()))), None));
         }
         let channel = self.channel(socket);
-        let not_called =
-            |error: GrpcError| CallError::Grpc { endpoint: self.endpoint.clone(), cause: error.to_string() };
         let mut metadata = MetadataBuilder::with_capacity(1);
-        metadata.add_str(SECURITY_HEADER.0, SECURITY_HEADER.1).map_err(not_called)?;
+        metadata.add_str(SECURITY_HEADER.0, SECURITY_HEADER.1)?;
         let options = CallOption::default().headers(metadata.build());
-        let messages = rpc.call(&GrpcClient::new(channel.clone()), options).map_err(not_called)?;
-        Ok(OpenCall {
-            _line: line,
-            messages,
-            end: None,
-            endpoint: self.endpoint.clone(),
-            _channel: Some(channel),
-        })
+        let messages = rpc.call(&GrpcClient::new(channel.clone()), options)?;
+        Ok((messages, Some(channel)))
     }
 
     fn channel(&self, socket: OwnedFd) -> Channel {
@@ -156,13 +155,8 @@ impl Client {
 /// An agent in the test's own process.
 #[cfg(test)]
 pub(crate) trait SimulatedAgent {
-    /// What an RPC brings: the bytes of each response, and how the call ends.
-    fn call(&self, rpc: &'static str, audience: &[String]) -> Messages<Vec<u8>>;
-}
-
-#[cfg(test)]
-fn decode_response<M: Message + Default>(bytes: grpcio::Result<Vec<u8>>) -> grpcio::Result<M> {
-    decode(bytes?.as_slice())
+    /// What an RPC with this request brings: the bytes of each response, and how the call ends.
+    fn call(&self, rpc: &'static str, request: &[u8]) -> Messages<Vec<u8>>;
 }
 
 /// What arrives on a call.

@@ -3,9 +3,7 @@
 //! By hand rather than by C-core: a failure then has its errno, C-core's own backoff does not delay the
 //! next attempt, and nothing blocks.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -31,10 +29,18 @@ pub(crate) struct Connecting<'a> {
 impl<'a> Connecting<'a> {
     /// Begins; `waiter` wakes when the attempt has ended.
     pub(crate) fn to(endpoint: &Endpoint, waiter: &'a Waiter, now: Instant) -> Result<Self, Errno> {
-        let socket = match endpoint {
-            Endpoint::Unix(path) => open_unix(path)?,
-            Endpoint::Tcp(address) => open_tcp(*address)?,
+        let address: Box<dyn SockaddrLike> = match endpoint {
+            Endpoint::Unix(path) => Box::new(UnixAddr::new(path)?),
+            Endpoint::Tcp(address) => Box::new(SockaddrStorage::from(*address)),
         };
+        let family = address.family().unwrap_or(AddressFamily::Unix);
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let socket = socket(family, SockType::Stream, flags, None)?;
+        match connect(socket.as_raw_fd(), &*address) {
+            Ok(()) | Err(Errno::EINPROGRESS) => {}
+            // EAGAIN: the agent does not accept connections, and its queue is full.
+            Err(errno) => return Err(errno),
+        }
         waiter.for_writable(&socket)?;
         Ok(Self { socket: Some(socket), waiter, give_up_at: now + TCP_CONNECT })
     }
@@ -47,44 +53,20 @@ impl<'a> Connecting<'a> {
     /// The connected socket, non-blocking and closed on exec; or why there is none.
     pub(crate) fn poll(&mut self, now: Instant) -> Poll<Result<OwnedFd, Errno>> {
         let Some(socket) = self.socket.take() else { return Poll::Pending };
-        match is_writable(&socket) {
-            Ok(false) if now < self.give_up_at => {
-                self.socket = Some(socket);
-                return Poll::Pending;
+        if !is_writable(&socket)? {
+            if now >= self.give_up_at {
+                return Poll::Ready(Err(Errno::ETIMEDOUT));
             }
-            Ok(false) => return Poll::Ready(Err(Errno::ETIMEDOUT)),
-            Ok(true) => {}
-            Err(errno) => return Poll::Ready(Err(errno)),
+            self.socket = Some(socket);
+            return Poll::Pending;
         }
         // From here on, gRPC waits on it.
-        let connected = self.waiter.forget(&socket).and_then(|()| getsockopt(&socket, SocketError));
-        Poll::Ready(match connected {
-            Ok(0) => Ok(socket),
-            Ok(errno) => Err(Errno::from_raw(errno)),
-            Err(errno) => Err(errno),
+        self.waiter.forget(&socket)?;
+        Poll::Ready(match getsockopt(&socket, SocketError)? {
+            0 => Ok(socket),
+            errno => Err(Errno::from_raw(errno)),
         })
     }
-}
-
-/// EAGAIN: the agent does not accept connections, and its queue is full.
-fn open_unix(path: &Path) -> Result<OwnedFd, Errno> {
-    let socket = new_socket(AddressFamily::Unix)?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(socket)
-}
-
-fn open_tcp(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let address = SockaddrStorage::from(address);
-    let socket = new_socket(address.family().unwrap_or(AddressFamily::Inet))?;
-    match connect(socket.as_raw_fd(), &address) {
-        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn new_socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    socket(family, SockType::Stream, flags, None)
 }
 
 /// A connection attempt that has ended is writable, whether it has succeeded or failed.

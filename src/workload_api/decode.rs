@@ -25,6 +25,14 @@ pub(crate) trait Field {
     fn read(&mut self, input: &mut Input<'_>) -> Result<()>;
 }
 
+/// The field of this number, of those that a message has: from 1 on, without gaps.
+pub(super) fn nth<const COUNT: usize>(
+    number: u32,
+    fields: [&mut dyn Field; COUNT],
+) -> Option<&mut dyn Field> {
+    fields.into_iter().nth(usize::try_from(number).ok()?.checked_sub(1)?)
+}
+
 /// Decodes a response.
 pub(crate) fn decode<M: Message + Default>(mut bytes: impl BufRead) -> Result<M> {
     let mut input = Input { stream: CodedInputStream::from_buf_read(&mut bytes), unknown: 0 };
@@ -142,11 +150,14 @@ impl<V: Field + Default> Field for BTreeMap<String, V> {
 /// An entry of a map.
 impl<V: Field> Message for (String, V) {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        match number {
-            1 => Some(&mut self.0),
-            2 => Some(&mut self.1),
-            _ => None,
-        }
+        nth(number, [&mut self.0, &mut self.1])
+    }
+}
+
+/// A response with a list alone.
+impl<M: Message + Default> Message for Vec<M> {
+    fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
+        (number == 1).then_some(self)
     }
 }
 

@@ -51,6 +51,9 @@ impl FromStr for Endpoint {
         }
         let (scheme, rest) = text.split_once(':').ok_or_else(|| Flaw::new(NOT_ABSOLUTE))?;
         match scheme.to_ascii_lowercase().as_str() {
+            "unix" | "tcp" if rest.contains(['?', '#']) => {
+                Err(flaw!("a URI here takes no query (?) and no fragment (#)"))
+            }
             "unix" => unix_uri(rest),
             "tcp" => tcp_uri(rest),
             _ => Err(flaw!("the scheme must be unix or tcp")),
@@ -59,13 +62,9 @@ impl FromStr for Endpoint {
 }
 
 const NOT_ABSOLUTE: &str = "the path must be absolute";
-const NO_QUERY: &str = "a URI here takes no query (?) and no fragment (#)";
 const NO_TCP_ADDRESS: &str = "a tcp URI takes an IP address (no name) and a port from 1 to 65535";
 
 fn unix_uri(rest: &str) -> Result<Endpoint, Flaw> {
-    if rest.contains('?') || rest.contains('#') {
-        return Err(Flaw::new(NO_QUERY));
-    }
     if rest.contains('%') {
         return Err(flaw!("percent-encoding is not supported; give the path itself, without a scheme"));
     }
@@ -98,9 +97,6 @@ fn unix(path: &str) -> Result<Endpoint, Flaw> {
 
 fn tcp_uri(rest: &str) -> Result<Endpoint, Flaw> {
     let authority = rest.strip_prefix("//").ok_or_else(|| Flaw::new(NO_TCP_ADDRESS))?;
-    if authority.contains('?') || authority.contains('#') {
-        return Err(Flaw::new(NO_QUERY));
-    }
     if authority.contains('/') {
         return Err(flaw!("a tcp URI takes no path, not even a closing slash"));
     }

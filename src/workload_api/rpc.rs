@@ -5,7 +5,7 @@ use futures_util::stream::{self, Stream};
 use futures_util::{FutureExt, StreamExt};
 use grpcio::{CallOption, Client, Error, Marshaller, Method, MethodType};
 
-use super::decode::{Field, Message, decode};
+use super::decode::{Field, Message, decode, nth};
 use super::proto::workload::{
     JWTBundlesRequest, JWTSVIDRequest, WITBundlesRequest, WITSVIDRequest, X509SVIDRequest,
 };
@@ -17,77 +17,64 @@ pub(crate) type Messages<M> = Box<dyn Stream<Item = grpcio::Result<M>> + Unpin>;
 
 /// An RPC, with the parameters of its request.
 pub(crate) trait Rpc {
+    /// The message of its request.
+    type Request: protobuf::Message;
     /// The plain parts of a response, not yet checked.
-    type Raw: Message + Default + 'static;
+    type Raw: Message + Default + Unpin + 'static;
+    /// The procedure with its service, as gRPC calls it.
+    const PATH: &'static str;
     /// The procedure's name.
-    const NAME: &'static str;
+    const NAME: &'static str = Self::PATH.split_at(SERVICE.len()).1;
     /// The response's name, for the log.
     const RESPONSE: &'static str;
     /// Whether the agent keeps the call open and sends a response for every change, or sends one
     /// response.
-    const STREAMS: bool;
+    const STREAMS: bool = true;
     /// What it means that an agent does not have the RPC, where that is the agent's right.
     const IF_OFF: Option<&'static str> = None;
 
+    /// The request, with the parameters. Most RPCs have none.
+    fn request(&self) -> Self::Request {
+        Self::Request::default()
+    }
+
     /// Begins a call.
-    fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<Self::Raw>>;
-
-    /// For whom a token is asked for.
-    #[cfg(test)]
-    fn audience(&self) -> &[String] {
-        &[]
+    fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<Self::Raw>> {
+        let method = Method {
+            ty: if Self::STREAMS { MethodType::ServerStreaming } else { MethodType::Unary },
+            name: Self::PATH,
+            req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+            resp_mar: Marshaller { ser: |_, _| Err(Error::Codec("only agents respond".into())), de: decode },
+        };
+        if Self::STREAMS {
+            return Ok(Box::new(client.server_streaming(&method, &self.request(), options)?));
+        }
+        let response = client.unary_call_async(&method, &self.request(), options)?;
+        Ok(Box::new(stream::once(response.boxed_local()).boxed_local()))
     }
 }
 
-const fn method<Request: protobuf::Message, Raw: Message + Default>(
-    ty: MethodType,
-    name: &'static str,
-) -> Method<Request, Raw> {
-    Method {
-        ty,
-        name,
-        req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
-        resp_mar: Marshaller { ser: |_, _| Err(Error::Codec("only agents respond".into())), de: decode },
-    }
-}
+const SERVICE: &str = "/SpiffeWorkloadAPI/";
 
 /// `FetchX509SVID`: all X.509-SVIDs of this process (SPIFFE Workload API standard, section 5.2.1).
 pub(crate) struct FetchX509Svid;
 
 impl Rpc for FetchX509Svid {
+    type Request = X509SVIDRequest;
     type Raw = RawX509Context;
-    const NAME: &'static str = "FetchX509SVID";
+    const PATH: &'static str = "/SpiffeWorkloadAPI/FetchX509SVID";
     const RESPONSE: &'static str = "X509SVIDResponse";
-    const STREAMS: bool = true;
-
-    fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<RawX509Context>> {
-        const METHOD: Method<X509SVIDRequest, RawX509Context> =
-            method(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchX509SVID");
-        Ok(Box::new(client.server_streaming(&METHOD, &X509SVIDRequest::new(), options)?))
-    }
 }
 
 impl Message for RawX509Context {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        Some(match number {
-            1 => &mut self.svids,
-            2 => &mut self.crls,
-            3 => &mut self.federated_bundles,
-            _ => return None,
-        })
+        nth(number, [&mut self.svids, &mut self.crls, &mut self.federated_bundles])
     }
 }
 
 impl Message for RawX509Svid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        Some(match number {
-            1 => &mut self.spiffe_id,
-            2 => &mut self.chain,
-            3 => &mut self.key,
-            4 => &mut self.bundle,
-            5 => &mut self.hint,
-            _ => return None,
-        })
+        nth(number, [&mut self.spiffe_id, &mut self.chain, &mut self.key, &mut self.bundle, &mut self.hint])
     }
 }
 
@@ -101,43 +88,24 @@ pub(crate) struct FetchJwtSvid {
 }
 
 impl Rpc for FetchJwtSvid {
+    type Request = JWTSVIDRequest;
     type Raw = Vec<RawJwtSvid>;
-    const NAME: &'static str = "FetchJWTSVID";
+    const PATH: &'static str = "/SpiffeWorkloadAPI/FetchJWTSVID";
     const RESPONSE: &'static str = "JWTSVIDResponse";
     const STREAMS: bool = false;
 
-    fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<Vec<RawJwtSvid>>> {
-        const METHOD: Method<JWTSVIDRequest, Vec<RawJwtSvid>> =
-            method(MethodType::Unary, "/SpiffeWorkloadAPI/FetchJWTSVID");
-        let request = JWTSVIDRequest {
+    fn request(&self) -> JWTSVIDRequest {
+        JWTSVIDRequest {
             audience: self.audience.clone(),
             spiffe_id: self.id.as_ref().map(SpiffeId::to_string).unwrap_or_default(),
             ..Default::default()
-        };
-        let response = client.unary_call_async(&METHOD, &request, options)?;
-        Ok(Box::new(stream::once(response.boxed_local()).boxed_local()))
-    }
-
-    #[cfg(test)]
-    fn audience(&self) -> &[String] {
-        &self.audience
-    }
-}
-
-impl Message for Vec<RawJwtSvid> {
-    fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        (number == 1).then_some(self)
+        }
     }
 }
 
 impl Message for RawJwtSvid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        Some(match number {
-            1 => &mut self.spiffe_id,
-            2 => &mut self.token,
-            3 => &mut self.hint,
-            _ => return None,
-        })
+        nth(number, [&mut self.spiffe_id, &mut self.token, &mut self.hint])
     }
 }
 
@@ -146,16 +114,10 @@ impl Message for RawJwtSvid {
 pub(crate) struct FetchJwtBundles;
 
 impl Rpc for FetchJwtBundles {
+    type Request = JWTBundlesRequest;
     type Raw = RawJwtBundles;
-    const NAME: &'static str = "FetchJWTBundles";
+    const PATH: &'static str = "/SpiffeWorkloadAPI/FetchJWTBundles";
     const RESPONSE: &'static str = "JWTBundlesResponse";
-    const STREAMS: bool = true;
-
-    fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<RawJwtBundles>> {
-        const METHOD: Method<JWTBundlesRequest, RawJwtBundles> =
-            method(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchJWTBundles");
-        Ok(Box::new(client.server_streaming(&METHOD, &JWTBundlesRequest::new(), options)?))
-    }
 }
 
 impl Message for RawJwtBundles {
@@ -169,38 +131,20 @@ impl Message for RawJwtBundles {
 pub(crate) struct FetchWitSvid;
 
 impl Rpc for FetchWitSvid {
+    type Request = WITSVIDRequest;
     type Raw = Vec<RawWitSvid>;
-    const NAME: &'static str = "FetchWITSVID";
+    const PATH: &'static str = "/SpiffeWorkloadAPI/FetchWITSVID";
     const RESPONSE: &'static str = "WITSVIDResponse";
-    const STREAMS: bool = true;
     const IF_OFF: Option<&'static str> = Some(WIT_IS_OFF);
-
-    fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<Vec<RawWitSvid>>> {
-        const METHOD: Method<WITSVIDRequest, Vec<RawWitSvid>> =
-            method(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchWITSVID");
-        Ok(Box::new(client.server_streaming(&METHOD, &WITSVIDRequest::new(), options)?))
-    }
 }
 
 const WIT_IS_OFF: &str = "the agent's WIT-SVID profile is off \
     (SPIRE agent: experimental { feature_flags = [\"wit-svid\"], enable_wit_svids = true }; \
     SPIRE server: experimental { feature_flags = [\"wit-svid\"] })";
 
-impl Message for Vec<RawWitSvid> {
-    fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        (number == 1).then_some(self)
-    }
-}
-
 impl Message for RawWitSvid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        Some(match number {
-            1 => &mut self.spiffe_id,
-            2 => &mut self.token,
-            3 => &mut self.key,
-            4 => &mut self.hint,
-            _ => return None,
-        })
+        nth(number, [&mut self.spiffe_id, &mut self.token, &mut self.key, &mut self.hint])
     }
 }
 
@@ -209,16 +153,10 @@ impl Message for RawWitSvid {
 pub(crate) struct FetchWitBundles;
 
 impl Rpc for FetchWitBundles {
+    type Request = WITBundlesRequest;
     /// As bytes, like the documents of JWT bundles.
     type Raw = RawJwtBundles;
-    const NAME: &'static str = "FetchWITBundles";
+    const PATH: &'static str = "/SpiffeWorkloadAPI/FetchWITBundles";
     const RESPONSE: &'static str = "WITBundlesResponse";
-    const STREAMS: bool = true;
     const IF_OFF: Option<&'static str> = Some(WIT_IS_OFF);
-
-    fn call(&self, client: &Client, options: CallOption) -> grpcio::Result<Messages<RawJwtBundles>> {
-        const METHOD: Method<WITBundlesRequest, RawJwtBundles> =
-            method(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchWITBundles");
-        Ok(Box::new(client.server_streaming(&METHOD, &WITBundlesRequest::new(), options)?))
-    }
 }

@@ -20,7 +20,8 @@ use crate::time::clock::Now;
 use crate::time::timestamp::rfc3339;
 use crate::workload_api::client::SimulatedAgent;
 use crate::workload_api::proto::workload::{
-    JWTBundlesResponse, JWTSVID, JWTSVIDResponse, WITBundlesResponse, X509SVID, X509SVIDResponse,
+    JWTBundlesResponse, JWTSVID, JWTSVIDRequest, JWTSVIDResponse, WITBundlesResponse, X509SVID,
+    X509SVIDResponse,
 };
 use crate::workload_api::rpc::Messages;
 
@@ -181,7 +182,7 @@ impl Agent {
 }
 
 impl SimulatedAgent for Agent {
-    fn call(&self, rpc: &'static str, audience: &[String]) -> Messages<Vec<u8>> {
+    fn call(&self, rpc: &'static str, request: &[u8]) -> Messages<Vec<u8>> {
         let rpc = match rpc {
             "FetchX509SVID" => Rpc::X509,
             "FetchJWTSVID" => Rpc::Token,
@@ -194,7 +195,8 @@ impl SimulatedAgent for Agent {
         state.counts[rpc as usize] += 1;
         let is_deaf = state.moods[rpc as usize] == Mood::Silent;
         state.calls.push(Call { rpc, pipe: Rc::downgrade(&pipe), is_deaf });
-        let answer = state.answer(rpc, audience.first().map_or("", String::as_str));
+        let request = JWTSVIDRequest::parse_from_bytes(request).unwrap();
+        let answer = state.answer(rpc, request.audience.first().map_or("", String::as_str));
         pipe.borrow_mut().extend(answer.into_iter().flat_map(|answer| {
             let is_end = answer.is_err() || rpc == Rpc::Token;
             [Some(Some(answer)), is_end.then_some(None)].into_iter().flatten()

@@ -82,7 +82,7 @@ impl World<'_> {
 
     fn published(&mut self) -> BTreeMap<String, Version> {
         if self.watch.is_new
-            || self.watch.publications != self.helper.as_ref().unwrap().items.publications().count
+            || self.watch.publications != self.helper.as_ref().unwrap().items.publisher.publications.count
         {
             self.read_files();
         }
@@ -121,7 +121,7 @@ impl World<'_> {
     /// What a publication has changed, if there was one. Each has a reason, and one that removes files removes all.
     fn look_at_publication(&mut self, published: &BTreeMap<String, Version>) -> Option<ChangeKinds> {
         let now = self.now.instant;
-        let count = self.helper.as_ref().unwrap().items.publications().count;
+        let count = self.helper.as_ref().unwrap().items.publisher.publications.count;
         let watch = &mut self.watch;
         let is_published = count > watch.publications;
         self.tally.add(Count::Publications, count - watch.publications);
@@ -131,8 +131,8 @@ impl World<'_> {
         if !is_published {
             return None;
         }
-        let changes = |(file, version): (&String, &Version)| version.changes(file, watch.known.get(file));
-        let changed: ChangeKinds = published.iter().map(changes).collect();
+        let changes = |(file, version): (&String, &Version)| version.changes(file, watch.known.get(file)).0;
+        let changed: ChangeKinds = published.iter().flat_map(changes).collect();
         let is_removal = published.is_empty();
         let lacks_some = watch.known.keys().any(|file| !published.contains_key(file));
         if is_removal {

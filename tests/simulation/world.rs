@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use grpcio::Environment;
+use nix::sys::signal::Signal;
 
 use super::agent::{AUDIENCES, Agent, ID, RPCS, Rpc};
 use super::children::{APPLICATION, Children, HOOK};
@@ -22,7 +23,7 @@ use crate::material::{ChangeKinds, JwksPart, JwtSvidPart, KeyFormat, Part, PemFi
 use crate::mode::check;
 use crate::mode::items::OnRevoked;
 use crate::mode::main_loop::{End, Ended, MainLoop, Settings};
-use crate::notify::{self, HookRetry, Policy, Target};
+use crate::notify::{self, Policy, Target};
 use crate::process::child::Program;
 use crate::process::signal::SignalNumber;
 use crate::process::simulated::PROCESSES;
@@ -135,7 +136,7 @@ fn ways(refresh: Settings, policy: &Policy) -> Vec<Settings> {
     let with_hook =
         Settings { notify: notify::Settings { hook, ..refresh.notify.clone() }, ..refresh.clone() };
     let run = |on_renewal| {
-        let (program, signal) = (program(APPLICATION), Default::default());
+        let (program, signal) = (program(APPLICATION), Signal::SIGHUP.into());
         let application = supervise::Settings { program, on_renewal, signal, policy: policy.clone() };
         let notify = notify::Settings { targets: Vec::new(), ..refresh.notify.clone() };
         Settings { end: End::ApplicationEnded(application), notify, ..refresh.clone() }
@@ -172,9 +173,9 @@ impl World<'_> {
             on_revoked: if below(2) == 0 { OnRevoked::Keep } else { OnRevoked::Remove },
             notify: notify::Settings {
                 targets: vec![Target::pid_file(pid_file.clone())],
-                signal: Default::default(),
+                signal: Signal::SIGHUP.into(),
                 hook: None,
-                retry: HookRetry::UntilSuccess,
+                retries: true,
                 policy: policy.clone(),
             },
             http_address: None,
