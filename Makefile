@@ -10,7 +10,7 @@ CARGO := cargo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-binary faults soak simulate fuzz differential model upgrades lint deps \
-    release dist reproducible bench image e2e tools
+    release dist reproducible bench image e2e tools tests-of-seconds tests-of-a-minute
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,12 +19,20 @@ demo: tools ## fetch, write and rotate SVIDs before your eyes, with a test serve
 	$(CARGO) build --release --locked --bins --example workload-api-server --example demo
 	$(CARGO) run --release --locked --quiet --example demo
 
-# Most tests wait most of the time, so many run at once; those that keep the processors busy come by themselves. Of the
-# examples, one is needed: the test server.
+# Most tests wait most of the time, so many run at once, and those that wait for a minute run beside all others. The
+# tests of faults keep the processors busy, and come by themselves. Of the examples, one is needed: the test server.
+SPECIFICATION := $(CARGO) test --release --locked --test specification --
 test: tools ## run all tests
 	$(CARGO) build --release --locked --tests --example workload-api-server
-	$(CARGO) test --release --locked --lib --tests -- --test-threads=24 --skip faults:: --skip soak::
-	$(CARGO) test --release --locked --test specification -- faults:: soak::
+	@$(MAKE) --no-print-directory --jobs=2 tests-of-seconds tests-of-a-minute
+
+tests-of-seconds:
+	$(CARGO) test --release --locked --lib
+	$(SPECIFICATION) --test-threads=24 --skip after_half_a_minute:: --skip faults:: --skip soak::
+	$(SPECIFICATION) --test-threads=8 faults:: soak::
+
+tests-of-a-minute:
+	$(SPECIFICATION) --test-threads=24 after_half_a_minute::
 
 test-binary: tools ## run specification and demo with another binary (BINARY="qemu-aarch64 PATH" or PATH)
 	BINARY_UNDER_TEST='$(BINARY)' $(CARGO) test --release --locked --test specification -- \

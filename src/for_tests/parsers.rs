@@ -71,7 +71,7 @@ pub fn x509_bundle(bytes: &[u8]) -> Parsed<Vec<u8>> {
 
 /// A certificate revocation list, as it is written.
 pub fn crl(der: &[u8]) -> Parsed<Vec<u8>> {
-    RevocationList::parse(der.to_vec()).map(|list| list.der().to_vec()).map_err(text)
+    RevocationList::parse(der.to_vec()).map(|list| list.der).map_err(text)
 }
 
 /// A SPIFFE bundle map, written again.
@@ -93,7 +93,7 @@ pub fn private_key(der: &[u8], public: &[u8]) -> Parsed<Vec<u8>> {
 /// The SPIFFE ID of a token.
 pub fn jwt_svid(token: &str) -> Parsed<String> {
     let svid = JwtSvid::read(Zeroizing::new(token.to_owned()), &[], now()).map_err(text)?;
-    Ok(svid.info().id.to_string())
+    Ok(svid.info.id.to_string())
 }
 
 /// A WIT-SVID: token and JWK as they came, and the key as PKCS#8, where that can be.

@@ -1,15 +1,16 @@
 //! X.509 trust bundles: the CA certificates of one trust domain.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
 use std::time::SystemTime;
 
 use super::certificate::{Certificate, split};
+use super::digest;
 use super::distinguished_name::text_of;
 use super::limits::MAX_BUNDLE;
 use super::raw::shortened;
 use super::spiffe_id::TrustDomain;
+use super::svid_info::Dates;
 use crate::words::Flaw;
 
 /// The CA certificates of a trust domain, one or more.
@@ -33,9 +34,9 @@ impl Authority<'_> {
     /// What a person wants to know of it. (`None`: unreadable, which none of a bundle or a chain is.)
     pub(crate) fn details(&self) -> Option<AuthorityDetails> {
         let certificate = Certificate::parse(self.der, 0).ok()?;
-        let not_before = certificate.fields().validity().not_before.to_system_time();
         let subject = shortened(&text_of(certificate.fields().subject()));
-        Some(AuthorityDetails { subject, not_before, not_after: self.not_after })
+        let Dates { not_before, not_after } = certificate.dates();
+        Some(AuthorityDetails { subject, not_before, not_after })
     }
 }
 
@@ -61,22 +62,13 @@ pub(crate) struct BundleInfo {
 
 /// CA certificates in the bytes they came in.
 pub(super) struct Authorities {
-    der: Vec<u8>,
+    /// There may be other bytes too.
+    pub(super) der: Vec<u8>,
     /// Of each, its place in `der` and the last moment of its validity.
-    entries: Vec<(Range<usize>, SystemTime)>,
+    pub(super) entries: Vec<(Range<usize>, SystemTime)>,
 }
 
 impl Authorities {
-    /// `entries` are places in `der`.
-    pub(super) fn new(der: Vec<u8>, entries: Vec<(Range<usize>, SystemTime)>) -> Self {
-        Self { der, entries }
-    }
-
-    /// All bytes, also those of no authority.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.der
-    }
-
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = Authority<'_>> + Clone {
         let authority = |(range, not_after): &(Range<usize>, SystemTime)| Authority {
             der: &self.der[range.clone()],
@@ -91,11 +83,11 @@ impl X509Bundle {
     pub(crate) fn parse(der: Vec<u8>) -> Result<Self, Flaw> {
         let parse = |(index, range): (usize, Range<usize>)| {
             let certificate = Certificate::parse(&der[range.clone()], index)?;
-            Ok((range, certificate.not_after()))
+            Ok((range, certificate.dates().not_after))
         };
         let entries = split(&der, MAX_BUNDLE)?.into_iter().enumerate().map(parse);
         let entries = entries.collect::<Result<_, _>>()?;
-        Ok(Self(Authorities::new(der, entries)))
+        Ok(Self(Authorities { der, entries }))
     }
 
     /// The public facts of this trust domain's bundle: of the CAs that are valid at a time, if there is one.
@@ -104,14 +96,8 @@ impl X509Bundle {
         let ends = written.clone().map(|authority| authority.not_after);
         // A bundle has one CA at least.
         let earliest_expiry = ends.min().unwrap_or(SystemTime::UNIX_EPOCH);
-        let digest =
-            |authority: Authority<'_>| BuildHasherDefault::<DefaultHasher>::default().hash_one(authority.der);
-        BundleInfo { trust_domain, earliest_expiry, authorities: written.map(digest).collect() }
-    }
-
-    /// Checks the key and the value of one federated bundle.
-    pub(crate) fn parse_federated(key: &str, der: Vec<u8>) -> Result<(TrustDomain, Self), Flaw> {
-        Ok((TrustDomain::from_id(key)?, Self::parse(der)?))
+        let authorities = written.map(|authority| digest::of(authority.der)).collect();
+        BundleInfo { trust_domain, earliest_expiry, authorities }
     }
 
     /// The certificates.

@@ -3,7 +3,8 @@
 use base64ct::{Base64UrlUnpadded, Encoding};
 use der::asn1::UintRef;
 use der::{Decode, Encode};
-use p256::elliptic_curve::sec1::ToSec1Point;
+use p256::elliptic_curve::sec1::{ModulusSize, ToSec1Point};
+use p256::elliptic_curve::{CurveArithmetic, FieldBytesSize, PublicKey};
 use pkcs1::RsaPublicKey;
 use pkcs8::spki::SubjectPublicKeyInfoRef;
 
@@ -21,15 +22,9 @@ pub(crate) fn members(certificate: &[u8]) -> Option<Vec<Member>> {
     let public = SubjectPublicKeyInfoRef::from_der(&public).ok()?;
     match (public.algorithm.oid, public.algorithm.parameters_oid().ok()) {
         (RSA, _) => rsa(public.subject_public_key.raw_bytes()),
-        (EC, Some(P256)) => {
-            ec("P-256", p256::PublicKey::try_from(public).ok()?.to_sec1_point(false).as_bytes())
-        }
-        (EC, Some(P384)) => {
-            ec("P-384", p384::PublicKey::try_from(public).ok()?.to_sec1_point(false).as_bytes())
-        }
-        (EC, Some(P521)) => {
-            ec("P-521", p521::PublicKey::try_from(public).ok()?.to_sec1_point(false).as_bytes())
-        }
+        (EC, Some(P256)) => ec::<p256::NistP256>("P-256", public),
+        (EC, Some(P384)) => ec::<p384::NistP384>("P-384", public),
+        (EC, Some(P521)) => ec::<p521::NistP521>("P-521", public),
         _ => None,
     }
 }
@@ -41,11 +36,15 @@ fn rsa(public: &[u8]) -> Option<Vec<Member>> {
     Some(vec![("kty", "RSA".to_owned()), ("n", n), ("e", e)])
 }
 
-/// The point is not compressed: 4, and both coordinates at full length.
-fn ec(curve: &str, point: &[u8]) -> Option<Vec<Member>> {
-    let (_, coordinates) = point.split_first()?;
-    let (x, y) = coordinates.split_at_checked(coordinates.len() / 2)?;
-    Some(vec![("kty", "EC".to_owned()), ("crv", curve.to_owned()), ("x", encode(x)), ("y", encode(y))])
+/// Both coordinates have their full length.
+fn ec<'a, Curve: CurveArithmetic>(name: &str, public: SubjectPublicKeyInfoRef<'a>) -> Option<Vec<Member>>
+where
+    PublicKey<Curve>: TryFrom<SubjectPublicKeyInfoRef<'a>> + ToSec1Point<Curve>,
+    FieldBytesSize<Curve>: ModulusSize,
+{
+    let point = PublicKey::<Curve>::try_from(public).ok()?.to_sec1_point(false);
+    let (x, y) = (point.x()?, point.y()?);
+    Some(vec![("kty", "EC".to_owned()), ("crv", name.to_owned()), ("x", encode(x)), ("y", encode(y))])
 }
 
 fn encode(bytes: &[u8]) -> String {

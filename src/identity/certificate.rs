@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::time::SystemTime;
 
 use der::asn1::Ia5String;
+use der::oid::AssociatedOid;
 use der::{Decode, Reader, SliceReader};
 use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner};
-use x509_cert::ext::pkix::name::{GeneralName, GeneralNames};
-use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{
+    BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, SubjectKeyIdentifier,
+};
 
 use super::early_dates;
 use super::limits::MAX_CERTIFICATE;
+use super::svid_info::Dates;
 use crate::words::{Flaw, flaw};
 
 /// The ranges of the certificates in concatenated DER: at least one, at most `limit`, and nothing
@@ -55,9 +58,11 @@ impl Certificate {
         self.0.tbs_certificate()
     }
 
-    /// The last moment of its validity.
-    pub(super) fn not_after(&self) -> SystemTime {
-        self.fields().validity().not_after.to_system_time()
+    /// When it is valid.
+    pub(super) fn dates(&self) -> Dates {
+        let validity = self.fields().validity();
+        let [not_before, not_after] = [validity.not_before, validity.not_after].map(|at| at.to_system_time());
+        Dates { not_before, not_after }
     }
 
     /// Checks that no extension is there twice (RFC 5280, section 4.2): OpenSSL loads no such leaf.
@@ -70,40 +75,46 @@ impl Certificate {
 
     /// Whether basicConstraints has cA set (X.509-SVID standard, section 4.1).
     pub(super) fn is_ca(&self) -> Result<bool, Flaw> {
-        let constraints = self.fields().get_extension::<BasicConstraints>();
-        let constraints = constraints.map_err(unreadable("basicConstraints"))?;
-        Ok(constraints.is_some_and(|(_, constraints)| constraints.ca))
+        let constraints = self.extension::<BasicConstraints>().map_err(unreadable("basicConstraints"))?;
+        Ok(constraints.is_some_and(|constraints| constraints.ca))
+    }
+
+    /// The identifier of its key, if it has one that can be read.
+    pub(super) fn key_id(&self) -> Option<SubjectKeyIdentifier> {
+        self.extension().ok().flatten()
     }
 
     /// The keyUsage extension, if there is one (X.509-SVID standard, section 4.3).
     pub(super) fn key_usage(&self) -> Result<Option<KeyUsage>, Flaw> {
-        let usage = self.fields().get_extension::<KeyUsage>();
-        let usage = usage.map_err(unreadable("keyUsage"))?;
-        Ok(usage.map(|(_, usage)| usage))
+        self.extension().map_err(unreadable("keyUsage"))
     }
 
     /// All URIs among the subject alternative names (X.509-SVID standard, section 2).
-    pub(super) fn uri_sans(&self) -> Result<Vec<Ia5String>, Flaw> {
-        let names = self.alternative_names()?.into_iter().filter_map(|name| match name {
+    pub(super) fn uri_sans(&self) -> Result<Vec<String>, Flaw> {
+        self.alternative_names(|name| match name {
             GeneralName::UniformResourceIdentifier(uri) => Some(uri),
             _ => None,
-        });
-        Ok(names.collect())
+        })
     }
 
     /// All DNS names among the subject alternative names.
     pub(super) fn dns_names(&self) -> Result<Vec<String>, Flaw> {
-        let names = self.alternative_names()?.into_iter().filter_map(|name| match name {
-            GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
+        self.alternative_names(|name| match name {
+            GeneralName::DnsName(name) => Some(name),
             _ => None,
-        });
-        Ok(names.collect())
+        })
     }
 
-    fn alternative_names(&self) -> Result<GeneralNames, Flaw> {
-        let names = self.fields().get_extension::<SubjectAltName>();
-        let names = names.map_err(unreadable("subjectAltName"))?;
-        Ok(names.map(|(_, names)| names.0).unwrap_or_default())
+    /// The subject alternative names of one kind.
+    fn alternative_names(&self, pick: fn(&GeneralName) -> Option<&Ia5String>) -> Result<Vec<String>, Flaw> {
+        let names = self.extension::<SubjectAltName>().map_err(unreadable("subjectAltName"))?;
+        let picked = names.iter().flat_map(|names| &names.0).filter_map(pick);
+        Ok(picked.map(|name| name.as_str().to_owned()).collect())
+    }
+
+    /// An extension, if it is there.
+    pub(super) fn extension<'a, T: Decode<'a> + AssociatedOid>(&'a self) -> Result<Option<T>, T::Error> {
+        Ok(self.fields().get_extension::<T>()?.map(|(_is_critical, extension)| extension))
     }
 
     /// The keyUsage extension in words; none without the extension.
@@ -125,16 +136,14 @@ impl Certificate {
 
     /// The extKeyUsage extension in words; an identifier that has none here stays a number.
     pub(super) fn extended_key_usage_in_words(&self) -> Result<Vec<String>, Flaw> {
-        let usage = self.fields().get_extension::<ExtendedKeyUsage>();
-        let usage = usage.map_err(unreadable("extKeyUsage"))?;
+        let usage = self.extension::<ExtendedKeyUsage>().map_err(unreadable("extKeyUsage"))?;
         let word = |number: String| match number.as_str() {
             "1.3.6.1.5.5.7.3.1" => "server auth".to_owned(),
             "1.3.6.1.5.5.7.3.2" => "client auth".to_owned(),
             "2.5.29.37.0" => "any".to_owned(),
             _ => number,
         };
-        let usage = usage.map(|(_, usage)| usage.0).unwrap_or_default();
-        Ok(usage.iter().map(|purpose| word(purpose.to_string())).collect())
+        Ok(usage.iter().flat_map(|usage| &usage.0).map(|purpose| word(purpose.to_string())).collect())
     }
 }
 

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use super::bundle::X509Bundle;
 use super::crl::CrlDetails;
-use super::raw::{RawX509Context, shortened};
+use super::raw::{RawX509Context, X509Fields, shortened};
 use super::selection::Selection;
 use super::spiffe_id::TrustDomain;
-use super::svids::{self, Unusable};
+use super::svids::{self, Inspected, Unusable};
 use super::x509_svid::{X509Svid, mandatory_fields};
 use crate::words::Flaw;
 
@@ -29,9 +29,8 @@ impl X509Context {
     /// and the selected SVID in full. Its dates are not checked.
     pub(crate) fn parse(raw: RawX509Context, selection: &Selection) -> Result<Self, Unusable> {
         svids::check_fields(&raw.svids, mandatory_fields)?;
-        let parse = |svid| X509Svid::parse(svid).map_err(|(field, flaw)| flaw.within(field));
-        let svid = svids::select(raw.svids, selection, parse)?;
-        let own = svid.info().id.trust_domain().id();
+        let svid = svids::select(raw.svids, selection, parse_svid)?;
+        let own = svid.info.id.trust_domain().id();
         let mut federated = FederatedBundles::new(raw.federated_bundles);
         // A trust domain is not federated with itself, whatever the agent says.
         federated.0.remove(&own);
@@ -42,38 +41,27 @@ impl X509Context {
 /// A whole response: each part, or the reason why it is refused.
 pub(crate) struct Inspection {
     /// In the agent's order; the first is the default identity.
-    pub(crate) svids: Vec<InspectedSvid>,
+    pub(crate) svids: Vec<Inspected<X509Svid>>,
     /// By trust domain.
     pub(crate) federated: Vec<FederatedBundle>,
     /// The certificate revocation lists, in the agent's order.
     pub(crate) crls: Vec<Result<CrlDetails, Flaw>>,
 }
 
-/// One SVID, good or not.
-pub(crate) struct InspectedSvid {
-    /// The SPIFFE ID, as it came.
-    pub(crate) id: String,
-    /// The hint, as it came.
-    pub(crate) hint: String,
-    /// The SVID, checked in full.
-    pub(crate) svid: Result<X509Svid, Flaw>,
-}
-
 impl Inspection {
     /// Checks that a response has the mandatory fields, and each of its parts on its own.
     pub(crate) fn parse(raw: RawX509Context) -> Result<Self, Flaw> {
         svids::check_fields(&raw.svids, mandatory_fields)?;
-        let svids = raw.svids.into_iter().map(|svid| InspectedSvid {
-            id: svid.spiffe_id.clone(),
-            hint: svid.hint.clone(),
-            svid: X509Svid::parse(svid).map_err(|(field, flaw)| flaw.within(field)),
-        });
         Ok(Self {
-            svids: svids.collect(),
+            svids: svids::inspect(raw.svids, parse_svid),
             federated: FederatedBundles::new(raw.federated_bundles).parse().collect(),
             crls: raw.crls.iter().map(|der| CrlDetails::read(der)).collect(),
         })
     }
+}
+
+fn parse_svid(id: &str, raw: X509Fields) -> Result<X509Svid, Flaw> {
+    X509Svid::parse(id, raw).map_err(|(field, flaw)| flaw.within(field))
 }
 
 /// A foreign trust domain with its bundle; or its key in the response, cut if it is long, and what is wrong.
@@ -95,8 +83,9 @@ impl FederatedBundles {
 
     /// Checks each bundle on its own.
     pub(crate) fn parse(self) -> impl Iterator<Item = FederatedBundle> {
-        self.0
-            .into_iter()
-            .map(|(key, der)| X509Bundle::parse_federated(&key, der).map_err(|flaw| (shortened(&key), flaw)))
+        self.0.into_iter().map(|(key, der)| {
+            let parsed = TrustDomain::from_id(&key).and_then(|name| Ok((name, X509Bundle::parse(der)?)));
+            parsed.map_err(|flaw| (shortened(&key), flaw))
+        })
     }
 }

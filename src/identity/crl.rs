@@ -1,18 +1,19 @@
 //! Certificate revocation lists. A list is kept until its issuer's next one: a missing or bad list must not
 //! un-revoke a certificate.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
 use std::time::SystemTime;
 
 use der::Decode;
+use der::asn1::OctetString;
 use der::oid::AssociatedOid;
 use x509_cert::certificate::Raw;
 use x509_cert::crl::{CertificateList, TbsCertList};
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber};
 use x509_cert::name::Name;
 
 use super::certificate::{Certificate, hexadecimal, unreadable};
+use super::digest;
 use super::distinguished_name::{Sameness, compare, text_of};
 use super::raw::shortened;
 use crate::words::{Flaw, flaw};
@@ -20,10 +21,10 @@ use crate::words::{Flaw, flaw};
 /// One list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RevocationList {
-    der: Vec<u8>,
+    pub(crate) der: Vec<u8>,
     issuer: Name,
     /// Of the issuer's key: CAs of a trust domain may share a name.
-    key: Option<Vec<u8>>,
+    key: Option<OctetString>,
     this_update: SystemTime,
     next_update: Option<SystemTime>,
 }
@@ -32,21 +33,14 @@ impl RevocationList {
     /// Checks that this is a list. No signature is verified: it comes from the agent.
     pub(crate) fn parse(der: Vec<u8>) -> Result<Self, Flaw> {
         let list = list_of(&der)?;
-        let extensions = list.crl_extensions.unwrap_or_default();
-        let key = extensions.iter().find(|extension| extension.extn_id == AuthorityKeyIdentifier::OID);
-        let key = key.and_then(|key| AuthorityKeyIdentifier::from_der(key.extn_value.as_bytes()).ok());
+        let key = extension::<AuthorityKeyIdentifier>(&list).ok().flatten();
         Ok(Self {
             der,
             issuer: list.issuer,
-            key: key.and_then(|key| key.key_identifier).map(|key| key.as_bytes().to_vec()),
+            key: key.and_then(|key| key.key_identifier),
             this_update: list.this_update.to_system_time(),
             next_update: list.next_update.map(|time| time.to_system_time()),
         })
-    }
-
-    /// The list, DER.
-    pub(crate) fn der(&self) -> &[u8] {
-        &self.der
     }
 
     fn has_issuer_of(&self, other: &Self) -> bool {
@@ -56,11 +50,7 @@ impl RevocationList {
     /// Whether this CA may have issued it: by its name and, where both have one, by the identifier of its key.
     fn may_be_of(&self, ca: &[u8]) -> bool {
         let Ok(ca) = Certificate::parse(ca, 0) else { return false };
-        let key = ca.fields().get_extension::<SubjectKeyIdentifier>().ok().flatten();
-        let has_key = match (&self.key, key) {
-            (Some(own), Some((_, key))) => own == key.0.as_bytes(),
-            _ => true,
-        };
+        let has_key = self.key.as_ref().zip(ca.key_id()).is_none_or(|(own, key)| *own == key.0);
         has_key && compare(&self.issuer, ca.fields().subject()) != Sameness::Different
     }
 }
@@ -72,6 +62,12 @@ fn list_of(der: &[u8]) -> Result<TbsCertList<Raw>, Flaw> {
         flaw!("not a DER certificate revocation list: {}", shortened(&cause.to_string()))
     })?;
     Ok(list.tbs_cert_list)
+}
+
+/// An extension of a list, if it is there.
+fn extension<'a, T: Decode<'a> + AssociatedOid>(list: &'a TbsCertList<Raw>) -> Result<Option<T>, T::Error> {
+    let found = list.crl_extensions.iter().flatten().find(|extension| extension.extn_id == T::OID);
+    found.map(|extension| T::from_der(extension.extn_value.as_bytes())).transpose()
 }
 
 /// A list, for a person.
@@ -90,15 +86,10 @@ impl CrlDetails {
     /// Reads a list of any age.
     pub(crate) fn read(der: &[u8]) -> Result<Self, Flaw> {
         let list = list_of(der)?;
-        let extensions = list.crl_extensions.unwrap_or_default();
-        let number = extensions.iter().find(|extension| extension.extn_id == CrlNumber::OID);
-        let number = number.map(|number| {
-            let number = CrlNumber::from_der(number.extn_value.as_bytes());
-            number.map(|number| hexadecimal(number.0.as_bytes()))
-        });
+        let number = extension::<CrlNumber>(&list).map_err(unreadable("cRLNumber"));
         Ok(Self {
             issuer: shortened(&text_of(&list.issuer)),
-            number: number.transpose().map_err(unreadable("cRLNumber")),
+            number: number.map(|number| number.map(|number| hexadecimal(number.0.as_bytes()))),
             this_update: list.this_update.to_system_time(),
             next_update: list.next_update.map(|time| time.to_system_time()),
             revoked: list.revoked_certificates.unwrap_or_default().len(),
@@ -151,14 +142,12 @@ impl RevocationLists {
 
     /// The lists.
     pub(crate) fn ders(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().map(|list| list.der())
+        self.0.iter().map(|list| list.der.as_slice())
     }
 
     /// A digest of all, if there are any.
     pub(crate) fn digest(&self) -> Option<u64> {
-        let digest =
-            || BuildHasherDefault::<DefaultHasher>::default().hash_one(self.ders().collect::<Vec<_>>());
-        (!self.is_empty()).then(digest)
+        (!self.is_empty()).then(|| digest::of(self.ders().collect::<Vec<_>>()))
     }
 
     /// Whether there is none.

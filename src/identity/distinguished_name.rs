@@ -55,7 +55,7 @@ pub(super) fn text_of(name: &Name) -> String {
 fn attribute_text(attribute: &AttributeTypeAndValue) -> String {
     let number = attribute.oid.to_string();
     let word = WORDS.iter().find(|(known, _)| *known == number).map(|(_, word)| word);
-    let (Some(word), Some(value)) = (word, text(&attribute.value)) else {
+    let (Some(word), Ok(value)) = (word, text(&attribute.value)) else {
         return format!("{number}=#{}", hexadecimal(&attribute.value.to_der().unwrap_or_default()));
     };
     let mut shown = format!("{word}=");
@@ -93,44 +93,28 @@ fn compare_attribute(one: &AttributeTypeAndValue, other: &AttributeTypeAndValue)
     if one.value.to_der() == other.value.to_der() {
         return Sameness::Same;
     }
-    match (Value::of(&one.value), Value::of(&other.value)) {
-        (Value::Text(one), Value::Text(other)) if one == other => Sameness::Same,
-        (Value::Text(one), Value::Text(other)) if has_one_form(&one) && has_one_form(&other) => {
-            Sameness::Different
-        }
-        (Value::Text(_), Value::Text(_)) | (Value::Unknown, _) | (_, Value::Unknown) => Sameness::Unknown,
-        (Value::NoText, _) | (_, Value::NoText) => Sameness::Different,
+    match (text(&one.value).map(prepared), text(&other.value).map(prepared)) {
+        (Ok(one), Ok(other)) if one == other => Sameness::Same,
+        (Ok(one), Ok(other)) if has_one_form(&one) && has_one_form(&other) => Sameness::Different,
+        (Ok(_), Ok(_)) => Sameness::Unknown,
+        (Err(sameness), Ok(_)) | (Ok(_), Err(sameness)) => sameness,
+        (Err(one), Err(other)) => one.max(other),
     }
 }
 
-/// The value of an attribute.
-enum Value {
-    /// A text, without what does not matter.
-    Text(String),
-    /// Bits, a number and the like: compared by their bytes.
-    NoText,
-    /// Text in an encoding that we do not know, or not of the encoding that it names.
-    Unknown,
-}
-
-impl Value {
-    fn of(value: &Any) -> Self {
-        match value.tag() {
-            Tag::Boolean
-            | Tag::Integer
-            | Tag::BitString
-            | Tag::OctetString
-            | Tag::Null
-            | Tag::ObjectIdentifier => Self::NoText,
-            _ => text(value).map_or(Self::Unknown, |text| Self::Text(prepared(&text))),
-        }
-    }
-}
-
-/// The text of a value; `None` if it is no text, or not in an encoding that we know.
-fn text(value: &Any) -> Option<String> {
+/// The text of a value. Without one, its sameness with any text: bits, a number and the like are different. In an
+/// encoding that we do not know, or that its bytes are not of, that is unknown.
+fn text(value: &Any) -> Result<String, Sameness> {
     let bytes = value.value();
-    match value.tag() {
+    let text = match value.tag() {
+        Tag::Boolean
+        | Tag::Integer
+        | Tag::BitString
+        | Tag::OctetString
+        | Tag::Null
+        | Tag::ObjectIdentifier => {
+            return Err(Sameness::Different);
+        }
         Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::VisibleString => {
             std::str::from_utf8(bytes).ok().map(str::to_owned)
         }
@@ -142,11 +126,12 @@ fn text(value: &Any) -> Option<String> {
             char::decode_utf16(units).collect::<Result<String, _>>().ok().filter(|_| rest.is_empty())
         }
         _ => None,
-    }
+    };
+    text.ok_or(Sameness::Unknown)
 }
 
 /// Lower case, and one space between words (RFC 4518).
-fn prepared(text: &str) -> String {
+fn prepared(text: String) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 

@@ -42,8 +42,7 @@ fn validity(certificate: &[u8]) -> der::Result<[Range<usize>; 2]> {
 }
 
 fn date(reader: &mut SliceReader<'_>) -> der::Result<Range<usize>> {
-    let length = usize::try_from(Header::decode(reader)?.length())?;
+    let length = Header::decode(reader)?.length();
     let start = usize::try_from(reader.position())?;
-    reader.read_slice(u32::try_from(length).map_err(|_| der::ErrorKind::Overflow)?.into())?;
-    Ok(start..start + length)
+    Ok(start..start + reader.read_slice(length)?.len())
 }

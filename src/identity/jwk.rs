@@ -1,6 +1,7 @@
 //! JSON Web Keys (RFC 7517, RFC 7518 section 6): the public one that a WIT-SVID is bound to, and the private one
 //! beside it. The private one is read in place: no part of it is copied but to make PKCS#8, and that is wiped.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -40,8 +41,9 @@ pub(super) fn check_private(jwk: &str, public: &Map<String, Value>) -> Result<Op
     if private.public()? != public {
         return Err(Flaw::new(OTHER_KEY));
     }
+    let public_key = public.encode()?;
     let Some(pkcs8) = private.pkcs8(&public)? else { return Ok(None) };
-    PrivateKey::parse(pkcs8, &public.encode()?).map(Some).map_err(|flaw| match public {
+    PrivateKey::parse(pkcs8, &public_key).map(Some).map_err(|flaw| match public {
         // Both halves are of one curve, so nothing else can be wrong with it.
         Public::Ec { .. } => flaw!("a JWK whose private number d does not belong to its point (x, y)"),
         Public::Rsa { .. } => flaw,
@@ -51,76 +53,52 @@ pub(super) fn check_private(jwk: &str, public: &Map<String, Value>) -> Result<Op
 /// The members of a JWK that are understood, still as text.
 #[derive(Default)]
 struct Members<'a> {
-    kty: Option<&'a str>,
-    crv: Option<&'a str>,
-    x: Option<&'a str>,
-    y: Option<&'a str>,
-    n: Option<&'a str>,
-    e: Option<&'a str>,
-    d: Option<&'a str>,
-    p: Option<&'a str>,
-    q: Option<&'a str>,
-    dp: Option<&'a str>,
-    dq: Option<&'a str>,
-    qi: Option<&'a str>,
+    texts: BTreeMap<&'a str, &'a str>,
     /// Primes beyond two.
     has_oth: bool,
 }
 
+/// Their names.
+const TEXTS: [&str; 12] = ["kty", "crv", "x", "y", "n", "e", "d", "p", "q", "dp", "dq", "qi"];
+
 impl<'a> Members<'a> {
     fn of(jwk: &'a Map<String, Value>) -> Self {
-        let mut members = Self::default();
-        for (name, value) in jwk {
-            if let Some(member) = members.member(name) {
-                *member = value.as_str();
-            }
-        }
-        members
+        let texts = jwk.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+        Self { texts: texts.collect(), has_oth: false }
     }
 
-    fn member(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
-        Some(match name {
-            "kty" => &mut self.kty,
-            "crv" => &mut self.crv,
-            "x" => &mut self.x,
-            "y" => &mut self.y,
-            "n" => &mut self.n,
-            "e" => &mut self.e,
-            "d" => &mut self.d,
-            "p" => &mut self.p,
-            "q" => &mut self.q,
-            "dp" => &mut self.dp,
-            "dq" => &mut self.dq,
-            "qi" => &mut self.qi,
-            _ => return None,
-        })
+    fn text(&self, name: &str) -> Result<&'a str, Flaw> {
+        self.texts.get(name).copied().ok_or_else(|| flaw!("a JWK without the member {name}"))
+    }
+
+    fn bytes(&self, name: &str) -> Result<Bytes, Flaw> {
+        decode(self.text(name)?, name)
     }
 
     fn public(&self) -> Result<Public<'a>, Flaw> {
-        let member = |value: Option<&'a str>, name| value.ok_or_else(|| missing(name));
-        match member(self.kty, "kty")? {
+        match self.text("kty")? {
             "EC" => {
-                let crv = member(self.crv, "crv")?;
+                let crv = self.text("crv")?;
                 let curve = CURVES
                     .iter()
                     .find(|curve| curve.name == crv)
                     .ok_or_else(|| flaw!("a JWK whose crv is not P-256, P-384 or P-521"))?;
-                Ok(Public::Ec { curve, x: member(self.x, "x")?, y: member(self.y, "y")? })
+                Ok(Public::Ec { curve, x: self.text("x")?, y: self.text("y")? })
             }
-            "RSA" => Ok(Public::Rsa { n: member(self.n, "n")?, e: member(self.e, "e")? }),
+            "RSA" => Ok(Public::Rsa { n: self.text("n")?, e: self.text("e")? }),
             _ => Err(flaw!("a JWK whose kty is neither EC nor RSA")),
         }
     }
 
     /// PKCS#8; `None` without an RSA key's primes.
     fn pkcs8(&self, public: &Public<'_>) -> Result<Option<Bytes>, Flaw> {
-        let d = decode(self.d, "d")?;
+        let d = self.bytes("d")?;
         let (oid, parameters, key) = match public {
-            Public::Ec { curve, .. } => {
+            Public::Ec { curve, x, y } => {
                 if d.len() != curve.length {
                     return Err(bad_member("d"));
                 }
-                let point = public.point()?;
+                let point = curve.point(x, y)?;
                 let key = EcPrivateKey { private_key: &d, parameters: None, public_key: Some(&point) };
                 (EC, AnyRef::from(&curve.oid), key.to_der())
             }
@@ -128,13 +106,12 @@ impl<'a> Members<'a> {
                 if self.has_oth {
                     return Err(Flaw::new(MULTI_PRIME));
                 }
-                let primes = [self.p, self.q, self.dp, self.dq, self.qi];
-                if primes.iter().all(Option::is_none) {
+                if !["p", "q", "dp", "dq", "qi"].iter().any(|name| self.texts.contains_key(name)) {
                     return Ok(None);
                 }
-                let (n, e) = (decode(Some(n), "n")?, decode(Some(e), "e")?);
-                let (p, q) = (decode(self.p, "p")?, decode(self.q, "q")?);
-                let (dp, dq, qi) = (decode(self.dp, "dp")?, decode(self.dq, "dq")?, decode(self.qi, "qi")?);
+                let (n, e) = (decode(n, "n")?, decode(e, "e")?);
+                let (p, q) = (self.bytes("p")?, self.bytes("q")?);
+                let (dp, dq, qi) = (self.bytes("dp")?, self.bytes("dq")?, self.bytes("qi")?);
                 let key = RsaPrivateKey {
                     modulus: number(&n, "n")?,
                     public_exponent: number(&e, "e")?,
@@ -171,13 +148,10 @@ impl<'de> Visitor<'de> for MembersVisitor {
         let mut members = Members::default();
         while let Some(name) = map.next_key::<&str>()? {
             members.has_oth |= name == "oth";
-            match members.member(name) {
-                Some(member) => {
-                    if member.replace(map.next_value::<&str>()?).is_some() {
-                        return Err(Error::custom("twice"));
-                    }
-                }
-                None => drop(map.next_value::<IgnoredAny>()?),
+            if !TEXTS.contains(&name) {
+                map.next_value::<IgnoredAny>()?;
+            } else if members.texts.insert(name, map.next_value()?).is_some() {
+                return Err(Error::custom("twice"));
             }
         }
         Ok(members)
@@ -199,6 +173,17 @@ const CURVES: [Curve; 3] = [
     Curve { name: "P-521", oid: P521, length: 66 },
 ];
 
+impl Curve {
+    /// An uncompressed point: 4, x, y.
+    fn point(&self, x: &str, y: &str) -> Result<Vec<u8>, Flaw> {
+        let coordinate = |text, name| {
+            let bytes = decode(text, name)?;
+            if bytes.len() == self.length { Ok(bytes) } else { Err(bad_member(name)) }
+        };
+        Ok([&[4][..], &coordinate(x, "x")?, &coordinate(y, "y")?].concat())
+    }
+}
+
 /// The members of a public key. Each number has one form in base64url, so that equal keys have equal texts.
 #[derive(Debug, PartialEq, Eq)]
 enum Public<'a> {
@@ -210,12 +195,12 @@ impl Public<'_> {
     /// A `SubjectPublicKeyInfo`.
     fn encode(&self) -> Result<Vec<u8>, Flaw> {
         let (algorithm, key) = match self {
-            Self::Ec { curve, .. } => {
+            Self::Ec { curve, x, y } => {
                 let parameters = Some(AnyRef::from(&curve.oid));
-                (AlgorithmIdentifierRef { oid: EC, parameters }, self.point()?)
+                (AlgorithmIdentifierRef { oid: EC, parameters }, curve.point(x, y)?)
             }
             Self::Rsa { n, e } => {
-                let (n, e) = (decode(Some(n), "n")?, decode(Some(e), "e")?);
+                let (n, e) = (decode(n, "n")?, decode(e, "e")?);
                 let key = RsaPublicKey { modulus: number(&n, "n")?, public_exponent: number(&e, "e")? };
                 let key = key.to_der().map_err(too_large)?;
                 (AlgorithmIdentifierRef { oid: RSA, parameters: Some(AnyRef::NULL) }, key)
@@ -224,24 +209,13 @@ impl Public<'_> {
         let subject_public_key = BitStringRef::from_bytes(&key).map_err(too_large)?;
         SubjectPublicKeyInfoRef { algorithm, subject_public_key }.to_der().map_err(too_large)
     }
-
-    /// An uncompressed point: 4, x, y. Empty for a key that has none.
-    fn point(&self) -> Result<Vec<u8>, Flaw> {
-        let Self::Ec { curve, x, y } = self else { return Ok(Vec::new()) };
-        let coordinate = |text, name| {
-            let bytes = decode(Some(text), name)?;
-            if bytes.len() == curve.length { Ok(bytes) } else { Err(bad_member(name)) }
-        };
-        Ok([&[4][..], &coordinate(x, "x")?, &coordinate(y, "y")?].concat())
-    }
 }
 
-fn decode(member: Option<&str>, name: &'static str) -> Result<Bytes, Flaw> {
-    let text = member.ok_or_else(|| missing(name))?;
+fn decode(text: &str, name: &str) -> Result<Bytes, Flaw> {
     Base64UrlUnpadded::decode_vec(text).map(Zeroizing::new).map_err(|_| bad_member(name))
 }
 
-fn number<'a>(bytes: &'a [u8], name: &'static str) -> Result<UintRef<'a>, Flaw> {
+fn number<'a>(bytes: &'a [u8], name: &str) -> Result<UintRef<'a>, Flaw> {
     UintRef::new(bytes).map_err(|_| bad_member(name))
 }
 
@@ -254,10 +228,6 @@ fn not_jwk<E>(_: E) -> Flaw {
 
 fn too_large<E>(_: E) -> Flaw {
     flaw!("larger than {MAX_KEY} bytes")
-}
-
-fn missing(member: &str) -> Flaw {
-    flaw!("a JWK without the member {member}")
 }
 
 fn bad_member(member: &str) -> Flaw {

@@ -1,5 +1,6 @@
 //! JWT and WIT trust bundles: the keys of a trust domain, as a JWKS document.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::jwks::{self, check_jwks};
@@ -8,11 +9,8 @@ use super::spiffe_id::TrustDomain;
 use super::token::Profile;
 use crate::words::{Flaw, flaw};
 
-/// The JWKS documents of one response, good and bad, by trust domain.
-pub(crate) struct JwtBundles(Vec<Entry>);
-
-/// The document of one trust domain; or its key, as it came, and why it is refused.
-type Entry = Result<(TrustDomain, Document), (String, Flaw)>;
+/// The JWKS documents of one response, good and bad, by the SPIFFE ID of their trust domain.
+pub(crate) struct JwtBundles(BTreeMap<String, Result<(TrustDomain, Document), Flaw>>);
 
 /// A JWKS document, as it came. Shared: all together are large.
 pub(crate) type Document = Rc<Vec<u8>>;
@@ -24,25 +22,24 @@ impl JwtBundles {
         if raw.is_empty() {
             return Err(flaw!("bundles: the mandatory field is empty"));
         }
-        let bundles = raw.into_iter().map(|(key, document)| match check_bundle(&key, &document, profile) {
-            Ok(trust_domain) => Ok((trust_domain, Rc::new(document))),
-            Err(flaw) => {
-                let flaw = flaw.within(format_args!("bundles[{:?}]", shortened(&key)));
-                Err((key, flaw))
-            }
-        });
-        Ok(Self(bundles.collect()))
+        let check = |(key, document): (String, Vec<u8>)| {
+            let checked = TrustDomain::from_id(&key).and_then(|name| {
+                check_jwks(&document, profile)?;
+                Ok((name, Rc::new(document)))
+            });
+            let checked = checked.map_err(|flaw| flaw.within(format_args!("bundles[{:?}]", shortened(&key))));
+            (key, checked)
+        };
+        Ok(Self(raw.into_iter().map(check).collect()))
     }
 
     /// The document of one trust domain, as it came.
     pub(crate) fn of(&self, trust_domain: &TrustDomain) -> Result<&Document, Flaw> {
-        if let Some((_, document)) = self.good().find(|(name, _)| *name == trust_domain) {
-            return Ok(document);
+        match self.0.get(&trust_domain.id()) {
+            Some(Ok((_, document))) => Ok(document),
+            Some(Err(flaw)) => Err(flaw.clone()),
+            None => Err(flaw!("bundles: no bundle of {trust_domain}, our own trust domain")),
         }
-        let id = trust_domain.id();
-        let refused = self.0.iter().filter_map(|entry| entry.as_ref().err()).find(|(key, _)| *key == id);
-        let missing = || flaw!("bundles: no bundle of {trust_domain}, our own trust domain");
-        Err(refused.map_or_else(missing, |(_, flaw)| flaw.clone()))
     }
 
     /// Whether a trust domain's document has a key with this `kid`; never if [`Self::of`] gives none.
@@ -52,17 +49,11 @@ impl JwtBundles {
 
     /// All good documents.
     pub(crate) fn good(&self) -> impl Iterator<Item = (&TrustDomain, &Document)> + Clone {
-        self.0.iter().filter_map(|entry| entry.as_ref().ok().map(|(name, document)| (name, document)))
+        self.0.values().flatten().map(|(name, document)| (name, document))
     }
 
     /// Why the others are refused.
     pub(crate) fn bad(&self) -> impl Iterator<Item = &Flaw> {
-        self.0.iter().filter_map(|entry| entry.as_ref().err().map(|(_, flaw)| flaw))
+        self.0.values().filter_map(|entry| entry.as_ref().err())
     }
-}
-
-fn check_bundle(key: &str, document: &[u8], profile: Profile) -> Result<TrustDomain, Flaw> {
-    let trust_domain = TrustDomain::from_id(key)?;
-    check_jwks(document, profile)?;
-    Ok(trust_domain)
 }

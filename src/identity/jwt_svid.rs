@@ -6,18 +6,19 @@ use zeroize::Zeroizing;
 
 use super::raw::RawJwtSvid;
 use super::selection::Selection;
-use super::spiffe_id::SpiffeId;
 use super::svid_info::{Kind, SvidInfo};
-use super::svids::{self, Unusable};
+use super::svids::{self, Unusable, parse_id};
 use super::token::{Profile, Token};
 use crate::words::{Flaw, flaw};
 
 /// A JWT-SVID whose claims are readable and complete. Its dates are not checked, and neither is its
 /// signature: it comes from the agent, not from the network.
 pub(crate) struct JwtSvid {
-    info: SvidInfo,
-    key_id: Option<String>,
-    token: Zeroizing<String>,
+    pub(crate) info: SvidInfo,
+    /// The `kid` of the key that signed it, if its header names one.
+    pub(crate) key_id: Option<String>,
+    /// In JWS compact serialization.
+    pub(crate) token: Zeroizing<String>,
 }
 
 impl JwtSvid {
@@ -30,20 +31,15 @@ impl JwtSvid {
         audience: &[String],
         now: SystemTime,
     ) -> Result<Self, Unusable> {
-        svids::check_fields(&raw, |svid| {
-            [("spiffe_id", svid.spiffe_id.is_empty()), ("svid", svid.token.is_empty())]
-        })?;
-        svids::select(raw, selection, |svid| Self::parse(svid, audience, now))
+        svids::check_fields(&raw, |id, token| [("spiffe_id", id.is_empty()), ("svid", token.is_empty())])?;
+        svids::select(raw, selection, |id, token| Self::parse(id, token, audience, now))
     }
 
-    fn parse(offered: RawJwtSvid, audience: &[String], now: SystemTime) -> Result<Self, Flaw> {
-        let id: SpiffeId = offered.spiffe_id.parse().map_err(|flaw: Flaw| flaw.within("not a SPIFFE ID"))?;
-        let svid = Self::read(offered.token, audience, now)?;
+    fn parse(id: &str, token: Zeroizing<String>, audience: &[String], now: SystemTime) -> Result<Self, Flaw> {
+        let id = parse_id(id)?;
+        let svid = Self::read(token, audience, now)?;
         if svid.info.id != id {
             return Err(flaw!("its subject is {}, not the SVID's SPIFFE ID", svid.info.id));
-        }
-        if id.path().is_empty() {
-            return Err(flaw!("its SPIFFE ID has no path: it names a trust domain, not a workload"));
         }
         Ok(svid)
     }
@@ -55,21 +51,6 @@ impl JwtSvid {
             return Err(flaw!("its claim aud lacks the audience {missing:?}"));
         }
         Ok(Self { info: claims.info(Kind::Jwt, now), key_id: claims.key_id, token })
-    }
-
-    /// Identity and dates.
-    pub(crate) fn info(&self) -> &SvidInfo {
-        &self.info
-    }
-
-    /// The `kid` of the key that signed it, if its header names one.
-    pub(crate) fn key_id(&self) -> Option<&str> {
-        self.key_id.as_deref()
-    }
-
-    /// The token, in JWS compact serialization.
-    pub(crate) fn token(&self) -> &str {
-        &self.token
     }
 }
 
@@ -88,17 +69,17 @@ mod tests {
     fn token(id: &str, claims: &str) -> RawJwtSvid {
         let part = |text: &str| Base64UrlUnpadded::encode_string(text.as_bytes());
         let token = format!("{}.{}.c2ln", part(r#"{"alg":"ES256","kid":"k"}"#), part(claims));
-        RawJwtSvid { spiffe_id: id.to_owned(), hint: String::new(), token: Zeroizing::new(token) }
+        RawJwtSvid { spiffe_id: id.to_owned(), hint: String::new(), svid: Zeroizing::new(token) }
     }
 
     fn parse(claims: &str) -> Result<JwtSvid, Flaw> {
-        JwtSvid::parse(token(ID, claims), &["one".to_owned(), "two".to_owned()], UNIX_EPOCH)
+        JwtSvid::parse(ID, token(ID, claims).svid, &["one".to_owned(), "two".to_owned()], UNIX_EPOCH)
     }
 
     /// The info of a token with these dates, at 1970-01-01.
     fn info_of(dates: &str) -> SvidInfo {
         let claims = r#"{"sub":"spiffe://example.org/a","aud":["two","one","more"],"#;
-        parse(&format!("{claims}{dates}}}")).ok().unwrap().info().clone()
+        parse(&format!("{claims}{dates}}}")).ok().unwrap().info.clone()
     }
 
     fn at(seconds: f64) -> SystemTime {
@@ -109,9 +90,9 @@ mod tests {
     fn a_good_token_gives_identity_key_id_and_dates() {
         let claims = r#"{"sub":"spiffe://example.org/a","aud":["two","one","more"],"iat":100,"exp":400.5}"#;
         let svid = parse(claims).ok().unwrap();
-        assert_eq!(svid.key_id(), Some("k"));
-        assert_eq!(svid.info().id.as_str(), ID);
-        assert_eq!((svid.info().issued_at, svid.info().not_after), (at(100.0), at(400.5)));
+        assert_eq!(svid.key_id.as_deref(), Some("k"));
+        assert_eq!(svid.info.id.as_str(), ID);
+        assert_eq!((svid.info.issued_at, svid.info.not_after), (at(100.0), at(400.5)));
     }
 
     #[test]
@@ -122,14 +103,14 @@ mod tests {
     #[test]
     fn a_token_is_not_valid_before_its_nbf() {
         let info = info_of(r#""iat":0,"nbf":60,"exp":400"#);
-        assert_eq!(info.validity(UNIX_EPOCH), Validity::NotYet);
-        assert_eq!(info.validity(at(60.0)), Validity::Valid);
+        assert_eq!(info.dates().validity(UNIX_EPOCH), Validity::NotYet);
+        assert_eq!(info.dates().validity(at(60.0)), Validity::Valid);
     }
 
     #[test]
     fn a_token_that_was_issued_in_the_future_is_valid_now() {
         let info = info_of(r#""iat":60,"exp":400"#);
-        assert_eq!(info.validity(UNIX_EPOCH), Validity::Valid);
+        assert_eq!(info.dates().validity(UNIX_EPOCH), Validity::Valid);
         assert_eq!(info.issued_at, at(60.0));
     }
 
@@ -142,7 +123,7 @@ mod tests {
     fn dates_before_1970_and_after_9999_count_as_the_first_and_the_last_second_between() {
         let info = info_of(r#""iat":-1000.5,"exp":-1"#);
         assert_eq!((info.issued_at, info.not_after), (UNIX_EPOCH, UNIX_EPOCH));
-        assert_eq!(info.validity(at(1.0)), Validity::Expired);
+        assert_eq!(info.dates().validity(at(1.0)), Validity::Expired);
         let info = info_of(r#""iat":-1e300,"exp":1e300"#);
         assert_eq!(info.issued_at, UNIX_EPOCH);
         assert_eq!(rfc3339(info.not_after, 0), "9999-12-31T23:59:59Z");

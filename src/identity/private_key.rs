@@ -6,6 +6,7 @@ use curve25519_dalek::EdwardsPoint;
 use der::asn1::{AnyRef, OctetStringRef, UintRef};
 use der::oid::ObjectIdentifier;
 use der::{Decode, Encode};
+use p256::elliptic_curve::{CurveArithmetic, PublicKey, SecretKey};
 use pkcs1::{RsaPrivateKey, RsaPublicKey};
 use pkcs8::PrivateKeyInfoRef;
 use pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
@@ -35,14 +36,8 @@ pub(crate) struct PrivateKey {
 pub(crate) enum KeyType {
     /// RSA, with this many bits.
     Rsa(usize),
-    /// On NIST's curve P-256.
-    P256,
-    /// On NIST's curve P-384.
-    P384,
-    /// On NIST's curve P-521.
-    P521,
-    /// RFC 8032.
-    Ed25519,
+    /// On one of NIST's curves, or Ed25519 (RFC 8032).
+    Elliptic(&'static str),
     /// The algorithm, or the curve, of a type that we cannot check.
     Unknown(ObjectIdentifier),
 }
@@ -51,10 +46,7 @@ impl fmt::Display for KeyType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rsa(bits) => write!(f, "RSA {bits}"),
-            Self::P256 => f.write_str("P-256"),
-            Self::P384 => f.write_str("P-384"),
-            Self::P521 => f.write_str("P-521"),
-            Self::Ed25519 => f.write_str("Ed25519"),
+            Self::Elliptic(curve) => f.write_str(curve),
             Self::Unknown(oid) => write!(f, "{oid} (not known to this helper)"),
         }
     }
@@ -79,19 +71,10 @@ impl PrivateKey {
             (RSA, _) => rsa_belongs(private, public)?,
             // RFC 8410, section 3: it has none, and TLS stacks load no such leaf.
             (ED25519, _) if algorithm.parameters.is_some() => return Err(unreadable_public(())),
-            (ED25519, _) => (KeyType::Ed25519, ed25519_belongs(private, public)?),
-            (EC, Some(P256)) => (
-                KeyType::P256,
-                ec_belongs::<p256::SecretKey, p256::PublicKey>(private, public, |k| k.public_key())?,
-            ),
-            (EC, Some(P384)) => (
-                KeyType::P384,
-                ec_belongs::<p384::SecretKey, p384::PublicKey>(private, public, |k| k.public_key())?,
-            ),
-            (EC, Some(P521)) => (
-                KeyType::P521,
-                ec_belongs::<p521::SecretKey, p521::PublicKey>(private, public, |k| k.public_key())?,
-            ),
+            (ED25519, _) => (KeyType::Elliptic("Ed25519"), ed25519_belongs(private, public)?),
+            (EC, Some(P256)) => (KeyType::Elliptic("P-256"), ec_belongs::<p256::NistP256>(private, public)?),
+            (EC, Some(P384)) => (KeyType::Elliptic("P-384"), ec_belongs::<p384::NistP384>(private, public)?),
+            (EC, Some(P521)) => (KeyType::Elliptic("P-521"), ec_belongs::<p521::NistP521>(private, public)?),
             (EC, None) => return Err(unreadable_public(())),
             _ if private.algorithm != algorithm => return Err(Flaw::new(OTHER_KEY)),
             (oid, parameters) => {
@@ -165,15 +148,13 @@ fn ed25519_belongs(
     Ok(consistent && derived.as_bytes() == public.subject_public_key.raw_bytes())
 }
 
-/// `derive` gives the public half of a private key: the curves' types have no common trait for it.
-fn ec_belongs<'a, Private, Public>(
+fn ec_belongs<'a, Curve: CurveArithmetic>(
     private: PrivateKeyInfoRef<'a>,
     public: SubjectPublicKeyInfoRef<'a>,
-    derive: fn(&Private) -> Public,
 ) -> Result<bool, Flaw>
 where
-    Private: TryFrom<PrivateKeyInfoRef<'a>>,
-    Public: TryFrom<SubjectPublicKeyInfoRef<'a>> + PartialEq,
+    SecretKey<Curve>: TryFrom<PrivateKeyInfoRef<'a>>,
+    PublicKey<Curve>: TryFrom<SubjectPublicKeyInfoRef<'a>>,
 {
     // A key of another curve does not parse as one of this curve.
     let same_curve = private.algorithm.parameters_oid().ok() == public.algorithm.parameters_oid().ok();
@@ -182,12 +163,12 @@ where
     }
     let embedded = EcPrivateKey::from_der(private.private_key.as_bytes()).ok().and_then(|key| key.public_key);
     // This also proves that an embedded public half is the private one's.
-    let private = Private::try_from(private).map_err(not_pkcs8)?;
+    let private = SecretKey::<Curve>::try_from(private).map_err(not_pkcs8)?;
     if embedded == Some(public.subject_public_key.raw_bytes()) {
         return Ok(true);
     }
-    let public = Public::try_from(public).map_err(unreadable_public)?;
-    Ok(derive(&private) == public)
+    let public = PublicKey::try_from(public).map_err(unreadable_public)?;
+    Ok(private.public_key() == public)
 }
 
 /// What is wrong with the private half of another key.

@@ -18,13 +18,23 @@ pub(crate) struct RawX509Context {
     pub(crate) federated_bundles: BTreeMap<String, Vec<u8>>,
 }
 
-/// One SVID of an `X509SVIDResponse`.
+/// One SVID of a response: what every kind has, and what only its kind has.
 #[derive(Default)]
-pub(crate) struct RawX509Svid {
+pub(crate) struct Offered<T> {
     /// The identity, as text.
     pub(crate) spiffe_id: String,
     /// The operator's hint at the use of the identity; may be empty.
     pub(crate) hint: String,
+    /// The fields of its kind, unchecked; or what a check has made of them.
+    pub(crate) svid: T,
+}
+
+/// One SVID of an `X509SVIDResponse`.
+pub(crate) type RawX509Svid = Offered<X509Fields>;
+
+/// What only an X.509-SVID has.
+#[derive(Default)]
+pub(crate) struct X509Fields {
     /// Concatenated DER, leaf first.
     pub(crate) chain: Vec<u8>,
     /// PKCS#8 DER.
@@ -54,24 +64,15 @@ impl fmt::Display for Field {
     }
 }
 
-/// One SVID of a `JWTSVIDResponse`.
-#[derive(Default)]
-pub(crate) struct RawJwtSvid {
-    /// The identity, as text.
-    pub(crate) spiffe_id: String,
-    /// The operator's hint at the use of the identity; may be empty.
-    pub(crate) hint: String,
-    /// JWS compact serialization.
-    pub(crate) token: Zeroizing<String>,
-}
+/// One SVID of a `JWTSVIDResponse`: a token in JWS compact serialization.
+pub(crate) type RawJwtSvid = Offered<Zeroizing<String>>;
 
 /// One SVID of a `WITSVIDResponse`.
+pub(crate) type RawWitSvid = Offered<WitFields>;
+
+/// What only a WIT-SVID has.
 #[derive(Default)]
-pub(crate) struct RawWitSvid {
-    /// The identity, as text.
-    pub(crate) spiffe_id: String,
-    /// The operator's hint at the use of the identity; may be empty.
-    pub(crate) hint: String,
+pub(crate) struct WitFields {
     /// JWS compact serialization.
     pub(crate) token: Zeroizing<String>,
     /// The private JWK.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::raw::{RawJwtSvid, RawWitSvid, RawX509Svid, shortened};
+use super::raw::{Offered, shortened};
 use super::spiffe_id::SpiffeId;
 use crate::words::{Flaw, flaw};
 
@@ -15,52 +15,14 @@ pub(crate) struct Selection {
     pub(crate) hint: Option<String>,
 }
 
-/// An SVID among others, not checked yet.
-pub(crate) trait Candidate {
-    /// Its SPIFFE ID, as it came.
-    fn id(&self) -> &str;
-    /// Its hint, as it came; may be empty.
-    fn hint(&self) -> &str;
-}
-
-impl Candidate for RawX509Svid {
-    fn id(&self) -> &str {
-        &self.spiffe_id
-    }
-
-    fn hint(&self) -> &str {
-        &self.hint
-    }
-}
-
-impl Candidate for RawJwtSvid {
-    fn id(&self) -> &str {
-        &self.spiffe_id
-    }
-
-    fn hint(&self) -> &str {
-        &self.hint
-    }
-}
-
-impl Candidate for RawWitSvid {
-    fn id(&self) -> &str {
-        &self.spiffe_id
-    }
-
-    fn hint(&self) -> &str {
-        &self.hint
-    }
-}
-
 impl Selection {
     /// The first SVID that matches, and its index. Without ID and hint, that is the default identity
     /// (SPIFFE Workload API standard, section 8). If two have the same hint, the first counts (sections
     /// 5.2.1, 6.2.1 and 7.2.1).
-    pub(crate) fn pick<T: Candidate>(&self, mut offered: Vec<T>) -> Result<(usize, T), Flaw> {
-        let matches = |svid: &T| {
-            self.id.as_ref().is_none_or(|id| svid.id() == id.as_str())
-                && self.hint.as_ref().is_none_or(|hint| svid.hint() == hint)
+    pub(crate) fn pick<T>(&self, mut offered: Vec<Offered<T>>) -> Result<(usize, Offered<T>), Flaw> {
+        let matches = |svid: &Offered<T>| {
+            self.id.as_ref().is_none_or(|id| svid.spiffe_id == id.as_str())
+                && self.hint.as_ref().is_none_or(|hint| svid.hint == *hint)
         };
         let Some(index) = offered.iter().position(matches) else {
             return Err(not_offered(self, &offered));
@@ -84,9 +46,9 @@ impl fmt::Display for Selection {
 const NAMED: usize = 10;
 
 /// The agent does not offer the selected SVID.
-fn not_offered(selection: &Selection, offered: &[impl Candidate]) -> Flaw {
+fn not_offered<T>(selection: &Selection, offered: &[Offered<T>]) -> Flaw {
     let named = offered.iter().take(NAMED).map(|svid| {
-        let (id, hint) = (shortened(svid.id()), shortened(svid.hint()));
+        let (id, hint) = (shortened(&svid.spiffe_id), shortened(&svid.hint));
         let id = id.escape_debug();
         match (hint.as_str(), &selection.hint) {
             ("", None) => id.to_string(),
@@ -108,10 +70,10 @@ mod tests {
 
     #[test]
     fn a_message_names_ten_svids_and_counts_the_others() {
-        let svid = |number| RawJwtSvid {
+        let svid = |number| Offered {
             spiffe_id: format!("spiffe://example.org/{number}\n"),
             hint: String::new(),
-            token: Default::default(),
+            svid: (),
         };
         let offered: Vec<_> = (1..=12).map(svid).collect();
         let text = not_offered(&Selection::default(), &offered).to_string();

@@ -11,7 +11,7 @@ const MAX_ID: usize = 2048;
 const MAX_TRUST_DOMAIN: usize = 255;
 
 /// A valid SPIFFE ID: `spiffe://trust-domain`, or `spiffe://trust-domain/path`.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SpiffeId {
     text: Box<str>,
     /// The end of the trust domain's name, where a path begins.
@@ -34,6 +34,16 @@ impl SpiffeId {
     /// The path with its leading slash; empty for the ID of a trust domain.
     pub(crate) fn path(&self) -> &str {
         &self.text[self.path_start..]
+    }
+
+    /// Refuses the ID of a trust domain (X.509-SVID standard, section 3.1).
+    pub(crate) fn of_workload(self) -> Result<Self, Flaw> {
+        match self.path() {
+            "" => Err(flaw!(
+                "it has no path: it names a trust domain, and the SPIFFE ID of a workload has a path"
+            )),
+            _ => Ok(self),
+        }
     }
 }
 
@@ -108,12 +118,6 @@ fn check_path(path: &str) -> Result<(), Flaw> {
 }
 
 impl fmt::Display for SpiffeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl fmt::Debug for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }

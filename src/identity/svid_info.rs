@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::spiffe_id::SpiffeId;
+use crate::time::timestamp::rfc3339;
 
 /// The public facts of an SVID.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,38 @@ impl fmt::Display for Kind {
     }
 }
 
-/// An SVID's validity at one moment.
+/// The first and the last moment of a validity. Both belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dates {
+    pub(crate) not_before: SystemTime,
+    pub(crate) not_after: SystemTime,
+}
+
+impl Dates {
+    /// The validity at a moment. One that ends before it begins is expired.
+    pub(crate) fn validity(self, now: SystemTime) -> Validity {
+        if now > self.not_after || self.not_before > self.not_after {
+            Validity::Expired
+        } else if now < self.not_before {
+            Validity::NotYet
+        } else {
+            Validity::Valid
+        }
+    }
+
+    /// Why it is not valid at a moment: the rest of a sentence.
+    pub(crate) fn fault(self, now: SystemTime) -> Option<String> {
+        match self.validity(now) {
+            Validity::Expired => Some(format!("expired at {}", rfc3339(self.not_after, 0))),
+            Validity::NotYet => {
+                Some(format!("is not valid until {} (is a clock wrong?)", rfc3339(self.not_before, 0)))
+            }
+            Validity::Valid => None,
+        }
+    }
+}
+
+/// A validity at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Validity {
     /// Its first moment is still to come; or a clock is wrong.
@@ -60,16 +92,9 @@ impl SvidInfo {
         }
     }
 
-    /// Its validity at a moment. Both ends of its time belong to it. One that ends before it begins
-    /// is expired.
-    pub(crate) fn validity(&self, now: SystemTime) -> Validity {
-        if now > self.not_after || self.not_before > self.not_after {
-            Validity::Expired
-        } else if now < self.not_before {
-            Validity::NotYet
-        } else {
-            Validity::Valid
-        }
+    /// When it is valid.
+    pub(crate) fn dates(&self) -> Dates {
+        Dates { not_before: self.not_before, not_after: self.not_after }
     }
 
     /// When 55 % of its life are over: time to fetch a token anew. An agent's own cache renews at
@@ -123,14 +148,14 @@ mod tests {
         use Validity::*;
         let info = info(100, 100, 200);
         for (seconds, validity) in [(99, NotYet), (100, Valid), (200, Valid), (201, Expired)] {
-            assert_eq!(info.validity(at(seconds)), validity, "{seconds}");
+            assert_eq!(info.dates().validity(at(seconds)), validity, "{seconds}");
         }
     }
 
     #[test]
     fn an_svid_that_ends_before_it_begins_has_expired_at_any_time() {
         let info = info(100, 200, 150);
-        assert_eq!([99, 170, 250].map(|seconds| info.validity(at(seconds))), [Validity::Expired; 3]);
+        assert_eq!([99, 170, 250].map(|seconds| info.dates().validity(at(seconds))), [Validity::Expired; 3]);
     }
 
     #[test]
@@ -145,6 +170,6 @@ mod tests {
     fn an_svid_that_was_issued_after_its_end_is_renewed_without_a_panic() {
         let info = info(400, 0, 100);
         assert_eq!(info.renew_at(), at(400));
-        assert_eq!(info.validity(at(100)), Validity::Valid);
+        assert_eq!(info.dates().validity(at(100)), Validity::Valid);
     }
 }

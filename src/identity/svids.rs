@@ -5,15 +5,16 @@ use std::fmt::Display;
 use thiserror::Error;
 
 use super::limits::MAX_SVIDS;
-use super::raw::shortened;
-use super::selection::{Candidate, Selection};
+use super::raw::{Offered, shortened};
+use super::selection::Selection;
+use super::spiffe_id::SpiffeId;
 use crate::words::{Flaw, flaw};
 
 /// Checks that there are SVIDs and that each has its mandatory fields: `fields` names them, and says which are
 /// empty.
-pub(super) fn check_fields<T: Candidate, F: Display, const N: usize>(
-    raw: &[T],
-    fields: impl Fn(&T) -> [(F, bool); N],
+pub(super) fn check_fields<T, F: Display, const N: usize>(
+    raw: &[Offered<T>],
+    fields: impl Fn(&str, &T) -> [(F, bool); N],
 ) -> Result<(), Flaw> {
     if raw.is_empty() {
         return Err(flaw!("svids: {EMPTY}"));
@@ -21,32 +22,51 @@ pub(super) fn check_fields<T: Candidate, F: Display, const N: usize>(
     if raw.len() > MAX_SVIDS {
         return Err(flaw!("svids: there are {} (at most {MAX_SVIDS} are accepted)", raw.len()));
     }
-    for (index, svid) in raw.iter().enumerate() {
-        if let Some((field, _)) = fields(svid).into_iter().find(|(_, is_empty)| *is_empty) {
-            return Err(in_svid(index, svid.id())(flaw!("{field}: {EMPTY}")));
+    for (index, Offered { spiffe_id, svid, .. }) in raw.iter().enumerate() {
+        if let Some((field, _)) = fields(spiffe_id, svid).into_iter().find(|(_, is_empty)| *is_empty) {
+            return Err(in_svid(index, spiffe_id)(flaw!("{field}: {EMPTY}")));
         }
     }
     Ok(())
 }
 
 /// Checks the selected SVID in full, and no other: none holds it up.
-pub(super) fn select<T: Candidate, S>(
-    raw: Vec<T>,
+pub(super) fn select<T, S>(
+    raw: Vec<Offered<T>>,
     selection: &Selection,
-    parse: impl FnOnce(T) -> Result<S, Flaw>,
+    parse: impl FnOnce(&str, T) -> Result<S, Flaw>,
 ) -> Result<S, Unusable> {
-    let (index, svid) = selection.pick(raw).map_err(Unusable::NotOffered)?;
-    let in_svid = in_svid(index, svid.id());
-    Ok(parse(svid).map_err(in_svid)?)
+    let (index, Offered { spiffe_id, svid, .. }) = selection.pick(raw).map_err(Unusable::NotOffered)?;
+    Ok(parse(&spiffe_id, svid).map_err(in_svid(index, &spiffe_id))?)
+}
+
+/// One SVID, good or not.
+pub(crate) type Inspected<S> = Offered<Result<S, Flaw>>;
+
+/// Checks each SVID on its own.
+pub(super) fn inspect<T, S>(
+    raw: Vec<Offered<T>>,
+    parse: impl Fn(&str, T) -> Result<S, Flaw>,
+) -> Vec<Inspected<S>> {
+    let inspect = |Offered { spiffe_id, hint, svid }| {
+        let svid = parse(&spiffe_id, svid);
+        Offered { spiffe_id, hint, svid }
+    };
+    raw.into_iter().map(inspect).collect()
+}
+
+/// Parses the identity of an SVID.
+pub(super) fn parse_id(text: &str) -> Result<SpiffeId, Flaw> {
+    let id = text.parse().map_err(|flaw: Flaw| flaw.within("not a SPIFFE ID"));
+    id.and_then(SpiffeId::of_workload)
 }
 
 /// What is wrong with a mandatory field.
 pub(super) const EMPTY: &str = "the mandatory field is empty";
 
 /// Adds which SVID of the response it is.
-fn in_svid(index: usize, id: &str) -> impl FnOnce(Flaw) -> Flaw + use<> {
-    let place = format!("svids[{index}] ({:?})", shortened(id));
-    move |flaw| flaw!("{place} {flaw}")
+fn in_svid(index: usize, id: &str) -> impl FnOnce(Flaw) -> Flaw {
+    move |flaw| flaw!("svids[{index}] ({:?}) {flaw}", shortened(id))
 }
 
 /// Why a response is refused.

@@ -118,22 +118,19 @@ fn read_header(
     let allowed = ALGORITHMS.into_iter().find(|allowed| *allowed == algorithm);
     let algorithm = allowed.ok_or_else(|| not_allowed(algorithm, ""))?;
     let typ = header.get("typ");
-    let shown = |typ: &Value| Printable(shortened(&typ.to_string())).to_string();
-    let key_id = header.get("kid").and_then(Value::as_str).map(str::to_owned);
-    match (profile, typ, typ.and_then(Value::as_str)) {
-        (Profile::Jwt, None, _) | (Profile::Jwt, _, Some("JWT" | "JOSE")) => Ok((algorithm, key_id)),
-        (Profile::Jwt, Some(typ), _) => {
-            Err(flaw!("its header's typ is {} (it must be JWT or JOSE, or absent)", shown(typ)))
-        }
-        (Profile::Wit, _, Some("wit+jwt")) if key_id.as_ref().is_none_or(String::is_empty) => {
-            Err(flaw!("its header has no kid"))
-        }
-        (Profile::Wit, _, Some("wit+jwt")) => Ok((algorithm, key_id)),
-        (Profile::Wit, typ, _) => {
-            let typ = typ.map_or("absent".to_owned(), shown);
-            Err(flaw!("its header's typ is {typ} (it must be wit+jwt)"))
-        }
+    let (is_right, rule) = match (profile, typ.map(Value::as_str)) {
+        (Profile::Jwt, typ) => (matches!(typ, None | Some(Some("JWT" | "JOSE"))), "JWT or JOSE, or absent"),
+        (Profile::Wit, typ) => (typ == Some(Some("wit+jwt")), "wit+jwt"),
+    };
+    if !is_right {
+        let typ = typ.map_or("absent".to_owned(), |typ| Printable(shortened(&typ.to_string())).to_string());
+        return Err(flaw!("its header's typ is {typ} (it must be {rule})"));
     }
+    let key_id = header.get("kid").and_then(Value::as_str).map(str::to_owned);
+    if profile == Profile::Wit && key_id.as_ref().is_none_or(String::is_empty) {
+        return Err(flaw!("its header has no kid"));
+    }
+    Ok((algorithm, key_id))
 }
 
 /// Takes `cnf.jwk` out of the claims of a WIT-SVID, and checks its `alg` (WIT-SVID standard, section 3.2).

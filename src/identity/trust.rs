@@ -1,9 +1,10 @@
 //! Whether a chain leads to a CA of its trust bundle, and for how long: by names and dates. No signature is
 //! verified: a writer of the files could write good signatures too.
 
-use std::time::SystemTime;
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
 
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 
 use super::bundle::X509Bundle;
 use super::certificate::{Certificate, split};
@@ -11,7 +12,7 @@ use super::distinguished_name::{Sameness, compare, text_of};
 use super::limits::{MAX_BUNDLE, MAX_CHAIN};
 use super::raw::{Field, shortened};
 use super::spiffe_id::TrustDomain;
-use crate::time::timestamp::rfc3339;
+use super::svid_info::{Dates, Validity};
 use crate::words::{Flaw, flaw};
 
 /// The ways from a leaf to the CAs of its own trust domain. There is at least one.
@@ -31,13 +32,6 @@ struct Step {
     intermediates: Vec<usize>,
     /// In the bundle, by index.
     authorities: Vec<(usize, Dates)>,
-}
-
-/// The first and the last moment of a certificate's validity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Dates {
-    not_before: SystemTime,
-    not_after: SystemTime,
 }
 
 impl Trust {
@@ -63,10 +57,10 @@ impl Trust {
                 let others = chain.iter().enumerate().skip(1);
                 let others = others.filter(|(_, other)| !std::ptr::eq(*other, certificate));
                 Step {
-                    dates: Dates::of(certificate),
+                    dates: certificate.dates(),
                     intermediates: issuers(certificate, others, least).map(|(index, _)| index).collect(),
                     authorities: issuers(certificate, authorities.iter().copied(), least)
-                        .map(|(index, ca)| (index, Dates::of(ca)))
+                        .map(|(index, ca)| (index, ca.dates()))
                         .collect(),
                 }
             });
@@ -84,7 +78,7 @@ impl Trust {
     ///
     /// The field whose certificates are not valid, and the one that was valid last.
     pub(crate) fn check(&self, now: SystemTime) -> Result<(), (Field, Flaw)> {
-        let is_valid = |dates: Dates| (dates.not_before..=dates.not_after).contains(&now);
+        let is_valid = |dates: Dates| dates.validity(now) == Validity::Valid;
         if self.reached(is_valid).any(|step| step.authorities.iter().any(|(_, dates)| is_valid(*dates))) {
             return Ok(());
         }
@@ -103,13 +97,10 @@ impl Trust {
 
     /// The last moment up to which [`check`](Self::check) goes on to succeed; `now` if it fails now.
     pub(crate) fn good_until(&self, now: SystemTime) -> SystemTime {
-        let mut ends: Vec<_> = self.changes().filter(|change| *change > now).collect();
-        ends.sort_unstable();
-        let fails_after = |end: &SystemTime| self.check(*end + std::time::Duration::from_nanos(1)).is_err();
-        match self.check(now) {
-            Ok(()) => ends.into_iter().find(fails_after).unwrap_or(now),
-            Err(_) => now,
-        }
+        let fails_after = |end: &SystemTime| self.check(*end + Duration::from_nanos(1)).is_err();
+        let later: BTreeSet<_> = self.changes().filter(|change| *change > now).collect();
+        let end = later.into_iter().find(fails_after);
+        end.filter(|_| self.check(now).is_ok()).unwrap_or(now)
     }
 
     /// Each moment at which the result of [`check`](Self::check) may change.
@@ -139,24 +130,6 @@ impl Trust {
     }
 }
 
-impl Dates {
-    fn of(certificate: &Certificate) -> Self {
-        let validity = certificate.fields().validity();
-        Self { not_before: validity.not_before.to_system_time(), not_after: certificate.not_after() }
-    }
-
-    /// Why this is not the time of the certificate.
-    fn fault(self, now: SystemTime) -> Option<String> {
-        if self.not_after < now {
-            Some(format!("expired at {}", rfc3339(self.not_after, 0)))
-        } else if now < self.not_before {
-            Some(format!("is not valid until {} (is a clock wrong?)", rfc3339(self.not_before, 0)))
-        } else {
-            None
-        }
-    }
-}
-
 fn parse<'a>(ders: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Certificate>, Flaw> {
     ders.enumerate().map(|(index, der)| Certificate::parse(der, index)).collect()
 }
@@ -167,8 +140,7 @@ fn is_ca_of(trust_domain: &str, certificate: &Certificate) -> bool {
 
 /// A URI of a certificate that is not this ID of a trust domain.
 fn other_uri(trust_domain: &str, certificate: &Certificate) -> Option<String> {
-    let uris = certificate.uri_sans().unwrap_or_default();
-    uris.iter().map(|uri| uri.as_str()).find(|uri| *uri != trust_domain).map(str::to_owned)
+    certificate.uri_sans().unwrap_or_default().into_iter().find(|uri| uri != trust_domain)
 }
 
 /// Those whose subject is the certificate's issuer. If the key identifiers of some are the one that the
@@ -181,12 +153,10 @@ fn issuers<'a>(
     let issuer = certificate.fields().issuer();
     let mut named: Vec<_> =
         candidates.filter(|(_, candidate)| compare(issuer, candidate.fields().subject()) >= least).collect();
-    let key = certificate.fields().get_extension::<AuthorityKeyIdentifier>().ok().flatten();
-    let key = key.and_then(|(_, identifier)| identifier.key_identifier);
-    let has_key = |(_, candidate): &(usize, &Certificate)| {
-        let own = candidate.fields().get_extension::<SubjectKeyIdentifier>().ok().flatten();
-        own.is_some_and(|(_, own)| Some(own.0) == key)
-    };
+    let key = certificate.extension::<AuthorityKeyIdentifier>().ok().flatten();
+    let key = key.and_then(|identifier| identifier.key_identifier);
+    let has_key =
+        |(_, candidate): &(usize, &Certificate)| candidate.key_id().is_some_and(|own| Some(own.0) == key);
     if key.is_some() && named.iter().any(has_key) {
         named.retain(has_key);
     }

@@ -7,18 +7,17 @@ use zeroize::Zeroizing;
 
 use super::jwk;
 use super::private_key::PrivateKey;
-use super::raw::RawWitSvid;
+use super::raw::{RawWitSvid, WitFields};
 use super::selection::Selection;
-use super::spiffe_id::SpiffeId;
 use super::svid_info::{Kind, SvidInfo};
-use super::svids::{self, Unusable};
+use super::svids::{self, Inspected, Unusable, parse_id};
 use super::token::{Profile, Token, bad_claim};
 use crate::words::{Flaw, flaw};
 
 /// A token whose claims are readable and complete. Its dates are not checked, and neither is its signature: it
 /// comes from the agent, not from the network.
 pub(crate) struct WitToken {
-    info: SvidInfo,
+    pub(crate) info: SvidInfo,
     /// `cnf.jwk`
     bound_key: Map<String, Value>,
 }
@@ -30,11 +29,6 @@ impl WitToken {
         let info = token.info(Kind::Wit, now);
         let bound_key = token.bound_key.ok_or_else(|| bad_claim("cnf.jwk"))?;
         Ok(Self { info, bound_key })
-    }
-
-    /// Identity and dates.
-    pub(crate) fn info(&self) -> &SvidInfo {
-        &self.info
     }
 
     /// Checks that a private JWK is the key that the token is bound to. Gives it for PKCS#8, if it has all that
@@ -61,16 +55,6 @@ pub(crate) struct WitSvid {
     pub(crate) key: Option<PrivateKey>,
 }
 
-/// A WIT-SVID of a response, good or not.
-pub(crate) struct InspectedWitSvid {
-    /// The SPIFFE ID, as it came.
-    pub(crate) id: String,
-    /// The hint, as it came.
-    pub(crate) hint: String,
-    /// The SVID, checked in full.
-    pub(crate) svid: Result<WitSvid, Flaw>,
-}
-
 impl WitSvid {
     /// Checks that a response has the mandatory fields (SPIFFE Workload API standard, section 7.2.1), and the
     /// selected SVID in full.
@@ -80,18 +64,13 @@ impl WitSvid {
         now: SystemTime,
     ) -> Result<Self, Unusable> {
         check_conformance(&raw)?;
-        svids::select(raw, selection, |svid| Self::parse(svid, now))
+        svids::select(raw, selection, |id, raw| Self::parse(id, raw, now))
     }
 
     /// Checks that a response has the mandatory fields, and each of its SVIDs on its own.
-    pub(crate) fn inspect(raw: Vec<RawWitSvid>, now: SystemTime) -> Result<Vec<InspectedWitSvid>, Flaw> {
+    pub(crate) fn inspect(raw: Vec<RawWitSvid>, now: SystemTime) -> Result<Vec<Inspected<Self>>, Flaw> {
         check_conformance(&raw)?;
-        let inspect = |svid: RawWitSvid| InspectedWitSvid {
-            id: svid.spiffe_id.clone(),
-            hint: svid.hint.clone(),
-            svid: Self::parse(svid, now),
-        };
-        Ok(raw.into_iter().map(inspect).collect())
+        Ok(svids::inspect(raw, |id, raw| Self::parse(id, raw, now)))
     }
 
     /// Which kind of key it has.
@@ -99,27 +78,23 @@ impl WitSvid {
         self.key.as_ref().map_or("RSA".to_owned(), |key| key.key_type().to_string())
     }
 
-    fn parse(offered: RawWitSvid, now: SystemTime) -> Result<Self, Flaw> {
-        let id: SpiffeId =
-            offered.spiffe_id.parse().map_err(|flaw: Flaw| flaw.within("spiffe_id: not a SPIFFE ID"))?;
-        if id.path().is_empty() {
-            return Err(flaw!("spiffe_id: it has no path: it names a trust domain, not a workload"));
-        }
-        let token = WitToken::read(&offered.token, now).map_err(|flaw| flaw.within("wit_svid"))?;
+    fn parse(id: &str, raw: WitFields, now: SystemTime) -> Result<Self, Flaw> {
+        let id = parse_id(id).map_err(|flaw| flaw.within("spiffe_id"))?;
+        let token = WitToken::read(&raw.token, now).map_err(|flaw| flaw.within("wit_svid"))?;
         if token.info.id != id {
             return Err(flaw!("wit_svid: its claim sub is {}, not the SVID's SPIFFE ID", token.info.id));
         }
-        let key = token.check_jwk(&offered.key).map_err(|flaw| flaw.within("wit_svid_key"))?;
-        Ok(Self { info: token.info, token: offered.token, jwk: offered.key, key })
+        let key = token.check_jwk(&raw.key).map_err(|flaw| flaw.within("wit_svid_key"))?;
+        Ok(Self { info: token.info, token: raw.token, jwk: raw.key, key })
     }
 }
 
 fn check_conformance(raw: &[RawWitSvid]) -> Result<(), Flaw> {
-    svids::check_fields(raw, |svid| {
+    svids::check_fields(raw, |id, raw| {
         [
-            ("spiffe_id", svid.spiffe_id.is_empty()),
-            ("wit_svid", svid.token.is_empty()),
-            ("wit_svid_key", svid.key.is_empty()),
+            ("spiffe_id", id.is_empty()),
+            ("wit_svid", raw.token.is_empty()),
+            ("wit_svid_key", raw.key.is_empty()),
         ]
     })
 }
@@ -217,8 +192,8 @@ mod tests {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let info = read(json!({ "iat": 300, "nbf": 60 })).info;
         assert_eq!((info.kind.to_string().as_str(), info.not_after), ("WIT-SVID", at(400)));
-        let validity = [59, 60, 400, 401].map(|seconds| info.validity(at(seconds)));
+        let validity = [59, 60, 400, 401].map(|seconds| info.dates().validity(at(seconds)));
         assert_eq!(validity, [Validity::NotYet, Validity::Valid, Validity::Valid, Validity::Expired]);
-        assert_eq!(read(json!({ "iat": 300 })).info.validity(UNIX_EPOCH), Validity::Valid);
+        assert_eq!(read(json!({ "iat": 300 })).info.dates().validity(UNIX_EPOCH), Validity::Valid);
     }
 }

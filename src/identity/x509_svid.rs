@@ -8,24 +8,28 @@ use super::bundle::{Authorities, Authority, X509Bundle};
 use super::certificate::{Certificate, hexadecimal, split};
 use super::limits::MAX_CHAIN;
 use super::private_key::{self, KeyType, PrivateKey};
-use super::raw::{Field, RawX509Svid};
+use super::raw::{Field, X509Fields};
 use super::spiffe_id::SpiffeId;
-use super::svid_info::{Kind, SvidInfo};
-use super::svids::EMPTY;
+use super::svid_info::{Dates, Kind, SvidInfo};
+use super::svids::{EMPTY, parse_id};
 use super::trust::Trust;
 use crate::words::{Flaw, flaw};
 
 /// An X.509-SVID with its key and the bundle of its trust domain. All of it is checked but the
 /// dates.
 pub(crate) struct X509Svid {
-    info: SvidInfo,
+    /// Identity and dates of the leaf.
+    pub(crate) info: SvidInfo,
     /// The length of the leaf, which is the first certificate of the chain.
     leaf: usize,
     /// The bytes of the chain, and where its intermediates are.
     chain: Authorities,
-    key: PrivateKey,
-    bundle: X509Bundle,
-    trust: Trust,
+    /// The leaf's private key.
+    pub(crate) key: PrivateKey,
+    /// The bundle of its trust domain.
+    pub(crate) bundle: X509Bundle,
+    /// How the chain leads to CAs of the bundle.
+    pub(crate) trust: Trust,
 }
 
 /// A leaf certificate, for a person.
@@ -39,14 +43,9 @@ pub(crate) struct LeafDetails {
 }
 
 impl X509Svid {
-    /// Identity and dates of the leaf.
-    pub(crate) fn info(&self) -> &SvidInfo {
-        &self.info
-    }
-
     /// The leaf certificate, DER.
     pub(crate) fn leaf(&self) -> &[u8] {
-        &self.chain.bytes()[..self.leaf]
+        &self.chain.der[..self.leaf]
     }
 
     /// What a person wants to know of the leaf, beside its identity and dates.
@@ -64,24 +63,9 @@ impl X509Svid {
         self.chain.iter()
     }
 
-    /// The leaf's private key.
-    pub(crate) fn key(&self) -> &PrivateKey {
-        &self.key
-    }
-
     /// The key's type, if this helper does not know it: nothing but the algorithm shows that it is the leaf's.
     pub(crate) fn unchecked_key(&self) -> Option<KeyType> {
         Some(self.key.key_type()).filter(|key_type| matches!(key_type, KeyType::Unknown(_)))
-    }
-
-    /// The bundle of its trust domain.
-    pub(crate) fn bundle(&self) -> &X509Bundle {
-        &self.bundle
-    }
-
-    /// How the chain leads to CAs of the bundle.
-    pub(crate) fn trust(&self) -> &Trust {
-        &self.trust
     }
 
     /// Checks one offered SVID. Chain and bundle keep the bytes they came in.
@@ -89,24 +73,24 @@ impl X509Svid {
     /// # Errors
     ///
     /// The field that is wrong, and what is wrong with it.
-    pub(crate) fn parse(raw: RawX509Svid) -> Result<Self, (Field, Flaw)> {
-        if let Some((field, _)) = mandatory_fields(&raw).into_iter().find(|(_, is_empty)| *is_empty) {
+    pub(crate) fn parse(id: &str, raw: X509Fields) -> Result<Self, (Field, Flaw)> {
+        if let Some((field, _)) = mandatory_fields(id, &raw).into_iter().find(|(_, is_empty)| *is_empty) {
             return Err((field, Flaw::new(EMPTY)));
         }
-        let id = parse_id(&raw.spiffe_id).map_err(in_field(Field::SpiffeId))?;
+        let id = parse_id(id).map_err(in_field(Field::SpiffeId))?;
         let mut ranges =
             split(&raw.chain, MAX_CHAIN).map_err(in_field(Field::Chain))?.into_iter().enumerate();
         let (_, leaf) =
             ranges.next().ok_or_else(|| flaw!("holds no certificate")).map_err(in_field(Field::Chain))?;
         let (info, public_key) = parse_leaf(id, &raw.chain[leaf.clone()]).map_err(in_field(Field::Chain))?;
-        let intermediates = ranges.map(|(index, range)| {
+        let entries = ranges.map(|(index, range)| {
             parse_intermediate(&raw.chain[range.clone()], index).map(|not_after| (range, not_after))
         });
-        let intermediates = intermediates.collect::<Result<_, _>>().map_err(in_field(Field::Chain))?;
+        let entries = entries.collect::<Result<_, _>>().map_err(in_field(Field::Chain))?;
         let key = PrivateKey::parse(raw.key, &public_key).map_err(in_field(Field::Key))?;
         let bundle = X509Bundle::parse(raw.bundle).map_err(in_field(Field::Bundle))?;
-        let chain = Authorities::new(raw.chain, intermediates);
-        let certificates = std::iter::once(&chain.bytes()[leaf.clone()]);
+        let chain = Authorities { der: raw.chain, entries };
+        let certificates = std::iter::once(&chain.der[leaf.clone()]);
         let certificates = certificates.chain(chain.iter().map(|intermediate| intermediate.der));
         let trust = Trust::find(&info.id.trust_domain(), certificates, &bundle)?;
         Ok(Self { info, leaf: leaf.end, chain, key, bundle, trust })
@@ -114,9 +98,9 @@ impl X509Svid {
 }
 
 /// The fields that must not be empty, and whether they are (SPIFFE Workload API standard, section 5.2.1).
-pub(super) fn mandatory_fields(raw: &RawX509Svid) -> [(Field, bool); 4] {
+pub(super) fn mandatory_fields(id: &str, raw: &X509Fields) -> [(Field, bool); 4] {
     [
-        (Field::SpiffeId, raw.spiffe_id.is_empty()),
+        (Field::SpiffeId, id.is_empty()),
         (Field::Chain, raw.chain.is_empty()),
         (Field::Key, raw.key.is_empty()),
         (Field::Bundle, raw.bundle.is_empty()),
@@ -128,17 +112,11 @@ pub(super) fn mandatory_fields(raw: &RawX509Svid) -> [(Field, bool); 4] {
 pub(crate) fn uri_of_leaf(chain: &[u8]) -> Option<String> {
     let leaf = split(chain, MAX_CHAIN).ok()?.into_iter().next()?;
     let uris = Certificate::parse(&chain[leaf], 0).ok()?.uri_sans().ok()?;
-    uris.first().map(|uri| uri.as_str().to_owned())
+    uris.into_iter().next()
 }
 
 fn in_field(field: Field) -> impl Fn(Flaw) -> (Field, Flaw) {
     move |flaw| (field, flaw)
-}
-
-/// The ID of a workload, not of a trust domain (X.509-SVID standard, section 3.1).
-fn parse_id(text: &str) -> Result<SpiffeId, Flaw> {
-    let id: SpiffeId = text.parse().map_err(|flaw: Flaw| flaw.within("not a SPIFFE ID"))?;
-    if id.path().is_empty() { Err(flaw!("the SPIFFE ID of a workload has a path")) } else { Ok(id) }
 }
 
 /// Identity and dates of a leaf, and its public key (a DER `SubjectPublicKeyInfo`). Its signature is
@@ -146,13 +124,13 @@ fn parse_id(text: &str) -> Result<SpiffeId, Flaw> {
 fn parse_leaf(id: SpiffeId, der: &[u8]) -> Result<(SvidInfo, Vec<u8>), Flaw> {
     let leaf = Certificate::parse(der, 0)?;
     check_leaf(&id, &leaf)?;
-    let not_before = leaf.fields().validity().not_before.to_system_time();
+    let Dates { not_before, not_after } = leaf.dates();
     let info = SvidInfo {
         id,
         kind: Kind::X509 { serial: hexadecimal(leaf.fields().serial_number().as_bytes()).into() },
         issued_at: not_before,
         not_before,
-        not_after: leaf.not_after(),
+        not_after,
     };
     let public_key = leaf.fields().subject_public_key_info().to_der();
     Ok((info, public_key.map_err(private_key::unreadable_public)?))
@@ -168,14 +146,14 @@ fn parse_intermediate(der: &[u8], index: usize) -> Result<SystemTime, Flaw> {
             "certificate {index} is not a CA with keyCertSign (every certificate after the leaf must be)"
         ));
     }
-    Ok(certificate.not_after())
+    Ok(certificate.dates().not_after)
 }
 
 /// Names and extensions (X.509-SVID standard, sections 2, 4.1 and 4.3).
 fn check_leaf(id: &SpiffeId, leaf: &Certificate) -> Result<(), Flaw> {
     match leaf.uri_sans()?.as_slice() {
-        [uri] if uri.as_str() == id.as_str() => {}
-        [uri] => return Err(flaw!("the leaf's URI SAN {:?} is not the SVID's SPIFFE ID", uri.as_str())),
+        [uri] if uri == id.as_str() => {}
+        [uri] => return Err(flaw!("the leaf's URI SAN {uri:?} is not the SVID's SPIFFE ID")),
         uris => return Err(flaw!("the leaf has {} URI SANs (it must have exactly one)", uris.len())),
     }
     leaf.check_extensions()?;

@@ -4,10 +4,10 @@
 use std::io::{self, Write};
 
 use base64ct::{Base64, Encoding};
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use crate::identity::bundle::X509Bundle;
-use crate::identity::ca_jwk::{self, Member};
+use crate::identity::ca_jwk;
 use crate::identity::spiffe_id::TrustDomain;
 use crate::words::{Flaw, flaw};
 
@@ -76,12 +76,7 @@ fn certificate(key: &Value) -> Result<Vec<u8>, &'static str> {
     let der = Base64::decode_vec(text).map_err(|_| "has an \"x5c\" that is not base64")?;
     let members =
         ca_jwk::members(&der).ok_or("has an \"x5c\" that is no certificate with a key of RSA or EC")?;
-    let others: [Member; 1] = [("use", "x509-svid".to_owned())];
-    let mut expected: Map<String, Value> =
-        members.into_iter().chain(others).map(|(name, value)| (name.to_owned(), value.into())).collect();
-    expected.insert("x5c".to_owned(), vec![text.as_str()].into());
-    match key.as_object() {
-        Some(key) if *key == expected => Ok(der),
-        _ => Err("is not the key of its certificate and nothing else"),
-    }
+    let mut expected = json!({ "use": "x509-svid", "x5c": [text] });
+    members.into_iter().for_each(|(name, value)| expected[name] = value.into());
+    if *key == expected { Ok(der) } else { Err("is not the key of its certificate and nothing else") }
 }

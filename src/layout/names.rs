@@ -21,68 +21,57 @@ pub(crate) fn of_trust_domain(trust_domain: &TrustDomain, suffix: &str) -> Resul
     })
 }
 
-/// The name of a file, or of one file for each trust domain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Name {
-    /// This very name.
-    Exact(String),
-    /// Any trust domain's name, and this.
-    Suffix(String),
-}
-
 /// The name of a file, or of one file for each trust domain, and the option that sets it.
 pub(crate) struct GivenName {
     option: &'static str,
-    name: Name,
+    name: String,
+    /// Whether any trust domain's name comes before it.
+    is_suffix: bool,
 }
 
 impl GivenName {
     /// This very name.
     pub(crate) fn exact(option: &'static str, name: &FileName) -> Self {
-        Self { option, name: Name::Exact(name.as_str().to_owned()) }
+        Self { option, name: name.to_string(), is_suffix: false }
     }
 
     /// Any trust domain's name, and this.
     pub(crate) fn suffix(option: &'static str, suffix: &str) -> Self {
-        Self { option, name: Name::Suffix(suffix.to_owned()) }
+        Self { option, name: suffix.to_owned(), is_suffix: true }
     }
 }
 
 /// For files of trust domains, `*` and the name's ending.
 impl fmt::Display for GivenName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Name::Exact(name) => f.write_str(name),
-            Name::Suffix(suffix) => write!(f, "*{suffix}"),
-        }
+        write!(f, "{}{}", if self.is_suffix { "*" } else { "" }, self.name)
     }
 }
 
 /// Fails if two files would have the same name.
 pub(crate) fn check_names(given: &[GivenName]) -> Result<(), Flaw> {
     for (index, later) in given.iter().enumerate() {
-        if let Some(cause) = given.iter().take(index).find_map(|earlier| clash(earlier, later)) {
-            return Err(cause);
-        }
+        given.iter().take(index).try_for_each(|earlier| check_pair(earlier, later))?;
     }
     Ok(())
 }
 
-/// What is wrong if both can name one file.
-fn clash(one: &GivenName, other: &GivenName) -> Option<Flaw> {
+/// Fails if both can name one file.
+fn check_pair(one: &GivenName, other: &GivenName) -> Result<(), Flaw> {
     let (first, second) = (one.option, other.option);
-    match (&one.name, &other.name) {
-        (Name::Exact(name), Name::Exact(same)) if name == same => {
-            Some(flaw!("--{first} and --{second} both name {name:?}; each file needs a name of its own"))
+    let (name, end) = (&one.name, &other.name);
+    match (one.is_suffix, other.is_suffix) {
+        (false, false) if name == end => {
+            Err(flaw!("--{first} and --{second} both name {name:?}; each file needs a name of its own"))
         }
-        (Name::Exact(name), Name::Suffix(suffix)) if name.ends_with(suffix) => Some(flaw!(
-            "--{first} names {name:?}, but with --{second}, names that end with {suffix:?} belong to trust domains"
+        (false, true) if name.ends_with(end) => Err(flaw!(
+            "--{first} names {name:?}, but with --{second}, names that end with {end:?} belong to trust domains"
         )),
-        (Name::Suffix(_), Name::Exact(_)) => clash(other, one),
-        (Name::Suffix(one), Name::Suffix(other)) if one.ends_with(other) || other.ends_with(one) => {
-            let (longer, suffix) = if one.len() > other.len() { (one, other) } else { (other, one) };
-            Some(flaw!("--{first} and --{second} can name the same file: {longer:?} ends with {suffix:?}"))
+        (true, false) => check_pair(other, one),
+        (true, true) if name.ends_with(end) || end.ends_with(name) => {
+            let (longer, end) = if name.len() > end.len() { (name, end) } else { (end, name) };
+            Err(flaw!("--{first} and --{second} can name the same file: {longer:?} ends with {end:?}"))
         }
-        _ => None,
+        _ => Ok(()),
     }
 }

@@ -2,7 +2,6 @@
 //! bundles are wanted as files, or else as the keys that tell whether a token is still good.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
@@ -15,7 +14,7 @@ use super::facts::Facts;
 use super::file_flaw::in_file;
 use super::part::{Call, Learned, Part, Source, Update, Wish};
 use super::x509_files::too_many;
-use crate::identity::json_digest;
+use crate::identity::digest;
 use crate::identity::jwks::check_jwks;
 use crate::identity::jwt_bundle::{Document, JwtBundles};
 use crate::identity::limits::MAX_TRUST_DOMAINS;
@@ -66,7 +65,7 @@ impl JwksPart {
     ) -> Result<(Vec<File>, Facts, Vec<String>), Flaw> {
         let (mut files, mut digests, mut flaws) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut add = |name: FileName, document: &Document| {
-            digests.insert(name.to_string(), json_digest::digest(document));
+            digests.insert(name.to_string(), digest::of_json(document));
             let document = document.clone();
             let contents = Contents::new(move |out| out.write_all(&document));
             files.push(File { name, mode: self.mode, contents });
@@ -90,8 +89,7 @@ impl JwksPart {
 
 /// What is known of files of keys, by a digest of each: the order of a document's keys does not count.
 fn facts(digests: &BTreeMap<String, u64>) -> Facts {
-    let keys = Some(BuildHasherDefault::<DefaultHasher>::default().hash_one(digests));
-    Facts { keys, ..Facts::default() }
+    Facts { keys: Some(digest::of(digests)), ..Facts::default() }
 }
 
 impl Part for JwksPart {
@@ -132,7 +130,7 @@ impl Part for JwksPart {
         let digest = |name: String| {
             let document = set.read(&name)?;
             check_jwks(&document, self.profile).map_err(in_file(&name))?;
-            Ok((name, json_digest::digest(&document)))
+            Ok((name, digest::of_json(&document)))
         };
         Ok(facts(&names.into_iter().map(digest).collect::<Result<_, StoreError>>()?))
     }

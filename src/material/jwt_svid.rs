@@ -108,7 +108,7 @@ impl Part for JwtSvidPart {
         let contents = set.read(name)?;
         let token = Zeroizing::new(text(name, &contents)?.trim_end().to_owned());
         let svid = JwtSvid::read(token, &self.file.audience, now).map_err(in_file(name))?;
-        Ok(Facts { svid: Some(svid.info().clone()), ..Facts::default() })
+        Ok(Facts { svid: Some(svid.info.clone()), ..Facts::default() })
     }
 
     fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a> {
@@ -145,7 +145,7 @@ pub(crate) fn good_token(
     now: Now,
 ) -> Result<JwtSvid, Rejection> {
     let svid = JwtSvid::select(raw, selection, audience, now.time).map_err(Rejection::of(selection))?;
-    let info = svid.info();
+    let info = &svid.info;
     match fault_of_dates(name, info, now.time) {
         None => Ok(svid),
         Some(fault) => Err(Rejection::of_fault(fault, info, now)),
@@ -169,9 +169,9 @@ impl JwtSvidSource<'_> {
     fn take(&mut self, raw: Vec<RawJwtSvid>, now: Now) -> Result<Update, Rejection> {
         let svid =
             good_token(&self.part.name(), raw, &self.followed.selection, &self.part.file.audience, now)?;
-        let info = svid.info().clone();
+        let info = svid.info.clone();
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
-        let key_id = svid.key_id().map(str::to_owned);
+        let key_id = svid.key_id.clone();
         // The agent may hand out the same token once more.
         let is_revoked = std::mem::take(&mut self.is_revoked) && key_id == self.key_id;
         self.key_id = key_id;
@@ -190,7 +190,7 @@ impl JwtSvidSource<'_> {
             self.call.succeeded();
         }
         self.svid = Some(info);
-        let contents = Contents::of(svid.token().as_bytes().to_vec());
+        let contents = Contents::of(svid.token.as_bytes().to_vec());
         let file = File { name: self.part.file.name.clone(), mode: self.part.mode, contents };
         Ok(Update::Files(vec![file], Box::new(facts)))
     }

@@ -46,7 +46,7 @@ impl Rejection {
 
     /// Rejects an SVID by the verdict on it, `fault`: not valid yet, or not good.
     pub(super) fn of_fault(fault: String, svid: &SvidInfo, now: Now) -> Self {
-        match svid.validity(now.time) {
+        match svid.dates().validity(now.time) {
             Validity::NotYet => Self::NotValidYet { fault, at: svid.not_before },
             Validity::Valid | Validity::Expired => Self::NotGood(fault),
         }

@@ -4,8 +4,7 @@ use std::time::SystemTime;
 
 use super::facts::Facts;
 use super::part::Part;
-use crate::identity::svid_info::{SvidInfo, Validity};
-use crate::time::timestamp::rfc3339;
+use crate::identity::svid_info::SvidInfo;
 
 /// What is wrong now with the part that has these facts: the sentence that all print. `None`: it is good. Publication,
 /// `/ready`, `check`, `run` and systemd ask this function.
@@ -19,13 +18,5 @@ pub(crate) fn fault(part: &dyn Part, facts: &Facts, now: SystemTime) -> Option<S
 
 /// The same for an SVID of this name that is in no file, and whose chain does not matter.
 pub(super) fn fault_of_dates(name: &str, svid: &SvidInfo, now: SystemTime) -> Option<String> {
-    let id = &svid.id;
-    match svid.validity(now) {
-        Validity::Expired => Some(format!("{name} of {id} expired at {}", rfc3339(svid.not_after, 0))),
-        Validity::NotYet => {
-            let begin = rfc3339(svid.not_before, 0);
-            Some(format!("{name} of {id} is not valid until {begin} (is a clock wrong?)"))
-        }
-        Validity::Valid => None,
-    }
+    Some(format!("{name} of {} {}", svid.id, svid.dates().fault(now)?))
 }

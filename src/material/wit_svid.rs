@@ -116,7 +116,7 @@ impl Part for WitSvidPart {
                 token.check_pkcs8(der).map_err(in_file(key_name))?;
             }
         }
-        Ok(Facts { svid: Some(token.info().clone()), ..Facts::default() })
+        Ok(Facts { svid: Some(token.info.clone()), ..Facts::default() })
     }
 
     fn source<'a>(&'a self, wish: &Wish<'a>) -> Box<dyn Source + 'a> {

@@ -89,7 +89,10 @@ impl Part for X509Part {
         let pem = self.pem.iter().flat_map(|pem| [&pem.certificate, &pem.bundle]);
         let crls = self.crls.iter().map(|crls| &crls.name);
         let mut public = pem.chain(&self.truststore).chain(&self.bundle_map).chain(crls);
-        let is_bundle = [FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX].iter().any(|end| name.ends_with(end));
+        // Without files of federated trust domains, a key may have a name that ends as theirs do.
+        let has_federated = self.pem.as_ref().is_some_and(|pem| pem.federated_files);
+        let is_bundle = has_federated && name.ends_with(FEDERATED_SUFFIX)
+            || self.spiffe && name.ends_with(TRUST_BUNDLE_SUFFIX);
         let is_public = is_bundle || public.any(|file| file.as_str() == name);
         Some(if is_public { self.certificate_mode } else { self.key_mode })
     }
@@ -145,8 +148,8 @@ struct X509Source<'a> {
 impl X509Source<'_> {
     fn take(&mut self, raw: RawX509Context, now: Now) -> Result<Update, Rejection> {
         let mut context = X509Context::parse(raw, self.selection).map_err(Rejection::of(self.selection))?;
-        let info = context.svid.info().clone();
-        let trust = context.svid.trust().clone();
+        let info = context.svid.info.clone();
+        let trust = context.svid.trust.clone();
         let unchecked_key = context.svid.unchecked_key();
         let mut facts =
             Facts { svid: Some(info.clone()), trust: Some(trust.clone()), unchecked_key, ..Facts::default() };
@@ -183,7 +186,7 @@ impl X509Source<'_> {
                 RevocationLists::default()
             })
         });
-        let (own, intermediates) = (context.svid.bundle().authorities(), context.svid.intermediates());
+        let (own, intermediates) = (context.svid.bundle.authorities(), context.svid.intermediates());
         let authorities: Vec<_> = own.chain(intermediates).map(|authority| authority.der).collect();
         let lists = lists.with(&earlier, authorities.iter().copied());
         self.crls = Some(lists.clone());

@@ -50,7 +50,7 @@ pub(crate) fn write(
     let valid_at = part.omit_expired.then_some(now);
     let federated = federated.into_iter().filter(|(_, bundle)| valid(bundle, valid_at).next().is_some());
     let material = Material {
-        trust_domain: svid.info().id.trust_domain(),
+        trust_domain: svid.info.id.trust_domain(),
         svid,
         federated: federated.collect(),
         crls,
@@ -59,7 +59,7 @@ pub(crate) fn write(
         alias: part.alias.clone(),
         password: part.password.newest(),
     };
-    let own = std::iter::once((&material.trust_domain, material.svid.bundle()));
+    let own = std::iter::once((&material.trust_domain, &material.svid.bundle));
     let all = own.chain(material.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle)));
     let bundles: Vec<_> =
         all.map(|(trust_domain, bundle)| bundle.info(trust_domain.clone(), valid_at)).collect();
@@ -76,7 +76,7 @@ pub(crate) fn write(
     }
     if let Some(name) = &part.keystore {
         files.add(name.clone(), part.key_mode, |material, out| {
-            let (key, chain) = (material.svid.key().der(), material.chain().collect::<Vec<_>>());
+            let (key, chain) = (material.svid.key.der(), material.chain().collect::<Vec<_>>());
             pkcs12::key_store(key, &chain, &material.alias, &material.password, out)
         });
     }
@@ -137,7 +137,7 @@ struct Material {
 
 impl Material {
     fn write_key(&self, out: &mut dyn Write) -> io::Result<()> {
-        pem::write([(Label::PrivateKey, self.svid.key().der())], out)
+        pem::write([(Label::PrivateKey, self.svid.key.der())], out)
     }
 
     fn intermediates(&self) -> impl Iterator<Item = &[u8]> {
@@ -156,11 +156,11 @@ impl Material {
     /// All trust domains with their bundles, by name.
     fn trust_domains(&self) -> BTreeMap<&TrustDomain, &X509Bundle> {
         let federated = self.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle));
-        federated.chain([(&self.trust_domain, self.svid.bundle())]).collect()
+        federated.chain([(&self.trust_domain, &self.svid.bundle)]).collect()
     }
 
     fn own(&self) -> impl Iterator<Item = &[u8]> + Clone {
-        valid(self.svid.bundle(), self.valid_at)
+        valid(&self.svid.bundle, self.valid_at)
     }
 
     /// The federated CAs that are trusted as the own are.

@@ -9,7 +9,7 @@ use super::part::Part;
 use super::x509_part::{PemFiles, X509Part};
 use crate::identity::bundle::X509Bundle;
 use crate::identity::crl::RevocationLists;
-use crate::identity::raw::{Field, RawX509Svid};
+use crate::identity::raw::{Field, X509Fields};
 use crate::identity::spiffe_id::{SpiffeId, TrustDomain};
 use crate::identity::trust::split_off_intermediates;
 use crate::identity::x509_svid::{X509Svid, uri_of_leaf};
@@ -50,8 +50,8 @@ impl Reader<'_> {
         let (svid, _) = found
             .ok_or_else(|| flaw!("no file of the layout holds an SVID"))
             .map_err(in_file(self.part.file()))?;
-        let trust_domain = svid.info().id.trust_domain();
-        let mut bundles = vec![svid.bundle().info(trust_domain, None)];
+        let trust_domain = svid.info.id.trust_domain();
+        let mut bundles = vec![svid.bundle.info(trust_domain, None)];
         if pem.is_some_and(|pem| pem.federated_in_bundle) {
             // Whose CA is whose, the file does not say.
             bundles.clear();
@@ -65,8 +65,8 @@ impl Reader<'_> {
         Ok(Facts {
             crl_next_update: crls.earliest_next_update(),
             crls: crls.digest(),
-            svid: Some(svid.info().clone()),
-            trust: Some(svid.trust().clone()),
+            svid: Some(svid.info.clone()),
+            trust: Some(svid.trust.clone()),
             unchecked_key: svid.unchecked_key(),
             bundles,
             ..Facts::default()
@@ -201,19 +201,14 @@ impl SvidFiles {
         if intermediates_in_bundle {
             chain.append(&mut split_off_intermediates(&mut bundle).map_err(in_file(&bundle_name))?);
         }
-        let raw = RawX509Svid {
-            spiffe_id: uri_of_leaf(&chain).unwrap_or_default(),
-            hint: String::new(),
-            chain,
-            key,
-            bundle,
-        };
+        let id = uri_of_leaf(&chain).unwrap_or_default();
         let name = |field| match field {
             Field::Key => &key_name,
             Field::Bundle => &bundle_name,
             Field::SpiffeId | Field::Chain => &chain_name,
         };
-        X509Svid::parse(raw).map_err(|(field, flaw)| in_file(name(field))(flaw))
+        X509Svid::parse(&id, X509Fields { chain, key, bundle })
+            .map_err(|(field, flaw)| in_file(name(field))(flaw))
     }
 }
 

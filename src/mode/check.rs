@@ -34,13 +34,11 @@ pub(crate) fn run(settings: &Settings, now: Now) -> Result<String, StoreError> {
     for (part, found) in settings.parts.iter().zip(found) {
         let facts = found?;
         facts.doubts().for_each(|doubt| log::warn!("{}: {doubt}", part.file()));
-        if let Some(svid) = &facts.svid {
-            if let Some(expected) = settings.id.as_ref().filter(|expected| **expected != svid.id) {
-                let (file, id) = (part.file(), &svid.id);
-                return Err(
-                    flaw!("{file}: it is the SVID of {id}, not of {expected} (--pod-spiffe-id)").into()
-                );
-            }
+        if let (Some(SvidInfo { id, .. }), Some(expected)) = (&facts.svid, &settings.id)
+            && id != expected
+        {
+            let file = part.file();
+            return Err(flaw!("{file}: it is the SVID of {id}, not of {expected} (--pod-spiffe-id)").into());
         }
         if let Some(fault) = fault(part.as_ref(), &facts, now.time) {
             return Err(Flaw::new(fault).into());

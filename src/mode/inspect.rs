@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 
 use super::columns::Columns;
 use crate::identity::bundle::{Authority, AuthorityDetails};
-use crate::identity::context::{InspectedSvid, Inspection};
+use crate::identity::context::Inspection;
 use crate::identity::crl::CrlDetails;
 use crate::identity::jwt_svid::JwtSvid;
+use crate::identity::raw::Offered;
 use crate::identity::selection::Selection;
 use crate::identity::svid_info::{SvidInfo, Validity};
+use crate::identity::svids::Inspected;
 use crate::identity::token::{Profile, Token};
-use crate::identity::wit_svid::{InspectedWitSvid, WitSvid};
+use crate::identity::wit_svid::WitSvid;
 use crate::identity::x509_svid::{LeafDetails, X509Svid};
 use crate::material::{AskError, Rejection, Until, ask};
 use crate::time::clock::Now;
@@ -73,8 +75,8 @@ fn jwt<'a>(
         let take = |raw, now: Now| {
             let any = Selection::default();
             let svid = JwtSvid::select(raw, &any, audience, now.time).map_err(Rejection::of(&any))?;
-            let token = Token::read(svid.token(), Profile::Jwt)?;
-            Ok((svid.info().clone(), token))
+            let token = Token::read(&svid.token, Profile::Jwt)?;
+            Ok((svid.info.clone(), token))
         };
         let svid = match ask(&settings.endpoint, rpc, (Until::FirstAnswer, left), waiter, take) {
             Ok(svid) => Ok(svid),
@@ -88,7 +90,7 @@ fn jwt<'a>(
 }
 
 /// The WIT-SVIDs, or why there are none. `None`: the agent does not have their profile, which is no failure.
-type WitSvids = Option<Result<Vec<InspectedWitSvid>, String>>;
+type WitSvids = Option<Result<Vec<Inspected<WitSvid>>, String>>;
 
 fn wit(settings: &Settings, waiter: &Waiter) -> Result<WitSvids, AskError> {
     // An agent whose server has the profile turned off is silent.
@@ -106,7 +108,7 @@ fn wit(settings: &Settings, waiter: &Waiter) -> Result<WitSvids, AskError> {
 }
 
 /// A good WIT-SVID with its token, or why there is none.
-fn read_wit(svid: &InspectedWitSvid) -> Result<(&WitSvid, Token), String> {
+fn read_wit(svid: &Inspected<WitSvid>) -> Result<(&WitSvid, Token), String> {
     let svid = svid.svid.as_ref().map_err(ToString::to_string)?;
     let token = Token::read(&svid.token, Profile::Wit).map_err(|error| error.to_string())?;
     Ok((svid, token))
@@ -118,7 +120,7 @@ fn text(report: &Report<'_>, now: Now) -> String {
     for (index, svid) in svids.iter().enumerate() {
         let default = if index == 0 { ", the default identity" } else { "" };
         text.heading(&format!("SVID {} of {}{default}", index + 1, svids.len()));
-        identity(&mut text, &svid.id, &svid.hint);
+        identity(&mut text, &svid.spiffe_id, &svid.hint);
         match &svid.svid {
             Ok(svid) => x509_text(&mut text, svid, now),
             Err(error) => text.line("not good", &error.to_string()),
@@ -170,10 +172,10 @@ fn identity(text: &mut Columns, id: &str, hint: &str) {
 }
 
 fn x509_text(text: &mut Columns, svid: &X509Svid, now: Now) {
-    text.line("serial", svid.info().serial().unwrap_or_default());
-    text.line("valid from", &rfc3339(svid.info().not_before, 0));
-    text.line("valid to", &end(svid.info(), now));
-    text.line("key", &svid.key().key_type().to_string());
+    text.line("serial", svid.info.serial().unwrap_or_default());
+    text.line("valid from", &rfc3339(svid.info.not_before, 0));
+    text.line("valid to", &end(&svid.info, now));
+    text.line("key", &svid.key.key_type().to_string());
     match svid.leaf_details() {
         Ok(LeafDetails { dns_names, key_usage, extended_key_usage }) => {
             if !dns_names.is_empty() {
@@ -190,8 +192,8 @@ fn x509_text(text: &mut Columns, svid: &X509Svid, now: Now) {
         number => text.line("chain", &format!("the leaf and {}", count(number, "intermediate"))),
     }
     authorities(text, svid.intermediates(), now);
-    text.line("bundle", &count(svid.bundle().authorities().len(), "CA certificate"));
-    authorities(text, svid.bundle().authorities(), now);
+    text.line("bundle", &count(svid.bundle.authorities().len(), "CA certificate"));
+    authorities(text, svid.bundle.authorities(), now);
 }
 
 fn crl_text(text: &mut Columns, crl: &CrlDetails) {
@@ -216,7 +218,7 @@ fn wit_text(text: &mut Columns, svids: &WitSvids, now: Now) {
     };
     for (index, svid) in svids.iter().enumerate() {
         text.heading(&format!("WIT-SVID {} of {}", index + 1, svids.len()));
-        identity(text, &svid.id, &svid.hint);
+        identity(text, &svid.spiffe_id, &svid.hint);
         match read_wit(svid) {
             Ok((svid, token)) => {
                 if svid.info.not_before > UNIX_EPOCH {
@@ -259,7 +261,7 @@ fn authorities<'a>(text: &mut Columns, all: impl ExactSizeIterator<Item = Author
 /// The end of an SVID, and what that means now.
 fn end(info: &SvidInfo, now: Now) -> String {
     let expired_for = now.time.duration_since(info.not_after).unwrap_or_default();
-    let meaning = match info.validity(now.time) {
+    let meaning = match info.dates().validity(now.time) {
         Validity::NotYet => format!("not valid until {}", rfc3339(info.not_before, 0)),
         Validity::Valid => format!("{} left", in_words(now.until(info.not_after))),
         Validity::Expired => format!("expired {} ago", in_words(expired_for)),
@@ -269,7 +271,7 @@ fn end(info: &SvidInfo, now: Now) -> String {
 
 /// How long it is still valid; 0 if it is not valid now.
 fn seconds_left(info: &SvidInfo, now: Now) -> u64 {
-    if info.validity(now.time) == Validity::Valid { now.until(info.not_after).as_secs() } else { 0 }
+    if info.dates().validity(now.time) == Validity::Valid { now.until(info.not_after).as_secs() } else { 0 }
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -299,7 +301,7 @@ fn json(report: &Report<'_>, now: Now) -> Value {
     json
 }
 
-fn x509_json(InspectedSvid { id, hint, svid }: &InspectedSvid, now: Now) -> Value {
+fn x509_json(Offered { spiffe_id: id, hint, svid }: &Inspected<X509Svid>, now: Now) -> Value {
     let svid = match svid {
         Ok(svid) => svid,
         Err(error) => return json!({ "spiffe_id": id, "hint": hint, "error": error.to_string() }),
@@ -309,18 +311,18 @@ fn x509_json(InspectedSvid { id, hint, svid }: &InspectedSvid, now: Now) -> Valu
     let mut json = json!({
         "spiffe_id": id,
         "hint": hint,
-        "serial_number": svid.info().serial(),
-        "not_before": rfc3339(svid.info().not_before, 0),
-        "not_after": rfc3339(svid.info().not_after, 0),
-        "seconds_left": seconds_left(svid.info(), now),
-        "key_type": svid.key().key_type().to_string(),
+        "serial_number": svid.info.serial(),
+        "not_before": rfc3339(svid.info.not_before, 0),
+        "not_after": rfc3339(svid.info.not_after, 0),
+        "seconds_left": seconds_left(&svid.info, now),
+        "key_type": svid.key.key_type().to_string(),
         "dns_names": of_leaf.map(|leaf| &leaf.dns_names),
         "key_usage": of_leaf.map(|leaf| &leaf.key_usage),
         "extended_key_usage": of_leaf.map(|leaf| &leaf.extended_key_usage),
         "chain_certificates": svid.intermediates().len() + 1,
         "intermediates": authorities_json(svid.intermediates()),
-        "bundle_certificates": svid.bundle().authorities().len(),
-        "bundle": authorities_json(svid.bundle().authorities()),
+        "bundle_certificates": svid.bundle.authorities().len(),
+        "bundle": authorities_json(svid.bundle.authorities()),
     });
     if let Err(error) = leaf {
         json["error"] = format!("the leaf: {error}").into();
@@ -375,8 +377,8 @@ fn jwt_json(InspectedJwtSvid { audience, svid }: &InspectedJwtSvid<'_>, now: Now
     }
 }
 
-fn wit_json(svid: &InspectedWitSvid, now: Now) -> Value {
-    let (id, hint) = (&svid.id, &svid.hint);
+fn wit_json(svid: &Inspected<WitSvid>, now: Now) -> Value {
+    let (id, hint) = (&svid.spiffe_id, &svid.hint);
     match read_wit(svid) {
         Ok((svid, token)) => json!({
             "spiffe_id": id,

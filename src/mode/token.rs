@@ -54,7 +54,7 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Zeroizing<Stri
         good_token("the JWT-SVID", raw, selection, audience, now)
     });
     let svid = svid.map_err(|error| flaw!("no JWT-SVID: {error}"))?;
-    let (id, expires_at) = (svid.info().id.as_str(), rfc3339(svid.info().not_after, 0));
+    let (id, expires_at) = (svid.info.id.as_str(), rfc3339(svid.info.not_after, 0));
     let after = match output {
         OutputFormat::Text => String::new(),
         OutputFormat::Json => format!(
@@ -66,7 +66,7 @@ pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Zeroizing<Stri
     };
     // A token needs no escapes: it is base64url and dots. No copy stays in memory: `concat` allocates once,
     // and stdout has no buffer for a text that ends with a line break.
-    Ok(Zeroizing::new([before.as_str(), svid.token(), &after, "\n"].concat()))
+    Ok(Zeroizing::new([before.as_str(), &svid.token, &after, "\n"].concat()))
 }
 
 /// In this variable, kubectl and other clients of Kubernetes say what they want: an ExecCredential as JSON.

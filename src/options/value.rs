@@ -86,13 +86,8 @@ impl Value for bool {
 impl Value for SpiffeId {
     const ALLOWED: &'static str = "a SPIFFE ID such as spiffe://example.org/workload";
 
-    /// Refuses the ID of a trust domain, which has no path.
     fn read(text: &str) -> Result<Self, String> {
-        let id: Self = text.parse().map_err(|flaw: Flaw| flaw.to_string())?;
-        if id.path().is_empty() {
-            return Err("the SPIFFE ID of a workload has a path".to_owned());
-        }
-        Ok(id)
+        text.parse().and_then(Self::of_workload).map_err(|flaw: Flaw| flaw.to_string())
     }
 }
 

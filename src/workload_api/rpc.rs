@@ -74,7 +74,16 @@ impl Message for RawX509Context {
 
 impl Message for RawX509Svid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        nth(number, [&mut self.spiffe_id, &mut self.chain, &mut self.key, &mut self.bundle, &mut self.hint])
+        nth(
+            number,
+            [
+                &mut self.spiffe_id,
+                &mut self.svid.chain,
+                &mut self.svid.key,
+                &mut self.svid.bundle,
+                &mut self.hint,
+            ],
+        )
     }
 }
 
@@ -105,7 +114,7 @@ impl Rpc for FetchJwtSvid {
 
 impl Message for RawJwtSvid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        nth(number, [&mut self.spiffe_id, &mut self.token, &mut self.hint])
+        nth(number, [&mut self.spiffe_id, &mut self.svid, &mut self.hint])
     }
 }
 
@@ -144,7 +153,7 @@ const WIT_IS_OFF: &str = "the agent's WIT-SVID profile is off \
 
 impl Message for RawWitSvid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        nth(number, [&mut self.spiffe_id, &mut self.token, &mut self.key, &mut self.hint])
+        nth(number, [&mut self.spiffe_id, &mut self.svid.token, &mut self.svid.key, &mut self.hint])
     }
 }
 

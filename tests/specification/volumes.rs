@@ -428,6 +428,24 @@ fn a_file_that_is_kept_gets_the_mode_that_the_options_ask_for() {
 }
 
 #[test]
+fn a_key_that_is_kept_stays_its_owners_though_its_name_ends_as_that_of_a_bundle() {
+    for name in ["key.bundle.pem", "key.spiffe-trust-bundle.x509.pem"] {
+        let pod = Pod::new();
+        let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+        let key = format!("--svid-key-file-name={name}");
+        pod.init(&["--jwt-svid=token.jwt=one", &key]).succeeded();
+        let token = || std::fs::read(pod.volume().join("token.jwt")).expect("a token");
+        let before = token();
+        agent.reply(Reply::refuse(RpcStatusCode::UNAVAILABLE));
+        let id = format!("--pod-spiffe-id={}", crate::pod::ID);
+        let refresh = pod.refresh(&["--jwt-svid=token.jwt=one", &id, &key]);
+        wait_until("the token is another one", || token() != before);
+        assert_eq!(mode_of(&pod.volume().join(name)), 0o400, "{name}");
+        refresh.stop();
+    }
+}
+
+#[test]
 fn generations_are_told_apart_when_the_clock_is_set_back() {
     let pod = Pod::new();
     let agent = pod.agent(offer([pod.mint()]));

@@ -115,6 +115,20 @@ fn an_rsa_key_without_primes_is_written_as_jwk_and_refused_as_pem() {
 }
 
 #[test]
+fn an_rsa_key_without_primes_whose_modulus_is_no_number_is_refused() {
+    let pod = Pod::new();
+    let mut recipe = WitRecipe::with_key(ID, KeyType::Rsa2048);
+    for member in ["p", "q", "dp", "dq", "qi"] {
+        recipe.key.as_object_mut().expect("a JWK").remove(member);
+    }
+    for jwk in [&mut recipe.key, &mut recipe.claims["cnf"]["jwk"]] {
+        jwk["n"] = "not base64url".into();
+    }
+    let _agent = agent(&pod, &recipe.mint(&pod.authority));
+    pod.init(&with(&ALONE, &["--init-timeout=1s"])).failed_with(&["wit_svid_key", "member n is not base64url"]);
+}
+
+#[test]
 fn a_reader_through_data_never_sees_a_token_with_another_key() {
     let pod = Pod::new();
     let svids: Vec<_> = (0..40).map(|_| mint(&pod)).collect();

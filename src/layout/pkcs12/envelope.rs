@@ -28,11 +28,6 @@ impl Envelope {
         self.front.len() + self.value + self.back.len()
     }
 
-    /// Puts another value behind.
-    pub(super) fn append(&mut self, value: &[u8]) {
-        self.back.extend_from_slice(value);
-    }
-
     /// Puts another value in front.
     pub(super) fn prepend(&mut self, value: &impl Encode) -> der::Result<()> {
         self.front.splice(..0, value.to_der()?);

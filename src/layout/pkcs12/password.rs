@@ -34,9 +34,7 @@ impl Password {
         text.extend(self.0.bytes().flat_map(|byte| [0, byte]).chain([0, 0]));
         text
     }
-}
 
-impl Password {
     /// From the bytes of a password file. One newline at their end, which editors and `echo` leave, is not part of
     /// the password.
     pub(super) fn from_file(bytes: &[u8]) -> Result<Self, Flaw> {

@@ -162,14 +162,9 @@ pub(super) fn decrypt(
     }
     cbc::Decryptor::<Aes256>::new((&*key).into(), (&iv).into()).decrypt_blocks(blocks);
     // Not a padding oracle: the MAC was right before.
-    let padding = usize::from(plaintext.last().copied().unwrap_or_default());
-    let (_, pad) = plaintext
-        .split_at_checked(plaintext.len().wrapping_sub(padding))
-        .filter(|(_, pad)| {
-            (1..=BLOCK).contains(&padding) && pad.iter().all(|byte| usize::from(*byte) == padding)
-        })
-        .ok_or_else(|| Flaw::new(WRONG_PASSWORD))?;
-    let length = plaintext.len() - pad.len();
+    let padding = plaintext.last().copied().filter(|padding| *padding > 0);
+    let content = padding.and_then(|padding| plaintext.strip_suffix([padding; BLOCK].get(..padding.into())?));
+    let length = content.ok_or_else(|| Flaw::new(WRONG_PASSWORD))?.len();
     plaintext.truncate(length);
     Ok(plaintext)
 }

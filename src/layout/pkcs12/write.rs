@@ -9,7 +9,7 @@ use der::{Decode, Encode, Tag};
 use sha2::{Digest, Sha256};
 use x509_cert::attr::{Attribute, Attributes};
 
-use super::asn1::{self, CertificateBag, SafeBag};
+use super::asn1::{self, CertificateBag, ContentInfo, EncryptedPrivateKey, SafeBag};
 use super::envelope::{EXPLICIT, Envelope, IMPLICIT_OCTETS};
 use super::password::Password;
 use super::protection::{self, Authenticated, Encrypted, Salt, Salts};
@@ -102,21 +102,12 @@ fn key_safe(key: &[u8], attributes: &Attributes, password: &Password, salts: &Sa
     let mut encryption = Encrypted::new(password, &salt, &iv, &mut encrypted);
     encryption.write_all(key)?;
     encryption.finish()?;
-    let mut safe = Envelope::around(encrypted.len());
-    // EncryptedPrivateKey
-    safe.wrap(Tag::OctetString)?;
-    safe.prepend(&protection::pbes2(&salt, &iv)?)?;
-    safe.wrap(Tag::Sequence)?;
-    // SafeBag
-    safe.wrap(EXPLICIT)?;
-    safe.prepend(&asn1::SHROUDED_KEY_BAG)?;
-    safe.append(&attributes.to_der()?);
-    safe.wrap(Tag::Sequence)?;
-    // SafeContents
-    safe.wrap(Tag::Sequence)?;
-    safe.wrap(Tag::OctetString)?;
-    wrap_in_content_info(&mut safe, asn1::DATA)?;
-    Ok([safe.front, encrypted, safe.back].concat())
+    let encrypted = OctetStringRef::new(&encrypted)?;
+    let key = EncryptedPrivateKey { algorithm: protection::pbes2(&salt, &iv)?, encrypted }.to_der()?;
+    let attributes = Some(attributes.clone());
+    let bag = SafeBag { id: asn1::SHROUDED_KEY_BAG, value: AnyRef::from_der(&key)?, attributes };
+    let bags = vec![bag].to_der()?;
+    ContentInfo { content_type: asn1::DATA, content: AnyRef::new(Tag::OctetString, &bags)? }.to_der()
 }
 
 /// Writes a file: a safe of certificates, which is encrypted, and perhaps another one.
@@ -134,60 +125,51 @@ fn write(
     if length == 0 {
         return Err(io::Error::other(NO_CERTIFICATE));
     }
-    let layers = Layers::around(length, key, [&salt, &iv, &mac_salt]).map_err(io::Error::other)?;
-    out.write_all(&layers.file.front)?;
+    let layers = layers(length, key, [&salt, &iv, &mac_salt]);
+    let [in_encryption, in_mac, outside] = layers.map_err(io::Error::other)?;
+    out.write_all(&outside.front)?;
     let mut authenticated = Authenticated::new(password, &mac_salt, out);
-    authenticated.write_all(&layers.safes.front)?;
+    authenticated.write_all(&in_mac.front)?;
     let mut encrypted = Encrypted::new(password, &salt, &iv, &mut authenticated);
-    encrypted.write_all(&layers.certificates.front)?;
+    encrypted.write_all(&in_encryption.front)?;
     for bag in certificates {
         encrypted.write_all(&bag.map_err(io::Error::other)?)?;
     }
     encrypted.finish()?;
-    authenticated.write_all(&layers.safes.back)?;
+    authenticated.write_all(&in_mac.back)?;
     let mac = authenticated.finish();
     let mac_data = protection::mac_data(&mac, &mac_salt).and_then(|data| data.to_der());
     out.write_all(&mac_data.map_err(io::Error::other)?)
 }
 
-/// What stands around the certificates, from the inside out.
-struct Layers {
-    /// In the encryption.
-    certificates: Envelope,
-    /// In the MAC: around the encrypted certificates.
-    safes: Envelope,
-    /// Around the safes.
-    file: Envelope,
-}
-
-impl Layers {
-    fn around(certificates: usize, key: &[u8], [salt, iv, mac_salt]: [&Salt; 3]) -> der::Result<Self> {
-        // SafeContents
-        let mut certificates = Envelope::around(certificates);
-        certificates.wrap(Tag::Sequence)?;
-        // EncryptedContentInfo
-        let mut safes = Envelope::around(protection::encrypted_length(certificates.len()));
-        safes.wrap(IMPLICIT_OCTETS)?;
-        safes.prepend(&protection::pbes2(salt, iv)?)?;
-        safes.prepend(&asn1::DATA)?;
-        safes.wrap(Tag::Sequence)?;
-        // EncryptedData
-        safes.prepend(&0u8)?;
-        safes.wrap(Tag::Sequence)?;
-        wrap_in_content_info(&mut safes, asn1::ENCRYPTED_DATA)?;
-        safes.append(key);
-        // AuthenticatedSafe
-        safes.wrap(Tag::Sequence)?;
-        let mut file = Envelope::around(safes.len());
-        file.wrap(Tag::OctetString)?;
-        wrap_in_content_info(&mut file, asn1::DATA)?;
-        // PFX
-        file.prepend(&3u8)?;
-        // Every MAC is as long.
-        file.append(&protection::mac_data(&[0; 32], mac_salt)?.to_der()?);
-        file.wrap(Tag::Sequence)?;
-        Ok(Self { certificates, safes, file })
-    }
+/// What stands around certificates of this length, from the inside out: in the encryption; in the MAC, around the
+/// encrypted certificates and before the key; around what the MAC is of.
+fn layers(certificates: usize, key: &[u8], [salt, iv, mac_salt]: [&Salt; 3]) -> der::Result<[Envelope; 3]> {
+    // SafeContents
+    let mut certificates = Envelope::around(certificates);
+    certificates.wrap(Tag::Sequence)?;
+    // EncryptedContentInfo
+    let mut safes = Envelope::around(protection::encrypted_length(certificates.len()));
+    safes.wrap(IMPLICIT_OCTETS)?;
+    safes.prepend(&protection::pbes2(salt, iv)?)?;
+    safes.prepend(&asn1::DATA)?;
+    safes.wrap(Tag::Sequence)?;
+    // EncryptedData
+    safes.prepend(&0u8)?;
+    safes.wrap(Tag::Sequence)?;
+    wrap_in_content_info(&mut safes, asn1::ENCRYPTED_DATA)?;
+    safes.back.extend_from_slice(key);
+    // AuthenticatedSafe
+    safes.wrap(Tag::Sequence)?;
+    let mut file = Envelope::around(safes.len());
+    file.wrap(Tag::OctetString)?;
+    wrap_in_content_info(&mut file, asn1::DATA)?;
+    // PFX
+    file.prepend(&3u8)?;
+    // Every MAC is as long.
+    file.back.extend(protection::mac_data(&[0; 32], mac_salt)?.to_der()?);
+    file.wrap(Tag::Sequence)?;
+    Ok([certificates, safes, file])
 }
 
 fn wrap_in_content_info(content: &mut Envelope, content_type: ObjectIdentifier) -> der::Result<()> {

@@ -1,23 +1,22 @@
-//! A digest of a JSON document in which the order of an object's members does not count, nor that of the keys in a
-//! JWKS: some agents send the same keys in another order each time. Nothing of the document is stored.
+//! Digests, to find out what has changed. In that of a JSON document, the order of an object's members does not
+//! count, nor that of the keys in a JWKS: some agents send the same keys in another order each time. Nothing of the
+//! document is stored.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 
 use serde_core::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// The digest of a JWKS document; of no meaning for what is no JSON.
-pub(crate) fn digest(document: &[u8]) -> u64 {
+pub(crate) fn of_json(document: &[u8]) -> u64 {
     Value { is_ordered: true }
         .deserialize(&mut serde_json::Deserializer::from_slice(document))
         .unwrap_or_default()
 }
 
 /// The digest of anything that can be hashed.
-fn hash(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+pub(crate) fn of(value: impl Hash) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
 }
 
 #[derive(Clone, Copy)]
@@ -46,31 +45,31 @@ impl<'de> Visitor<'de> for Value {
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<u64, E> {
-        Ok(hash(value))
+        Ok(of(value))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<u64, E> {
-        Ok(hash(value))
+        Ok(of(value))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<u64, E> {
-        Ok(hash(value))
+        Ok(of(value))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<u64, E> {
-        Ok(hash(value.to_bits()))
+        Ok(of(value.to_bits()))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<u64, E> {
-        Ok(hash(value))
+        Ok(of(value))
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<u64, S::Error> {
         let mut digest = 1u64;
         while let Some(element) = list.next_element_seed(Value { is_ordered: true })? {
             digest = match self.is_ordered {
-                true => hash((digest, element)),
-                false => digest.wrapping_add(hash(element)),
+                true => of((digest, element)),
+                false => digest.wrapping_add(of(element)),
             };
         }
         Ok(digest)
@@ -80,7 +79,7 @@ impl<'de> Visitor<'de> for Value {
         let mut digest = 2u64;
         while let Some(name) = map.next_key::<String>()? {
             let value = map.next_value_seed(Value { is_ordered: name != "keys" })?;
-            digest = digest.wrapping_add(hash((name, value)));
+            digest = digest.wrapping_add(of((name, value)));
         }
         Ok(digest)
     }
@@ -92,15 +91,15 @@ mod tests {
 
     #[test]
     fn the_order_of_keys_and_of_their_members_does_not_count_and_all_else_does() {
-        let one = digest(br#"{"keys":[{"kid":"a","n":1},{"kid":"b"}],"x":[1,2]}"#);
-        assert_eq!(one, digest(br#"{"x":[1,2],"keys":[ {"kid":"b"}, {"n":1,"kid":"a"} ]}"#));
+        let one = of_json(br#"{"keys":[{"kid":"a","n":1},{"kid":"b"}],"x":[1,2]}"#);
+        assert_eq!(one, of_json(br#"{"x":[1,2],"keys":[ {"kid":"b"}, {"n":1,"kid":"a"} ]}"#));
         for other in [
             &br#"{"keys":[{"kid":"a","n":1},{"kid":"c"}],"x":[1,2]}"#[..],
             br#"{"keys":[{"kid":"a","n":1}],"x":[1,2]}"#,
             br#"{"keys":[{"kid":"a"},{"kid":"b","n":1}],"x":[1,2]}"#,
             br#"{"keys":[{"kid":"a","n":1},{"kid":"b"}],"x":[2,1]}"#,
         ] {
-            assert_ne!(one, digest(other), "{}", String::from_utf8_lossy(other));
+            assert_ne!(one, of_json(other), "{}", String::from_utf8_lossy(other));
         }
     }
 }
