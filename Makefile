@@ -70,6 +70,7 @@ lint: tools ## check format, lints, links, the workflow and the oldest Rust that
 	@./.ci/check-links
 	@./.ci/check-workflow
 	@./.ci/check-oldest-rust
+	@./tests/simulation/faults places
 
 deps: ## list each dependency with licence and reason; check all licences, and advisories (cargo-audit)
 	@./.ci/dependencies

@@ -116,8 +116,8 @@ impl World<'_> {
                 self.plan(event, if is_short { between(MINUTE, HOUR) } else { between(HOUR, 4 * DAY) });
                 let least = |short| if is_short { short } else { HOUR };
                 let mut agent = agent.0.borrow_mut();
-                agent.svid_life = between(least(2 * MINUTE), 3 * DAY);
-                agent.token_life = between(least(MINUTE), DAY);
+                agent.svid_life = between(least(2 * MINUTE), 4 * DAY);
+                agent.token_life = between(least(MINUTE), 2 * DAY);
                 format!(" {:?} {:?}", agent.svid_life, agent.token_life)
             }
             Event::Trouble => format!(" {:?}", self.begin_trouble()),
