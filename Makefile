@@ -64,12 +64,13 @@ differential: tools ## compare what the helper accepts with OpenSSL and Python, 
 upgrades: tools ## run an earlier binary and this one in turn on one directory (OLD=commit, or OLD_BINARY=path)
 	@OLD='$(OLD)' OLD_BINARY='$(OLD_BINARY)' ./tests/upgrades/run
 
-lint: tools ## check format, lints, links, the workflow and the oldest Rust that works; a warning is an error
+lint: tools ## check format, lints, links, the workflow, the simulated faults' places and the oldest Rust; a warning fails
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	@./.ci/check-links
 	@./.ci/check-workflow
 	@./.ci/check-oldest-rust
+	@./tests/simulation/faults places
 
 deps: ## list each dependency with licence and reason; check all licences, and advisories (cargo-audit)
 	@./.ci/dependencies

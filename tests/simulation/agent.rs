@@ -195,8 +195,11 @@ impl SimulatedAgent for Agent {
         state.counts[rpc as usize] += 1;
         let is_deaf = state.moods[rpc as usize] == Mood::Silent;
         state.calls.push(Call { rpc, pipe: Rc::downgrade(&pipe), is_deaf });
-        let request = JWTSVIDRequest::parse_from_bytes(request).unwrap();
-        let answer = state.answer(rpc, request.audience.first().map_or("", String::as_str));
+        let audience = match rpc {
+            Rpc::Token => JWTSVIDRequest::parse_from_bytes(request).unwrap().audience.remove(0),
+            _ => String::new(),
+        };
+        let answer = state.answer(rpc, &audience);
         pipe.borrow_mut().extend(answer.into_iter().flat_map(|answer| {
             let is_end = answer.is_err() || rpc == Rpc::Token;
             [Some(Some(answer)), is_end.then_some(None)].into_iter().flatten()

@@ -61,7 +61,7 @@ impl World<'_> {
     /// Lets it happen. Returns whether it wakes the helper up.
     pub(super) fn happens(&mut self, event: Event) -> bool {
         self.tally.add(Count::Events, 1);
-        self.watch.happened(self.now.instant);
+        self.watch.happened(event, self.now.instant);
         let agent = self.agent.clone();
         let note = match event {
             Event::Rotation => {
@@ -116,8 +116,8 @@ impl World<'_> {
                 self.plan(event, if is_short { between(MINUTE, HOUR) } else { between(HOUR, 4 * DAY) });
                 let least = |short| if is_short { short } else { HOUR };
                 let mut agent = agent.0.borrow_mut();
-                agent.svid_life = between(least(2 * MINUTE), DAY);
-                agent.token_life = between(least(MINUTE), DAY / 2);
+                agent.svid_life = between(least(2 * MINUTE), 4 * DAY);
+                agent.token_life = between(least(MINUTE), 2 * DAY);
                 format!(" {:?} {:?}", agent.svid_life, agent.token_life)
             }
             Event::Trouble => format!(" {:?}", self.begin_trouble()),
@@ -192,7 +192,7 @@ impl World<'_> {
             6 => (refuses(RpcStatusCode::INVALID_ARGUMENT, any), 20 * MINUTE),
             7 => (Trouble::Mood(Mood::Silent, any), 6 * HOUR),
             8 | 9 => (Trouble::Mood(Mood::Bad(flaw), any), HOUR),
-            10 => (Trouble::Stale, 2 * DAY),
+            10 => (Trouble::Stale, if below(20) == 0 { 2 * DAY } else { 3 * HOUR }),
             11 => (Trouble::Off, 6 * HOUR),
             _ => (Trouble::Mood(Mood::Scarce, Some(Rpc::Token)), HOUR),
         };

@@ -37,9 +37,9 @@ impl Log for OfThisThread {
             let Some(lines) = lines.as_mut().filter(|_| record.level() <= Level::Debug) else { return };
             lines.severe += u64::from(record.level() <= Level::Warn);
             lines.all += 1;
-            let is_of_long_run = record.args().to_string().contains(LONG_RUN);
-            lines.long_runs += u64::from(is_of_long_run && record.level() == Level::Warn);
-            lines.last.push_back(format!("{} {}", record.level(), record.args()));
+            let line = format!("{} {}", record.level(), record.args());
+            lines.long_runs += u64::from(record.level() == Level::Warn && line.contains(LONG_RUN));
+            lines.last.push_back(line);
             if lines.last.len() > REMEMBERED {
                 lines.last.pop_front();
             }

@@ -16,6 +16,9 @@ mod watch;
 mod wit;
 mod world;
 
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agent::{Flaw, Mood, Rpc};
@@ -45,13 +48,22 @@ fn simulation_of_a_random_seed_keeps_every_promise() {
 fn simulation_of_many_seeds_keeps_every_promise() {
     let first = variable("SIMULATE_SEED").unwrap_or(1);
     let days = variable("SIMULATE_DAYS").map_or(LONG, |days| days as u32);
-    let mut all = Tally::default();
-    for seed in first..first + variable("SIMULATE_SEEDS").unwrap_or(4) {
-        let tally = World::simulate(seed, |world| world.run(days, None));
-        println!("seed {seed}: {tally}");
-        all.add_all(&tally);
-    }
-    println!("simulated: {all}");
+    let seeds = Mutex::new(first..first + variable("SIMULATE_SEEDS").unwrap_or(4));
+    let all = Mutex::new(Tally::default());
+    let next = || seeds.lock().unwrap().next();
+    // Each simulation has a thread: clock, processes and log lines are those of its thread.
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(|| {
+                while let Some(seed) = next() {
+                    let tally = World::simulate(seed, |world| world.run(days, None));
+                    println!("seed {seed}: {tally}");
+                    all.lock().unwrap().add_all(&tally);
+                }
+            });
+        }
+    });
+    println!("simulated: {}", all.into_inner().unwrap());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::agent::AUDIENCES;
 use super::told::{ApplicationWatch, HookWatch};
-use super::trouble::{HOUR, MINUTE, Trouble};
+use super::trouble::{Event, HOUR, MINUTE, Trouble};
 use crate::identity::svid_info::SvidInfo;
 use crate::material::{ChangeKinds, Facts};
 
@@ -215,9 +215,10 @@ impl Watch {
         }
     }
 
-    /// Something has happened.
-    pub(super) fn happened(&mut self, now: Instant) {
-        self.is_event = true;
+    /// Something has happened. What neither publishes nor changes files or the clock leaves the verdict as it was.
+    pub(super) fn happened(&mut self, event: Event, now: Instant) {
+        self.is_event |=
+            matches!(event, Event::ClockStep | Event::DiskFault | Event::DiskMended | Event::Restart);
         self.events.add(1, now);
         self.events_of_hour.add(1, now);
     }

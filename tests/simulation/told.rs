@@ -194,10 +194,14 @@ impl World<'_> {
             return;
         }
         let (kinds, patience) = (self.watch.kinds.clone(), self.patience());
+        let is_damaged = self.watch.disk_fault_until.is_some();
         let watch = &mut self.watch.application;
         if changed.is_some_and(|changed| !changed.common(&kinds).is_empty()) {
             watch.news += 1;
             watch.untold_since.get_or_insert(now);
+        } else if changed.is_some() && is_damaged {
+            // A new helper cannot tell what others have changed from what is new.
+            watch.news += 1;
         }
         let told = all_told - std::mem::replace(&mut watch.all_told, all_told);
         watch.told += told;

@@ -20,7 +20,7 @@ use crate::time::timing::{
     DENIAL_IS_WITHDRAWAL, LONGEST_SLEEP, MOST_BLOCKED_LOOKS, OVERDUE, REMINDER, SIGNAL_AGAIN, WRITE_AGAIN,
 };
 /// Of turns without a reason, each so manieth is followed by a check of the files.
-const SAMPLE: u64 = 64;
+const SAMPLE: u64 = 1024;
 /// The agent has withdrawn the identity.
 const WITHDRAWN: Trouble = Trouble::Mood(Mood::Refuses(RpcStatusCode::PERMISSION_DENIED), None);
 /// How often one token may be served while another waits.
@@ -126,7 +126,7 @@ impl World<'_> {
         let is_published = count > watch.publications;
         self.tally.add(Count::Publications, count - watch.publications);
         watch.publications_of_hour.add(count - watch.publications, now);
-        watch.is_event |= is_published && count.is_multiple_of(4);
+        watch.is_event |= is_published && count.is_multiple_of(8);
         watch.publications = count;
         if !is_published {
             return None;

@@ -205,7 +205,7 @@ impl World<'_> {
             stopping: None,
             children,
             pid_file,
-            process_waits: below(4) == 0,
+            process_waits: below(8) == 0,
             can_take_since: None,
             splay,
             plans: Vec::new(),
