@@ -125,7 +125,8 @@ fn an_rsa_key_without_primes_whose_modulus_is_no_number_is_refused() {
         jwk["n"] = "not base64url".into();
     }
     let _agent = agent(&pod, &recipe.mint(&pod.authority));
-    pod.init(&with(&ALONE, &["--init-timeout=1s"])).failed_with(&["wit_svid_key", "member n is not base64url"]);
+    pod.init(&with(&ALONE, &["--init-timeout=1s"]))
+        .failed_with(&["wit_svid_key", "member n is not base64url"]);
 }
 
 #[test]
