@@ -59,7 +59,7 @@ mod tests {
     use base64ct::{Base64UrlUnpadded, Encoding};
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::super::svid_info::Validity;
+    use super::super::dates::Validity;
     use super::*;
     use crate::time::timestamp::rfc3339;
 
