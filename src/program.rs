@@ -38,8 +38,8 @@ pub fn run() -> ! {
 fn follow_plan(plan: &Plan) -> u8 {
     // First of all: a signal that comes before it is lost to process 1, and deadly to any other.
     let waiter = Waiter::new();
-    let lasts = matches!(plan.task, Task::Follow(_));
-    logging::start(plan.log_level, plan.log_format, lasts);
+    let has_time = matches!(plan.task, Task::Follow(_));
+    logging::start(plan.log_level, plan.log_format, has_time);
     explain_panics();
     let waiter = match waiter {
         Ok(waiter) => waiter,
@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn a_panic_is_one_log_line_in_the_chosen_format_and_a_failure() {
         if std::env::var_os(MARK).is_some() {
-            logging::start(LevelFilter::Info, LogFormat::Json, false);
+            let has_time = false;
+            logging::start(LevelFilter::Info, LogFormat::Json, has_time);
             explain_panics();
             panic!("the number is {}", 7);
         }

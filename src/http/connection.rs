@@ -34,8 +34,8 @@ impl Connection {
         Self { stream, token, deadline, state: State::Reading(Vec::new()) }
     }
 
-    /// Goes on as far as it can without waiting. Reads at most [`LONGEST_HEAD`] bytes. Returns what the connection
-    /// waits for next; `None`: it has ended.
+    /// Goes on as far as it can without waiting. Reads at most [`LONGEST_HEAD`] bytes of the head, and as
+    /// many of what follows. Returns what the connection waits for next; `None`: it has ended.
     pub(super) fn advance(&mut self, readiness: &mut Readiness, ask: &mut Ask<'_>) -> Option<EpollFlags> {
         if let State::Reading(head) = &mut self.state {
             let goes_on = read(&self.stream, head);

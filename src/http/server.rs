@@ -111,10 +111,8 @@ impl<'a> HttpServer<'a> {
             Ok((open, port)) => {
                 self.trouble.end(now);
                 self.listen_backoff.reset();
-                log::info!(
-                    "serving /live, /ready and /metrics on {}",
-                    SocketAddr::new(self.address.ip(), port)
-                );
+                let address = SocketAddr::new(self.address.ip(), port);
+                log::info!("serving /live, /ready and /metrics on {address}");
                 self.listening = Listening::Yes(open);
             }
             Err(error) => {
@@ -162,9 +160,9 @@ impl Open {
         }
         // Level-triggered: a socket for which there is no space here is ready at the next look.
         let mut events = [EpollEvent::empty(); MOST_CONNECTIONS + 1];
-        let ready = self.ready.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+        let count = self.ready.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         let mut accepted = Ok(());
-        for event in &events[..ready] {
+        for event in &events[..count] {
             match event.data() {
                 LISTENER => accepted = self.accept(now, readiness, ask),
                 token => self.advance(token, readiness, ask),
@@ -212,9 +210,11 @@ impl Open {
             return;
         };
         let connection = &mut self.connections[index];
-        let interest = connection.advance(readiness, ask);
-        let watch = |flags| self.ready.modify(&connection.stream, &mut EpollEvent::new(flags, token)).is_ok();
-        if !interest.is_some_and(watch) {
+        let is_watched = match connection.advance(readiness, ask) {
+            Some(flags) => self.ready.modify(&connection.stream, &mut EpollEvent::new(flags, token)).is_ok(),
+            None => false,
+        };
+        if !is_watched {
             // Closing it ends its registration.
             self.connections.remove(index);
         }

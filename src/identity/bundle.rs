@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use super::certificate::{Certificate, split};
+use super::dates::Dates;
 use super::digest;
 use super::distinguished_name::text_of;
 use super::limits::MAX_BUNDLE;
 use super::raw::shortened;
 use super::spiffe_id::TrustDomain;
-use super::svid_info::Dates;
 use crate::words::Flaw;
 
 /// The CA certificates of a trust domain, one or more.

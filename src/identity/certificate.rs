@@ -5,16 +5,17 @@ use std::ops::Range;
 
 use der::asn1::Ia5String;
 use der::oid::AssociatedOid;
-use der::{Decode, Reader, SliceReader};
+use der::{Decode, ErrorKind, Reader, SliceReader};
 use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner};
+use x509_cert::ext::Extensions;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
     BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, SubjectKeyIdentifier,
 };
 
+use super::dates::Dates;
 use super::early_dates;
 use super::limits::MAX_CERTIFICATE;
-use super::svid_info::Dates;
 use crate::words::{Flaw, flaw};
 
 /// The ranges of the certificates in concatenated DER: at least one, at most `limit`, and nothing
@@ -114,7 +115,7 @@ impl Certificate {
 
     /// An extension, if it is there.
     pub(super) fn extension<'a, T: Decode<'a> + AssociatedOid>(&'a self) -> Result<Option<T>, T::Error> {
-        Ok(self.fields().get_extension::<T>()?.map(|(_is_critical, extension)| extension))
+        extension(self.fields().extensions())
     }
 
     /// The keyUsage extension in words; none without the extension.
@@ -147,6 +148,18 @@ impl Certificate {
     }
 }
 
+/// An extension of a certificate or of a revocation list, if it is there. One that is there twice is refused (RFC
+/// 5280, sections 4.2 and 5.2).
+pub(super) fn extension<'a, T: Decode<'a> + AssociatedOid>(
+    all: Option<&'a Extensions>,
+) -> Result<Option<T>, T::Error> {
+    let mut found = all.into_iter().flatten().filter(|extension| extension.extn_id == T::OID);
+    match (found.next(), found.next()) {
+        (_, Some(_)) => Err(der::Error::from(ErrorKind::Failed).into()),
+        (first, None) => first.map(|extension| T::from_der(extension.extn_value.as_bytes())).transpose(),
+    }
+}
+
 /// Bytes in hexadecimal, without the sign byte that DER puts before a serial number.
 pub(super) fn hexadecimal(serial: &[u8]) -> String {
     let digits = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
@@ -164,6 +177,10 @@ pub(super) fn unreadable(extension: &str) -> impl Fn(der::Error) -> Flaw {
 
 #[cfg(test)]
 mod tests {
+    use der::Encode;
+    use der::asn1::OctetString;
+    use x509_cert::ext::Extension;
+
     use super::*;
 
     /// An empty SEQUENCE: the outside of a certificate.
@@ -174,6 +191,16 @@ mod tests {
         assert_eq!(split(&OUTSIDE.repeat(3), 3), Ok(vec![0..2, 2..4, 4..6]));
         assert_eq!(split(&OUTSIDE.repeat(4), 3), Err(flaw!("holds more than 3 certificates")));
         assert_eq!(split(&[], 3), Err(flaw!("holds no certificate")));
+    }
+
+    #[test]
+    fn an_extension_that_is_there_twice_is_refused() {
+        let constraints = BasicConstraints { ca: true, path_len_constraint: None };
+        let extn_value = OctetString::new(constraints.to_der().unwrap()).unwrap();
+        let one = Extension { extn_id: BasicConstraints::OID, critical: false, extn_value };
+        assert_eq!(extension::<BasicConstraints>(None), Ok(None));
+        assert_eq!(extension(Some(&vec![one.clone()])), Ok(Some(constraints)));
+        assert!(extension::<BasicConstraints>(Some(&vec![one.clone(), one])).is_err());
     }
 
     #[test]

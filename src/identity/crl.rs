@@ -6,13 +6,12 @@ use std::time::SystemTime;
 
 use der::Decode;
 use der::asn1::OctetString;
-use der::oid::AssociatedOid;
 use x509_cert::certificate::Raw;
 use x509_cert::crl::{CertificateList, TbsCertList};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber};
 use x509_cert::name::Name;
 
-use super::certificate::{Certificate, hexadecimal, unreadable};
+use super::certificate::{Certificate, extension, hexadecimal, unreadable};
 use super::digest;
 use super::distinguished_name::{Sameness, compare, text_of};
 use super::raw::shortened;
@@ -33,7 +32,7 @@ impl RevocationList {
     /// Checks that this is a list. No signature is verified: it comes from the agent.
     pub(crate) fn parse(der: Vec<u8>) -> Result<Self, Flaw> {
         let list = list_of(&der)?;
-        let key = extension::<AuthorityKeyIdentifier>(&list).ok().flatten();
+        let key = extension::<AuthorityKeyIdentifier>(list.crl_extensions.as_ref()).ok().flatten();
         Ok(Self {
             der,
             issuer: list.issuer,
@@ -64,12 +63,6 @@ fn list_of(der: &[u8]) -> Result<TbsCertList<Raw>, Flaw> {
     Ok(list.tbs_cert_list)
 }
 
-/// An extension of a list, if it is there.
-fn extension<'a, T: Decode<'a> + AssociatedOid>(list: &'a TbsCertList<Raw>) -> Result<Option<T>, T::Error> {
-    let found = list.crl_extensions.iter().flatten().find(|extension| extension.extn_id == T::OID);
-    found.map(|extension| T::from_der(extension.extn_value.as_bytes())).transpose()
-}
-
 /// A list, for a person.
 pub(crate) struct CrlDetails {
     /// Its issuer's name, as RFC 4514 writes it.
@@ -86,7 +79,7 @@ impl CrlDetails {
     /// Reads a list of any age.
     pub(crate) fn read(der: &[u8]) -> Result<Self, Flaw> {
         let list = list_of(der)?;
-        let number = extension::<CrlNumber>(&list).map_err(unreadable("cRLNumber"));
+        let number = extension::<CrlNumber>(list.crl_extensions.as_ref()).map_err(unreadable("cRLNumber"));
         Ok(Self {
             issuer: shortened(&text_of(&list.issuer)),
             number: number.map(|number| number.map(|number| hexadecimal(number.0.as_bytes()))),

@@ -9,7 +9,7 @@ use x509_cert::name::{Name, RelativeDistinguishedName};
 
 use super::certificate::hexadecimal;
 
-/// The result of a comparison.
+/// The result of a comparison. From the least sameness to the most: `min`, `max` and `>=` go by this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Sameness {
     Different,
@@ -98,12 +98,14 @@ fn compare_attribute(one: &AttributeTypeAndValue, other: &AttributeTypeAndValue)
         (Ok(one), Ok(other)) if has_one_form(&one) && has_one_form(&other) => Sameness::Different,
         (Ok(_), Ok(_)) => Sameness::Unknown,
         (Err(sameness), Ok(_)) | (Ok(_), Err(sameness)) => sameness,
+        // Unknown, if either is: that is the greater one of the two that can be here.
         (Err(one), Err(other)) => one.max(other),
     }
 }
 
-/// The text of a value. Without one, its sameness with any text: bits, a number and the like are different. In an
-/// encoding that we do not know, or that its bytes are not of, that is unknown.
+/// The text of a value. A value without one gives its sameness with any text: bits, a number and the like are
+/// [`Sameness::Different`]. If we do not know the encoding, or the bytes break its rules, that is
+/// [`Sameness::Unknown`].
 fn text(value: &Any) -> Result<String, Sameness> {
     let bytes = value.value();
     let text = match value.tag() {

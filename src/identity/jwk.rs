@@ -41,6 +41,7 @@ pub(super) fn check_private(jwk: &str, public: &Map<String, Value>) -> Result<Op
     if private.public()? != public {
         return Err(Flaw::new(OTHER_KEY));
     }
+    // Comes first: it checks the public numbers, also of an RSA key without its primes.
     let public_key = public.encode()?;
     let Some(pkcs8) = private.pkcs8(&public)? else { return Ok(None) };
     PrivateKey::parse(pkcs8, &public_key).map(Some).map_err(|flaw| match public {
@@ -50,7 +51,7 @@ pub(super) fn check_private(jwk: &str, public: &Map<String, Value>) -> Result<Op
     })
 }
 
-/// The members of a JWK that are understood, still as text.
+/// The members of a JWK that are texts. Of a private JWK, only those that are understood: [`TEXTS`].
 #[derive(Default)]
 struct Members<'a> {
     texts: BTreeMap<&'a str, &'a str>,
@@ -58,7 +59,7 @@ struct Members<'a> {
     has_oth: bool,
 }
 
-/// Their names.
+/// The names of the members that are understood.
 const TEXTS: [&str; 12] = ["kty", "crv", "x", "y", "n", "e", "d", "p", "q", "dp", "dq", "qi"];
 
 impl<'a> Members<'a> {
@@ -79,10 +80,8 @@ impl<'a> Members<'a> {
         match self.text("kty")? {
             "EC" => {
                 let crv = self.text("crv")?;
-                let curve = CURVES
-                    .iter()
-                    .find(|curve| curve.name == crv)
-                    .ok_or_else(|| flaw!("a JWK whose crv is not P-256, P-384 or P-521"))?;
+                let curve = CURVES.iter().find(|curve| curve.name == crv);
+                let curve = curve.ok_or_else(|| flaw!("a JWK whose crv is not P-256, P-384 or P-521"))?;
                 Ok(Public::Ec { curve, x: self.text("x")?, y: self.text("y")? })
             }
             "RSA" => Ok(Public::Rsa { n: self.text("n")?, e: self.text("e")? }),

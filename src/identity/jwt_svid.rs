@@ -59,7 +59,7 @@ mod tests {
     use base64ct::{Base64UrlUnpadded, Encoding};
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::super::svid_info::Validity;
+    use super::super::dates::Validity;
     use super::*;
     use crate::time::timestamp::rfc3339;
 
@@ -69,11 +69,11 @@ mod tests {
     fn token(id: &str, claims: &str) -> RawJwtSvid {
         let part = |text: &str| Base64UrlUnpadded::encode_string(text.as_bytes());
         let token = format!("{}.{}.c2ln", part(r#"{"alg":"ES256","kid":"k"}"#), part(claims));
-        RawJwtSvid { spiffe_id: id.to_owned(), hint: String::new(), svid: Zeroizing::new(token) }
+        RawJwtSvid { spiffe_id: id.to_owned(), hint: String::new(), fields: Zeroizing::new(token) }
     }
 
     fn parse(claims: &str) -> Result<JwtSvid, Flaw> {
-        JwtSvid::parse(ID, token(ID, claims).svid, &["one".to_owned(), "two".to_owned()], UNIX_EPOCH)
+        JwtSvid::parse(ID, token(ID, claims).fields, &["one".to_owned(), "two".to_owned()], UNIX_EPOCH)
     }
 
     /// The info of a token with these dates, at 1970-01-01.

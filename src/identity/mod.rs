@@ -7,6 +7,7 @@ pub(crate) mod ca_jwk;
 pub(crate) mod certificate;
 pub(crate) mod context;
 pub(crate) mod crl;
+pub(crate) mod dates;
 pub(crate) mod digest;
 mod distinguished_name;
 mod early_dates;

@@ -25,8 +25,8 @@ pub(crate) struct Offered<T> {
     pub(crate) spiffe_id: String,
     /// The operator's hint at the use of the identity; may be empty.
     pub(crate) hint: String,
-    /// The fields of its kind, unchecked; or what a check has made of them.
-    pub(crate) svid: T,
+    /// The fields of its kind, unchecked. Once they are checked: the SVID, or what is wrong with it.
+    pub(crate) fields: T,
 }
 
 /// One SVID of an `X509SVIDResponse`.

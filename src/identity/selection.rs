@@ -73,7 +73,7 @@ mod tests {
         let svid = |number| Offered {
             spiffe_id: format!("spiffe://example.org/{number}\n"),
             hint: String::new(),
-            svid: (),
+            fields: (),
         };
         let offered: Vec<_> = (1..=12).map(svid).collect();
         let text = not_offered(&Selection::default(), &offered).to_string();

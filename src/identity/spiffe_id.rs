@@ -36,12 +36,10 @@ impl SpiffeId {
         &self.text[self.path_start..]
     }
 
-    /// Refuses the ID of a trust domain (X.509-SVID standard, section 3.1).
-    pub(crate) fn of_workload(self) -> Result<Self, Flaw> {
+    /// Refuses the ID of a trust domain (section 3.1 of the X.509-SVID, JWT-SVID and WIT-SVID standards).
+    pub(crate) fn must_name_workload(self) -> Result<Self, Flaw> {
         match self.path() {
-            "" => Err(flaw!(
-                "it has no path: it names a trust domain, and the SPIFFE ID of a workload has a path"
-            )),
+            "" => Err(flaw!("a workload's SPIFFE ID has a path; this one names a trust domain")),
             _ => Ok(self),
         }
     }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use super::dates::Dates;
 use super::spiffe_id::SpiffeId;
-use crate::time::timestamp::rfc3339;
 
 /// The public facts of an SVID.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,46 +41,6 @@ impl fmt::Display for Kind {
             Self::Wit => "WIT-SVID",
         })
     }
-}
-
-/// The first and the last moment of a validity. Both belong to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Dates {
-    pub(crate) not_before: SystemTime,
-    pub(crate) not_after: SystemTime,
-}
-
-impl Dates {
-    /// The validity at a moment. One that ends before it begins is expired.
-    pub(crate) fn validity(self, now: SystemTime) -> Validity {
-        if now > self.not_after || self.not_before > self.not_after {
-            Validity::Expired
-        } else if now < self.not_before {
-            Validity::NotYet
-        } else {
-            Validity::Valid
-        }
-    }
-
-    /// Why it is not valid at a moment: the rest of a sentence.
-    pub(crate) fn fault(self, now: SystemTime) -> Option<String> {
-        match self.validity(now) {
-            Validity::Expired => Some(format!("expired at {}", rfc3339(self.not_after, 0))),
-            Validity::NotYet => {
-                Some(format!("is not valid until {} (is a clock wrong?)", rfc3339(self.not_before, 0)))
-            }
-            Validity::Valid => None,
-        }
-    }
-}
-
-/// A validity at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Validity {
-    /// Its first moment is still to come; or a clock is wrong.
-    NotYet,
-    Valid,
-    Expired,
 }
 
 impl SvidInfo {
@@ -126,6 +86,7 @@ impl SvidInfo {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dates::Validity;
     use super::*;
     use std::time::UNIX_EPOCH;
 
@@ -155,6 +116,10 @@ mod tests {
     #[test]
     fn an_svid_that_ends_before_it_begins_has_expired_at_any_time() {
         let info = info(100, 200, 150);
+        for seconds in [99, 170, 250] {
+            let fault = info.dates().fault(at(seconds)).unwrap();
+            assert_eq!(fault, "ends at 1970-01-01T00:02:30Z, before it begins at 1970-01-01T00:03:20Z");
+        }
         assert_eq!([99, 170, 250].map(|seconds| info.dates().validity(at(seconds))), [Validity::Expired; 3]);
     }
 

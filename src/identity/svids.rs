@@ -10,11 +10,11 @@ use super::selection::Selection;
 use super::spiffe_id::SpiffeId;
 use crate::words::{Flaw, flaw};
 
-/// Checks that there are SVIDs and that each has its mandatory fields: `fields` names them, and says which are
+/// Checks that there are SVIDs and that each has its mandatory fields: `mandatory` names them, and says which are
 /// empty.
 pub(super) fn check_fields<T, F: Display, const N: usize>(
     raw: &[Offered<T>],
-    fields: impl Fn(&str, &T) -> [(F, bool); N],
+    mandatory: impl Fn(&str, &T) -> [(F, bool); N],
 ) -> Result<(), Flaw> {
     if raw.is_empty() {
         return Err(flaw!("svids: {EMPTY}"));
@@ -22,8 +22,8 @@ pub(super) fn check_fields<T, F: Display, const N: usize>(
     if raw.len() > MAX_SVIDS {
         return Err(flaw!("svids: there are {} (at most {MAX_SVIDS} are accepted)", raw.len()));
     }
-    for (index, Offered { spiffe_id, svid, .. }) in raw.iter().enumerate() {
-        if let Some((field, _)) = fields(spiffe_id, svid).into_iter().find(|(_, is_empty)| *is_empty) {
+    for (index, Offered { spiffe_id, fields, .. }) in raw.iter().enumerate() {
+        if let Some((field, _)) = mandatory(spiffe_id, fields).into_iter().find(|(_, is_empty)| *is_empty) {
             return Err(in_svid(index, spiffe_id)(flaw!("{field}: {EMPTY}")));
         }
     }
@@ -36,8 +36,8 @@ pub(super) fn select<T, S>(
     selection: &Selection,
     parse: impl FnOnce(&str, T) -> Result<S, Flaw>,
 ) -> Result<S, Unusable> {
-    let (index, Offered { spiffe_id, svid, .. }) = selection.pick(raw).map_err(Unusable::NotOffered)?;
-    Ok(parse(&spiffe_id, svid).map_err(in_svid(index, &spiffe_id))?)
+    let (index, Offered { spiffe_id, fields, .. }) = selection.pick(raw).map_err(Unusable::NotOffered)?;
+    Ok(parse(&spiffe_id, fields).map_err(in_svid(index, &spiffe_id))?)
 }
 
 /// One SVID, good or not.
@@ -48,9 +48,9 @@ pub(super) fn inspect<T, S>(
     raw: Vec<Offered<T>>,
     parse: impl Fn(&str, T) -> Result<S, Flaw>,
 ) -> Vec<Inspected<S>> {
-    let inspect = |Offered { spiffe_id, hint, svid }| {
-        let svid = parse(&spiffe_id, svid);
-        Offered { spiffe_id, hint, svid }
+    let inspect = |Offered { spiffe_id, hint, fields }| {
+        let fields = parse(&spiffe_id, fields);
+        Offered { spiffe_id, hint, fields }
     };
     raw.into_iter().map(inspect).collect()
 }
@@ -58,7 +58,7 @@ pub(super) fn inspect<T, S>(
 /// Parses the identity of an SVID.
 pub(super) fn parse_id(text: &str) -> Result<SpiffeId, Flaw> {
     let id = text.parse().map_err(|flaw: Flaw| flaw.within("not a SPIFFE ID"));
-    id.and_then(SpiffeId::of_workload)
+    id.and_then(SpiffeId::must_name_workload)
 }
 
 /// What is wrong with a mandatory field.

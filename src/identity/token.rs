@@ -118,13 +118,13 @@ fn read_header(
     let allowed = ALGORITHMS.into_iter().find(|allowed| *allowed == algorithm);
     let algorithm = allowed.ok_or_else(|| not_allowed(algorithm, ""))?;
     let typ = header.get("typ");
-    let (is_right, rule) = match (profile, typ.map(Value::as_str)) {
-        (Profile::Jwt, typ) => (matches!(typ, None | Some(Some("JWT" | "JOSE"))), "JWT or JOSE, or absent"),
-        (Profile::Wit, typ) => (typ == Some(Some("wit+jwt")), "wit+jwt"),
+    let (is_right, rule) = match profile {
+        Profile::Jwt => (typ.is_none_or(|typ| typ == "JWT" || typ == "JOSE"), "JWT or JOSE, or absent"),
+        Profile::Wit => (typ.is_some_and(|typ| typ == "wit+jwt"), "wit+jwt"),
     };
     if !is_right {
-        let typ = typ.map_or("absent".to_owned(), |typ| Printable(shortened(&typ.to_string())).to_string());
-        return Err(flaw!("its header's typ is {typ} (it must be {rule})"));
+        let found = typ.map_or("absent".to_owned(), |typ| Printable(shortened(&typ.to_string())).to_string());
+        return Err(flaw!("its header's typ is {found} (it must be {rule})"));
     }
     let key_id = header.get("kid").and_then(Value::as_str).map(str::to_owned);
     if profile == Profile::Wit && key_id.as_ref().is_none_or(String::is_empty) {

@@ -8,11 +8,11 @@ use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 
 use super::bundle::X509Bundle;
 use super::certificate::{Certificate, split};
+use super::dates::{Dates, Validity};
 use super::distinguished_name::{Sameness, compare, text_of};
 use super::limits::{MAX_BUNDLE, MAX_CHAIN};
 use super::raw::{Field, shortened};
 use super::spiffe_id::TrustDomain;
-use super::svid_info::{Dates, Validity};
 use crate::words::{Flaw, flaw};
 
 /// The ways from a leaf to the CAs of its own trust domain. There is at least one.
@@ -97,10 +97,12 @@ impl Trust {
 
     /// The last moment up to which [`check`](Self::check) goes on to succeed; `now` if it fails now.
     pub(crate) fn good_until(&self, now: SystemTime) -> SystemTime {
+        if self.check(now).is_err() {
+            return now;
+        }
         let fails_after = |end: &SystemTime| self.check(*end + Duration::from_nanos(1)).is_err();
         let later: BTreeSet<_> = self.changes().filter(|change| *change > now).collect();
-        let end = later.into_iter().find(fails_after);
-        end.filter(|_| self.check(now).is_ok()).unwrap_or(now)
+        later.into_iter().find(fails_after).unwrap_or(now)
     }
 
     /// Each moment at which the result of [`check`](Self::check) may change.

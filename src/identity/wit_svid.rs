@@ -107,7 +107,7 @@ mod tests {
     use p521::elliptic_curve::sec1::ToSec1Point;
     use serde_json::json;
 
-    use super::super::svid_info::Validity;
+    use super::super::dates::Validity;
     use super::*;
 
     const ID: &str = "spiffe://example.org/a";

@@ -77,6 +77,8 @@ fn certificate(key: &Value) -> Result<Vec<u8>, &'static str> {
     let members =
         ca_jwk::members(&der).ok_or("has an \"x5c\" that is no certificate with a key of RSA or EC")?;
     let mut expected = json!({ "use": "x509-svid", "x5c": [text] });
-    members.into_iter().for_each(|(name, value)| expected[name] = value.into());
+    for (name, value) in members {
+        expected[name] = value.into();
+    }
     if *key == expected { Ok(der) } else { Err("is not the key of its certificate and nothing else") }
 }

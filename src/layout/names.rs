@@ -59,17 +59,17 @@ pub(crate) fn check_names(given: &[GivenName]) -> Result<(), Flaw> {
 /// Fails if both can name one file.
 fn check_pair(one: &GivenName, other: &GivenName) -> Result<(), Flaw> {
     let (first, second) = (one.option, other.option);
-    let (name, end) = (&one.name, &other.name);
+    let (left, right) = (&one.name, &other.name);
     match (one.is_suffix, other.is_suffix) {
-        (false, false) if name == end => {
-            Err(flaw!("--{first} and --{second} both name {name:?}; each file needs a name of its own"))
+        (false, false) if left == right => {
+            Err(flaw!("--{first} and --{second} both name {left:?}; each file needs a name of its own"))
         }
-        (false, true) if name.ends_with(end) => Err(flaw!(
-            "--{first} names {name:?}, but with --{second}, names that end with {end:?} belong to trust domains"
+        (false, true) if left.ends_with(right) => Err(flaw!(
+            "--{first} names {left:?}, but with --{second}, names that end with {right:?} belong to trust domains"
         )),
         (true, false) => check_pair(other, one),
-        (true, true) if name.ends_with(end) || end.ends_with(name) => {
-            let (longer, end) = if name.len() > end.len() { (name, end) } else { (end, name) };
+        (true, true) if left.ends_with(right) || right.ends_with(left) => {
+            let (longer, end) = if left.len() > right.len() { (left, right) } else { (right, left) };
             Err(flaw!("--{first} and --{second} can name the same file: {longer:?} ends with {end:?}"))
         }
         _ => Ok(()),

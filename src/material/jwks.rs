@@ -127,12 +127,12 @@ impl Part for JwksPart {
         if self.federated_files {
             names.extend(set.names_ending_with(&self.suffix())?);
         }
-        let digest = |name: String| {
+        let read_digest = |name: String| {
             let document = set.read(&name)?;
             check_jwks(&document, self.profile).map_err(in_file(&name))?;
             Ok((name, digest::of_json(&document)))
         };
-        Ok(facts(&names.into_iter().map(digest).collect::<Result<_, StoreError>>()?))
+        Ok(facts(&names.into_iter().map(read_digest).collect::<Result<_, StoreError>>()?))
     }
 
     fn brings_keys(&self) -> bool {

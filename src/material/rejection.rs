@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
+use crate::identity::dates::Validity;
 use crate::identity::selection::Selection;
-use crate::identity::svid_info::{SvidInfo, Validity};
+use crate::identity::svid_info::SvidInfo;
 use crate::identity::svids::Unusable;
 use crate::time::clock::Now;
 use crate::time::timing::LONGEST_SLEEP;
@@ -29,7 +30,8 @@ pub(crate) enum Rejection {
 }
 
 impl Rejection {
-    /// Names the options that select, where they may be wrong.
+    /// The rejection of what is unusable, for `map_err`. It names the options of this selection, where they may be
+    /// wrong.
     pub(crate) fn of(selection: &Selection) -> impl Fn(Unusable) -> Self {
         |unusable| match unusable {
             Unusable::Flawed(flaw) => Self::Flawed(flaw),

@@ -203,13 +203,19 @@ impl Files<'_> {
     fn add_pem_files(&mut self, pem: &PemFiles) {
         let in_bundle = pem.intermediates_in_bundle;
         self.add(pem.certificate.clone(), self.part.certificate_mode, move |material, out| {
-            let intermediates = material.intermediates().filter(|_| !in_bundle);
-            write_certificates([material.svid.leaf()].into_iter().chain(intermediates), out)
+            if in_bundle {
+                write_certificates([material.svid.leaf()].into_iter(), out)
+            } else {
+                write_certificates(material.chain(), out)
+            }
         });
         self.add(pem.key.clone(), self.part.key_mode, Material::write_key);
         self.add(pem.bundle.clone(), self.part.certificate_mode, move |material, out| {
-            let intermediates = material.intermediates().filter(|_| in_bundle);
-            write_certificates(material.own().chain(intermediates).chain(material.merged()), out)
+            write_certificates(material.own(), out)?;
+            if in_bundle {
+                write_certificates(material.intermediates(), out)?;
+            }
+            write_certificates(material.merged(), out)
         });
         if pem.federated_files {
             self.add_federated(FEDERATED_SUFFIX);
@@ -233,10 +239,8 @@ impl Files<'_> {
         let mut all_omitted = 0;
         for (trust_domain, bundle) in self.material.trust_domains() {
             let authorities = valid(bundle, self.material.valid_at);
-            let (all, omitted) = (
-                authorities.clone().count(),
-                authorities.filter(|authority| ca_jwk::members(authority).is_none()).count(),
-            );
+            let all = authorities.clone().count();
+            let omitted = authorities.filter(|authority| ca_jwk::members(authority).is_none()).count();
             all_omitted += omitted;
             let what = match omitted {
                 0 => continue,

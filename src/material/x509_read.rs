@@ -7,7 +7,7 @@ use super::facts::Facts;
 use super::file_flaw::{NOT_ONE_KEY, in_file};
 use super::part::Part;
 use super::x509_part::{PemFiles, X509Part};
-use crate::identity::bundle::X509Bundle;
+use crate::identity::bundle::{BundleInfo, X509Bundle};
 use crate::identity::crl::RevocationLists;
 use crate::identity::raw::{Field, X509Fields};
 use crate::identity::spiffe_id::{SpiffeId, TrustDomain};
@@ -37,7 +37,7 @@ impl Reader<'_> {
         let intermediates_in_bundle = pem.is_some_and(|pem| pem.intermediates_in_bundle);
         let mut found: Option<(X509Svid, String)> = None;
         for files in self.svid_files()? {
-            let name = files.chain.1.clone();
+            let name = files.chain.file.clone();
             let svid = files.parse(intermediates_in_bundle)?;
             match &found {
                 Some((other, other_name)) if other.leaf() != svid.leaf() => {
@@ -47,18 +47,17 @@ impl Reader<'_> {
                 None => found = Some((svid, name)),
             }
         }
-        let (svid, _) = found
-            .ok_or_else(|| flaw!("no file of the layout holds an SVID"))
-            .map_err(in_file(self.part.file()))?;
+        let no_svid = || in_file(self.part.file())(flaw!("no file of the layout holds an SVID"));
+        let (svid, _) = found.ok_or_else(no_svid)?;
         let trust_domain = svid.info.id.trust_domain();
         let mut bundles = vec![svid.bundle.info(trust_domain, None)];
         if pem.is_some_and(|pem| pem.federated_in_bundle) {
             // Whose CA is whose, the file does not say.
             bundles.clear();
         }
-        for (trust_domain, bundle) in self.other_bundles()? {
-            if bundles.iter().all(|known| known.trust_domain != trust_domain) {
-                bundles.push(bundle.info(trust_domain, None));
+        for bundle in self.other_bundles()? {
+            if bundles.iter().all(|known| known.trust_domain != bundle.trust_domain) {
+                bundles.push(bundle);
             }
         }
         let crls = self.revocation_lists()?;
@@ -73,22 +72,23 @@ impl Reader<'_> {
         })
     }
 
-    /// The bundles beside the SVID's, our own trust domain's among them.
-    fn other_bundles(&self) -> Result<Vec<(TrustDomain, X509Bundle)>, StoreError> {
+    /// The bundles beside the SVID's, our own trust domain's among them. No two files are in memory at a time.
+    fn other_bundles(&self) -> Result<Vec<BundleInfo>, StoreError> {
         let mut all = Vec::new();
         let federated = self.part.pem.as_ref().is_some_and(|pem| pem.federated_files);
         let suffixes =
             [federated.then_some(FEDERATED_SUFFIX), self.part.spiffe.then_some(TRUST_BUNDLE_SUFFIX)];
         for suffix in suffixes.into_iter().flatten() {
             for name in self.set.names_ending_with(suffix)? {
-                let bundle = X509Bundle::parse(self.certificates(&name)?.0).map_err(in_file(&name))?;
+                let bundle = X509Bundle::parse(self.certificates(&name)?.bytes).map_err(in_file(&name))?;
                 let id = format!("spiffe://{}", name.strip_suffix(suffix).unwrap_or_default());
-                all.extend(TrustDomain::from_id(&id).ok().map(|trust_domain| (trust_domain, bundle)));
+                all.extend(TrustDomain::from_id(&id).map(|trust_domain| bundle.info(trust_domain, None)));
             }
         }
         if let Some(name) = &self.part.bundle_map {
             let map = self.set.read(name.as_str())?;
-            all.extend(bundle_map::read(&map).map_err(in_file(name.as_str()))?);
+            let bundles = bundle_map::read(&map).map_err(in_file(name.as_str()))?;
+            all.extend(bundles.into_iter().map(|(trust_domain, bundle)| bundle.info(trust_domain, None)));
         }
         Ok(all)
     }
@@ -117,15 +117,15 @@ impl Reader<'_> {
             all.push(self.combined(name.as_str(), bundle)?);
         }
         let truststore = match &part.truststore {
-            Some(name) => Some((self.keystore(name.as_str())?.certificates.concat(), name.to_string())),
+            Some(name) => Some(named(self.keystore(name.as_str())?.certificates.concat(), name.as_str())),
             None => None,
         };
         if let Some(name) = &part.keystore {
             let contents = self.keystore(name.as_str())?;
             let key = contents.key.ok_or(Flaw::new(NOT_ONE_KEY)).map_err(in_file(name.as_str()))?;
             let bundle = truststore.or(all.first().map(|files| files.bundle.clone())).unwrap_or_default();
-            let chain = (contents.certificates.concat(), name.to_string());
-            all.push(SvidFiles { chain, key: (key, name.to_string()), bundle });
+            let chain = named(contents.certificates.concat(), name.as_str());
+            all.push(SvidFiles { chain, key: named(key, name.as_str()), bundle });
         } else if let (Some(bundle), Some(files)) = (truststore, all.first()) {
             all.push(SvidFiles { bundle, ..files.clone() });
         }
@@ -140,7 +140,7 @@ impl Reader<'_> {
         };
         Ok(SvidFiles {
             chain: self.certificates(pem.certificate.as_str())?,
-            key: (key.clone(), name.to_owned()),
+            key: named(key.clone(), name),
             bundle: self.certificates(pem.bundle.as_str())?,
         })
     }
@@ -157,15 +157,14 @@ impl Reader<'_> {
             Some(bundle) => bundle,
             None => {
                 let id: Option<SpiffeId> = uri_of_leaf(&chain).and_then(|uri| uri.parse().ok());
-                let id = id
-                    .ok_or_else(|| flaw!("its first certificate has no SPIFFE ID"))
-                    .map_err(in_file(name))?;
+                let no_id = || in_file(name)(flaw!("its first certificate has no SPIFFE ID"));
+                let id = id.ok_or_else(no_id)?;
                 let of_own =
                     of_trust_domain(&id.trust_domain(), TRUST_BUNDLE_SUFFIX).map_err(in_file(name))?;
                 self.certificates(of_own.as_str())?
             }
         };
-        Ok(SvidFiles { chain: (chain, name.to_owned()), key: (key.clone(), name.to_owned()), bundle })
+        Ok(SvidFiles { chain: named(chain, name), key: named(key.clone(), name), bundle })
     }
 
     fn keystore(&self, name: &str) -> Result<pkcs12::Contents, StoreError> {
@@ -177,37 +176,44 @@ impl Reader<'_> {
     }
 
     fn certificates(&self, name: &str) -> Result<Named, StoreError> {
-        let ders = concatenated(&self.blocks(name)?).map_err(in_file(name))?;
-        Ok((ders, name.to_owned()))
+        Ok(named(concatenated(&self.blocks(name)?).map_err(in_file(name))?, name))
     }
 }
 
-/// Certificates, and the name of their file.
-type Named = (Vec<u8>, String);
+/// DER, and the name of its file.
+#[derive(Clone, Default)]
+struct Named<T = Vec<u8>> {
+    bytes: T,
+    file: String,
+}
 
-/// A key with its chain and bundle, each with the name of its file.
+fn named<T>(bytes: T, file: &str) -> Named<T> {
+    Named { bytes, file: file.to_owned() }
+}
+
+/// A key with its chain and bundle.
 #[derive(Clone)]
 struct SvidFiles {
     chain: Named,
-    key: (Zeroizing<Vec<u8>>, String),
+    key: Named<Zeroizing<Vec<u8>>>,
     bundle: Named,
 }
 
 impl SvidFiles {
     /// Checks each by itself, and that they belong together. `intermediates_in_bundle`: the bundle has the chain's.
     fn parse(self, intermediates_in_bundle: bool) -> Result<X509Svid, StoreError> {
-        let Self { chain: (mut chain, chain_name), key: (key, key_name), bundle: (mut bundle, bundle_name) } =
-            self;
+        let Self { mut chain, key, mut bundle } = self;
         if intermediates_in_bundle {
-            chain.append(&mut split_off_intermediates(&mut bundle).map_err(in_file(&bundle_name))?);
+            let intermediates = split_off_intermediates(&mut bundle.bytes);
+            chain.bytes.append(&mut intermediates.map_err(in_file(&bundle.file))?);
         }
-        let id = uri_of_leaf(&chain).unwrap_or_default();
+        let id = uri_of_leaf(&chain.bytes).unwrap_or_default();
         let name = |field| match field {
-            Field::Key => &key_name,
-            Field::Bundle => &bundle_name,
-            Field::SpiffeId | Field::Chain => &chain_name,
+            Field::Key => &key.file,
+            Field::Bundle => &bundle.file,
+            Field::SpiffeId | Field::Chain => &chain.file,
         };
-        X509Svid::parse(&id, X509Fields { chain, key, bundle })
+        X509Svid::parse(&id, X509Fields { chain: chain.bytes, key: key.bytes, bundle: bundle.bytes })
             .map_err(|(field, flaw)| in_file(name(field))(flaw))
     }
 }

@@ -9,10 +9,11 @@ use super::columns::Columns;
 use crate::identity::bundle::{Authority, AuthorityDetails};
 use crate::identity::context::Inspection;
 use crate::identity::crl::CrlDetails;
+use crate::identity::dates::Validity;
 use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::raw::Offered;
 use crate::identity::selection::Selection;
-use crate::identity::svid_info::{SvidInfo, Validity};
+use crate::identity::svid_info::SvidInfo;
 use crate::identity::svids::Inspected;
 use crate::identity::token::{Profile, Token};
 use crate::identity::wit_svid::WitSvid;
@@ -109,7 +110,7 @@ fn wit(settings: &Settings, waiter: &Waiter) -> Result<WitSvids, AskError> {
 
 /// A good WIT-SVID with its token, or why there is none.
 fn read_wit(svid: &Inspected<WitSvid>) -> Result<(&WitSvid, Token), String> {
-    let svid = svid.svid.as_ref().map_err(ToString::to_string)?;
+    let svid = svid.fields.as_ref().map_err(ToString::to_string)?;
     let token = Token::read(&svid.token, Profile::Wit).map_err(|error| error.to_string())?;
     Ok((svid, token))
 }
@@ -121,7 +122,7 @@ fn text(report: &Report<'_>, now: Now) -> String {
         let default = if index == 0 { ", the default identity" } else { "" };
         text.heading(&format!("SVID {} of {}{default}", index + 1, svids.len()));
         identity(&mut text, &svid.spiffe_id, &svid.hint);
-        match &svid.svid {
+        match &svid.fields {
             Ok(svid) => x509_text(&mut text, svid, now),
             Err(error) => text.line("not good", &error.to_string()),
         }
@@ -301,8 +302,8 @@ fn json(report: &Report<'_>, now: Now) -> Value {
     json
 }
 
-fn x509_json(Offered { spiffe_id: id, hint, svid }: &Inspected<X509Svid>, now: Now) -> Value {
-    let svid = match svid {
+fn x509_json(Offered { spiffe_id: id, hint, fields }: &Inspected<X509Svid>, now: Now) -> Value {
+    let svid = match fields {
         Ok(svid) => svid,
         Err(error) => return json!({ "spiffe_id": id, "hint": hint, "error": error.to_string() }),
     };

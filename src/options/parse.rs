@@ -12,7 +12,7 @@ use super::table::TABLE;
 use super::value::Mode;
 use crate::words::{Flaw, flaw};
 
-/// What the program is to do.
+/// What the command line asks for.
 pub(crate) enum Request<Work> {
     /// Print this: what `--help` or `--version` asks for.
     Print(String),
@@ -33,10 +33,8 @@ pub(crate) fn parse(mut arguments: Vec<OsString>, variables: Variables) -> Resul
     while let Some(whole) = parser.raw_args().map_err(syntax)?.peek().map(OsStr::to_owned) {
         if let Some(option) = with_other_dashes(&whole) {
             let (given, option) = (shown(&whole), shown(OsStr::new(&option)));
-            return Err(flaw!(
-                "unexpected argument {given:?}; write {} with two dashes",
-                option.escape_debug()
-            ));
+            let option = option.escape_debug();
+            return Err(flaw!("unexpected argument {given:?}; write {option} with two dashes"));
         }
         match parser.next().map_err(syntax)? {
             Some(Arg::Long("help") | Arg::Short('h')) => {

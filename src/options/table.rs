@@ -65,7 +65,7 @@ macro_rules! options {
         #[allow(non_upper_case_globals, reason = "named as the fields are")]
         pub(super) mod row {
             use super::*;
-            // What an entry has itself comes first, before what it has otherwise.
+            // Each list begins with the entry's own value, if it has one. Then comes the default.
             $($(pub(crate) const $field: Row = Row {
                 field: stringify!($field),
                 group: $group,
@@ -257,5 +257,17 @@ options! {
 
         /// text or json (one object a line), on stderr
         log_format: LogFormat = "FORMAT", default "text";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_are_the_options_without_a_placeholder() {
+        for row in TABLE {
+            assert_eq!(row.placeholder.is_empty(), row.allowed == bool::ALLOWED, "{}", row.name());
+        }
     }
 }

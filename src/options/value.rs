@@ -87,7 +87,7 @@ impl Value for SpiffeId {
     const ALLOWED: &'static str = "a SPIFFE ID such as spiffe://example.org/workload";
 
     fn read(text: &str) -> Result<Self, String> {
-        text.parse().and_then(Self::of_workload).map_err(|flaw: Flaw| flaw.to_string())
+        text.parse().and_then(Self::must_name_workload).map_err(|flaw: Flaw| flaw.to_string())
     }
 }
 
@@ -124,7 +124,7 @@ impl Value for Duration {
     }
 }
 
-/// Types that are read by their `FromStr`, and the rule that its error tells of.
+/// Types that are read by their `FromStr`. `$rule` makes of its error the rule that the text breaks.
 macro_rules! values {
     ($rule:expr => $($type:ty: $allowed:expr;)+) => {$(
         impl Value for $type {

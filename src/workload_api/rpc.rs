@@ -54,6 +54,7 @@ pub(crate) trait Rpc {
     }
 }
 
+/// How each [`Rpc::PATH`] begins. (They repeat it: a constant cannot be put together from others.)
 const SERVICE: &str = "/SpiffeWorkloadAPI/";
 
 /// `FetchX509SVID`: all X.509-SVIDs of this process (SPIFFE Workload API standard, section 5.2.1).
@@ -78,9 +79,9 @@ impl Message for RawX509Svid {
             number,
             [
                 &mut self.spiffe_id,
-                &mut self.svid.chain,
-                &mut self.svid.key,
-                &mut self.svid.bundle,
+                &mut self.fields.chain,
+                &mut self.fields.key,
+                &mut self.fields.bundle,
                 &mut self.hint,
             ],
         )
@@ -114,7 +115,7 @@ impl Rpc for FetchJwtSvid {
 
 impl Message for RawJwtSvid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        nth(number, [&mut self.spiffe_id, &mut self.svid, &mut self.hint])
+        nth(number, [&mut self.spiffe_id, &mut self.fields, &mut self.hint])
     }
 }
 
@@ -153,7 +154,7 @@ const WIT_IS_OFF: &str = "the agent's WIT-SVID profile is off \
 
 impl Message for RawWitSvid {
     fn field(&mut self, number: u32) -> Option<&mut dyn Field> {
-        nth(number, [&mut self.spiffe_id, &mut self.svid.token, &mut self.svid.key, &mut self.hint])
+        nth(number, [&mut self.spiffe_id, &mut self.fields.token, &mut self.fields.key, &mut self.hint])
     }
 }
 

@@ -63,7 +63,7 @@ def of_certificate(part, ours, tls, other, facts):
         return "stricter: a leaf without a URI, and so without a SPIFFE ID"
     if re.search(STANDARD, ours):
         return f"stricter: {part} that breaks a rule of SPIFFE"
-    if re.search("expired at|not valid until", ours):
+    if re.search("expired at|not valid until|ends at .* before it begins", ours):
         return f"stricter: {part} that is not valid now"
     if "holds no CA that has issued" in ours:
         return f"stricter: {part} whose names lead to no CA of the bundle"

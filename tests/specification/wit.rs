@@ -275,7 +275,7 @@ refuses! {
     a_key_that_is_no_jwk_is_refused: |wit| wit.key = json!("key") => ["wit_svid_key: not a JWK"];
     a_symmetric_key_is_refused: |wit| wit.key["kty"] = json!("oct") => ["wit_svid_key: a JWK whose kty is neither EC nor RSA"];
     a_key_of_another_curve_is_refused: |wit| wit.key["crv"] = json!("secp256k1") => ["wit_svid_key: a JWK whose crv is not P-256"];
-    the_id_of_a_trust_domain_is_refused: |wit| wit.spiffe_id = "spiffe://example.org".to_owned() => ["spiffe_id: it has no path"];
+    the_id_of_a_trust_domain_is_refused: |wit| wit.spiffe_id = "spiffe://example.org".to_owned() => ["spiffe_id: a workload's SPIFFE ID has a path"];
     a_malformed_spiffe_id_is_refused: |wit| wit.spiffe_id = "example".to_owned() => ["spiffe_id: not a SPIFFE ID"];
     an_empty_spiffe_id_is_refused: |wit| wit.spiffe_id.clear() => ["svids[0] (\"\") spiffe_id: the mandatory field is empty"];
 }

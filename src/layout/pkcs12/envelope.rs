@@ -34,6 +34,11 @@ impl Envelope {
         Ok(())
     }
 
+    /// Puts DER behind.
+    pub(super) fn append(&mut self, der: &[u8]) {
+        self.back.extend_from_slice(der);
+    }
+
     /// Puts the tag and the length of the whole in front of it.
     pub(super) fn wrap(&mut self, tag: Tag) -> der::Result<()> {
         self.prepend(&Header::new(tag, Length::try_from(self.len())?))

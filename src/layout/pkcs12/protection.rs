@@ -162,9 +162,11 @@ pub(super) fn decrypt(
     }
     cbc::Decryptor::<Aes256>::new((&*key).into(), (&iv).into()).decrypt_blocks(blocks);
     // Not a padding oracle: the MAC was right before.
-    let padding = plaintext.last().copied().filter(|padding| *padding > 0);
-    let content = padding.and_then(|padding| plaintext.strip_suffix([padding; BLOCK].get(..padding.into())?));
-    let length = content.ok_or_else(|| Flaw::new(WRONG_PASSWORD))?.len();
+    let padding = plaintext.last().map_or(0, |last| usize::from(*last));
+    if !(1..=BLOCK).contains(&padding) || !plaintext.ends_with(&vec![padding as u8; padding]) {
+        return Err(Flaw::new(WRONG_PASSWORD));
+    }
+    let length = plaintext.len() - padding;
     plaintext.truncate(length);
     Ok(plaintext)
 }

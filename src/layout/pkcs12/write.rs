@@ -43,12 +43,12 @@ pub(crate) fn key_store(
 ) -> io::Result<()> {
     let salts = Salts::new(key, chain.iter().copied());
     let of_the_key = attributes_of_key(chain, alias).map_err(io::Error::other)?;
-    let key = key_safe(key, &of_the_key, password, &salts).map_err(io::Error::other)?;
+    let key_safe = key_safe(key, &of_the_key, password, &salts).map_err(io::Error::other)?;
     let bags = chain.iter().enumerate().map(|(index, certificate)| {
         let attributes = (index == 0).then(|| of_the_key.clone());
         certificate_bag(certificate, attributes)
     });
-    write(bags, &key, password, &salts, out)
+    write(bags, &key_safe, password, &salts, out)
 }
 
 /// Writes CAs (DER) as trusted certificates, under the aliases `ca-1`, `ca-2` and so on.
@@ -103,9 +103,9 @@ fn key_safe(key: &[u8], attributes: &Attributes, password: &Password, salts: &Sa
     encryption.write_all(key)?;
     encryption.finish()?;
     let encrypted = OctetStringRef::new(&encrypted)?;
-    let key = EncryptedPrivateKey { algorithm: protection::pbes2(&salt, &iv)?, encrypted }.to_der()?;
+    let shrouded = EncryptedPrivateKey { algorithm: protection::pbes2(&salt, &iv)?, encrypted }.to_der()?;
     let attributes = Some(attributes.clone());
-    let bag = SafeBag { id: asn1::SHROUDED_KEY_BAG, value: AnyRef::from_der(&key)?, attributes };
+    let bag = SafeBag { id: asn1::SHROUDED_KEY_BAG, value: AnyRef::from_der(&shrouded)?, attributes };
     let bags = vec![bag].to_der()?;
     ContentInfo { content_type: asn1::DATA, content: AnyRef::new(Tag::OctetString, &bags)? }.to_der()
 }
@@ -113,7 +113,7 @@ fn key_safe(key: &[u8], attributes: &Attributes, password: &Password, salts: &Sa
 /// Writes a file: a safe of certificates, which is encrypted, and perhaps another one.
 fn write(
     certificates: impl Iterator<Item = der::Result<Vec<u8>>> + Clone,
-    key: &[u8],
+    key_safe: &[u8],
     password: &Password,
     salts: &Salts,
     out: &mut dyn Write,
@@ -125,51 +125,59 @@ fn write(
     if length == 0 {
         return Err(io::Error::other(NO_CERTIFICATE));
     }
-    let layers = layers(length, key, [&salt, &iv, &mac_salt]);
-    let [in_encryption, in_mac, outside] = layers.map_err(io::Error::other)?;
-    out.write_all(&outside.front)?;
+    let layers = wrap(length, key_safe, [&salt, &iv, &mac_salt]).map_err(io::Error::other)?;
+    out.write_all(&layers.plain.front)?;
     let mut authenticated = Authenticated::new(password, &mac_salt, out);
-    authenticated.write_all(&in_mac.front)?;
+    authenticated.write_all(&layers.authenticated.front)?;
     let mut encrypted = Encrypted::new(password, &salt, &iv, &mut authenticated);
-    encrypted.write_all(&in_encryption.front)?;
+    encrypted.write_all(&layers.encrypted.front)?;
     for bag in certificates {
         encrypted.write_all(&bag.map_err(io::Error::other)?)?;
     }
     encrypted.finish()?;
-    authenticated.write_all(&in_mac.back)?;
+    authenticated.write_all(&layers.authenticated.back)?;
     let mac = authenticated.finish();
     let mac_data = protection::mac_data(&mac, &mac_salt).and_then(|data| data.to_der());
     out.write_all(&mac_data.map_err(io::Error::other)?)
 }
 
-/// What stands around certificates of this length, from the inside out: in the encryption; in the MAC, around the
-/// encrypted certificates and before the key; around what the MAC is of.
-fn layers(certificates: usize, key: &[u8], [salt, iv, mac_salt]: [&Salt; 3]) -> der::Result<[Envelope; 3]> {
+/// What stands around the certificates of a file.
+struct Layers {
+    /// Around the certificates.
+    encrypted: Envelope,
+    /// Around the encrypted certificates; the key's safe is behind them.
+    authenticated: Envelope,
+    /// Around all that has the MAC, which is behind it.
+    plain: Envelope,
+}
+
+/// The layers around certificates of this length.
+fn wrap(length: usize, key_safe: &[u8], [salt, iv, mac_salt]: [&Salt; 3]) -> der::Result<Layers> {
     // SafeContents
-    let mut certificates = Envelope::around(certificates);
-    certificates.wrap(Tag::Sequence)?;
+    let mut encrypted = Envelope::around(length);
+    encrypted.wrap(Tag::Sequence)?;
     // EncryptedContentInfo
-    let mut safes = Envelope::around(protection::encrypted_length(certificates.len()));
-    safes.wrap(IMPLICIT_OCTETS)?;
-    safes.prepend(&protection::pbes2(salt, iv)?)?;
-    safes.prepend(&asn1::DATA)?;
-    safes.wrap(Tag::Sequence)?;
+    let mut authenticated = Envelope::around(protection::encrypted_length(encrypted.len()));
+    authenticated.wrap(IMPLICIT_OCTETS)?;
+    authenticated.prepend(&protection::pbes2(salt, iv)?)?;
+    authenticated.prepend(&asn1::DATA)?;
+    authenticated.wrap(Tag::Sequence)?;
     // EncryptedData
-    safes.prepend(&0u8)?;
-    safes.wrap(Tag::Sequence)?;
-    wrap_in_content_info(&mut safes, asn1::ENCRYPTED_DATA)?;
-    safes.back.extend_from_slice(key);
+    authenticated.prepend(&0u8)?;
+    authenticated.wrap(Tag::Sequence)?;
+    wrap_in_content_info(&mut authenticated, asn1::ENCRYPTED_DATA)?;
+    authenticated.append(key_safe);
     // AuthenticatedSafe
-    safes.wrap(Tag::Sequence)?;
-    let mut file = Envelope::around(safes.len());
-    file.wrap(Tag::OctetString)?;
-    wrap_in_content_info(&mut file, asn1::DATA)?;
+    authenticated.wrap(Tag::Sequence)?;
+    let mut plain = Envelope::around(authenticated.len());
+    plain.wrap(Tag::OctetString)?;
+    wrap_in_content_info(&mut plain, asn1::DATA)?;
     // PFX
-    file.prepend(&3u8)?;
+    plain.prepend(&3u8)?;
     // Every MAC is as long.
-    file.back.extend(protection::mac_data(&[0; 32], mac_salt)?.to_der()?);
-    file.wrap(Tag::Sequence)?;
-    Ok([certificates, safes, file])
+    plain.append(&protection::mac_data(&[0; 32], mac_salt)?.to_der()?);
+    plain.wrap(Tag::Sequence)?;
+    Ok(Layers { encrypted, authenticated, plain })
 }
 
 fn wrap_in_content_info(content: &mut Envelope, content_type: ObjectIdentifier) -> der::Result<()> {

@@ -3,7 +3,7 @@ use std::io::BufReader;
 use protobuf::Message as _;
 
 use super::*;
-use crate::identity::raw::{Offered, RawJwtBundles, RawJwtSvid, RawX509Context};
+use crate::identity::raw::{Offered, RawJwtBundles, RawJwtSvid, RawX509Context, X509Fields};
 use crate::workload_api::proto::workload::{JWTBundlesResponse, JWTSVID, JWTSVIDResponse};
 use crate::workload_api::proto::workload::{X509SVID, X509SVIDResponse};
 
@@ -43,8 +43,9 @@ fn response() -> Vec<u8> {
 
 fn assert_is_the_response(raw: &RawX509Context) {
     assert_eq!(raw.svids.iter().map(|svid| svid.spiffe_id.as_str()).collect::<Vec<_>>(), ["one", "two"]);
-    for Offered { hint, svid, .. } in &raw.svids {
-        assert_eq!((&*svid.chain, &**svid.key, &*svid.bundle), (&b"chain"[..], &b"key"[..], &b"bundle"[..]));
+    for Offered { hint, fields, .. } in &raw.svids {
+        let X509Fields { chain, key, bundle } = fields;
+        assert_eq!((&**chain, &***key, &**bundle), (&b"chain"[..], &b"key"[..], &b"bundle"[..]));
         assert_eq!(hint, "hint");
     }
     assert_eq!(raw.crls, [b"list".to_vec(), b"other".to_vec()]);
@@ -64,7 +65,7 @@ fn each_field_of_a_response_with_tokens_is_read() {
     let raw: Vec<RawJwtSvid> = decode(&*response.write_to_bytes().unwrap()).unwrap();
     assert_eq!(raw.len(), 2);
     for svid in raw {
-        assert_eq!((svid.spiffe_id.as_str(), svid.svid.as_str(), &*svid.hint), ("id", "token", "hint"));
+        assert_eq!((svid.spiffe_id.as_str(), svid.fields.as_str(), &*svid.hint), ("id", "token", "hint"));
     }
 }
 
@@ -88,10 +89,10 @@ fn a_response_that_comes_in_small_pieces_is_the_same() {
 fn of_a_field_that_occurs_twice_the_last_value_wins() {
     let svid = [field(1, b"a long id"), field(3, b"a long key"), field(3, b"key"), field(1, b"id")].concat();
     let raw = x509(&field(1, &svid));
-    assert_eq!((raw.svids[0].spiffe_id.as_str(), &**raw.svids[0].svid.key), ("id", &b"key"[..]));
+    assert_eq!((raw.svids[0].spiffe_id.as_str(), &**raw.svids[0].fields.key), ("id", &b"key"[..]));
     let svid = [field(2, b"a long token"), field(2, b"token")].concat();
     let raw: Vec<RawJwtSvid> = decode(&*field(1, &svid)).unwrap();
-    assert_eq!(raw[0].svid.as_str(), "token");
+    assert_eq!(raw[0].fields.as_str(), "token");
 }
 
 #[test]
