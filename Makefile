@@ -66,7 +66,7 @@ upgrades: tools ## run an earlier binary and this one in turn on one directory (
 
 lint: tools ## check format, lints, links, the workflow and the oldest Rust that works; a warning is an error
 	$(CARGO) fmt --check
-	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	@./.ci/check-links
 	@./.ci/check-workflow
 	@./.ci/check-oldest-rust
