@@ -66,7 +66,7 @@ upgrades: tools ## run an earlier binary and this one in turn on one directory (
 
 lint: tools ## check format, lints, links, the workflow, the simulated faults' places and the oldest Rust; a warning fails
 	$(CARGO) fmt --check
-	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	@./.ci/check-links
 	@./.ci/check-workflow
 	@./.ci/check-oldest-rust

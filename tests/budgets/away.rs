@@ -5,11 +5,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tempfile::NamedTempFile;
+use workload_api_server::server::Reply;
 
 use crate::pod::{PATIENCE, Pod};
 use crate::subject::{MIB, Running, Subject};
 use crate::table::{Row, Table, milliseconds};
-use crate::workload_api_server::server::Reply;
 
 const OUTAGES: usize = 10;
 /// Seconds.

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use workload_api_server::server::Reply;
+
 use crate::away::wait_until;
 use crate::pod::Pod;
 use crate::subject::{Figures, Subject};
 use crate::table::{Row, Table, milliseconds};
-use crate::workload_api_server::server::Reply;
 
 const FULL: usize = 100;
 const ROUNDS: usize = 5;

@@ -24,9 +24,6 @@ mod pod;
 mod subject;
 mod table;
 
-#[path = "../workload_api_server/mod.rs"]
-mod workload_api_server;
-
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;

@@ -9,10 +9,9 @@ use der::pem::{LineEnding, encode_string};
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVIDRequest, X509SVIDResponse};
 use pod_svid_helper::for_tests::{MAX_BUNDLE, MAX_MESSAGE_MIB};
 use protobuf::Message;
-
-use crate::workload_api_server::authority::{Authority, Recipe, jwt_response};
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
-use crate::workload_api_server::wit::{WitRecipe, wit_bundles, wit_response};
+use workload_api_server::authority::{Authority, Recipe, jwt_response};
+use workload_api_server::server::{Reply, WorkloadApiServer};
+use workload_api_server::wit::{WitRecipe, wit_bundles, wit_response};
 
 const ID: &str = "spiffe://example.org/workload";
 /// How long a program may take.

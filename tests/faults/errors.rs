@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use grpcio::RpcStatusCode;
+use workload_api_server::server::Reply;
 
 use super::strace;
 use super::{WITHOUT_STRACE, WORKERS};
 use crate::pod::{NOBODY, Pod, is_root, names, offer, skip, wait_until};
-use crate::workload_api_server::server::Reply;
 
 const TOKEN: &str = "--jwt-svid=token.jwt=one";
 

@@ -11,14 +11,14 @@ use std::time::Duration;
 use grpcio::RpcStatusCode;
 use nix::unistd::{getegid, geteuid};
 use pod_svid_helper::for_tests::workload::X509SVID;
+use workload_api_server::authority::{Authority, Recipe, jwt_response};
+use workload_api_server::server::{Reply, WorkloadApiServer};
 
 use super::calls::{self, Call};
 use super::strace;
 use super::volume::{Files, Listing, Seen, listing};
 use crate::mounts::{ProtectedSymlinks, Tmpfs};
 use crate::pod::{Helper, ID, Pod, Published, is_root, jwt_bundles, names, offer, serial, skip, wait_until};
-use crate::workload_api_server::authority::{Authority, Recipe, jwt_response};
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 /// How often a good run is recorded at most, until one is as the one before: a token may come late.
 const RECORDS: usize = 10;

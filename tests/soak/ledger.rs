@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use der::pem::{LineEnding, encode_string};
 use pod_svid_helper::for_tests::workload::{WITSVID, X509SVID};
+use workload_api_server::authority::{Authority, Recipe};
+use workload_api_server::wit::{WitRecipe, seconds};
 
 use crate::pod::{ID, version_1};
-use crate::workload_api_server::authority::{Authority, Recipe};
-use crate::workload_api_server::wit::{WitRecipe, seconds};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

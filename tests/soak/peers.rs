@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use workload_api_server::frames::{Speech, ask_and_never_read};
+use workload_api_server::raw::Behaviour;
+
 use super::plan::Random;
 use crate::besieged::Besieged;
-use crate::workload_api_server::frames::{Speech, ask_and_never_read};
-use crate::workload_api_server::raw::Behaviour;
 
 /// How many tokens the helper keeps: each is a call beside the others.
 const TOKENS: usize = 64;

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use grpcio::RpcStatusCode;
 use nix::sys::signal::Signal;
+use workload_api_server::raw::RawPeer;
+use workload_api_server::server::{Reply, WorkloadApiServer};
+use workload_api_server::wit::wit_response;
 
 use super::clock::Clock;
 use super::growth::Figures;
@@ -21,9 +24,6 @@ use super::readers::{Counts, Reader};
 use super::summary::{Events, Summary};
 use crate::mounts::Tmpfs;
 use crate::pod::{App, Helper, Pod, SetWhenDropped, is_root, names, offer, skip, wait_until};
-use crate::workload_api_server::raw::RawPeer;
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
-use crate::workload_api_server::wit::wit_response;
 
 /// The longest pause between two steps, ms.
 const PAUSE: u64 = 16;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use grpcio::RpcStatusCode;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use workload_api_server::authority::jwt_response;
+use workload_api_server::server::Reply;
 
 use crate::pod::{ID, Pod, is_emulated, names, offer, wait_until};
 use crate::process::cpu_time;
-use crate::workload_api_server::authority::jwt_response;
-use crate::workload_api_server::server::Reply;
 
 #[test]
 fn a_denied_token_withdraws_nothing_that_the_stream_of_svids_offers() {

@@ -8,12 +8,12 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
+use workload_api_server::authority::Recipe;
+use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe};
 use crate::pod::{ID, PATIENCE, Pod, Running, is_emulated, is_root, names, offer, skip, wait_until};
 use crate::process::{children, has_in_mask, position, process_in, signals_in_mask, start_as_process_one};
-use crate::workload_api_server::authority::Recipe;
-use crate::workload_api_server::server::Reply;
 
 fn run(pod: &Pod, options: &[&str], application: &[impl AsRef<OsStr>]) -> Running {
     pod.helper(&["--mode=run"]).arguments(options).command(application).start()

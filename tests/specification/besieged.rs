@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use grpcio::RpcStatusCode;
+use workload_api_server::raw::{Behaviour, RawPeer, pass_on};
+use workload_api_server::server::{Reply, WorkloadApiServer};
 
 use crate::pod::{Pod, Running, claims, offer, wait_until};
 use crate::soak::growth::{Figures, more_threads};
-use crate::workload_api_server::raw::{Behaviour, RawPeer, pass_on};
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 /// One of so many connections is a good agent's, which takes a moment. When the token comes, all calls that have failed
 /// meanwhile are made again at once.

@@ -8,11 +8,11 @@ use der::Decode;
 use der::asn1::UintRef;
 use pod_svid_helper::for_tests::workload::X509SVIDResponse;
 use serde_json::Value;
+use workload_api_server::authority::{Authority, KeyType};
+use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe};
 use crate::pod::{Pod, mode_of, names, offer, skip};
-use crate::workload_api_server::authority::{Authority, KeyType};
-use crate::workload_api_server::server::Reply;
 
 const MAP: &str = "--bundle-map-file-name=map.json";
 

@@ -4,11 +4,11 @@
 use std::time::{Duration, SystemTime};
 
 use pod_svid_helper::for_tests::workload::{X509SVID, X509SVIDResponse};
+use workload_api_server::authority::{Authority, Recipe};
+use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe};
 use crate::pod::{ID, Pod, Published, ders, mode_of, names, wait_until};
-use crate::workload_api_server::authority::{Authority, Recipe};
-use crate::workload_api_server::server::Reply;
 
 fn federated(svid: &X509SVID, others: &[&Authority]) -> Reply {
     let mut response = X509SVIDResponse { svids: vec![svid.clone()], ..Default::default() };

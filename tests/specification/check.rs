@@ -4,9 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use workload_api_server::authority::Recipe;
+use workload_api_server::server::Reply;
+
 use crate::pod::{EVERYTHING, Finished, Helper, ID, Pod, SetWhenDropped, offer, serial};
-use crate::workload_api_server::authority::Recipe;
-use crate::workload_api_server::server::Reply;
 
 fn check(pod: &Pod, arguments: &[&str]) -> Finished {
     let path = format!("--svid-path={}", pod.volume().display());

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use der::Reader;
 use pod_svid_helper::for_tests::workload::X509SVID;
+use workload_api_server::authority::{Authority, Recipe};
+use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe};
 use crate::pod::{BRIEFLY, Finished, Helper, ID, Pod, names, offer};
-use crate::workload_api_server::authority::{Authority, Recipe};
-use crate::workload_api_server::server::Reply;
 
 fn check(pod: &Pod) -> Finished {
     let volume = format!("--svid-path={}", pod.volume().display());

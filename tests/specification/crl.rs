@@ -4,11 +4,11 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use pod_svid_helper::for_tests::workload::{X509SVID, X509SVIDResponse};
+use workload_api_server::authority::Authority;
+use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe};
 use crate::pod::{Finished, Helper, Pod, ders, mode_of, names, skip};
-use crate::workload_api_server::authority::Authority;
-use crate::workload_api_server::server::Reply;
 
 const CRL: &str = "--crl-file-name=crl.pem";
 const MINUTE: Duration = Duration::from_secs(60);

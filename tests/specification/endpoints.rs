@@ -3,8 +3,9 @@
 use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
+use workload_api_server::server::WorkloadApiServer;
+
 use crate::pod::{Finished, Helper, Pod, is_root, offer};
-use crate::workload_api_server::server::WorkloadApiServer;
 
 fn refused(address: &str, part: &str) {
     let argument = format!("--workload-api-socket={address}");

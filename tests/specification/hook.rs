@@ -11,12 +11,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpgid};
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, X509SVID};
+use workload_api_server::authority::{Authority, Recipe};
+use workload_api_server::server::Reply;
+use workload_api_server::wit::{WitRecipe, wit_response};
 
 use crate::pod::{App, ID, Pod, Running, is_root, jwt_bundles, offer, skip};
 use crate::process::{children, position, process_in, signals_in_mask, start_as_process_one};
-use crate::workload_api_server::authority::{Authority, Recipe};
-use crate::workload_api_server::server::Reply;
-use crate::workload_api_server::wit::{WitRecipe, wit_response};
 
 fn refresh(pod: &Pod, hook: &[impl AsRef<OsStr>]) -> Running {
     pod.helper(&["--mode=refresh"]).command(hook).start()

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pod_svid_helper::for_tests::workload::X509SVID;
-
-use crate::pod::{App, PATIENCE, Pod, Running, is_emulated, offer, wait_until};
-use crate::workload_api_server::raw::{
+use workload_api_server::raw::{
     ACK, Behaviour, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PUSH_PROMISE,
     RST_STREAM, RawPeer, SETTINGS, WINDOW_UPDATE, frame, good_head, greeting, head, header_block, message,
     pass_on, say, say_and_hang_up, say_at_once,
 };
-use crate::workload_api_server::server::WorkloadApiServer;
+use workload_api_server::server::WorkloadApiServer;
+
+use crate::pod::{App, PATIENCE, Pod, Running, is_emulated, offer, wait_until};
 
 /// How much more memory a helper may hold than one that is idle, MiB.
 const MORE_MEMORY: u64 = 16;

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use workload_api_server::frames;
+use workload_api_server::raw::Behaviour;
+
 use crate::besieged::Besieged;
 use crate::pod::is_emulated;
-use crate::workload_api_server::frames;
-use crate::workload_api_server::raw::Behaviour;
 
 fn does_no_harm(tokens: usize, behaviour: Arc<Behaviour>, connections: usize) {
     if is_emulated("memory, descriptors and threads") {

@@ -9,10 +9,10 @@ use grpcio::RpcStatusCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use workload_api_server::authority::Recipe;
+use workload_api_server::server::Reply;
 
 use crate::pod::{EVERYTHING, ID, PATIENCE, Pod, Running, offer, wait_until};
-use crate::workload_api_server::authority::Recipe;
-use crate::workload_api_server::server::Reply;
 
 pub const ANY_PORT: &str = "--http-address=127.0.0.1:0";
 

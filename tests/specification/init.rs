@@ -3,12 +3,12 @@
 use der::Decode;
 use grpcio::RpcStatusCode;
 use nix::sys::signal::Signal;
+use workload_api_server::authority::{Authority, KeyType, Recipe};
+use workload_api_server::fault::Fault;
+use workload_api_server::server::Reply;
 use x509_cert::ext::pkix::SubjectAltName;
 
 use crate::pod::{ID, Pod, Published, mode_of, names, offer, serial};
-use crate::workload_api_server::authority::{Authority, KeyType, Recipe};
-use crate::workload_api_server::fault::Fault;
-use crate::workload_api_server::server::Reply;
 
 #[test]
 fn init_writes_certificate_key_and_bundle_and_succeeds() {

@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 
 use nix::sys::signal::Signal;
+use workload_api_server::server::Reply;
 
 use crate::pod::{Finished, Pod, offer};
 use crate::process::position;
-use crate::workload_api_server::server::Reply;
 
 fn init(pod: &Pod, options: &[&str], hook: &[impl AsRef<OsStr>]) -> Finished {
     pod.helper(&["--mode=init"]).arguments(options).command(hook).finish()

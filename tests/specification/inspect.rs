@@ -7,11 +7,11 @@ use grpcio::RpcStatusCode;
 use pod_svid_helper::for_tests::workload::X509SVIDResponse;
 use rcgen::KeyUsagePurpose;
 use serde_json::{Value, json};
+use workload_api_server::authority::{Authority, KeyType, Recipe, jwt_response};
+use workload_api_server::server::{Reply, WorkloadApiServer};
+use workload_api_server::wit::{WitRecipe, seconds, wit_response};
 
 use crate::pod::{Finished, Helper, ID, Pod, names, offer, serial};
-use crate::workload_api_server::authority::{Authority, KeyType, Recipe, jwt_response};
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
-use crate::workload_api_server::wit::{WitRecipe, seconds, wit_response};
 
 fn inspect(pod: &Pod, arguments: &[&str]) -> Finished {
     let socket = format!("--workload-api-socket={}", pod.socket().display());

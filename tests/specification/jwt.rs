@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use grpcio::RpcStatusCode;
 use nix::sys::signal::Signal;
 use pod_svid_helper::for_tests::workload::JWTSVID;
+use workload_api_server::authority::{Authority, Recipe, jwt_response};
+use workload_api_server::server::{Reply, WorkloadApiServer};
 
 use crate::pod::{Helper, ID, Pod, claims, jwt_bundles, mode_of, names, offer, wait_until};
-use crate::workload_api_server::authority::{Authority, Recipe, jwt_response};
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 const LONG: Duration = Duration::from_secs(300);
 const JWT_ALONE: &str = "--x509=false";

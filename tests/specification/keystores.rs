@@ -3,8 +3,9 @@
 use std::process::Command;
 use std::sync::Arc;
 
+use workload_api_server::authority::{Authority, Recipe};
+
 use crate::pod::{Helper, ID, Pod, mode_of, offer, skip};
-use crate::workload_api_server::authority::{Authority, Recipe};
 
 const STORES: [&str; 2] = ["--keystore-file-name=svid.p12", "--truststore-file-name=trust.p12"];
 

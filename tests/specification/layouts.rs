@@ -1,9 +1,9 @@
 //! One file for key and chain, and the credential folder of SPIFFE's draft.
 
 use pod_svid_helper::for_tests::workload::X509SVID;
+use workload_api_server::authority::{Authority, Recipe};
 
 use crate::pod::{ID, Pod, ders, mode_of, names, offer};
-use crate::workload_api_server::authority::{Authority, Recipe};
 
 const CREDENTIAL_BUNDLE: &str = "credential-bundle.private-key.x509.pem";
 
@@ -94,7 +94,7 @@ fn a_trust_domain_that_is_federated_with_itself_is_written_once() {
     let mut response = pod_svid_helper::for_tests::workload::X509SVIDResponse::new();
     response.svids.push(svid.clone());
     response.federated_bundles.insert(pod.authority.id(), pod.federated.bundle());
-    let _agent = pod.agent(crate::workload_api_server::server::Reply::offer(&response));
+    let _agent = pod.agent(workload_api_server::server::Reply::offer(&response));
     pod.init(&["--layout=pem,spiffe", "--include-federated-bundles"]).succeeded();
     pod.wait_for(&svid);
     assert_eq!(ders(&pod.read("example.org.spiffe-trust-bundle.x509.pem"), "CERTIFICATE"), svid.bundle);

@@ -9,13 +9,13 @@ use nix::sys::signal::Signal;
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, X509SVID, X509SVIDResponse};
 use pod_svid_helper::for_tests::{MAX_BUNDLE, MAX_MESSAGE_MIB, MAX_SVIDS};
 use protobuf::{CodedOutputStream, Message};
+use workload_api_server::server::{Reply, WorkloadApiServer};
 
 use crate::pod::{
     EVERYTHING, Helper, PATIENCE, Pod, Published, Running, STOP, is_emulated, is_root, names, offer, skip,
     stop_on_a_busy_machine, wait_until,
 };
 use crate::process::has_in_mask;
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 /// The longest message.
 const ROOM: usize = (MAX_MESSAGE_MIB as usize) << 20;

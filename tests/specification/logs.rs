@@ -13,9 +13,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pod_svid_helper::for_tests::workload::X509SVID;
+use workload_api_server::server::Reply;
 
 use crate::pod::{Helper, ID, PATIENCE, Pod, STOP, offer, program_under_test, serial, wait_until};
-use crate::workload_api_server::server::Reply;
 
 #[test]
 fn a_text_line_has_a_utc_time_a_level_and_a_message() {

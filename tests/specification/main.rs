@@ -59,5 +59,3 @@ mod faults;
 mod fuzz;
 #[path = "../soak/mod.rs"]
 mod soak;
-#[path = "../workload_api_server/mod.rs"]
-mod workload_api_server;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use grpcio::RpcStatusCode;
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVIDRequest, X509SVIDResponse};
+use workload_api_server::authority::{Recipe, jwt_response};
+use workload_api_server::raw::{RawPeer, say_at_once};
+use workload_api_server::server::{Reply, WorkloadApiServer};
 
 use crate::http::{ANY_PORT, Probe};
 use crate::pod::{ID, Pod, offer, wait_until};
-use crate::workload_api_server::authority::{Recipe, jwt_response};
-use crate::workload_api_server::raw::{RawPeer, say_at_once};
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 const LIFE: Duration = Duration::from_secs(300);
 

@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use grpcio::RpcStatusCode;
 use nix::unistd::Pid;
+use workload_api_server::authority::Recipe;
+use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe, port_in};
 use crate::logs::{fill, stop};
 use crate::pod::{App, EVERYTHING, ID, Pod, Running, offer, serial, wait_until};
-use crate::workload_api_server::authority::Recipe;
-use crate::workload_api_server::server::Reply;
 
 /// A helper with options, when it is ready.
 fn ready(pod: &Pod, options: &[&str]) -> (Running, Probe) {

@@ -6,10 +6,10 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use serde_json::json;
+use workload_api_server::authority::{Authority, Recipe};
 
 use crate::http::{Probe, listening_sockets};
 use crate::pod::{App, Helper, ID, Pod, claims, ders, mode_of, names, offer};
-use crate::workload_api_server::authority::{Authority, Recipe};
 
 /// A JWT-SVID's life, none of which these tests see the end of.
 const LONG: Duration = Duration::from_secs(300);

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use grpcio::RpcStatusCode;
+use workload_api_server::server::Reply;
 
 use crate::pod::{BRIEFLY, NOBODY, Pod, is_root, names, offer};
-use crate::workload_api_server::server::Reply;
 
 const OTHER_SET: &str = "..2026-01-01T00-00-00.000000000Z";
 

@@ -7,12 +7,12 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use pod_svid_helper::for_tests::workload::X509SVID;
+use workload_api_server::authority::Authority;
+use workload_api_server::server::Reply;
 
 use crate::pod::{App, BRIEFLY, NOBODY, Pod, Published, is_emulated, is_root, offer, skip};
 use crate::process::{position, process_in};
 use crate::process_name::own_name;
-use crate::workload_api_server::authority::Authority;
-use crate::workload_api_server::server::Reply;
 
 #[test]
 fn the_process_of_the_pid_file_gets_a_sighup_after_each_publication() {

@@ -15,10 +15,9 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sig
 use nix::unistd::Pid;
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, X509SVID, X509SVIDResponse};
 use tempfile::TempDir;
+use workload_api_server::authority::{Authority, Recipe, jwt_response};
+use workload_api_server::server::{Reply, WorkloadApiServer};
 use x509_cert::Certificate;
-
-use crate::workload_api_server::authority::{Authority, Recipe, jwt_response};
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 /// How long a test waits before it gives up on what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(120);

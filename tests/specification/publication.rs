@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use pod_svid_helper::for_tests::workload::X509SVID;
+use workload_api_server::server::{Reply, WorkloadApiServer};
 
 use crate::mounts::Tmpfs;
 use crate::pod::{
     BRIEFLY, EVERYTHING, NOBODY, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root, mode_of, names,
     offer, remove, wait_until,
 };
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 #[test]
 fn the_names_lead_through_data_to_one_hidden_directory() {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use grpcio::RpcStatusCode;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use workload_api_server::authority::Recipe;
+use workload_api_server::fault::Fault;
+use workload_api_server::server::Reply;
 
 use crate::pod::{ID, PATIENCE, Pod, clear, names, offer, wait_until};
-use crate::workload_api_server::authority::Recipe;
-use crate::workload_api_server::fault::Fault;
-use crate::workload_api_server::server::Reply;
 
 #[test]
 fn refresh_publishes_every_rotation() {

@@ -9,11 +9,11 @@ use pod_svid_helper::for_tests::{MAX_BUNDLE, MAX_CHAIN, MAX_SVIDS};
 
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVID, X509SVID, X509SVIDResponse};
 use protobuf::Message;
+use workload_api_server::authority::{KeyType, Recipe, jwt_response};
+use workload_api_server::fault::Fault;
+use workload_api_server::server::Reply;
 
 use crate::pod::{BRIEFLY, Finished, Helper, ID, Pod, ders, names, offer, skip};
-use crate::workload_api_server::authority::{KeyType, Recipe, jwt_response};
-use crate::workload_api_server::fault::Fault;
-use crate::workload_api_server::server::Reply;
 
 const OTHER_ID: &str = "spiffe://example.org/other";
 

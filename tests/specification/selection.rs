@@ -1,8 +1,9 @@
 //! The choice among several SVIDs: `--pod-spiffe-id` and `--hint`.
 
+use workload_api_server::authority::{Authority, Recipe};
+
 use crate::init::says_why;
 use crate::pod::{ID, Pod, offer};
-use crate::workload_api_server::authority::{Authority, Recipe};
 
 const OTHER_ID: &str = "spiffe://example.org/other";
 

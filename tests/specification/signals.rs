@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use grpcio::RpcStatusCode;
 use nix::sys::signal::{Signal, kill};
+use workload_api_server::server::Reply;
 
 use crate::pod::{EVERYTHING, Pod, is_emulated, offer, remove, wait_until};
 use crate::process::start_as_process_one;
-use crate::workload_api_server::server::Reply;
 
 const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 

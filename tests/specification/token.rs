@@ -6,10 +6,10 @@ use grpcio::RpcStatusCode;
 use nix::sys::signal::Signal;
 use pod_svid_helper::for_tests::workload::JWTSVID;
 use serde_json::{Value, json};
+use workload_api_server::authority::jwt_response;
+use workload_api_server::server::{Reply, WorkloadApiServer};
 
 use crate::pod::{BRIEFLY, Finished, Helper, ID, PATIENCE, Pod, claims, names};
-use crate::workload_api_server::authority::jwt_response;
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
 
 const LONG: Duration = Duration::from_secs(300);
 

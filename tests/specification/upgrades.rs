@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use grpcio::RpcStatusCode;
 use pod_svid_helper::for_tests::workload::X509SVID;
+use workload_api_server::authority::Recipe;
+use workload_api_server::server::{Reply, WorkloadApiServer};
+use workload_api_server::wit::{WitRecipe, wit_bundles, wit_response};
 
 use crate::mounts::ProtectedSymlinks;
 use crate::pod::{
@@ -15,9 +18,6 @@ use crate::pod::{
     offer, serial, wait_until,
 };
 use crate::publication::while_reading;
-use crate::workload_api_server::authority::Recipe;
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
-use crate::workload_api_server::wit::{WitRecipe, wit_bundles, wit_response};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Version {

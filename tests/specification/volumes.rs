@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use grpcio::RpcStatusCode;
 use pod_svid_helper::for_tests::workload::X509SVID;
+use workload_api_server::authority::Recipe;
+use workload_api_server::server::Reply;
 
 use crate::mounts::{Attribute, BindMount, ProtectedSymlinks, Tmpfs};
 use crate::pod::{BRIEFLY, Helper, ID, NOBODY, Pod, Published, is_root, mode_of, names, offer, wait_until};
-use crate::workload_api_server::authority::Recipe;
-use crate::workload_api_server::server::Reply;
 
 /// The users of the pod: the helper's, with the pod's fsGroup, and the application's.
 const HELPER: u32 = 65532;

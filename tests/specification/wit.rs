@@ -6,12 +6,12 @@ use grpcio::RpcStatusCode;
 use nix::sys::signal::Signal;
 use pod_svid_helper::for_tests::workload::WITSVID;
 use serde_json::{Value, json};
+use workload_api_server::authority::{KeyType, Recipe};
+use workload_api_server::server::{Reply, WorkloadApiServer};
+use workload_api_server::wit::{WitRecipe, seconds, wit_bundles, wit_response};
 
 use crate::http::{ANY_PORT, Probe};
 use crate::pod::{Finished, Helper, ID, Pod, claims, ders, mode_of, names, offer, wait_until};
-use crate::workload_api_server::authority::{KeyType, Recipe};
-use crate::workload_api_server::server::{Reply, WorkloadApiServer};
-use crate::workload_api_server::wit::{WitRecipe, seconds, wit_bundles, wit_response};
 
 const FILES: [&str; 2] = ["--wit-svid-file-name=wit.jwt", "--wit-key-file-name=wit.jwk"];
 const ALONE: [&str; 3] = ["--x509=false", FILES[0], FILES[1]];

@@ -6,9 +6,6 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-#[path = "mod.rs"]
-mod workload_api_server;
-
 use grpcio::RpcStatusCode;
 use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, JWTSVID, WITSVID, X509SVIDResponse};
 use workload_api_server::authority::{Authority, KeyType, Recipe, bytes, jwt_response};

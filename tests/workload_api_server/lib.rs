@@ -3,8 +3,6 @@
 //! It is a real gRPC server that mints real certificates; what it says, and when, is up to the
 //! test. `cargo run --release --example workload-api-server -- --help` starts it by hand.
 
-#![allow(dead_code, reason = "each user needs a part of it")]
-
 pub mod authority;
 pub mod fault;
 pub mod frames;
