@@ -108,7 +108,7 @@ impl RevocationLists {
     }
 
     fn sorted(mut lists: Vec<Rc<RevocationList>>) -> Self {
-        lists.sort_by(|one, other| one.der.cmp(&other.der));
+        lists.sort_unstable_by(|one, other| one.der.cmp(&other.der));
         lists.dedup();
         Self(lists)
     }

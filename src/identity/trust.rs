@@ -1,7 +1,6 @@
 //! Whether a chain leads to a CA of its trust bundle, and for how long: by names and dates. No signature is
 //! verified: a writer of the files could write good signatures too.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use x509_cert::ext::pkix::AuthorityKeyIdentifier;
@@ -101,7 +100,8 @@ impl Trust {
             return now;
         }
         let fails_after = |end: &SystemTime| self.check(*end + Duration::from_nanos(1)).is_err();
-        let later: BTreeSet<_> = self.changes().filter(|change| *change > now).collect();
+        let mut later: Vec<_> = self.changes().filter(|change| *change > now).collect();
+        later.sort_unstable();
         later.into_iter().find(fails_after).unwrap_or(now)
     }
 

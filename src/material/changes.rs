@@ -1,6 +1,6 @@
 //! What a publication changes: the kinds of it, each with its word.
 
-use std::collections::BTreeSet;
+use std::collections::btree_set::{self, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,7 +20,7 @@ words! {
 
 /// A set of kinds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ChangeKinds(pub(crate) BTreeSet<ChangeKind>);
+pub(crate) struct ChangeKinds(BTreeSet<ChangeKind>);
 
 impl ChangeKinds {
     pub(crate) fn is_empty(&self) -> bool {
@@ -40,7 +40,19 @@ impl ChangeKinds {
 
 impl FromIterator<ChangeKind> for ChangeKinds {
     fn from_iter<I: IntoIterator<Item = ChangeKind>>(kinds: I) -> Self {
-        Self(kinds.into_iter().collect())
+        // `collect` would sort them, with 8 KiB of code of its own.
+        let mut all = BTreeSet::new();
+        all.extend(kinds);
+        Self(all)
+    }
+}
+
+impl IntoIterator for ChangeKinds {
+    type Item = ChangeKind;
+    type IntoIter = btree_set::IntoIter<ChangeKind>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

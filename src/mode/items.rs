@@ -99,9 +99,9 @@ impl<'a> Items<'a> {
     /// that waits longest goes first. Returns whether there may be more.
     pub(super) fn poll(&mut self, now: Now, context: &mut Context<'_>) -> bool {
         let mut order: Vec<usize> = (0..self.all.len()).collect();
-        order.sort_by_key(|index| {
+        order.sort_unstable_by_key(|index| {
             let since = self.all.get(*index).and_then(|item| item.source.call().waits_since());
-            (since.is_none(), since)
+            (since.is_none(), since, *index)
         });
         let mut is_busy = false;
         let is_offered = self.is_offered_beside(None);
@@ -375,7 +375,7 @@ impl<'a> Items<'a> {
 
     /// The kinds of what the published files hold.
     pub(super) fn kinds(&self) -> ChangeKinds {
-        self.published().flat_map(|(part, _)| part.kinds().0).collect()
+        self.published().flat_map(|(part, _)| part.kinds()).collect()
     }
 
     /// How the calls of each item's source went, since the start.

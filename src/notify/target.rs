@@ -1,7 +1,6 @@
 //! Finds the process to signal, by its PID file or by its name, and signals it: the one place from which
 //! rotations are signalled.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -254,14 +253,14 @@ fn oldest_of_name(name: &str) -> Result<Pid, TargetError> {
         let stat = Stat::of(pid).filter(|stat| pid != Pid::this() && has_name(pid, &stat.name, name))?;
         Some((stat.start_ticks, pid))
     };
-    let named: BTreeSet<_> = all_processes().filter_map(ticks_and_pid).collect();
+    let named: Vec<_> = all_processes().filter_map(ticks_and_pid).collect();
     if named.is_empty() {
         return Err(TargetError::Absent(flaw!(
             "no process is called {name} (in a pod, set shareProcessNamespace: true)"
         )));
     }
-    let oldest = named.into_iter().map(|(_, pid)| pid).find(|pid| kill(*pid, None) == Ok(()));
-    oldest.ok_or_else(|| flaw!(
+    let oldest = named.into_iter().filter(|(_, pid)| kill(*pid, None) == Ok(())).min();
+    oldest.map(|(_, pid)| pid).ok_or_else(|| flaw!(
         "every process called {name} belongs to another user (run as the application's user, or add the capability KILL)"
     ).into())
 }

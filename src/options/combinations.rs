@@ -127,7 +127,7 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     if is_flag(&row::jwt_file_mode) && options.jwt_svid.is_empty() {
         return requires(&row::jwt_file_mode, "--jwt-svid");
     }
-    let has_files = |kind: &ChangeKind| match kind {
+    let has_files = |kind| match kind {
         ChangeKind::Svid | ChangeKind::Bundle => options.x509,
         ChangeKind::Token => !options.jwt_svid.is_empty(),
         ChangeKind::Keys => options.jwt_bundle_file_name.is_some() || options.wit_bundle_file_name.is_some(),
@@ -135,7 +135,7 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
         ChangeKind::Crl => options.crl_file_name.is_some(),
     };
     if let Some(kinds) = options.notify_for.as_ref().filter(|_| is_flag(&row::notify_for))
-        && !kinds.0.iter().any(has_files)
+        && !kinds.clone().into_iter().any(has_files)
     {
         return Err(flaw!(
             "--notify-for={kinds} has no meaning without files of such a kind (--jwt-svid, ...)"

@@ -1,7 +1,5 @@
 //! Names that are nearly those of options, and variables that are probably a mistake.
 
-use std::collections::BTreeSet;
-
 use super::sources::Sources;
 use super::table::{TABLE, row};
 
@@ -55,8 +53,8 @@ pub(super) fn in_environment(sources: &Sources) -> Vec<String> {
             row.variable()
         )
     });
-    let own: BTreeSet<_> = TABLE.iter().map(|row| row.variable()).collect();
-    let mistyped = sources.set_variables().filter(|name| !own.contains(*name)).filter_map(|name| {
+    let is_own = |name: &str| TABLE.iter().any(|row| row.variable() == name);
+    let mistyped = sources.set_variables().filter(|name| !is_own(name)).filter_map(|name| {
         let given = name.to_uppercase().strip_prefix("HELPER_")?.to_owned();
         let nearest = nearest(&given, TABLE.iter().map(|row| row.name()))?;
         let row = TABLE.iter().find(|row| row.name() == nearest)?;

@@ -133,7 +133,7 @@ fn follow(options: &Options, parts: Vec<Rc<dyn Part>>) -> main_loop::Settings {
 
 /// Which changes notify, and how late.
 fn policy(options: &Options, parts: &[Rc<dyn Part>]) -> Policy {
-    let all: ChangeKinds = parts.iter().flat_map(|part| part.kinds().0).collect();
+    let all: ChangeKinds = parts.iter().flat_map(|part| part.kinds()).collect();
     // An application that serves with its SVID reads tokens and keys from their files.
     let restarts = options.mode == Mode::Run && options.on_renewal == OnRenewal::Restart;
     let essential = || [ChangeKind::Svid, ChangeKind::Bundle, ChangeKind::Wit].into_iter().collect();

@@ -112,7 +112,7 @@ impl Store {
         identity: Option<String>,
     ) -> Self {
         let mut names: Vec<_> = names.into_iter().collect();
-        names.sort();
+        names.sort_unstable();
         self.names = names.join("\n");
         self.identity = identity;
         self

@@ -112,7 +112,6 @@ impl Version {
         match file {
             _ if self == before => ChangeKinds::default(),
             "svid.pem" => kinds_of(file)
-                .0
                 .into_iter()
                 .zip(is_new)
                 .filter(|(_, is_new)| *is_new)

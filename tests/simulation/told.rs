@@ -109,7 +109,7 @@ impl World<'_> {
         }
         let is_found = self.watch.is_new && !published.is_empty();
         if changed.is_some() && !published.is_empty() || is_found {
-            let there = || published.keys().flat_map(|file| kinds_of(file).0).collect();
+            let there = || published.keys().flat_map(|file| kinds_of(file)).collect();
             let is_first = !self.watch.hook.has_begun;
             let changed = if is_first { there() } else { changed.cloned().unwrap_or_default() };
             let concerned = self.watch.kinds.clone();

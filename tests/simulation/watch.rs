@@ -131,7 +131,7 @@ impl World<'_> {
         if !is_published {
             return None;
         }
-        let changes = |(file, version): (&String, &Version)| version.changes(file, watch.known.get(file)).0;
+        let changes = |(file, version): (&String, &Version)| version.changes(file, watch.known.get(file));
         let changed: ChangeKinds = published.iter().flat_map(changes).collect();
         let is_removal = published.is_empty();
         let lacks_some = watch.known.keys().any(|file| !published.contains_key(file));
