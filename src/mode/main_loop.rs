@@ -154,6 +154,8 @@ impl<'a> MainLoop<'a> {
     /// # Errors
     ///
     /// The options do not fit the directory. Any other fault of it is logged: the publications meet it again.
+    // Inlined, its frame would stay on the stack of the loop.
+    #[inline(never)]
     pub(super) fn new(
         settings: &'a Settings,
         client: &'a Client,
@@ -197,7 +199,7 @@ impl<'a> MainLoop<'a> {
         Ok(Self { settings, waiter, items, notifier, application, http, systemd, phase })
     }
 
-    fn run(mut self) -> Result<Ended, Flaw> {
+    fn run(&mut self) -> Result<Ended, Flaw> {
         self.begin(Now::look());
         loop {
             let deadline = match self.turn(Now::look()) {

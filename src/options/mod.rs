@@ -29,6 +29,8 @@ use crate::words::Flaw;
 /// # Errors
 ///
 /// The command line cannot be followed; one line says why.
+// Inlined, its frame would stay on the stack of the loop: a page of each sidecar.
+#[inline(never)]
 pub(crate) fn read(
     arguments: Vec<OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
