@@ -8,7 +8,7 @@ use nix::unistd::{Pid, getpgid, getpgrp};
 
 use super::lifecycle::{Due, Lifecycle, OnRenewal};
 use crate::logging::{Repetition, retrying_in};
-use crate::notify::{News, Outcomes, Policy, Target};
+use crate::notify::{Look, News, Outcomes, Policy, Target, TargetError};
 use crate::process::child::{ExitStatus, Program, Stdin};
 use crate::process::signal::SignalNumber;
 use crate::time::timing::REMINDER;
@@ -91,12 +91,10 @@ impl Application {
         self.report_restart(now);
         match self.lifecycle.take_due(now) {
             None => {}
-            Some(Due::Restart(pid)) => {
-                let result = self.restart(pid);
-                self.renewals.count(result.is_ok());
-                if let Err(error) = result {
-                    self.lifecycle.failed_to_restart();
-                    log::error!("could not notify the application: {error}");
+            Some(Due::Restart(pid, mut owed)) => {
+                let told = self.restart(pid).map(|()| Look::Told).map_err(TargetError::from);
+                if !owed.take(told, &mut self.renewals, now) {
+                    self.lifecycle.failed_to_restart(owed);
                 }
             }
             Some(Due::Signal(pid, mut owed)) => {

@@ -45,7 +45,7 @@ pub(super) enum Due {
     /// The renewal signal.
     Signal(Pid, Box<Owed>),
     /// SIGTERM, and a new start.
-    Restart(Pid),
+    Restart(Pid, Box<Owed>),
 }
 
 #[derive(Debug)]
@@ -107,10 +107,10 @@ impl Lifecycle {
         delay
     }
 
-    /// It could not be asked to end because of a rotation: it runs on.
-    pub(super) fn failed_to_restart(&mut self) {
+    /// It could not be asked to end because of a rotation: it runs on, and is still owed that.
+    pub(super) fn failed_to_restart(&mut self, owed: Box<Owed>) {
         if let State::Restarting(pid, _) = self.state {
-            self.state = State::Running(pid, None);
+            self.state = State::Running(pid, Some(owed));
         }
     }
 
@@ -164,7 +164,7 @@ impl Lifecycle {
         let (pid, owed) = (*pid, renewal.take_if(|owed| owed.at() <= now)?);
         if self.on_renewal == OnRenewal::Restart {
             self.state = State::Restarting(pid, now);
-            return Some(Due::Restart(pid));
+            return Some(Due::Restart(pid, owed));
         }
         Some(Due::Signal(pid, owed))
     }

@@ -6,7 +6,9 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::lifecycle::{Due, Lifecycle, OnRenewal};
+use crate::notify::Outcomes;
 use crate::time::timing::{DEBOUNCE, HOLD_AFTER_SIGINT};
+use crate::words::flaw;
 
 const PID: Pid = Pid::from_raw(12);
 const AGAIN: Pid = Pid::from_raw(13);
@@ -44,7 +46,7 @@ fn a_signal_that_cannot_be_sent_yet_is_owed_until_the_application_ends() {
 fn a_restart_is_an_end_and_a_start() {
     let (mut lifecycle, start) = running(OnRenewal::Restart);
     lifecycle.renewed(start);
-    assert!(matches!(lifecycle.take_due(start + DEBOUNCE), Some(Due::Restart(PID))));
+    assert!(matches!(lifecycle.take_due(start + DEBOUNCE), Some(Due::Restart(PID, _))));
     // It will read the newest files when it starts.
     lifecycle.renewed(start + DEBOUNCE);
     assert_eq!(lifecycle.next_deadline(), None);
@@ -108,11 +110,18 @@ fn an_application_that_runs_on_after_sigquit_is_notified_of_rotations_a_minute_l
 }
 
 #[test]
-fn an_application_that_cannot_be_asked_to_end_runs_on() {
+fn an_application_that_cannot_be_asked_to_end_runs_on_and_is_asked_again() {
     let (mut lifecycle, start) = running(OnRenewal::Restart);
     lifecycle.renewed(start);
-    lifecycle.take_due(start + DEBOUNCE);
-    lifecycle.failed_to_restart();
+    let mut now = start + DEBOUNCE;
+    for _ in 0..3 {
+        let Some(Due::Restart(PID, mut owed)) = lifecycle.take_due(now) else { panic!("it is not asked") };
+        assert!(!owed.take(Err(flaw!("cannot send SIGTERM").into()), &mut Outcomes::default(), now));
+        lifecycle.failed_to_restart(owed);
+        assert_eq!(lifecycle.fault(), None);
+        assert!(lifecycle.take_due(now).is_none());
+        now = lifecycle.next_deadline().expect("it is asked again");
+    }
     assert_eq!((lifecycle.child_ended(PID, 3), lifecycle.exit_code()), (true, Some(3)));
 }
 
