@@ -32,6 +32,7 @@ impl RevocationList {
     /// Checks that this is a list. No signature is verified: it comes from the agent.
     pub(crate) fn parse(der: Vec<u8>) -> Result<Self, Flaw> {
         let list = list_of(&der)?;
+        // In a list that breaks the rules for it, the name alone says whose it is.
         let key = extension::<AuthorityKeyIdentifier>(list.crl_extensions.as_ref()).ok().flatten();
         Ok(Self {
             der,

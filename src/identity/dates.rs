@@ -25,14 +25,13 @@ impl Dates {
 
     /// Why it is not valid at a moment: the rest of a sentence.
     pub(crate) fn fault(self, now: SystemTime) -> Option<String> {
-        let Self { not_before, not_after } = self;
-        let [begin, end] = [not_before, not_after].map(|at| rfc3339(at, 0));
+        let [begin, end] = [self.not_before, self.not_after].map(|at| move || rfc3339(at, 0));
         Some(match self.validity(now) {
-            Validity::Expired if not_before > not_after => {
-                format!("ends at {end}, before it begins at {begin}")
+            Validity::Expired if self.not_before > self.not_after => {
+                format!("ends at {}, before it begins at {}", end(), begin())
             }
-            Validity::Expired => format!("expired at {end}"),
-            Validity::NotYet => format!("is not valid until {begin} (is a clock wrong?)"),
+            Validity::Expired => format!("expired at {}", end()),
+            Validity::NotYet => format!("is not valid until {} (is a clock wrong?)", begin()),
             Validity::Valid => return None,
         })
     }

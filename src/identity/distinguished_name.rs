@@ -98,7 +98,7 @@ fn compare_attribute(one: &AttributeTypeAndValue, other: &AttributeTypeAndValue)
         (Ok(one), Ok(other)) if has_one_form(&one) && has_one_form(&other) => Sameness::Different,
         (Ok(_), Ok(_)) => Sameness::Unknown,
         (Err(sameness), Ok(_)) | (Ok(_), Err(sameness)) => sameness,
-        // Unknown, if either is: that is the greater one of the two that can be here.
+        // Only Different and Unknown occur here. Unknown wins.
         (Err(one), Err(other)) => one.max(other),
     }
 }

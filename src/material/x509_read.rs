@@ -82,7 +82,10 @@ impl Reader<'_> {
             for name in self.set.names_ending_with(suffix)? {
                 let bundle = X509Bundle::parse(self.certificates(&name)?.bytes).map_err(in_file(&name))?;
                 let id = format!("spiffe://{}", name.strip_suffix(suffix).unwrap_or_default());
-                all.extend(TrustDomain::from_id(&id).map(|trust_domain| bundle.info(trust_domain, None)));
+                // A file of another name is nobody's bundle.
+                if let Ok(trust_domain) = TrustDomain::from_id(&id) {
+                    all.push(bundle.info(trust_domain, None));
+                }
             }
         }
         if let Some(name) = &self.part.bundle_map {

@@ -265,6 +265,7 @@ fn end(info: &SvidInfo, now: Now) -> String {
     let meaning = match info.dates().validity(now.time) {
         Validity::NotYet => format!("not valid until {}", rfc3339(info.not_before, 0)),
         Validity::Valid => format!("{} left", in_words(now.until(info.not_after))),
+        Validity::Expired if info.not_before > info.not_after => "ends before it begins".to_owned(),
         Validity::Expired => format!("expired {} ago", in_words(expired_for)),
     };
     format!("{} ({meaning})", rfc3339(info.not_after, 0))

@@ -199,6 +199,7 @@ impl<'a> MainLoop<'a> {
         Ok(Self { settings, waiter, items, notifier, application, http, systemd, phase })
     }
 
+    /// Not by value: a second copy of the loop would stay on the stack.
     fn run(&mut self) -> Result<Ended, Flaw> {
         self.begin(Now::look());
         loop {

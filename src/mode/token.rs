@@ -40,6 +40,7 @@ pub(crate) struct Settings {
 /// A token that is valid now, ready to be printed. The text is wiped when it is dropped.
 pub(crate) fn run(settings: &Settings, waiter: &Waiter) -> Result<Zeroizing<String>, Flaw> {
     let Settings { endpoint, timeout, selection, audience, output } = settings;
+    // Before the agent is asked: a version that we do not know ends it.
     let version = match output {
         OutputFormat::Text | OutputFormat::Json => "",
         OutputFormat::ExecCredential => api_version(std::env::var_os(EXEC_INFO).as_deref())?,

@@ -1,5 +1,5 @@
 //! A signal after a publication is owed until a process has it: a process may start late, write its PID file
-//! late, or catch signals late.
+//! late, or catch signals late. A restart is owed in the same way.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ impl Outcomes {
     }
 }
 
-/// A signal that is still to be sent.
+/// A signal, or a restart, that is still to be told.
 #[derive(Debug)]
 pub(crate) struct Owed {
     /// When the newest files were published, in ticks since the system started.
@@ -130,7 +130,7 @@ impl Owed {
                 Level::Debug
             }
             TargetError::Absent(_) | TargetError::WouldEnd(_) => Level::Warn,
-            // The PID file may be half written.
+            // It may be over at the next look: a PID file is half written, for example.
             TargetError::Failed(_) if self.cause.is_none() => Level::Debug,
             TargetError::Failed(_) => Level::Error,
         };

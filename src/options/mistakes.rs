@@ -54,8 +54,11 @@ pub(super) fn in_environment(sources: &Sources) -> Vec<String> {
         )
     });
     let is_own = |name: &str| TABLE.iter().any(|row| row.variable() == name);
-    let mistyped = sources.set_variables().filter(|name| !is_own(name)).filter_map(|name| {
+    let mistyped = sources.set_variables().filter_map(|name| {
         let given = name.to_uppercase().strip_prefix("HELPER_")?.to_owned();
+        if is_own(name) {
+            return None;
+        }
         let nearest = nearest(&given, TABLE.iter().map(|row| row.name()))?;
         let row = TABLE.iter().find(|row| row.name() == nearest)?;
         Some(format!("ignored the variable {name}: no option has it; did you mean {}?", row.variable()))

@@ -124,7 +124,7 @@ impl Value for Duration {
     }
 }
 
-/// Types that are read by their `FromStr`. `$rule` makes of its error the rule that the text breaks.
+/// Types that are read by their `FromStr`. `$rule` turns its error into the broken rule.
 macro_rules! values {
     ($rule:expr => $($type:ty: $allowed:expr;)+) => {$(
         impl Value for $type {

@@ -30,8 +30,7 @@ pub(super) enum Locked {
 ///
 /// # Errors
 ///
-/// The file cannot be opened or locked, whoever holds the lock: the opening too may fail with EWOULDBLOCK, while
-/// another process has a lease on the file.
+/// The file cannot be opened or locked. EWOULDBLOCK: another process has a lease on the file.
 pub(super) fn lock(directory: impl AsFd, name: &str) -> nix::Result<Locked> {
     for _ in 0..ATTEMPTS {
         let (fd, stat) = open_private(&directory, name)?;

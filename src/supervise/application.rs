@@ -6,7 +6,7 @@ use log::Level;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgid, getpgrp};
 
-use super::lifecycle::{Due, Lifecycle, OnRenewal};
+use super::lifecycle::{Lifecycle, OnRenewal};
 use crate::logging::{Repetition, retrying_in};
 use crate::notify::{Look, News, Outcomes, Policy, Target, TargetError};
 use crate::process::child::{ExitStatus, Program, Stdin};
@@ -89,21 +89,16 @@ impl Application {
     /// Does what is due.
     pub(crate) fn run_due(&mut self, now: Instant) {
         self.report_restart(now);
-        match self.lifecycle.take_due(now) {
-            None => {}
-            Some(Due::Restart(pid, mut owed)) => {
-                let told = self.restart(pid).map(|()| Look::Told).map_err(TargetError::from);
-                if !owed.take(told, &mut self.renewals, now) {
-                    self.lifecycle.failed_to_restart(owed);
-                }
-            }
-            Some(Due::Signal(pid, mut owed)) => {
-                let mut target = Target::Child { program: self.program.to_string(), pid };
-                let look = owed.look(&mut target, self.signal);
-                if !owed.take(look, &mut self.renewals, now) {
-                    self.lifecycle.postpone(owed);
-                }
-            }
+        let Some((pid, mut owed)) = self.lifecycle.take_due(now) else { return };
+        let told = if self.lifecycle.is_signalled() {
+            owed.look(&mut Target::Child { program: self.program.to_string(), pid }, self.signal)
+        } else {
+            self.restart(pid).map(|()| Look::Told).map_err(TargetError::from)
+        };
+        if owed.take(told, &mut self.renewals, now) {
+            self.lifecycle.told(now);
+        } else {
+            self.lifecycle.postpone(owed);
         }
     }
 

@@ -39,15 +39,6 @@ enum State {
     Ended(u8),
 }
 
-/// What is due because of a rotation.
-#[derive(Debug)]
-pub(super) enum Due {
-    /// The renewal signal.
-    Signal(Pid, Box<Owed>),
-    /// SIGTERM, and a new start.
-    Restart(Pid, Box<Owed>),
-}
-
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     state: State,
@@ -107,13 +98,6 @@ impl Lifecycle {
         delay
     }
 
-    /// It could not be asked to end because of a rotation: it runs on, and is still owed that.
-    pub(super) fn failed_to_restart(&mut self, owed: Box<Owed>) {
-        if let State::Restarting(pid, _) = self.state {
-            self.state = State::Running(pid, Some(owed));
-        }
-    }
-
     /// It could not be started.
     pub(super) fn failed_to_start(&mut self, exit_code: u8) {
         self.state = State::Ended(exit_code);
@@ -152,8 +136,8 @@ impl Lifecycle {
         }
     }
 
-    /// Takes what is due.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Due> {
+    /// Takes what is due: the process, and the notification that it is owed, a signal or a restart.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<(Pid, Box<Owed>)> {
         if matches!(self.state, State::Postponed(at) if at <= now) {
             self.state = State::NotStarted;
         }
@@ -161,15 +145,19 @@ impl Lifecycle {
             return None;
         }
         let State::Running(pid, renewal) = &mut self.state else { return None };
-        let (pid, owed) = (*pid, renewal.take_if(|owed| owed.at() <= now)?);
-        if self.on_renewal == OnRenewal::Restart {
-            self.state = State::Restarting(pid, now);
-            return Some(Due::Restart(pid, owed));
-        }
-        Some(Due::Signal(pid, owed))
+        Some((*pid, renewal.take_if(|owed| owed.at() <= now)?))
     }
 
-    /// The signal that was due could not be sent yet.
+    /// It has the signal; or, for a restart, was asked to end.
+    pub(super) fn told(&mut self, now: Instant) {
+        if let State::Running(pid, _) = self.state
+            && self.on_renewal == OnRenewal::Restart
+        {
+            self.state = State::Restarting(pid, now);
+        }
+    }
+
+    /// What was due could not be sent yet.
     pub(super) fn postpone(&mut self, owed: Box<Owed>) {
         if let State::Running(_, renewal) = &mut self.state {
             *renewal = Some(owed);

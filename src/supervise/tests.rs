@@ -5,7 +5,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::lifecycle::{Due, Lifecycle, OnRenewal};
+use super::lifecycle::{Lifecycle, OnRenewal};
 use crate::notify::Outcomes;
 use crate::time::timing::{DEBOUNCE, HOLD_AFTER_SIGINT};
 use crate::words::flaw;
@@ -19,14 +19,21 @@ fn running(on_renewal: OnRenewal) -> (Lifecycle, Instant) {
     (lifecycle, Instant::now())
 }
 
+/// It is told what is due; returns the process.
+fn tell(lifecycle: &mut Lifecycle, now: Instant) -> Option<Pid> {
+    let (pid, _) = lifecycle.take_due(now)?;
+    lifecycle.told(now);
+    Some(pid)
+}
+
 #[test]
 fn rotations_at_nearly_the_same_time_are_one_signal() {
     let (mut lifecycle, start) = running(OnRenewal::Signal);
     lifecycle.renewed(start);
     lifecycle.renewed(start + DEBOUNCE / 2);
     assert!(lifecycle.take_due(start).is_none());
-    assert!(matches!(lifecycle.take_due(start + DEBOUNCE), Some(Due::Signal(PID, _))));
-    assert_eq!(lifecycle.next_deadline(), None);
+    assert_eq!(tell(&mut lifecycle, start + DEBOUNCE), Some(PID));
+    assert_eq!((lifecycle.restarting(), lifecycle.next_deadline()), (None, None));
 }
 
 #[test]
@@ -35,7 +42,7 @@ fn a_signal_that_cannot_be_sent_yet_is_owed_until_the_application_ends() {
     lifecycle.renewed(start);
     for _ in 0..100 {
         let now = lifecycle.next_deadline().expect("a time for the next look");
-        let Some(Due::Signal(_, owed)) = lifecycle.take_due(now) else { panic!("nothing is due") };
+        let Some((PID, owed)) = lifecycle.take_due(now) else { panic!("nothing is due") };
         lifecycle.postpone(owed);
     }
     assert_eq!((lifecycle.child_ended(PID, 0), lifecycle.exit_code()), (true, Some(0)));
@@ -46,7 +53,8 @@ fn a_signal_that_cannot_be_sent_yet_is_owed_until_the_application_ends() {
 fn a_restart_is_an_end_and_a_start() {
     let (mut lifecycle, start) = running(OnRenewal::Restart);
     lifecycle.renewed(start);
-    assert!(matches!(lifecycle.take_due(start + DEBOUNCE), Some(Due::Restart(PID, _))));
+    let asked = start + DEBOUNCE;
+    assert_eq!((tell(&mut lifecycle, asked), lifecycle.restarting()), (Some(PID), Some((PID, asked))));
     // It will read the newest files when it starts.
     lifecycle.renewed(start + DEBOUNCE);
     assert_eq!(lifecycle.next_deadline(), None);
@@ -78,7 +86,7 @@ fn each_signal_to_stop_ends_a_restart() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         let (mut lifecycle, start) = running(OnRenewal::Restart);
         lifecycle.renewed(start);
-        lifecycle.take_due(start + DEBOUNCE);
+        tell(&mut lifecycle, start + DEBOUNCE);
         assert_eq!(lifecycle.signalled(signal.into(), start), Some(PID));
         assert_eq!((lifecycle.child_ended(PID, 0), lifecycle.exit_code()), (true, Some(0)));
     }
@@ -106,7 +114,8 @@ fn an_application_that_runs_on_after_sigquit_is_notified_of_rotations_a_minute_l
     assert_eq!(lifecycle.signalled(Signal::SIGQUIT.into(), start), Some(PID));
     lifecycle.renewed(start);
     assert_eq!(lifecycle.next_deadline(), Some(start + HOLD_AFTER_SIGINT));
-    assert!(matches!(lifecycle.take_due(start + HOLD_AFTER_SIGINT), Some(Due::Signal(PID, _))));
+    assert_eq!(tell(&mut lifecycle, start + HOLD_AFTER_SIGINT), Some(PID));
+    assert_eq!(lifecycle.restarting(), None);
 }
 
 #[test]
@@ -115,9 +124,9 @@ fn an_application_that_cannot_be_asked_to_end_runs_on_and_is_asked_again() {
     lifecycle.renewed(start);
     let mut now = start + DEBOUNCE;
     for _ in 0..3 {
-        let Some(Due::Restart(PID, mut owed)) = lifecycle.take_due(now) else { panic!("it is not asked") };
+        let Some((PID, mut owed)) = lifecycle.take_due(now) else { panic!("it is not asked") };
         assert!(!owed.take(Err(flaw!("cannot send SIGTERM").into()), &mut Outcomes::default(), now));
-        lifecycle.failed_to_restart(owed);
+        lifecycle.postpone(owed);
         assert_eq!(lifecycle.fault(), None);
         assert!(lifecycle.take_due(now).is_none());
         now = lifecycle.next_deadline().expect("it is asked again");
@@ -168,7 +177,7 @@ fn there_is_no_fault_only_while_it_runs_and_was_not_asked_to_end() {
     lifecycle.started(PID);
     assert_eq!(lifecycle.fault(), None);
     lifecycle.renewed(now);
-    lifecycle.take_due(now + DEBOUNCE);
+    tell(&mut lifecycle, now + DEBOUNCE);
     assert!(lifecycle.fault().is_some_and(|fault| fault.contains("started again with the new files")));
     lifecycle.child_ended(PID, 0);
     assert_eq!(lifecycle.fault(), Some("is not started yet"));

@@ -17,6 +17,7 @@ mod wit;
 mod world;
 
 use std::num::NonZero;
+use std::panic::{catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -56,7 +57,12 @@ fn simulation_of_many_seeds_keeps_every_promise() {
         for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
             scope.spawn(|| {
                 while let Some(seed) = next() {
-                    let tally = World::simulate(seed, |world| world.run(days, None));
+                    let tally = catch_unwind(|| World::simulate(seed, |world| world.run(days, None)));
+                    let tally = tally.unwrap_or_else(|broken| {
+                        // The other threads begin no more.
+                        *seeds.lock().unwrap() = 0..0;
+                        resume_unwind(broken)
+                    });
                     println!("seed {seed}: {tally}");
                     all.lock().unwrap().add_all(&tally);
                 }

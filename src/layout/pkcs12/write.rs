@@ -147,7 +147,7 @@ struct Layers {
     encrypted: Envelope,
     /// Around the encrypted certificates; the key's safe is behind them.
     authenticated: Envelope,
-    /// Around all that has the MAC, which is behind it.
+    /// Around what the MAC authenticates, with the MAC behind that.
     plain: Envelope,
 }
 
@@ -174,7 +174,7 @@ fn wrap(length: usize, key_safe: &[u8], [salt, iv, mac_salt]: [&Salt; 3]) -> der
     wrap_in_content_info(&mut plain, asn1::DATA)?;
     // PFX
     plain.prepend(&3u8)?;
-    // Every MAC is as long.
+    // All MACs have the same length.
     plain.append(&protection::mac_data(&[0; 32], mac_salt)?.to_der()?);
     plain.wrap(Tag::Sequence)?;
     Ok(Layers { encrypted, authenticated, plain })
