@@ -180,9 +180,9 @@ impl World<'_> {
         let (trouble, most) = match below(13) {
             0..3 => (
                 Trouble::Away,
-                match below(50) {
+                match below(200) {
                     0 => DAY,
-                    1..5 => HOUR,
+                    1..20 => HOUR,
                     _ => 5 * MINUTE,
                 },
             ),

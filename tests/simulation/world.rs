@@ -50,6 +50,8 @@ pub(super) struct World<'a> {
     pub(super) agent: Rc<Agent>,
     pub(super) socket: PathBuf,
     pub(super) listener: Option<UnixListener>,
+    /// How many calls' connections were accepted.
+    accepted: u64,
     /// The directory that holds that of the files; it may be away.
     pub(super) volume: PathBuf,
     pub(super) is_disk_away: bool,
@@ -194,6 +196,7 @@ impl World<'_> {
             agent,
             socket,
             listener: None,
+            accepted: 0,
             is_disk_away: false,
             check: check::Settings { svid_path: volume.join("svid"), parts, id: None, min_ttl: None },
             volume,
@@ -205,7 +208,8 @@ impl World<'_> {
             stopping: None,
             children,
             pid_file,
-            process_waits: below(8) == 0,
+            // Each signal takes 50 looks then, or 500.
+            process_waits: below(32) == 0,
             can_take_since: None,
             splay,
             plans: Vec::new(),
@@ -306,7 +310,10 @@ impl World<'_> {
                 }
                 end => self.fail(&format!("the loop has ended: {end:?}, and not {expected:?}")),
             };
-            while self.listener.as_ref().is_some_and(|listener| listener.accept().is_ok()) {}
+            let calls = self.agent.0.borrow().counts.iter().sum();
+            if calls != std::mem::replace(&mut self.accepted, calls) {
+                while self.listener.as_ref().is_some_and(|listener| listener.accept().is_ok()) {}
+            }
             self.look();
             if deadline > self.now.instant {
                 return deadline;
