@@ -15,8 +15,8 @@ pub struct Row {
     pub default: Option<&'static str>,
     /// A variable that counts when neither flag nor `HELPER_` variable is set.
     pub(crate) fallback_variable: Option<&'static str>,
-    /// Its description, line by line as the table has it.
-    pub(crate) help: &'static [&'static str],
+    /// Its description: the lines that the table has, each with a space before it.
+    pub(crate) help: &'static str,
     /// The allowed values, as an error names them.
     pub(crate) allowed: &'static str,
     /// The modes that accept the flag; another mode refuses it.
@@ -35,8 +35,8 @@ impl Row {
     }
 
     /// What it does, in one line.
-    pub fn description(&self) -> String {
-        self.help.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    pub fn description(&self) -> &'static str {
+        self.help.trim_start()
     }
 
     /// The environment variable.

@@ -60,19 +60,19 @@ macro_rules! options {
         }
 
         /// Every option, in the order of the help.
-        pub const TABLE: &[Row] = &[$($(row::$field),+),+];
+        pub static TABLE: &[&Row] = &[$($(&row::$field),+),+];
 
         #[allow(non_upper_case_globals, reason = "named as the fields are")]
         pub(super) mod row {
             use super::*;
             // Each list begins with the entry's own value, if it has one. Then comes the default.
-            $($(pub(crate) const $field: Row = Row {
+            $($(pub(crate) static $field: Row = Row {
                 field: stringify!($field),
                 group: $group,
                 placeholder: [$($placeholder,)? ""][0],
                 default: [$(Some($default),)? None][0],
                 fallback_variable: [$(Some($fallback),)? None][0],
-                help: &[$($help),+],
+                help: concat!($($help),+),
                 allowed: <$type as Value>::ALLOWED,
                 modes: [$($own_modes,)? $modes][0],
                 variable_modes: [$($variable_modes,)? $($own_modes,)? $modes][0],
