@@ -57,20 +57,28 @@ END
     [ $number -gt 0 ] || [ "$manifest" = manifests/nginx-run.yaml ]
 }
 
+# Old workers have ended: nothing but the newest serial is left.
+nothing_else_is_served() {
+    wait_until "ten connections in a row see the newest SVID" \
+        sh -c '[ "$(tail -n 10 "$1" | sort -u)" = "$2" ]' - "$work/connections" "$(serial_in "$work/client")"
+}
+
 rotates() {
     local step
     connect_without_pause connect_with_https 127.0.0.1:8443
     for ((step = 1; step <= ROTATIONS; step++)); do
         case $step in
-        7) rotate_to_new_serial prepare-ca ;;
+        # A worker of before, which does not know the new CA, serves on for 0.1 s.
+        7)
+            rotate_to_new_serial prepare-ca
+            nothing_else_is_served
+            ;;
         8) rotate_to_new_serial activate-ca ;;
         14) rotate_to_new_serial drop-ca ;;
         *) rotate_to_new_serial rotate ;;
         esac
     done
-    # Old workers have ended; nothing but the newest serial is left.
-    wait_until "ten connections in a row see the newest SVID" \
-        sh -c '[ "$(tail -n 10 "$1" | sort -u)" = "$2" ]' - "$work/connections" "$(serial_in "$work/client")"
+    nothing_else_is_served
     stop_connecting
     echo >&3 "$(count_connections), $(sort -u "$work/connections" | wc -l) serial numbers"
     no_connection_failed
