@@ -55,11 +55,7 @@ impl Reader<'_> {
             // Whose CA is whose, the file does not say.
             bundles.clear();
         }
-        for bundle in self.other_bundles()? {
-            if bundles.iter().all(|known| known.trust_domain != bundle.trust_domain) {
-                bundles.push(bundle);
-            }
-        }
+        self.add_other_bundles(&mut bundles)?;
         let crls = self.revocation_lists()?;
         Ok(Facts {
             crl_next_update: crls.earliest_next_update(),
@@ -72,9 +68,13 @@ impl Reader<'_> {
         })
     }
 
-    /// The bundles beside the SVID's, our own trust domain's among them. No two files are in memory at a time.
-    fn other_bundles(&self) -> Result<Vec<BundleInfo>, StoreError> {
-        let mut all = Vec::new();
+    /// Adds the bundles of trust domains that are not there yet. No two files are in memory at a time.
+    fn add_other_bundles(&self, all: &mut Vec<BundleInfo>) -> Result<(), StoreError> {
+        let mut add = |trust_domain, bundle: X509Bundle| {
+            if all.iter().all(|known| known.trust_domain != trust_domain) {
+                all.push(bundle.info(trust_domain, None));
+            }
+        };
         let federated = self.part.pem.as_ref().is_some_and(|pem| pem.federated_files);
         let suffixes =
             [federated.then_some(FEDERATED_SUFFIX), self.part.spiffe.then_some(TRUST_BUNDLE_SUFFIX)];
@@ -84,16 +84,16 @@ impl Reader<'_> {
                 let id = format!("spiffe://{}", name.strip_suffix(suffix).unwrap_or_default());
                 // A file of another name is nobody's bundle.
                 if let Ok(trust_domain) = TrustDomain::from_id(&id) {
-                    all.push(bundle.info(trust_domain, None));
+                    add(trust_domain, bundle);
                 }
             }
         }
         if let Some(name) = &self.part.bundle_map {
             let map = self.set.read(name.as_str())?;
             let bundles = bundle_map::read(&map).map_err(in_file(name.as_str()))?;
-            all.extend(bundles.into_iter().map(|(trust_domain, bundle)| bundle.info(trust_domain, None)));
+            bundles.into_iter().for_each(|(trust_domain, bundle)| add(trust_domain, bundle));
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Before the agent sends the first list, there is no file.

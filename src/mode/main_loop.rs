@@ -153,7 +153,8 @@ impl<'a> MainLoop<'a> {
     ///
     /// # Errors
     ///
-    /// The options do not fit the directory. Any other fault of it is logged: the publications meet it again.
+    /// The options do not fit the directory. Any other fault of it is logged: a publication meets it again if it
+    /// matters.
     // Inlined, its frame would stay on the stack of the loop.
     #[inline(never)]
     pub(super) fn new(
@@ -170,9 +171,7 @@ impl<'a> MainLoop<'a> {
             .claiming(names, identity);
         let share = SharedReminder::default();
         match store.start(now) {
-            // The options do not fit the directory.
             Err(error @ StoreError::Unfit(_)) => return Err(flaw!("{error}")),
-            // A publication meets it again if it matters.
             Err(error) => log::warn!("{error}"),
             Ok(()) => {}
         }

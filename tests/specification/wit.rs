@@ -98,13 +98,19 @@ fn a_key_is_written_as_pkcs8_that_openssl_loads() {
     }
 }
 
-#[test]
-fn an_rsa_key_without_primes_is_written_as_jwk_and_refused_as_pem() {
-    let pod = Pod::new();
+/// A WIT-SVID whose key is an RSA key without its primes.
+fn without_primes() -> WitRecipe {
     let mut recipe = WitRecipe::with_key(ID, KeyType::Rsa2048);
     for member in ["p", "q", "dp", "dq", "qi"] {
         recipe.key.as_object_mut().expect("a JWK").remove(member);
     }
+    recipe
+}
+
+#[test]
+fn an_rsa_key_without_primes_is_written_as_jwk_and_refused_as_pem() {
+    let pod = Pod::new();
+    let recipe = without_primes();
     let svid = recipe.mint(&pod.authority);
     let _agent = agent(&pod, &svid);
     pod.init(&ALONE).succeeded();
@@ -117,10 +123,7 @@ fn an_rsa_key_without_primes_is_written_as_jwk_and_refused_as_pem() {
 #[test]
 fn an_rsa_key_without_primes_whose_modulus_is_no_number_is_refused() {
     let pod = Pod::new();
-    let mut recipe = WitRecipe::with_key(ID, KeyType::Rsa2048);
-    for member in ["p", "q", "dp", "dq", "qi"] {
-        recipe.key.as_object_mut().expect("a JWK").remove(member);
-    }
+    let mut recipe = without_primes();
     for jwk in [&mut recipe.key, &mut recipe.claims["cnf"]["jwk"]] {
         jwk["n"] = "not base64url".into();
     }
