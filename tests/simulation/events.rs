@@ -87,18 +87,18 @@ impl World<'_> {
                 String::new()
             }
             Event::CaRotation => {
-                self.plan(event, between(HOUR, 10 * DAY));
+                self.plan_disturbance(event, between(HOUR, 10 * DAY));
                 agent.0.borrow_mut().rotate_ca(DAY * 10);
                 self.disturb(Rpc::X509, GRACE);
                 String::new()
             }
             Event::KeyRotation => {
-                self.plan(event, between(HOUR, 10 * DAY));
+                self.plan_disturbance(event, between(HOUR, 10 * DAY));
                 self.rotate_jwt_key();
                 String::new()
             }
             Event::KeyChange => {
-                self.plan(event, between(MINUTE, DAY));
+                self.plan_disturbance(event, between(MINUTE, DAY));
                 let is_new = below(3) == 0;
                 if is_new {
                     agent.0.borrow_mut().change_keys();
@@ -113,7 +113,10 @@ impl World<'_> {
             Event::OtherLives => {
                 // Short ones cost time.
                 let is_short = below(6) == 0;
-                self.plan(event, if is_short { between(MINUTE, HOUR) } else { between(HOUR, 4 * DAY) });
+                match is_short {
+                    true => self.plan(event, between(MINUTE, HOUR)),
+                    false => self.plan_disturbance(event, between(HOUR, 4 * DAY)),
+                }
                 let least = |short| if is_short { short } else { HOUR };
                 let mut agent = agent.0.borrow_mut();
                 agent.svid_life = between(least(2 * MINUTE), 4 * DAY);
@@ -130,14 +133,14 @@ impl World<'_> {
                 String::new()
             }
             Event::Restart => {
-                self.plan(event, between(MINUTE, 2 * DAY));
+                self.plan_disturbance(event, between(MINUTE, 2 * DAY));
                 if !self.is_disk_away {
                     self.start_helper();
                 }
                 String::new()
             }
             Event::ClockStep => {
-                self.plan(event, between(MINUTE, 6 * DAY));
+                self.plan_disturbance(event, between(MINUTE, 6 * DAY));
                 let span = between(SECOND, DAY / 2);
                 let is_back = below(2) == 0;
                 self.now.time = if is_back { self.now.time - span } else { self.now.time + span };
@@ -279,7 +282,7 @@ impl World<'_> {
         self.plan_rotation();
         self.plan_wit_rotation();
         let calm = if below(4) == 0 { between(SECOND / 10, MINUTE) } else { between(10 * MINUTE, 2 * DAY) };
-        self.plan(Event::Trouble, calm);
+        self.plan_disturbance(Event::Trouble, calm);
     }
 
     /// A bad X.509-SVID and a good one, after which all that waits is asked for again; and an answer for one token.
@@ -315,7 +318,7 @@ impl World<'_> {
                 }
             }
         }
-        self.plan(Event::DiskFault, between(MINUTE, 4 * DAY));
+        self.plan_disturbance(Event::DiskFault, between(MINUTE, 4 * DAY));
         format!(" {kind}")
     }
 
@@ -323,7 +326,7 @@ impl World<'_> {
     pub(super) fn mend_disk(&mut self) {
         if std::mem::take(&mut self.is_disk_away) {
             self.plans.retain(|(_, event)| *event != Event::DiskMended);
-            self.plan(Event::DiskFault, between(MINUTE, 4 * DAY));
+            self.plan_disturbance(Event::DiskFault, between(MINUTE, 4 * DAY));
             fs::rename(self.volume.with_extension("away"), &self.volume).unwrap();
             self.disturb_by_disk();
         }
@@ -347,8 +350,10 @@ impl World<'_> {
         children.target.reaction = next;
         drop(children);
         self.can_take_since = (next == Some(steady)).then_some(self.now.instant);
-        let least = if next == Some(steady) { MINUTE } else { SECOND / 20 };
-        self.plan(Event::Process, between(least, most));
+        match next == Some(steady) {
+            true => self.plan_disturbance(Event::Process, between(MINUTE, most)),
+            false => self.plan(Event::Process, between(SECOND / 20, most)),
+        }
         next
     }
 
@@ -372,14 +377,16 @@ impl World<'_> {
         *reaction = next;
         drop(children);
         self.watch.application.can_take_since = (next == Some(steady)).then_some(now);
-        let [least, most] = if next == Some(steady) { [MINUTE, 2 * DAY] } else { [SECOND / 20, 12 * SECOND] };
-        self.plan(Event::Application, between(least, most));
+        match next == Some(steady) {
+            true => self.plan_disturbance(Event::Application, between(MINUTE, 2 * DAY)),
+            false => self.plan(Event::Application, between(SECOND / 20, 12 * SECOND)),
+        }
         next
     }
 
     /// The helper gets a signal, and passes it on.
     fn signal(&mut self) -> String {
-        self.plan(Event::Signal, between(MINUTE, 2 * DAY));
+        self.plan_disturbance(Event::Signal, between(MINUTE, 2 * DAY));
         if self.stopping.is_some() {
             return " none".to_owned();
         }

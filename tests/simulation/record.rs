@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::agent::AUDIENCES;
@@ -153,6 +154,9 @@ pub(super) struct Watch {
     pub(super) is_new: bool,
     pub(super) started: Instant,
     pub(super) starts: u64,
+    /// What is published, part by part, and in short.
+    pub(super) published_facts: Vec<(String, Facts)>,
+    pub(super) published: Rc<BTreeMap<String, Version>>,
     /// What is published, or was before it was damaged.
     pub(super) known: BTreeMap<String, Version>,
     pub(super) revoked: Vec<Version>,
@@ -191,6 +195,8 @@ impl Watch {
             is_new: true,
             started: now,
             starts: 0,
+            published_facts: Vec::new(),
+            published: Rc::default(),
             known: BTreeMap::new(),
             revoked: Vec::new(),
             publications: 0,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use grpcio::RpcStatusCode;
@@ -20,7 +21,7 @@ use crate::time::timing::{
     DENIAL_IS_WITHDRAWAL, LONGEST_SLEEP, MOST_BLOCKED_LOOKS, OVERDUE, REMINDER, SIGNAL_AGAIN, WRITE_AGAIN,
 };
 /// Of turns without a reason, each so manieth is followed by a check of the files.
-const SAMPLE: u64 = 1024;
+const SAMPLE: u64 = 4096;
 /// The agent has withdrawn the identity.
 const WITHDRAWN: Trouble = Trouble::Mood(Mood::Refuses(RpcStatusCode::PERMISSION_DENIED), None);
 /// How often one token may be served while another waits.
@@ -80,17 +81,25 @@ impl World<'_> {
         }
     }
 
-    fn published(&mut self) -> BTreeMap<String, Version> {
-        if self.watch.is_new
-            || self.watch.publications != self.helper.as_ref().unwrap().items.publisher.publications.count
-        {
+    fn published(&mut self) -> Rc<BTreeMap<String, Version>> {
+        let count = self.helper.as_ref().unwrap().items.publisher.publications.count;
+        let is_new = self.watch.is_new || self.watch.publications != count;
+        if is_new {
             self.read_files();
         }
-        let published = self.helper.as_ref().unwrap().items.published();
-        let contents = |file: &str| self.watch.contents.get(file).copied().unwrap_or_default();
-        published
-            .map(|(part, facts)| (part.file().to_owned(), Version::of(facts, contents(part.file()))))
-            .collect()
+        let facts = || {
+            let published = self.helper.as_ref().unwrap().items.published();
+            published.map(|(part, facts)| (part.file(), facts))
+        };
+        let seen = self.watch.published_facts.iter().map(|(file, facts)| (file.as_str(), facts));
+        if is_new || !facts().eq(seen) {
+            let contents = |file: &str| self.watch.contents.get(file).copied().unwrap_or_default();
+            let versions = facts().map(|(file, facts)| (file.to_owned(), Version::of(facts, contents(file))));
+            self.watch.published = versions.collect::<BTreeMap<_, _>>().into();
+            let facts = facts().map(|(file, facts)| (file.to_owned(), facts.clone()));
+            self.watch.published_facts = facts.collect();
+        }
+        self.watch.published.clone()
     }
 
     /// Takes note of the files whose facts do not show all. Token and key are always one pair.
@@ -126,7 +135,7 @@ impl World<'_> {
         let is_published = count > watch.publications;
         self.tally.add(Count::Publications, count - watch.publications);
         watch.publications_of_hour.add(count - watch.publications, now);
-        watch.is_event |= is_published && count.is_multiple_of(8);
+        watch.is_event |= is_published && count.is_multiple_of(32);
         watch.publications = count;
         if !is_published {
             return None;
@@ -256,7 +265,8 @@ impl World<'_> {
             self.fail(&format!("{bundle} CAs are published, and not {}", agent.authorities()));
         }
         let mut is_early = false;
-        for file in ["one.jwt", "two.jwt"].into_iter().filter(|_| is_due(Rpc::Token)) {
+        let tokens = ["one.jwt", "two.jwt"].into_iter().filter(|file| self.wants(file));
+        for file in tokens.filter(|_| is_due(Rpc::Token)) {
             let Some(version) = published.get(file) else { self.fail(&format!("no {file}")) };
             let svid = version.svid.as_ref().unwrap();
             is_early |= svid.not_before > now.time;
@@ -289,9 +299,8 @@ impl World<'_> {
             ]
         };
         for (rpc, file, contents) in expected {
-            let is_wanted = self.check.parts.iter().any(|part| part.file() == file);
             let is_newest = published.get(file).is_some_and(|version| version.contents == contents);
-            if is_wanted && !is_newest && now > self.watch.fresh_by[rpc as usize] {
+            if self.wants(file) && !is_newest && now > self.watch.fresh_by[rpc as usize] {
                 self.fail(&format!("{file} is not the newest one"));
             }
         }

@@ -40,6 +40,8 @@ pub(super) const KEYS: &str = "keys.json";
 pub(super) const WIT: &str = "wit.jwt";
 pub(super) const WIT_KEY: &str = "wit.jwk";
 pub(super) const WIT_KEYS: &str = "wit-keys.json";
+/// From world to world: one in which something happens every minute, one in which weeks are quiet, and some between.
+const CALM: [u32; 4] = [64, 1, 16, 4];
 /// How many turns there may be at one moment.
 const MOST_TURNS: u32 = 12;
 
@@ -72,6 +74,8 @@ pub(super) struct World<'a> {
     pub(super) can_take_since: Option<Instant>,
     pub(super) splay: Duration,
     pub(super) plans: Vec<(Instant, Event)>,
+    /// How many times as rare disturbances are as in the wildest world.
+    calm: u32,
     pub(super) trouble: Option<Trouble>,
     pub(super) history: VecDeque<String>,
     pub(super) watch: Watch,
@@ -114,11 +118,12 @@ fn parts() -> Vec<Rc<dyn Part>> {
         Rc::new(JwksPart { profile, name: name(file), federated_files: true, mode: "0644".parse().unwrap() })
             as Rc<dyn Part>
     };
-    let mut parts: Vec<_> = [Rc::new(x509) as Rc<dyn Part>].into_iter().chain(AUDIENCES.map(token)).collect();
+    let tokens = AUDIENCES.into_iter().take([0, 1, 2, 2][below(4) as usize]).map(token);
+    let mut parts: Vec<_> = [Rc::new(x509) as Rc<dyn Part>].into_iter().chain(tokens).collect();
     if below(2) == 0 {
         parts.push(keys(KEYS, Profile::Jwt));
     }
-    if below(4) > 0 {
+    if below(2) == 0 {
         let wit = WitSvidPart {
             token: name(WIT),
             key: name(WIT_KEY),
@@ -213,6 +218,7 @@ impl World<'_> {
             can_take_since: None,
             splay,
             plans: Vec::new(),
+            calm: CALM[seed as usize % CALM.len()],
             trouble: None,
             history: VecDeque::new(),
             watch: Watch::new(start.instant, kinds),
@@ -275,6 +281,11 @@ impl World<'_> {
         children.exit_code.map(Ended::Application).or(stopped)
     }
 
+    /// Whether there is to be a file of this name.
+    pub(super) fn wants(&self, file: &str) -> bool {
+        self.check.parts.iter().any(|part| part.file() == file)
+    }
+
     /// What a rotation does to the application of `run`.
     pub(super) fn on_renewal(&self) -> Option<OnRenewal> {
         match &self.settings[self.way].end {
@@ -294,6 +305,11 @@ impl World<'_> {
 
     pub(super) fn plan(&mut self, event: Event, after: Duration) {
         self.plans.push((self.now.instant + after, event));
+    }
+
+    /// Plans what disturbs the helper, after so long in the wildest world.
+    pub(super) fn plan_disturbance(&mut self, event: Event, after: Duration) {
+        self.plan(event, after * self.calm);
     }
 
     /// Turns the loop until it has nothing to do. Returns its deadline.
