@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendto, socket};
 
-use crate::logging::Printable;
+use crate::logging::{Printable, shortened};
+
+/// systemd drops a message of more than 4096 bytes (PIPE_BUF).
+const LONGEST_STATUS: usize = 2000;
 
 /// The connection to systemd, if it wants one.
 pub(crate) struct Systemd {
@@ -63,7 +66,7 @@ impl Systemd {
             Err(reason) => reason.clone(),
         };
         // A line feed would begin another assignment.
-        let mut message = format!("STATUS={}", Printable(status));
+        let mut message = format!("STATUS={}", shortened(&Printable(status).to_string(), LONGEST_STATUS));
         if ready.is_ok() && !self.is_ready {
             self.is_ready = true;
             message.insert_str(0, "READY=1\n");
@@ -130,7 +133,7 @@ mod tests {
     }
 
     fn received(socket: &UnixDatagram) -> Option<String> {
-        let mut buffer = [0; 1000];
+        let mut buffer = [0; 4096];
         let length = socket.recv(&mut buffer).ok()?;
         Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
     }
@@ -152,6 +155,16 @@ mod tests {
         }
         systemd.stopping();
         assert_eq!(received(&socket).as_deref(), Some("STOPPING=1"));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_so_that_systemd_takes_it() {
+        let (socket, variable) = systemd("long");
+        let mut systemd = Systemd::new(variable, Instant::now());
+        systemd.state(Err("\n".repeat(10_000)), || unreachable!("it is not ready"));
+        let status = received(&socket).unwrap();
+        assert!(status.starts_with("STATUS=\\n") && status.ends_with(" ... (20000 bytes)"), "{status}");
+        assert!(status.len() < 4096);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The identity and the dates of an SVID.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::dates::Dates;
 use super::spiffe_id::SpiffeId;
@@ -55,6 +55,11 @@ impl SvidInfo {
     /// When it is valid.
     pub(crate) fn dates(&self) -> Dates {
         Dates { not_before: self.not_before, not_after: self.not_after }
+    }
+
+    /// When its validity begins; if a token does not say, when it was issued.
+    pub(crate) fn begins_at(&self) -> SystemTime {
+        if self.not_before > UNIX_EPOCH { self.not_before } else { self.issued_at }
     }
 
     /// When 55 % of its life are over: time to fetch a token anew. An agent's own cache renews at

@@ -145,8 +145,8 @@ fn svids(text: &mut Text, published: &[(&str, &Facts)], now: SystemTime) {
     );
     text.family(
         "svid_not_before_timestamp_seconds",
-        "The beginning of the validity of a published SVID.",
-        svids().map(|(sample, svid, _)| sample(timestamp(svid.not_before))),
+        "The beginning of the validity of a published SVID; if a token names none, when it was issued.",
+        svids().map(|(sample, svid, _)| sample(timestamp(svid.begins_at()))),
     );
     text.family(
         "issuer_not_after_timestamp_seconds",
@@ -182,7 +182,8 @@ mod tests {
             not_before: at(1_000),
             not_after: at(3_601_000),
         };
-        let jwt = SvidInfo { kind: Kind::Jwt, ..x509.clone() };
+        // As SPIRE's: it does not say from when on it is valid.
+        let jwt = SvidInfo { kind: Kind::Jwt, issued_at: at(7_000), not_before: UNIX_EPOCH, ..x509.clone() };
         let (mut stream, mut tokens) = (CallCounts::new("FetchX509SVID"), CallCounts::new("FetchJWTSVID"));
         stream.is_connected = true;
         stream.rejected += 1;
@@ -213,6 +214,7 @@ mod tests {
             "agent_connected 1",
             "svid_not_after_timestamp_seconds{file=\"svid.pem\",spiffe_id=\"spiffe://example.org/workload\"} 3601",
             "svid_not_before_timestamp_seconds{file=\"svid.pem\",spiffe_id=\"spiffe://example.org/workload\"} 1",
+            r#"svid_not_before_timestamp_seconds{file="a \"token\"\\\n",spiffe_id="spiffe://example.org/workload"} 7"#,
             "svid_serial_info{file=\"svid.pem\",spiffe_id=\"spiffe://example.org/workload\",serial=\"c0ffee\"} 1",
             "bundle_earliest_expiry_timestamp_seconds{trust_domain=\"example.org\"} 86400",
             "publications_total 1",

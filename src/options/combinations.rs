@@ -96,8 +96,10 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
             &row::crl_file_name,
             &row::omit_expired,
         ];
-        let others =
-            others.into_iter().chain(options.wit_key_file_name.is_none().then_some(&row::key_file_mode));
+        let keyless = options.wit_key_file_name.is_none().then_some(&row::key_file_mode);
+        let nothing_public = options.wit_svid_file_name.is_none() && jwks.is_none();
+        let modes = keyless.into_iter().chain(nothing_public.then_some(&row::cert_file_mode));
+        let others = others.into_iter().chain(modes);
         if let Some(row) = without_pem().chain(others).find(|row| is_flag(row)) {
             return requires(row, "X.509 files (--x509=false)");
         }
@@ -145,14 +147,21 @@ fn check_content(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
 }
 
 fn check_targets(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<(), Flaw> {
-    let target =
-        options.pid_file.is_some() || options.signal_process.is_some() || !options.command.is_empty();
+    let has_process = options.pid_file.is_some() || options.signal_process.is_some();
+    let has_target = has_process || !options.command.is_empty();
+    // A hook is no target of a signal.
+    let takes_signals = has_process || options.mode == Mode::Run;
     // A variable may be meant for the other container of the pod, which has the target.
-    let counts = options.renew_signal.is_some() && options.mode == Mode::Refresh;
-    let variable = counts.then_some(&row::renew_signal);
-    let flags = [&row::renew_signal, &row::notify_for, &row::notify_splay];
-    match variable.into_iter().chain(flags.into_iter().filter(|row| is_flag(row))).next() {
-        Some(row) if !target => Err(flaw!(
+    let has_signal = is_flag(&row::renew_signal)
+        || options.renew_signal.is_some() && options.mode == Mode::Refresh && !has_target;
+    if has_signal && !takes_signals {
+        return Err(flaw!(
+            "--renew-signal has no meaning without a target: --pid-file, --signal-process or the application of --mode=run"
+        ));
+    }
+    let of_notifications = [&row::notify_for, &row::notify_splay];
+    match of_notifications.into_iter().find(|row| is_flag(row)) {
+        Some(row) if !has_target => Err(flaw!(
             "--{} has no meaning without a target: --pid-file, --signal-process or a command after --",
             row.name()
         )),

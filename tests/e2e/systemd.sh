@@ -70,10 +70,15 @@ watchdog_is_fed() {
 }
 
 stopped_helper_is_restarted() {
+    local application
+    application=$(property my-app MainPID)
     in_systemd systemctl kill --signal=STOP pod-svid-helper
     wait_until "systemd has restarted it" has pod-svid-helper NRestarts 1
     wait_until "the unit is ready again" has pod-svid-helper ActiveState active
     has my-app ActiveState active
+    has my-app MainPID "$application"
+    in_systemd systemctl restart pod-svid-helper
+    has my-app MainPID "$application"
 }
 
 ends_with_its_files() {
@@ -87,6 +92,6 @@ check "pod-svid-helper.service and its drop-in are valid" unit_is_valid
 check "pod-svid-helper.service is confined" unit_is_confined
 check "an application with the drop-in starts when the SVIDs are there, and reads the key" application_waits
 check "the watchdog is fed" watchdog_is_fed
-check "a helper that hangs is restarted, and the application runs on" stopped_helper_is_restarted
+check "a helper that hangs is restarted, or by hand, and the application runs on" stopped_helper_is_restarted
 check "the unit ends with success, and the files stay" ends_with_its_files
 podman rm -f -t 1 e2e-systemd >/dev/null 2>&1 || true

@@ -69,6 +69,8 @@ refuses! {
     a_command_in_token_is_refused: ["--mode=token", "--audience=one", "--", "true"] => ["--mode=token runs no command"];
     a_command_in_check_is_refused: ["--mode=check", "--", "true"] => ["--mode=check runs no command"];
     a_signal_without_a_target_is_refused: ["--renew-signal=HUP"] => ["--renew-signal has no meaning without a target", "--pid-file"];
+    a_signal_for_a_hook_alone_is_refused: ["--renew-signal=HUP", "--", "true"] => ["--renew-signal has no meaning without a target", "--pid-file"];
+    a_mode_of_public_files_without_any_is_refused: ["--x509=false", "--jwt-svid=a=b", "--cert-file-mode=0600"] => ["--cert-file-mode has no meaning without X.509 files"];
     a_combined_file_with_the_name_of_another_is_refused: ["--combined-file-name=svid-key.pem"] => ["--svid-key-file-name", "--combined-file-name", "\"svid-key.pem\""];
     a_jwt_file_with_the_name_of_a_pem_file_is_refused: ["--jwt-svid=bundle.pem=one"] => ["--bundle-file-name", "--jwt-svid", "\"bundle.pem\""];
     two_jwt_files_with_one_name_are_refused: ["--jwt-svid=a=one", "--jwt-svid=a=two"] => ["--jwt-svid and --jwt-svid both name", "\"a\""];
