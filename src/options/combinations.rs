@@ -42,7 +42,7 @@ pub(super) fn check(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result
             "--mode=token needs --audience: the name by which the receiver of the token knows itself"
         ));
     }
-    if options.output == OutputFormat::ExecCredential && mode == Mode::Inspect {
+    if options.output == OutputFormat::ExecCredential && mode == Mode::Inspect && is_flag(&row::output) {
         return Err(flaw!("--output=exec-credential has no meaning in --mode=inspect; it works in token"));
     }
     if options.on_renewal != OnRenewal::Signal && is_flag(&row::renew_signal) {

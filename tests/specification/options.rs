@@ -318,6 +318,9 @@ fn a_variable_that_has_no_meaning_in_a_mode_is_ignored() {
     let mut refresh = pod.helper(&["--mode=refresh"]).variable("HELPER_ON_RENEWAL", "restart").start();
     refresh.wait_for_log(&["nothing written"]);
     refresh.stop();
+    let socket = format!("--workload-api-socket={}", pod.socket().display());
+    let inspect = Helper::new().arguments(&["--mode=inspect", &socket]);
+    inspect.variable("HELPER_OUTPUT", "exec-credential").finish().succeeded();
     let path = format!("--svid-path={}", pod.volume().display());
     let check = Helper::new().arguments(&["--mode=check", &path]);
     let check = check.variable("HELPER_WORKLOAD_API_SOCKET", "/nowhere");
