@@ -75,13 +75,16 @@ impl Pod {
     /// The same, with the certificate that it offers.
     pub fn next_agent(&self) -> (WorkloadApiServer, Certificate) {
         let (reply, certificate) = self.update(1, 0);
-        let agent = WorkloadApiServer::on_socket(self.socket(), reply);
-        agent.issue_jwt(self.tokens(Duration::from_secs(3600)));
         let mut bundles = JWTBundlesResponse::new();
         bundles.bundles.insert(self.authority.id(), self.authority.jwks());
-        agent.reply_with_jwt_bundles(Reply::offer(&bundles));
-        agent.reply_with_wit(wit_response([WitRecipe::for_id(ID).mint(&self.authority)]));
-        agent.reply_with_wit_bundles(wit_bundles([(self.authority.id().as_str(), r#"{"keys":[]}"#)]));
+        let wit = wit_response([WitRecipe::for_id(ID).mint(&self.authority)]);
+        let wit_keys = wit_bundles([(self.authority.id().as_str(), r#"{"keys":[]}"#)]);
+        let agent = WorkloadApiServer::on_socket_after(self.socket(), reply, |agent| {
+            agent.issue_jwt(self.tokens(Duration::from_secs(3600)));
+            agent.reply_with_jwt_bundles(Reply::offer(&bundles));
+            agent.reply_with_wit(wit);
+            agent.reply_with_wit_bundles(wit_keys);
+        });
         (agent, certificate)
     }
 

@@ -89,12 +89,17 @@ impl Pod {
         WorkloadApiServer::on_socket(&self.socket(), reply)
     }
 
+    /// An agent that is set up before it answers the first call of a helper that waits for it.
+    pub fn agent_after(&self, reply: Reply, set_up: impl FnOnce(&WorkloadApiServer)) -> WorkloadApiServer {
+        WorkloadApiServer::on_socket_after(&self.socket(), reply, set_up)
+    }
+
     /// An agent that serves JWT-SVIDs with this life, and JWT bundles, too.
     pub fn agent_with_jwt(&self, reply: Reply, ttl: Duration) -> WorkloadApiServer {
-        let agent = self.agent(reply);
-        self.issue_jwt(&agent, ttl);
-        agent.reply_with_jwt_bundles(jwt_bundles([&self.authority, &self.federated]));
-        agent
+        self.agent_after(reply, |agent| {
+            self.issue_jwt(agent, ttl);
+            agent.reply_with_jwt_bundles(jwt_bundles([&self.authority, &self.federated]));
+        })
     }
 
     /// Lets the agent issue JWT-SVIDs with this life.

@@ -25,9 +25,7 @@ fn with<'a>(some: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 
 /// An agent with an X.509-SVID and this WIT-SVID.
 fn agent(pod: &Pod, svid: &WITSVID) -> WorkloadApiServer {
-    let agent = pod.agent(offer([pod.mint()]));
-    agent.reply_with_wit(wit_response([svid.clone()]));
-    agent
+    pod.agent_after(offer([pod.mint()]), |agent| agent.reply_with_wit(wit_response([svid.clone()])))
 }
 
 fn mint(pod: &Pod) -> WITSVID {
@@ -436,8 +434,10 @@ fn a_restarted_agent_is_asked_for_the_profile_again() {
     refresh.wait_for_log(&["published"]);
     drop(first);
     let svid = mint(&pod);
-    let agent = agent(&pod, &svid);
-    agent.reply_with_wit_bundles(wit_bundles([("spiffe://example.org", r#"{"keys":[]}"#)]));
+    let _second = pod.agent_after(offer([pod.mint()]), |agent| {
+        agent.reply_with_wit(wit_response([svid.clone()]));
+        agent.reply_with_wit_bundles(wit_bundles([("spiffe://example.org", r#"{"keys":[]}"#)]));
+    });
     wait_for(&pod, &svid);
     pod.wait_for_file("wit.json", |_| true);
     refresh.stop();

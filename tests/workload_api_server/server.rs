@@ -97,16 +97,26 @@ impl State {
 impl WorkloadApiServer {
     /// Serves on a Unix socket, in place of any socket that is there.
     pub fn on_socket(path: &Path, reply: Reply) -> Self {
-        Self::on_socket_with(path, reply, CompressionAlgorithms::GRPC_COMPRESS_NONE)
+        Self::on_socket_after(path, reply, |_| ())
     }
 
-    /// The same, and compresses its messages, whether the client accepts that or not.
+    /// The same, and sets it up before it answers the first call.
+    pub fn on_socket_after(path: &Path, reply: Reply, set_up: impl FnOnce(&Self)) -> Self {
+        Self::on_socket_with(path, reply, CompressionAlgorithms::GRPC_COMPRESS_NONE, set_up)
+    }
+
+    /// Serves on a Unix socket, and compresses its messages, whether the client accepts that or not.
     pub fn compressing(path: &Path, reply: Reply) -> Self {
-        Self::on_socket_with(path, reply, CompressionAlgorithms::GRPC_COMPRESS_GZIP)
+        Self::on_socket_with(path, reply, CompressionAlgorithms::GRPC_COMPRESS_GZIP, |_| ())
     }
 
-    fn on_socket_with(path: &Path, reply: Reply, compression: CompressionAlgorithms) -> Self {
-        let server = Self::start(&format!("unix:{}", path.display()), reply, compression);
+    fn on_socket_with(
+        path: &Path,
+        reply: Reply,
+        compression: CompressionAlgorithms,
+        set_up: impl FnOnce(&Self),
+    ) -> Self {
+        let server = Self::start(&format!("unix:{}", path.display()), reply, compression, set_up);
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(path, everybody).expect("the socket's permissions");
         server
@@ -114,10 +124,15 @@ impl WorkloadApiServer {
 
     /// Serves on a free port of the loopback interface.
     pub fn on_loopback(reply: Reply) -> Self {
-        Self::start("127.0.0.1:0", reply, CompressionAlgorithms::GRPC_COMPRESS_NONE)
+        Self::start("127.0.0.1:0", reply, CompressionAlgorithms::GRPC_COMPRESS_NONE, |_| ())
     }
 
-    fn start(address: &str, reply: Reply, compression: CompressionAlgorithms) -> Self {
+    fn start(
+        address: &str,
+        reply: Reply,
+        compression: CompressionAlgorithms,
+        set_up: impl FnOnce(&Self),
+    ) -> Self {
         let x509 = Arc::new(Stream::new(reply));
         let [jwt_bundles, wit_svids, wit_bundles] =
             [(); 3].map(|()| Arc::new(Stream::new(Reply::refuse(RpcStatusCode::UNIMPLEMENTED))));
@@ -177,8 +192,10 @@ impl WorkloadApiServer {
             .expect("a server");
         let port =
             grpc.add_listening_port(address, ServerCredentials::insecure()).expect("an address to listen on");
-        grpc.start();
-        Self { x509, jwt_bundles, wit_svids, wit_bundles, jwt_svids, grpc, port }
+        let mut server = Self { x509, jwt_bundles, wit_svids, wit_bundles, jwt_svids, grpc, port };
+        set_up(&server);
+        server.grpc.start();
+        server
     }
 
     /// The port, when it serves on the loopback interface.
