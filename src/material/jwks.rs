@@ -269,7 +269,7 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
         }
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, _now: Instant) {
         self.bundles = None;
     }
 

@@ -231,8 +231,12 @@ impl Source for JwtSvidSource<'_> {
         &mut self.call
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, now: Instant) {
         self.svid = None;
+        // The answer to an open call may bring back what is withdrawn.
+        if self.call.stream().is_some() {
+            self.call.call_at(now);
+        }
     }
 
     fn learn(&mut self, learned: Learned<'_>, now: Now) -> bool {

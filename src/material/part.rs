@@ -108,7 +108,7 @@ pub(crate) trait Source {
     }
 
     /// The identity is withdrawn and its files are removed: what was delivered no longer counts.
-    fn forget(&mut self);
+    fn forget(&mut self, now: Instant);
 
     /// The agent serves another source again: makes a postponed call at once, if something is missing.
     fn retry_now(&mut self, now: Instant) {

@@ -188,7 +188,7 @@ impl Source for WitSvidSource<'_> {
             && self.stream.call.stream().is_some_and(|stream| self.offered_since == Some(stream.since))
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, _now: Instant) {
         self.stream.svid = None;
     }
 

@@ -245,7 +245,7 @@ impl Source for X509Source<'_> {
         self.stream.svid.is_some() && self.stream.call.stream().is_some_and(|stream| stream.delivered)
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, _now: Instant) {
         self.stream.svid = None;
     }
 }

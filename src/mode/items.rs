@@ -189,7 +189,9 @@ impl<'a> Items<'a> {
 
     /// A withdrawal covers every form of the identity, and is one log line.
     fn withdraw(&mut self, index: usize, cause: String, next: &str, now: Now) {
-        let had_nothing = self.all.iter().all(|item| item.newest.is_none() && item.published.is_none());
+        // Files of an earlier helper may not read back whole: with other options, for example.
+        let has_facts = |item: &Item<'_>| item.newest.is_some() || item.published.is_some();
+        let had_nothing = !self.publisher.store.has_set() && !self.all.iter().any(has_facts);
         let is_news = !std::mem::replace(&mut self.is_withdrawn, true) && !had_nothing;
         if is_news {
             let consequence = match self.on_revoked {
@@ -210,7 +212,7 @@ impl<'a> Items<'a> {
         let others = self.all.iter_mut().enumerate().filter(|(other, _)| *other != index);
         others.for_each(|(_, item)| item.source.call_mut().ask_again(now.instant));
         if self.on_revoked == OnRevoked::Remove {
-            self.sources().for_each(|source| source.forget());
+            self.sources().for_each(|source| source.forget(now.instant));
             for item in &mut self.all {
                 item.newest = None;
                 item.change = Some(Change::Remove);

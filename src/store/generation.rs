@@ -205,18 +205,22 @@ pub(super) fn is_acceptable(directory: &Directory<'_>, stat: &FileStat) -> bool 
 /// Removes a hidden directory of ours and our files in it.
 pub(super) fn remove(directory: &Directory<'_>, name: &str) -> Result<(), StoreError> {
     let Some(fd) = directory.open_ours(name)? else { return Ok(()) };
+    let remove_file = |entry: &str| {
+        let stat = fstatat(&fd, entry, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let is_ours = directory.owns(&stat) && file_type(&stat) != SFlag::S_IFDIR;
+        if is_ours { unlinkat(&fd, entry, UnlinkatFlags::NoRemoveDir) } else { Ok(()) }
+    };
     let remove = || {
+        let mut outcome = Ok(());
         for (index, entry) in entries(&fd)?.into_iter().enumerate() {
             if index > REMOVED_AT_THE_END && (directory.is_told_to_end)() {
                 // The next start removes the rest.
                 return Ok(());
             }
-            let stat = fstatat(&fd, entry.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-            if directory.owns(&stat) && file_type(&stat) != SFlag::S_IFDIR {
-                unlinkat(&fd, entry.as_str(), UnlinkatFlags::NoRemoveDir)?;
-            }
+            // A file that stays keeps no other one: the next may be the key.
+            outcome = outcome.and(remove_file(&entry));
         }
-        unlinkat(&directory.fd, name, UnlinkatFlags::RemoveDir)
+        outcome.and_then(|()| unlinkat(&directory.fd, name, UnlinkatFlags::RemoveDir))
     };
     remove().map_err(|cause| directory.error("remove", name, cause))
 }

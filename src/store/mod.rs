@@ -178,6 +178,11 @@ impl Store {
         PublishedSet::open(&self.path)
     }
 
+    /// Whether a set of ours was published or found here. Others may have removed or changed it since.
+    pub(crate) fn has_set(&self) -> bool {
+        self.is_ours.get()
+    }
+
     /// Whether the set that was last published or found is still there: each file by its name and through
     /// `..data`, unchanged. Reads no file.
     pub(crate) fn is_intact(&self) -> bool {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, readlink};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstat, fstatat, stat};
 use zeroize::Zeroizing;
 
@@ -113,13 +113,10 @@ struct Stamp {
 }
 
 impl Snapshot {
-    /// Looks at the files of these names in a directory. A name that is a link leads through `..data` itself.
+    /// Looks at the files of these names in a directory.
     pub(super) fn take<'a>(directory: &Path, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let paths = names.into_iter().flat_map(|name| {
-            let (by_name, through_data) = (directory.join(name), directory.join(DATA).join(name));
-            let is_one_way = readlink(&by_name).is_ok_and(|target| *target == *Path::new(DATA).join(name));
-            [Some(by_name), Some(through_data).filter(|_| !is_one_way)].into_iter().flatten()
-        });
+        let paths =
+            names.into_iter().flat_map(|name| [directory.join(name), directory.join(DATA).join(name)]);
         Self(paths.map(|path| (stamp(&path), path)).collect())
     }
 

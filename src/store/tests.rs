@@ -75,9 +75,10 @@ fn no_two_sets_have_the_same_name_whatever_the_clock_says() {
 
 #[test]
 fn a_set_is_intact_until_something_of_it_is_changed_by_name_or_behind_it() {
-    let changes: [fn(&Path); 7] = [
+    let changes: [fn(&Path); 8] = [
         |path| std::fs::remove_file(path.join("key")).expect("a name"),
         |path| std::fs::remove_file(path.join("..data/key")).expect("a file"),
+        |path| std::fs::rename(path.join("..data/key"), path.join("key")).expect("a file in place of a name"),
         |path| std::fs::remove_file(path.join("..data")).expect("a link"),
         |path| std::fs::remove_dir_all(path).expect("a directory"),
         |path| std::fs::set_permissions(path.join("key"), PermissionsExt::from_mode(0o444)).expect("a mode"),

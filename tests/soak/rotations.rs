@@ -347,7 +347,11 @@ impl<'a> World<'a> {
 /// An agent that has both from its first moment on: a helper that asks earlier takes its WIT-SVID profile for
 /// turned off.
 fn agent(pod: &Pod, x509: Reply, wit: Reply) -> WorkloadApiServer {
-    pod.agent_after(x509, |agent| agent.reply_with_wit(wit))
+    let aside = pod.path().join("aside.sock");
+    let agent = WorkloadApiServer::on_socket(&aside, x509);
+    agent.reply_with_wit(wit);
+    fs::rename(aside, pod.socket()).expect("a socket");
+    agent
 }
 
 /// What a reader finds.

@@ -71,6 +71,19 @@ fn half_a_minute_of_denials_alone_is_a_withdrawal() {
     assert_eq!(log.iter().filter(|line| line.contains("withdrawn the identity")).count(), 1, "{log:#?}");
 }
 
+/// The files of its predecessor, which had other options, do not read back whole.
+#[test]
+fn half_a_minute_of_denials_removes_files_of_an_earlier_helper_with_other_options() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    pod.init(&[]).succeeded();
+    agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    let mut refresh = pod.refresh(&["--on-revoked=remove", "--combined-file-name=all.pem"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files"]);
+    wait_until("nothing is left", || names(&pod.volume()).is_empty());
+    refresh.stop();
+}
+
 /// It looks at its files once a minute, while there are any.
 #[test]
 fn a_minute_after_its_files_were_removed_refresh_is_at_rest() {

@@ -363,6 +363,29 @@ fn an_identity_that_is_withdrawn_takes_its_token_along() {
 }
 
 #[test]
+fn a_token_that_comes_after_the_withdrawal_is_not_written() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent_with_jwt(offer([svid.clone()]), LONG);
+    let (answer, answers) = std::sync::mpsc::channel::<()>();
+    let (authority, answers) = (pod.authority.clone(), std::sync::Mutex::new(answers));
+    agent.issue_jwt(move |request| {
+        let _ = answers.lock().expect("no panic in a call").recv();
+        Reply::offer(&jwt_response([authority.mint_jwt(ID, &request.audience, LONG)]))
+    });
+    let mut refresh = pod.refresh(&[TOKEN, "--on-revoked=remove"]);
+    pod.wait_for(&svid);
+    wait_until("a token is asked for", || agent.jwt_calls() > 0);
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files"]);
+    drop(answer);
+    wait_until("a token was refused twice", || agent.jwt_calls() > 2);
+    assert_eq!(names(&pod.volume()), [""; 0]);
+    refresh.stop();
+}
+
+#[test]
 fn refresh_keeps_the_token_of_init_while_the_agent_has_none() {
     let pod = Pod::new();
     let (first, second) = (pod.mint(), pod.mint());
