@@ -173,8 +173,8 @@ impl JwtSvidSource<'_> {
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
         let key_id = svid.key_id.clone();
         // The agent may hand out the same token once more.
-        let is_revoked = std::mem::take(&mut self.is_revoked) && key_id == self.key_id;
-        self.key_id = key_id;
+        let is_revoked = self.is_revoked && key_id == self.key_id;
+        (self.is_revoked, self.key_id) = (is_revoked, key_id);
         if self.renewal.received(&info, is_revoked, now) {
             self.call.served(now);
         } else {

@@ -219,9 +219,11 @@ impl SpawnError {
         if self.cause == Errno::ENOENT { 127 } else { 126 }
     }
 
-    /// Whether it may be started later: the machine lacks memory or processes now.
+    /// Whether it may be started later: the machine lacks memory, processes or descriptors now, or the program is
+    /// being written.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(self.cause, Errno::EAGAIN | Errno::ENOMEM)
+        let scarce = [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE];
+        scarce.contains(&self.cause) || self.cause == Errno::ETXTBSY
     }
 }
 
@@ -237,6 +239,9 @@ fn reason(cause: Errno) -> String {
         }
         Errno::EAGAIN | Errno::ENOMEM => {
             format!("{} (check the limits on processes and memory: pids.max, ulimit -u)", cause.desc())
+        }
+        Errno::EMFILE | Errno::ENFILE => {
+            format!("{} (check the limits on open files: ulimit -n, fs.file-max)", cause.desc())
         }
         cause => cause.desc().to_owned(),
     }

@@ -409,6 +409,19 @@ fn an_application_that_the_limit_on_processes_keeps_from_its_restart_is_started_
     run.finish(7);
 }
 
+#[test]
+fn an_application_that_is_just_being_installed_is_started_later() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let program = pod.path().join("application");
+    std::fs::copy("/bin/sh", &program).expect("a program");
+    let being_written = std::fs::OpenOptions::new().append(true).open(&program).expect("a program");
+    let mut run = run(&pod, &[], &[program.as_os_str(), "-c".as_ref(), "exit 7".as_ref()]);
+    run.wait_for_log(&["ERROR", "cannot run", "application", "retrying in 250ms"]);
+    drop(being_written);
+    run.finish(7);
+}
+
 /// Whoever asks /ready would send it requests.
 #[test]
 fn it_is_not_ready_while_the_application_restarts() {

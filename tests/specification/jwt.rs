@@ -677,7 +677,7 @@ fn a_revoked_token_is_replaced(options: &[&str], files: &[&str]) {
 }
 
 #[test]
-fn a_token_that_the_agent_sends_with_a_withdrawn_key_is_named_as_one() {
+fn a_token_that_the_agent_sends_with_a_withdrawn_key_is_named_as_one_and_soon_asked_for_again() {
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
     let mut refresh = pod.refresh(&[TOKEN]);
@@ -690,6 +690,10 @@ fn a_token_that_the_agent_sends_with_a_withdrawn_key_is_named_as_one() {
         "JWT-SVID token.jwt",
         "signed with a key that the trust domain has withdrawn",
     ]);
+    let token = pod.read("token.jwt");
+    agent
+        .issue_jwt(move |request| Reply::offer(&jwt_response([other.mint_jwt(ID, &request.audience, LONG)])));
+    pod.wait_for_file("token.jwt", |newest| newest != token);
     refresh.stop();
 }
 
