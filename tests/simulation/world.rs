@@ -40,7 +40,8 @@ pub(super) const KEYS: &str = "keys.json";
 pub(super) const WIT: &str = "wit.jwt";
 pub(super) const WIT_KEY: &str = "wit.jwk";
 pub(super) const WIT_KEYS: &str = "wit-keys.json";
-/// From world to world: one in which something happens several times an hour, one in which weeks are quiet, and two between.
+/// From world to world: one in which something happens several times an hour, one in which weeks are quiet, and two
+/// between.
 const CALM: [u32; 4] = [64, 1, 16, 4];
 /// How many turns there may be at one moment.
 const MOST_TURNS: u32 = 12;
