@@ -83,7 +83,7 @@ impl Store {
         warn_of_foreign_set(&directory, &data);
         let kept = kept(&directory, &data, files, kept_mode, now)?;
         if files.is_empty() && kept.is_empty() {
-            self.remember([]);
+            self.snapshot.take();
             return withdraw(&directory, &data);
         }
         let names: Vec<&str> = files

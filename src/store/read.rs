@@ -96,11 +96,12 @@ impl<'a> PublishedSet<'a> {
     }
 }
 
-/// The files of a set as they were found, by name and through `..data`.
+/// A set as it was found: its directory, and each file by its name, and through `..data` if the name leads to another
+/// one. A name that leads to the set's file shows what becomes of it; the directory shows whether it is still there.
 #[derive(Default)]
 pub(super) struct Snapshot(Vec<(Option<Stamp>, PathBuf)>);
 
-/// What changes when a file is replaced or changed.
+/// What changes when a file is replaced or changed, or a directory's entries are.
 #[derive(PartialEq)]
 struct Stamp {
     file_id: (u64, u64),
@@ -113,14 +114,18 @@ struct Stamp {
 }
 
 impl Snapshot {
-    /// Looks at the files of these names in a directory.
+    /// Looks at the set with the files of these names in a directory.
     pub(super) fn take<'a>(directory: &Path, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let paths =
-            names.into_iter().flat_map(|name| [directory.join(name), directory.join(DATA).join(name)]);
-        Self(paths.map(|path| (stamp(&path), path)).collect())
+        let look = |path: PathBuf| (stamp(&path), path);
+        let files = names.into_iter().flat_map(|name| {
+            let by_name = look(directory.join(name));
+            let of_set = Some(look(directory.join(DATA).join(name))).filter(|file| file.0 != by_name.0);
+            of_set.into_iter().chain([by_name])
+        });
+        Self(files.chain([look(directory.join(SET))]).collect())
     }
 
-    /// Whether every file is there, and is what it was.
+    /// Whether all is there, and is what it was.
     pub(super) fn is_unchanged(&self) -> bool {
         self.0.iter().all(|(before, path)| before.is_some() && stamp(path) == *before)
     }

@@ -113,6 +113,19 @@ fn a_set_is_intact_until_something_of_it_is_changed_by_name_or_behind_it() {
 }
 
 #[test]
+fn a_set_whose_directory_is_closed_to_readers_is_not_intact_and_is_opened_again() {
+    let volume = volume();
+    let store = Store::new(volume.path().to_owned());
+    publish(&store, "1", SystemTime::now()).expect("a publication");
+    let data = volume.path().join("..data");
+    std::fs::set_permissions(&data, PermissionsExt::from_mode(0o700)).expect("a mode");
+    assert!(!store.is_intact());
+    assert_eq!(publish(&store, "1", SystemTime::now()), Ok(Publication::Unchanged));
+    assert_eq!(std::fs::metadata(data).expect("a directory").mode() & 0o777, 0o755);
+    assert!(store.is_intact());
+}
+
+#[test]
 fn a_signal_that_ends_the_program_stops_a_publication_and_says_so() {
     let volume = volume();
     let store = || Store::new(volume.path().to_owned());
