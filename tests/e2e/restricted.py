@@ -1,10 +1,11 @@
 """What Pod Security's standard "restricted" says of a pod's spec.
 
-https://kubernetes.io/docs/concepts/security/pod-security-standards/ (of Kubernetes 1.36)
+https://kubernetes.io/docs/concepts/security/pod-security-standards/ (of Kubernetes 1.36; admission allows image
+volumes from 1.33 on, which that page does not list)
 """
 
 VOLUMES = {
-    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
+    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret",
 }
 SYSCTLS = {
     "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",

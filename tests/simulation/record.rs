@@ -40,7 +40,7 @@ const NAMES: [&str; 10] = [
 ];
 
 /// The counts of a simulation.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     pub(super) days: f64,
     counts: [u64; 10],

@@ -229,7 +229,18 @@ impl World<'_> {
         world.helper.take().unwrap().items.end_calls();
         CHANCE.set(None);
         PROCESSES.set(None);
-        world.tally
+        world.sum_up()
+    }
+
+    /// How much there was so far.
+    fn sum_up(&self) -> Tally {
+        let mut tally = self.tally.clone();
+        tally.days = (self.now.instant - self.start).div_duration_f64(DAY);
+        tally.add(Count::Calls, self.agent.0.borrow().counts.iter().sum());
+        let children = self.children.0.borrow();
+        tally.add(Count::Signals, children.signals + children.renewals);
+        tally.add(Count::Applications, children.starts);
+        tally
     }
 
     /// Starts the helper, and simulates this time.
@@ -255,11 +266,6 @@ impl World<'_> {
                 deadline = self.turn();
             }
         }
-        self.tally.days = (self.now.instant - self.start).div_duration_f64(DAY);
-        self.tally.add(Count::Calls, self.agent.0.borrow().counts.iter().sum());
-        let children = self.children.0.borrow();
-        self.tally.add(Count::Signals, children.signals + children.renewals);
-        self.tally.add(Count::Applications, children.starts);
     }
 
     pub(super) fn advance(&mut self, span: Duration) {
@@ -391,7 +397,7 @@ impl World<'_> {
         panic!(
             "{message}\nSIMULATE_SEED={} day {day:.3} ({at:?}, {time})\n{}\nevents:{history}\nlog:{}",
             self.seed,
-            self.tally,
+            self.sum_up(),
             lines::last()
         );
     }
