@@ -7,9 +7,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendto, socket};
 
 use crate::logging::{Printable, shortened};
+use crate::time::timing::NOTIFY_AGAIN;
 
 /// systemd drops a message of more than 4096 bytes (PIPE_BUF).
 const LONGEST_STATUS: usize = 2000;
@@ -18,9 +20,11 @@ const LONGEST_STATUS: usize = 2000;
 pub(crate) struct Systemd {
     notify: Option<(OwnedFd, UnixAddr)>,
     watchdog: Option<Watchdog>,
-    /// The state that was sent last.
-    sent: Option<Result<(), String>>,
+    /// The status that systemd has.
+    status: Option<String>,
     is_ready: bool,
+    /// When the state is sent that systemd had no room for.
+    state_again_at: Option<Instant>,
 }
 
 struct Watchdog {
@@ -52,53 +56,82 @@ impl Systemd {
             .filter(|microseconds| *microseconds > 0)
             .map(|microseconds: u64| Duration::from_micros(microseconds) / 2);
         let watchdog = interval.map(|interval| Watchdog { interval, due_at: now });
-        Self { notify, watchdog, sent: None, is_ready: false }
+        Self { notify, watchdog, status: None, is_ready: false, state_again_at: None }
     }
 
     /// Sends READY=1 when everything is published for the first time, and STATUS at each change.
     /// `ready` fails with the reason why something is missing; `published` describes a whole set.
-    pub(crate) fn state(&mut self, ready: Result<(), String>, published: impl FnOnce() -> String) {
-        if self.notify.is_none() || self.sent.as_ref() == Some(&ready) {
+    pub(crate) fn state(
+        &mut self,
+        ready: Result<(), String>,
+        published: impl FnOnce() -> String,
+        now: Instant,
+    ) {
+        if self.notify.is_none() || self.state_again_at.is_some_and(|at| now < at) {
             return;
         }
-        let status = match &ready {
-            Ok(()) => published(),
-            Err(reason) => reason.clone(),
-        };
+        let is_first = ready.is_ok() && !self.is_ready;
+        let status = ready.map_or_else(|reason| reason, |()| published());
         // A line feed would begin another assignment.
-        let mut message = format!("STATUS={}", shortened(&Printable(status).to_string(), LONGEST_STATUS));
-        if ready.is_ok() && !self.is_ready {
-            self.is_ready = true;
-            message.insert_str(0, "READY=1\n");
+        let status = shortened(&Printable(status).to_string(), LONGEST_STATUS);
+        self.state_again_at = None;
+        if !is_first && self.status.as_ref() == Some(&status) {
+            return;
         }
-        self.sent = Some(ready);
-        self.send(&message);
+        let ready = if is_first { "READY=1\n" } else { "" };
+        match self.send(&format!("{ready}STATUS={status}")) {
+            Sent::Taken => {
+                self.is_ready |= is_first;
+                self.status = Some(status);
+            }
+            Sent::NoRoom => self.state_again_at = Some(now + NOTIFY_AGAIN),
+        }
     }
 
     /// Sends WATCHDOG=1 when that is due: the loop turns.
     pub(crate) fn run_due(&mut self, now: Instant) {
-        let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.due_at <= now) else { return };
-        watchdog.due_at = now + watchdog.interval;
-        self.send("WATCHDOG=1");
+        if self.watchdog.as_ref().is_none_or(|watchdog| watchdog.due_at > now) {
+            return;
+        }
+        let sent = self.send("WATCHDOG=1");
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.due_at = now
+                + match sent {
+                    Sent::Taken => watchdog.interval,
+                    Sent::NoRoom => watchdog.interval.min(NOTIFY_AGAIN),
+                };
+        }
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.watchdog.as_ref().map(|watchdog| watchdog.due_at)
+        let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.due_at);
+        watchdog.into_iter().chain(self.state_again_at).min()
     }
 
     /// Sends STOPPING=1.
     pub(crate) fn stopping(&self) {
-        self.send("STOPPING=1");
+        let _ = self.send("STOPPING=1");
     }
 
-    /// Never waits: a message that systemd has no room for is lost.
-    fn send(&self, message: &str) {
-        let Some((socket, address)) = &self.notify else { return };
+    /// Never waits. Where nobody listens, a message is taken: to repeat it brings nothing.
+    fn send(&self, message: &str) -> Sent {
+        let Some((socket, address)) = &self.notify else { return Sent::Taken };
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        if let Err(cause) = sendto(socket.as_raw_fd(), message.as_bytes(), address, flags) {
-            log::debug!("cannot notify systemd: {}", cause.desc());
+        match sendto(socket.as_raw_fd(), message.as_bytes(), address, flags) {
+            Err(Errno::EAGAIN | Errno::ENOBUFS) => Sent::NoRoom,
+            Err(cause) => {
+                log::debug!("cannot notify systemd: {}", cause.desc());
+                Sent::Taken
+            }
+            Ok(_) => Sent::Taken,
         }
     }
+}
+
+/// What becomes of a message. systemd's queue is short, and full while a machine starts.
+enum Sent {
+    Taken,
+    NoRoom,
 }
 
 /// A path, or with a leading `@` a name in the abstract namespace.
@@ -150,9 +183,11 @@ mod tests {
             (Err("expired"), Some("STATUS=expired")),
             (Ok(()), Some("STATUS=published")),
         ] {
-            systemd.state(state.map_err(str::to_owned), published);
+            systemd.state(state.map_err(str::to_owned), published, Instant::now());
             assert_eq!(received(&socket).as_deref(), message);
         }
+        systemd.state(Ok(()), || "another identity".to_owned(), Instant::now());
+        assert_eq!(received(&socket).as_deref(), Some("STATUS=another identity"));
         systemd.stopping();
         assert_eq!(received(&socket).as_deref(), Some("STOPPING=1"));
     }
@@ -161,7 +196,7 @@ mod tests {
     fn a_long_reason_is_cut_so_that_systemd_takes_it() {
         let (socket, variable) = systemd("long");
         let mut systemd = Systemd::new(variable, Instant::now());
-        systemd.state(Err("\n".repeat(10_000)), || unreachable!("it is not ready"));
+        systemd.state(Err("\n".repeat(10_000)), || unreachable!("it is not ready"), Instant::now());
         let status = received(&socket).unwrap();
         assert!(status.starts_with("STATUS=\\n") && status.ends_with(" ... (20000 bytes)"), "{status}");
         assert!(status.len() < 4096);
@@ -181,10 +216,29 @@ mod tests {
     }
 
     #[test]
+    fn what_systemd_has_no_room_for_is_sent_again_a_second_later() {
+        let (socket, variable) = systemd("full");
+        let now = Instant::now();
+        let mut systemd = Systemd::new(variable, now);
+        while matches!(systemd.send("STATUS=of another service"), Sent::Taken) {}
+        systemd.run_due(now);
+        systemd.state(Ok(()), || "published".to_owned(), now);
+        assert_eq!(systemd.next_deadline(), Some(now + NOTIFY_AGAIN));
+        while received(&socket).is_some() {}
+        systemd.state(Ok(()), || "published".to_owned(), now);
+        assert_eq!(received(&socket), None, "it was just full");
+        systemd.run_due(now + NOTIFY_AGAIN);
+        assert_eq!(received(&socket).as_deref(), Some("WATCHDOG=1"));
+        systemd.state(Ok(()), || "published".to_owned(), now + NOTIFY_AGAIN);
+        assert_eq!(received(&socket).as_deref(), Some("READY=1\nSTATUS=published"));
+        assert_eq!(systemd.next_deadline(), Some(now + NOTIFY_AGAIN + Duration::from_secs(10)));
+    }
+
+    #[test]
     fn without_a_socket_nothing_is_sent_and_nothing_is_due() {
         let mut systemd =
             Systemd::new(|name| (name == "WATCHDOG_USEC").then(|| "1000".into()), Instant::now());
-        systemd.state(Ok(()), || unreachable!("nobody listens"));
+        systemd.state(Ok(()), || unreachable!("nobody listens"), Instant::now());
         systemd.run_due(Instant::now());
         systemd.stopping();
         assert_eq!(systemd.next_deadline(), None);

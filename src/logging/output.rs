@@ -36,7 +36,7 @@ fn lock() -> MutexGuard<'static, Option<Output>> {
 
 /// Finds out the kind of stderr.
 pub(super) fn start(form: Form) {
-    *lock() = Some(Output { sink: Sink::stderr(), form, rest: Vec::new(), unreported: 0 });
+    *lock() = Some(Output { sink: Sink::stderr(), form, rest: Vec::new(), unreported: 0, is_full: false });
 }
 
 /// How many lines were dropped since the start.
@@ -46,7 +46,7 @@ pub(crate) fn dropped_lines() -> u64 {
 
 /// When to look again for room to report dropped lines, if any were dropped.
 pub(crate) fn next_deadline(now: Instant) -> Option<Instant> {
-    lock().as_ref().is_some_and(Output::has_backlog).then(|| now + REPORT_DROPPED)
+    lock().as_ref().is_some_and(|output| output.is_full).then(|| now + REPORT_DROPPED)
 }
 
 /// Reports dropped lines, if there are any and stderr has room.
@@ -87,6 +87,8 @@ struct Output {
     rest: Vec<u8>,
     /// Dropped lines that no line has reported yet.
     unreported: u64,
+    /// Whether the last attempt to write found no room. It may come; where nobody reads any more, it does not.
+    is_full: bool,
 }
 
 impl Output {
@@ -121,9 +123,13 @@ impl Output {
 
     /// Writes at least the beginning, and keeps the rest for later; returns false if there is no room.
     fn put(&mut self, line: &[u8]) -> bool {
-        let Ok(written) = self.sink.write(line) else { return false };
-        self.rest = line.get(written..).unwrap_or_default().to_vec();
-        true
+        let written = self.sink.write(line);
+        self.is_full = written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        if let Ok(written) = written {
+            self.rest = line.get(written..).unwrap_or_default().to_vec();
+            self.is_full = !self.rest.is_empty();
+        }
+        written.is_ok()
     }
 }
 

@@ -30,6 +30,12 @@ pub(crate) const BETWEEN_STREAMS: Duration = seconds(1);
 pub(crate) const SPREAD_OF_STREAMS: Duration = milliseconds(100);
 /// How long a TCP connection may take. (A Unix socket connects at once, or not at all.)
 pub(crate) const TCP_CONNECT: Duration = seconds(5);
+/// After how many seconds of silence the kernel asks over TCP whether the agent's machine is still there.
+pub(crate) const TCP_PROBE_AFTER: u32 = 30;
+/// Between such questions, in seconds, while there is no answer.
+pub(crate) const TCP_PROBE_AGAIN: u32 = 10;
+/// After so many of them, the connection has ended.
+pub(crate) const TCP_PROBES: u32 = 3;
 /// How long a call with a single response may take. An agent whose server is away answers from its
 /// cache after 30 s.
 pub(crate) const SINGLE_RESPONSE: Duration = seconds(45);
@@ -132,6 +138,8 @@ pub(crate) const LONGEST_SLEEP: Duration = seconds(60);
 pub(crate) const EPOLL_ERROR_PAUSE: Duration = milliseconds(10);
 /// How often a lasting state is logged again.
 pub(crate) const REMINDER: Duration = seconds(60);
+/// Before a message is sent again that systemd had no room for.
+pub(crate) const NOTIFY_AGAIN: Duration = seconds(1);
 /// Between looks for room on stderr after lines were dropped.
 pub(crate) const REPORT_DROPPED: Duration = seconds(1);
 /// The last moment for a slow reader of stderr, at the program's end, which must take less than 100 ms.
