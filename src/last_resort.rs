@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::libc::{self, c_int, c_void, siginfo_t};
@@ -18,8 +19,25 @@ use crate::time::timing::{ALARM_GRACE, FINAL_FLUSH};
 /// The exit code of a failure.
 pub(crate) const FAILURE: u8 = 1;
 
-const ABORTED: &str = "pod-svid-helper: aborted: out of memory or threads (check the limits on memory, address space and processes, and whether the container's seccomp profile refuses clone3), or a defect of gRPC\n";
-const OVERDUE: &str = "pod-svid-helper: still running after --init-timeout: a gRPC or file-system call hangs (check the limits on memory, address space and processes)\n";
+/// Whether the log is JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// A line as text and as JSON. A handler may not allocate, so neither has the time.
+macro_rules! last_line {
+    ($message:literal) => {
+        [
+            concat!("pod-svid-helper: ", $message, "\n"),
+            concat!(r#"{"level":"error","message":""#, $message, "\"}\n"),
+        ]
+    };
+}
+
+const ABORTED: [&str; 2] = last_line!(
+    "aborted: out of memory or threads (check the limits on memory, address space and processes, and whether the container's seccomp profile refuses clone3), or a defect of gRPC"
+);
+const OVERDUE: [&str; 2] = last_line!(
+    "still running after --init-timeout: a gRPC or file-system call hangs (check the limits on memory, address space and processes)"
+);
 
 /// Ends the process at once, without destructors, those of C and C++ among them.
 pub(crate) fn leave(code: u8) -> ! {
@@ -30,8 +48,9 @@ pub(crate) fn leave(code: u8) -> ! {
     }
 }
 
-/// From now on, an abort is a line on stderr and a failure.
-pub(crate) fn explain_aborts() {
+/// From now on, an abort is a line on stderr, in the form of the log, and a failure.
+pub(crate) fn explain_aborts(is_json: bool) {
+    IS_JSON.store(is_json, Ordering::Relaxed);
     handle(Signal::SIGABRT, SigHandler::Handler(aborted));
 }
 
@@ -77,7 +96,8 @@ extern "C" fn overdue(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
 }
 
 /// Writes a line if there is room for it, or soon will be.
-fn say(line: &str) {
+fn say([text, json]: [&str; 2]) {
+    let line = if IS_JSON.load(Ordering::Relaxed) { json } else { text };
     let stderr = io::stderr();
     let patience = PollTimeout::try_from(FINAL_FLUSH).unwrap_or(PollTimeout::ZERO);
     if poll(&mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)], patience).is_ok_and(|ready| ready > 0) {

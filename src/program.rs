@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 
 use crate::last_resort::{self, FAILURE};
-use crate::logging;
+use crate::logging::{self, LogFormat};
 use crate::mode::main_loop::Ended;
 use crate::mode::{check, inspect, main_loop, token};
 use crate::options::{self, Plan, Request, Task};
@@ -45,7 +45,7 @@ fn follow_plan(plan: &Plan) -> u8 {
         Ok(waiter) => waiter,
         Err(error) => return failed(&format!("cannot wait for signals: {error}")),
     };
-    last_resort::explain_aborts();
+    last_resort::explain_aborts(plan.log_format == LogFormat::Json);
     core_dumps::forbid(matches!(&plan.task, Task::Follow(settings) if settings.has_children()));
     plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     match &plan.task {
@@ -115,7 +115,6 @@ mod tests {
     use log::LevelFilter;
 
     use super::*;
-    use crate::logging::LogFormat;
 
     /// Set in the process that panics.
     const MARK: &str = "POD_SVID_HELPER_TEST_PANICS";

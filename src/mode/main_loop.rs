@@ -415,7 +415,9 @@ impl<'a> MainLoop<'a> {
             log::debug!("ignored {signal}");
             return Ok(());
         }
-        // The hook is waited for.
+        // A hook that has ended by now was not stopped.
+        self.reap(now);
+        // One that runs is waited for.
         last_resort::end_at_will();
         self.systemd.stopping();
         match self.phase {

@@ -130,9 +130,9 @@ impl Owed {
                 Level::Debug
             }
             TargetError::Absent(_) | TargetError::WouldEnd(_) => Level::Warn,
+            TargetError::Failed(_) if matches!(self.cause, Some(TargetError::Failed(_))) => Level::Error,
             // It may be over at the next look: a PID file is half written, for example.
-            TargetError::Failed(_) if self.cause.is_none() => Level::Debug,
-            TargetError::Failed(_) => Level::Error,
+            TargetError::Failed(_) => Level::Debug,
         };
         let message = not_notified(error).to_string();
         self.trouble.log(level, &message, &retrying_in(delay), now);
@@ -233,6 +233,18 @@ mod tests {
             outcomes.failed
         };
         assert_eq!([0, 2, 3, 60].map(failed_after), [0, 0, 1, 1]);
+    }
+
+    /// A daemon makes its PID file, and writes it in the next moment.
+    #[test]
+    fn an_error_that_is_over_at_the_next_look_is_no_failure_though_the_process_was_absent_before() {
+        let (mut owed, start, mut outcomes) = owed(true);
+        let mut failed_after = |look| {
+            owed.take(look, &mut outcomes, start);
+            outcomes.failed
+        };
+        let empty = || Err(flaw!("the PID file is empty").into());
+        assert_eq!([absent(), empty(), absent(), empty(), empty()].map(&mut failed_after), [0, 0, 0, 0, 1]);
     }
 
     /// It waits in `sigwait`, or reads a `signalfd`, for example.

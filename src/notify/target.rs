@@ -123,6 +123,7 @@ impl Target {
         // The end of a child would be ours.
         let may_end = signal.asks_to_end() && !matches!(self, Self::Child { .. });
         match (&doubt, Reaction::of(pid, signal)) {
+            (_, Reaction::Gone) => return Err(self.absent(pid)),
             (None, _) if may_end => {}
             (Some(doubt), reaction) if may_end || reaction != Reaction::Handles => {
                 return Err(doubt.error.clone());
@@ -131,15 +132,15 @@ impl Target {
             (_, Reaction::Blocks) if waits == Some(pid) => {}
             (_, Reaction::Blocks) => return Ok(Look::Blocked(pid)),
             (_, Reaction::Ends) => return Err(self.would_end(pid, signal)),
+            (_, Reaction::Hidden) => return Err(self.might_end(pid, signal)),
         }
         signal.send(pid).map_err(|cause| match cause {
-            Errno::ESRCH => TargetError::Absent(flaw!(
-                "{self}, {pid}: no process has this PID here (has it ended? in a pod, set shareProcessNamespace: true)"
-            )),
+            Errno::ESRCH => self.absent(pid),
             cause => {
-                let is_denied = cause == Errno::EPERM;
-                let hint =
-                    if is_denied { " (run as the application's user, or add the capability KILL)" } else { "" };
+                let hint = match cause {
+                    Errno::EPERM => " (run as the application's user, or add the capability KILL)",
+                    _ => "",
+                };
                 flaw!("cannot send {signal} to {self} (process {pid}): {}{hint}", cause.desc()).into()
             }
         })?;
@@ -149,6 +150,19 @@ impl Target {
             file.accepted = Some(owner);
         }
         Ok(Look::Told)
+    }
+
+    fn absent(&self, pid: Pid) -> TargetError {
+        TargetError::Absent(flaw!(
+            "{self}, {pid}: no process has this PID here (has it ended? in a pod, set shareProcessNamespace: true)"
+        ))
+    }
+
+    /// The error for a process that `/proc` hides.
+    fn might_end(&self, pid: Pid, signal: SignalNumber) -> TargetError {
+        TargetError::WouldEnd(flaw!(
+            "/proc does not show whether {self} (process {pid}) catches {signal}, which might end it (is /proc mounted with hidepid? mount it with gid= of a group of the helper's; under systemd, set ProtectProc=default)"
+        ))
     }
 
     /// The error for a signal whose default action would end the process.
@@ -256,7 +270,7 @@ fn oldest_of_name(name: &str) -> Result<Pid, TargetError> {
     let named: Vec<_> = all_processes().filter_map(ticks_and_pid).collect();
     if named.is_empty() {
         return Err(TargetError::Absent(flaw!(
-            "no process is called {name} (in a pod, set shareProcessNamespace: true)"
+            "no process is called {name} (in a pod, set shareProcessNamespace: true; is /proc mounted with hidepid?)"
         )));
     }
     let oldest = named.into_iter().filter(|(_, pid)| kill(*pid, None) == Ok(())).min();
@@ -271,7 +285,7 @@ pub(crate) enum TargetError {
     /// The process is not there: it has not started yet, or has ended.
     #[error(transparent)]
     Absent(Flaw),
-    /// The signal would end it: it may still be starting.
+    /// The signal would end it, as far as is known: it may still be starting.
     #[error(transparent)]
     WouldEnd(Flaw),
     /// The start of the application mends nothing.

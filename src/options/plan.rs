@@ -48,12 +48,12 @@ impl Plan {
     ///
     /// The password of the keystores cannot be read.
     pub(super) fn new(options: Options, mut warnings: Vec<String>) -> Result<Self, Flaw> {
-        if matches!(options.mode, Mode::Init | Mode::Refresh | Mode::Run) {
-            warn_of_modes(&options, &mut warnings);
-        }
         let parts = parts(&options)?;
         let task = match options.mode {
-            Mode::Init | Mode::Refresh | Mode::Run => Task::Follow(follow(&options, parts)),
+            Mode::Init | Mode::Refresh | Mode::Run => {
+                warn_of_modes(&options, &mut warnings);
+                Task::Follow(follow(&options, parts))
+            }
             Mode::Check => Task::Check(check::Settings {
                 svid_path: options.svid_path.clone(),
                 parts,

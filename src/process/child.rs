@@ -222,8 +222,7 @@ impl SpawnError {
     /// Whether it may be started later: the machine lacks memory, processes or descriptors now, or the program is
     /// being written.
     pub(crate) fn may_pass(&self) -> bool {
-        let scarce = [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE];
-        scarce.contains(&self.cause) || self.cause == Errno::ETXTBSY
+        self.cause == Errno::ETXTBSY || short_of(self.cause).is_some()
     }
 }
 
@@ -233,17 +232,21 @@ fn shown(program: &str) -> String {
 }
 
 fn reason(cause: Errno) -> String {
-    match cause {
-        Errno::ENOENT => {
+    match (cause, short_of(cause)) {
+        (Errno::ENOENT, _) => {
             "no such program (is it in this image, and in PATH? a script needs its interpreter there too; no shell is used here)".to_owned()
         }
-        Errno::EAGAIN | Errno::ENOMEM => {
-            format!("{} (check the limits on processes and memory: pids.max, ulimit -u)", cause.desc())
-        }
-        Errno::EMFILE | Errno::ENFILE => {
-            format!("{} (check the limits on open files: ulimit -n, fs.file-max)", cause.desc())
-        }
-        cause => cause.desc().to_owned(),
+        (_, Some(limits)) => format!("{} (check the limits on {limits})", cause.desc()),
+        (_, None) => cause.desc().to_owned(),
+    }
+}
+
+/// What the machine lacks now, with the names of its limits.
+fn short_of(cause: Errno) -> Option<&'static str> {
+    match cause {
+        Errno::EAGAIN | Errno::ENOMEM => Some("processes and memory: pids.max, ulimit -u"),
+        Errno::EMFILE | Errno::ENFILE => Some("open files: ulimit -n, fs.file-max"),
+        _ => None,
     }
 }
 

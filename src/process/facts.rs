@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::libc;
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use super::signal::SignalNumber;
@@ -100,6 +101,10 @@ pub(crate) enum Reaction {
     Blocks,
     /// It ends.
     Ends,
+    /// It may end: `/proc` does not show it.
+    Hidden,
+    /// Nothing: it has ended.
+    Gone,
 }
 
 impl Reaction {
@@ -108,7 +113,11 @@ impl Reaction {
         if let Some(processes) = super::simulated::simulated() {
             return Self::parse(&processes.status(pid), signal);
         }
-        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return Self::Handles };
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+            // Mounted with `hidepid`, `/proc` has no processes of other users. A signal that cannot be sent says why.
+            let is_hidden = signal.ends_by_default() && kill(pid, None).is_ok();
+            return if is_hidden { Self::Hidden } else { Self::Handles };
+        };
         match Self::parse(&status, signal) {
             Self::Ends if waits_for_signals(pid) => Self::Handles,
             reaction => reaction,
@@ -119,7 +128,11 @@ impl Reaction {
     pub(crate) fn parse(status: &str, signal: SignalNumber) -> Self {
         let bit: u64 = 1 << (signal.number() - 1);
         let is_in = |name| mask(status, name).unwrap_or_default() & bit != 0;
-        if !signal.ends_by_default() || is_in("SigCgt:") || is_in("SigIgn:") {
+        let is_zombie = field(status, "State:").is_some_and(|state| state.starts_with(['Z', 'X']));
+        // Others may run on without the first thread.
+        if is_zombie && field(status, "Threads:").is_none_or(|number| ["0", "1"].contains(&number)) {
+            Self::Gone
+        } else if !signal.ends_by_default() || is_in("SigCgt:") || is_in("SigIgn:") {
             Self::Handles
         } else if is_in("SigBlk:") {
             Self::Blocks
@@ -148,8 +161,11 @@ pub(crate) fn has_fowner(status: &str) -> Option<bool> {
 
 /// A mask in the text of `/proc/PID/status`.
 fn mask(status: &str, name: &str) -> Option<u64> {
-    let digits = status.lines().find_map(|line| line.strip_prefix(name))?;
-    u64::from_str_radix(digits.trim(), 16).ok()
+    u64::from_str_radix(field(status, name)?, 16).ok()
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
 /// Whether it is in `sigwait`, which unblocks for its time the signals that it waits for.
@@ -204,6 +220,19 @@ mod tests {
             let status = format!("{name}:\t0000000000000001\n");
             assert_eq!(Reaction::parse(&status, Signal::SIGHUP.into()), reaction, "{name}");
             assert_eq!(Reaction::parse(&status, Signal::SIGUSR1.into()), Reaction::Ends, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_zombie_handles_no_signal_unless_it_has_threads_that_run_on() {
+        for (state, threads, reaction) in [
+            ("Z (zombie)", 1, Reaction::Gone),
+            ("X (dead)", 0, Reaction::Gone),
+            ("Z (zombie)", 2, Reaction::Handles),
+            ("S (sleeping)", 1, Reaction::Handles),
+        ] {
+            let status = format!("Name:\tapp\nState:\t{state}\nThreads:\t{threads}\nSigCgt:\t1\n");
+            assert_eq!(Reaction::parse(&status, Signal::SIGHUP.into()), reaction, "{state}, {threads}");
         }
     }
 }

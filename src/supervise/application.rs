@@ -11,6 +11,7 @@ use crate::logging::{Repetition, retrying_in};
 use crate::notify::{Look, News, Outcomes, Policy, Target, TargetError};
 use crate::process::child::{ExitStatus, Program, Stdin};
 use crate::process::signal::SignalNumber;
+use crate::time::timestamp::in_words;
 use crate::time::timing::REMINDER;
 use crate::wait::{ReceivedSignal, Sender};
 use crate::words::{Flaw, flaw};
@@ -76,8 +77,16 @@ impl Application {
 
     /// Files may be new: if that concerns the application, it will be notified, if it runs.
     pub(crate) fn published(&mut self, news: &News, now: Instant) {
-        if self.lifecycle.is_told_of_rotations() && self.policy.concerns(&news.changed) {
-            self.lifecycle.renewed(self.policy.begin(news.at_latest, now));
+        if !self.lifecycle.is_told_of_rotations() || !self.policy.concerns(&news.changed) {
+            return;
+        }
+        self.lifecycle.renewed(self.policy.begin(news.at_latest, now), news.at_latest);
+        if let Some(wait) = self.lifecycle.held_until().and_then(|until| until.checked_duration_since(now)) {
+            log::info!(
+                "{} got SIGINT or SIGQUIT and may be ending; if not, it is notified in {}",
+                self.program,
+                in_words(wait)
+            );
         }
     }
 
@@ -121,14 +130,14 @@ impl Application {
 
     fn restart(&self, pid: Pid) -> Result<(), Flaw> {
         self.send(pid, Signal::SIGTERM.into())?;
-        // One that is stopped would not notice.
-        self.send(pid, Signal::SIGCONT.into())?;
         log::info!("sent SIGTERM to {} (process {pid}) to restart it with the new files", self.program);
         Ok(())
     }
 
     fn send(&self, pid: Pid, signal: SignalNumber) -> Result<(), Flaw> {
-        signal.send(pid).map_err(|cause| {
+        // One that is stopped would not notice that it is asked to end.
+        let wake = signal.asks_to_end().then_some(Signal::SIGCONT.into());
+        [signal].into_iter().chain(wake).try_for_each(|signal| signal.send(pid)).map_err(|cause| {
             flaw!("cannot send {signal} to {} (process {pid}): {}", self.program, cause.desc())
         })
     }

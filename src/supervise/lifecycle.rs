@@ -44,13 +44,16 @@ pub(super) struct Lifecycle {
     state: State,
     on_renewal: OnRenewal,
     start_again: Backoff,
-    /// Until then, the application may be ending by a signal that was passed on to it.
+    /// SIGINT or SIGQUIT was passed on to it: it may be ending, and until then at least, no rotation is told.
     may_end_until: Option<Instant>,
+    /// When a rotation is told at the latest.
+    at_latest: Option<Instant>,
 }
 
 impl Lifecycle {
     pub(super) fn new(on_renewal: OnRenewal) -> Self {
-        Self { state: State::NotStarted, on_renewal, start_again: START_AGAIN, may_end_until: None }
+        let state = State::NotStarted;
+        Self { state, on_renewal, start_again: START_AGAIN, may_end_until: None, at_latest: None }
     }
 
     pub(super) fn is_not_started(&self) -> bool {
@@ -88,7 +91,7 @@ impl Lifecycle {
     pub(super) fn started(&mut self, pid: Pid) {
         self.state = State::Running(pid, None);
         self.start_again.reset();
-        self.may_end_until = None;
+        (self.may_end_until, self.at_latest) = (None, None);
     }
 
     /// The machine lacks memory or processes to start it; returns the delay before the next attempt.
@@ -113,12 +116,13 @@ impl Lifecycle {
         matches!(self.state, State::Running(..)) && self.on_renewal != OnRenewal::Nothing
     }
 
-    /// The files have changed, which is to be told from a moment on.
-    pub(super) fn renewed(&mut self, from: Instant) {
+    /// The files have changed, which is to be told from a moment on; `at_latest`, if that is to come.
+    pub(super) fn renewed(&mut self, from: Instant, at_latest: Option<Instant>) {
         let is_told = self.is_told_of_rotations();
         if let State::Running(_, renewal) = &mut self.state
             && is_told
         {
+            self.at_latest = self.at_latest.or(at_latest);
             match renewal {
                 Some(owed) => owed.renewed(from),
                 None => *renewal = Some(Box::new(Owed::new(true, from))),
@@ -130,10 +134,16 @@ impl Lifecycle {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Postponed(at) => Some(*at),
-            // Not while it may be ending. (`None` is less than any time.)
-            State::Running(_, Some(owed)) => self.may_end_until.max(Some(owed.at())),
+            // (`None` is less than any time.)
+            State::Running(_, Some(owed)) => self.held_until().max(Some(owed.at())),
             _ => None,
         }
+    }
+
+    /// Until when no rotation is told, if the application may be ending: as long as the old SVID allows. An end that
+    /// takes its time is not cut short, and one that runs on is told in time.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        Some(self.may_end_until?).max(self.at_latest)
     }
 
     /// Takes what is due: the process, and the notification that it is owed, a signal or a restart.
@@ -141,7 +151,7 @@ impl Lifecycle {
         if matches!(self.state, State::Postponed(at) if at <= now) {
             self.state = State::NotStarted;
         }
-        if self.may_end_until.is_some_and(|until| now < until) {
+        if self.held_until().is_some_and(|until| now < until) {
             return None;
         }
         let State::Running(pid, renewal) = &mut self.state else { return None };
@@ -150,6 +160,7 @@ impl Lifecycle {
 
     /// It has the signal; or, for a restart, was asked to end.
     pub(super) fn told(&mut self, now: Instant) {
+        (self.may_end_until, self.at_latest) = (None, None);
         if let State::Running(pid, _) = self.state
             && self.on_renewal == OnRenewal::Restart
         {
@@ -167,11 +178,11 @@ impl Lifecycle {
     /// A signal was sent to us: returns the process to pass it on to.
     ///
     /// After SIGTERM, the application is neither notified of rotations nor restarted. SIGINT and SIGQUIT stop a
-    /// restart that has begun, and hold up the next one: the application may be ending. But a JVM prints its
-    /// threads at SIGQUIT, and runs on.
+    /// restart that has begun, and hold up the next rotation: the application may be ending. But a JVM prints its
+    /// threads at SIGQUIT, and runs on; so more of them hold it up no longer.
     pub(super) fn signalled(&mut self, signal: SignalNumber, now: Instant) -> Option<Pid> {
         if signal.asks_to_end() {
-            self.may_end_until = Some(now + HOLD_AFTER_SIGINT);
+            self.may_end_until.get_or_insert(now + HOLD_AFTER_SIGINT);
         }
         let pid = self.pid();
         match self.state {

@@ -114,8 +114,8 @@ pub(crate) const PID_FILE_SLACK: Duration = seconds(2);
 pub(crate) const HOOK_AGAIN: Backoff = Backoff::new(seconds(1), seconds(60));
 /// Between attempts to start the application of `run` while the machine lacks memory or processes for it.
 pub(crate) const START_AGAIN: Backoff = Backoff::new(milliseconds(250), seconds(10));
-/// How long after SIGINT or SIGQUIT a rotation is not told to the application of `run`: it may be ending. A
-/// pod has half a minute for that, by default.
+/// How long after SIGINT or SIGQUIT a rotation is not told to the application of `run`, at least: it may be ending.
+/// A pod has half a minute for that, by default.
 pub(crate) const HOLD_AFTER_SIGINT: Duration = seconds(60);
 /// How long init waits, after its time is over, for a hook that it has asked to end.
 pub(crate) const STOP_GRACE: Duration = seconds(1);

@@ -203,6 +203,10 @@ impl State {
     fn send_to_application(&mut self, signal: SignalNumber) {
         let (now, is_passing_on) = (self.now, self.is_passing_on);
         let Some(application) = &mut self.application else { return };
+        // None is stopped.
+        if signal == Signal::SIGCONT.into() {
+            return;
+        }
         let is_ready = application.reaction != Some(Reaction::Ends);
         match signal.standard() {
             Some(Signal::SIGTERM) if !is_passing_on => application.is_restarted = true,
@@ -225,7 +229,6 @@ impl State {
             _ if is_passing_on => self.passed_on = Some(signal),
             Some(Signal::SIGTERM) => self.restarts += 1,
             Some(Signal::SIGHUP) => self.renewals += 1,
-            Some(Signal::SIGCONT) => {}
             _ => self.breaks("the application gets a signal that nobody has sent"),
         }
     }
@@ -278,7 +281,7 @@ impl Processes for Children {
         match known.and_then(|process| process.reaction) {
             Some(Reaction::Ends) => "SigCgt:\t0\n",
             Some(Reaction::Blocks) => "SigBlk:\t1\n",
-            Some(Reaction::Handles) | None => "SigCgt:\t1\n",
+            _ => "SigCgt:\t1\n",
         }
         .to_owned()
     }

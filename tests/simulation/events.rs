@@ -14,7 +14,7 @@ use super::world::{WIT_KEY, World};
 use crate::process::child::ExitStatus;
 use crate::process::facts::Reaction;
 use crate::process::signal::SignalNumber;
-use crate::time::timing::{CALL_AGAIN, FIRST_SET, HOLD_AFTER_SIGINT, LONGEST_SLEEP};
+use crate::time::timing::{CALL_AGAIN, FIRST_SET, LONGEST_SLEEP};
 use crate::wait::{ReceivedSignal, Sender};
 
 impl World<'_> {
@@ -413,7 +413,7 @@ impl World<'_> {
                 Some(_) if !was_running => {
                     children.exit_code = Some(ExitStatus::Signal(signal.number()).exit_code())
                 }
-                Some(_) => self.watch.application.held_until = Some(self.now.instant + HOLD_AFTER_SIGINT),
+                Some(_) => self.watch.application.may_be_ending(self.now.instant),
                 None => self.stopping = Some(signal),
             }
         }

@@ -10,11 +10,12 @@ use super::lines;
 use super::record::{Count, Version, kinds_of};
 use super::trouble::{Event, GRACE, MINUTE, SECOND, below, between};
 use super::world::World;
+use crate::identity::svid_info::SvidInfo;
 use crate::material::ChangeKinds;
 use crate::mode::check;
 use crate::supervise::OnRenewal;
 use crate::time::timestamp::rfc3339;
-use crate::time::timing::{DEBOUNCE, START_AGAIN};
+use crate::time::timing::{DEBOUNCE, HOLD_AFTER_SIGINT, START_AGAIN};
 
 /// What the hook is owed.
 #[derive(Default)]
@@ -83,8 +84,17 @@ pub(super) struct ApplicationWatch {
     all_told: u64,
     untold_since: Option<Instant>,
     pub(super) can_take_since: Option<Instant>,
-    /// Until then, it may be ending.
-    pub(super) held_until: Option<Instant>,
+    /// It may be ending, and is told nothing before.
+    may_end_until: Option<Instant>,
+    /// By then it is told all the same: the new SVIDs are old.
+    told_by: Option<Instant>,
+}
+
+impl ApplicationWatch {
+    /// It has got SIGINT, or the like.
+    pub(super) fn may_be_ending(&mut self, now: Instant) {
+        self.may_end_until.get_or_insert(now + HOLD_AFTER_SIGINT);
+    }
 }
 
 impl World<'_> {
@@ -195,9 +205,15 @@ impl World<'_> {
         }
         let (kinds, patience) = (self.watch.kinds.clone(), self.patience());
         let is_damaged = self.watch.disk_fault_until.is_some();
+        let (time, published) = (self.now, self.watch.published.clone());
         let watch = &mut self.watch.application;
         if changed.is_some_and(|changed| !changed.common(&kinds).is_empty()) {
             watch.news += 1;
+            if watch.untold_since.is_none() {
+                let svids = published.values().filter_map(|version| version.svid.as_ref());
+                let overdue = svids.map(SvidInfo::overdue_at).max();
+                watch.told_by = overdue.map(|overdue| time.instant_of(overdue));
+            }
             watch.untold_since.get_or_insert(now);
         } else if changed.is_some() && is_damaged {
             // A new helper cannot tell what others have changed from what is new.
@@ -205,8 +221,9 @@ impl World<'_> {
         }
         let told = all_told - std::mem::replace(&mut watch.all_told, all_told);
         watch.told += told;
+        let is_cut_short = told > 0 && watch.may_end_until.is_some_and(|until| now < until);
         if told > 0 {
-            watch.untold_since = None;
+            (watch.untold_since, watch.may_end_until) = (None, None);
         }
         let can_take_since = match on_renewal {
             OnRenewal::Signal => watch.can_take_since,
@@ -214,12 +231,16 @@ impl World<'_> {
             OnRenewal::Nothing => None,
         };
         let from = [watch.untold_since, can_take_since].into_iter().collect::<Option<Vec<_>>>();
-        let from = from.and_then(|from| from.into_iter().chain(watch.held_until).max());
+        let held_until = watch.may_end_until.max(watch.may_end_until.and(watch.told_by));
+        let from = from.and_then(|from| from.into_iter().chain(held_until).max());
         let (news, all) = (watch.news, watch.told);
         // Often, the pod ends just then.
         if told > 0 && on_renewal == OnRenewal::Restart && below(4) == 0 {
             self.plans.retain(|(_, event)| *event != Event::Signal);
             self.plan(Event::Signal, between(SECOND / 100, 5 * SECOND));
+        }
+        if is_cut_short {
+            self.fail("the application is told of a rotation while it may be ending");
         }
         if all > if on_renewal == OnRenewal::Nothing { 0 } else { news } {
             self.fail(&format!("the application was told {all} times of {news} rotations"));

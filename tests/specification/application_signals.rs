@@ -168,6 +168,24 @@ fn a_rotation_while_the_application_ends_by_sigquit_does_not_start_it_again() {
     assert_eq!(position(&log, &["to restart it"]), None, "{log:?}");
 }
 
+/// A debugger has stopped it, for example. A signal waits in a process that is stopped.
+#[test]
+fn an_application_that_is_stopped_wakes_up_for_a_signal_to_stop() {
+    for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGQUIT, "QUIT")] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let helper = pod.helper(&["--mode=run"]).command(&pod.script(APPLICATION));
+        let mut run = helper.start();
+        let application = process_in(&run.wait_for_log(&["started /bin/sh"]));
+        pod.wait_for_runs("start\n");
+        let_end(&pod);
+        kill(application, Signal::SIGSTOP).expect("a running application");
+        run.signal(signal);
+        run.finish(7);
+        assert_eq!(pod.runs(), format!("start\n{name}\n"));
+    }
+}
+
 /// As dumb-init, `tini -g`, `timeout` and systemd do.
 #[test]
 fn a_signal_to_the_helpers_process_group_reaches_the_application_once() {

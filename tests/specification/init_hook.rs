@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use nix::sys::signal::Signal;
 use workload_api_server::server::Reply;
 
-use crate::pod::{Finished, Pod, offer};
-use crate::process::position;
+use crate::pod::{Finished, Pod, offer, wait_until};
+use crate::process::{is_zombie, position, process_in};
 
 fn init(pod: &Pod, options: &[&str], hook: &[impl AsRef<OsStr>]) -> Finished {
     pod.helper(&["--mode=init"]).arguments(options).command(hook).finish()
@@ -125,6 +125,23 @@ fn init_fails_when_a_signal_ends_it_while_the_hook_runs() {
     assert!(position(&log, &["sent SIGTERM to /bin/sh"]).is_some(), "{log:?}");
     assert!(log.last().is_some_and(|line| line.contains("was stopped before it was done")), "{log:?}");
     pod.wait_for(&svid);
+}
+
+/// The helper is stopped, and wakes up to both at once.
+#[test]
+fn init_succeeds_when_the_hook_has_ended_well_just_before_a_signal() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let text = r#"until [ -e "$0/end" ]; do sleep 0.05; done"#;
+    let mut init = pod.helper(&["--mode=init"]).command(&pod.script(text)).start();
+    let hook = process_in(&init.wait_for_log(&["running /bin/sh"]));
+    init.signal(Signal::SIGSTOP);
+    std::fs::write(pod.path().join("end"), "").expect("a file");
+    wait_until("the hook has ended", || is_zombie(hook));
+    init.signal(Signal::SIGTERM);
+    init.signal(Signal::SIGCONT);
+    let log = init.finish(0);
+    assert!(position(&log, &["INFO", "/bin/sh", "ended with code 0"]).is_some(), "{log:?}");
 }
 
 #[test]

@@ -407,16 +407,47 @@ fn grpcs_timer_threads_sleep() {
     refresh.stop();
 }
 
-/// The helper is stopped until long after its deadline, as if a call had hung.
-#[test]
-fn an_init_that_hangs_ends_by_its_alarm() {
+/// The last line of an init that is stopped until long after its deadline, as if a call had hung.
+fn last_line_after_the_alarm(options: &[&str]) -> String {
     let pod = Pod::new();
-    let mut init = pod.helper(&["--mode=init", "--init-timeout=1s"]).start();
+    let mut init = pod.helper(&["--mode=init", "--init-timeout=1s"]).arguments(options).start();
     init.wait_for_log(&["cannot connect"]);
     init.signal(Signal::SIGSTOP);
     wait_until("the alarm has come", || has_in_mask(init.pid(), "ShdPnd:", Signal::SIGALRM));
     init.signal(Signal::SIGCONT);
-    let log = init.finish(1);
-    let last = log.last().expect("a line");
+    init.finish(1).pop().expect("a line")
+}
+
+#[test]
+fn an_init_that_hangs_ends_by_its_alarm() {
+    let last = last_line_after_the_alarm(&[]);
     assert!(last.contains("still running after --init-timeout: a gRPC or file-system call hangs"), "{last}");
+}
+
+/// Asserts that the last line of a log is an error, as JSON, whose message begins like this.
+fn is_json_error(line: &str, start: &str) {
+    let json: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(json["level"], "error");
+    assert!(json["message"].as_str().is_some_and(|message| message.starts_with(start)), "{line}");
+}
+
+#[test]
+fn an_init_that_hangs_ends_by_its_alarm_with_a_line_of_json() {
+    is_json_error(&last_line_after_the_alarm(&["--log-format=json"]), "still running after --init-timeout");
+}
+
+/// As C-core does without memory.
+#[test]
+fn an_abort_is_the_last_line_in_the_form_of_the_log() {
+    for format in ["text", "json"] {
+        let pod = Pod::new();
+        let mut refresh = pod.refresh(&[&format!("--log-format={format}")]);
+        refresh.wait_for_log(&["cannot connect"]);
+        refresh.signal(Signal::SIGABRT);
+        let last = refresh.finish(1).pop().expect("a line");
+        match format {
+            "text" => assert!(last.starts_with("pod-svid-helper: aborted: out of memory"), "{last}"),
+            _ => is_json_error(&last, "aborted: out of memory or threads"),
+        }
+    }
 }

@@ -10,7 +10,7 @@ use pod_svid_helper::for_tests::workload::X509SVID;
 use workload_api_server::authority::Authority;
 use workload_api_server::server::Reply;
 
-use crate::pod::{App, BRIEFLY, NOBODY, Pod, Published, is_emulated, is_root, offer, skip};
+use crate::pod::{App, BRIEFLY, NOBODY, Pod, Published, Running, is_emulated, is_root, offer, skip};
 use crate::process::{position, process_in};
 use crate::process_name::own_name;
 
@@ -178,6 +178,25 @@ fn a_pid_file_that_appears_a_moment_later_is_found() {
     assert_eq!(position(&log, &["ERROR"]), None, "{log:?}");
 }
 
+/// As a daemon has it that makes the file, and then writes it.
+#[test]
+fn a_pid_file_that_is_empty_for_a_moment_is_no_error() {
+    let pod = Pod::new();
+    let app = App::start(&pod, "app");
+    let option = pod.pid_file("");
+    let path = pod.path().join("app.pid");
+    std::fs::remove_file(&path).expect("a PID file");
+    let _agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = pod.refresh(&[&option]);
+    refresh.wait_for_log(&["no PID file at"]);
+    std::fs::write(&path, "").expect("a PID file");
+    refresh.wait_for_log(&["is not a process ID"]);
+    pod.pid_file(app.pid());
+    app.wait_for_signals(&["HUP"]);
+    let log = refresh.stop();
+    assert_eq!(position(&log, &["ERROR"]), None, "{log:?}");
+}
+
 #[test]
 fn the_number_may_be_followed_by_more_lines() {
     let pod = Pod::new();
@@ -301,6 +320,72 @@ fn a_process_that_the_signal_would_end_is_not_signalled() {
     assert!(app.try_wait().expect("a child").is_none());
     refresh.stop();
     app.kill().and_then(|()| app.wait()).expect("a child");
+}
+
+#[test]
+fn a_zombie_is_no_process_to_signal() {
+    for signal in ["HUP", "TERM"] {
+        let pod = Pod::new();
+        let mut app = App::start(&pod, "app");
+        app.kill();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let options = [&pod.pid_file(app.pid()), &format!("--renew-signal={signal}")];
+        let mut refresh = pod.refresh(&options.map(String::as_str));
+        refresh.wait_for_log(&["WARN", "could not notify", "app.pid", "no process has this PID here"]);
+        let log = refresh.stop();
+        assert_eq!(position(&log, &["INFO", "sent SIG"]), None, "{log:?}");
+    }
+}
+
+/// Starts a helper whose `/proc` hides other users' processes, though it may signal them: a process that runs on
+/// only if it gets no signal, and then the helper. The PID of the process is in `app.pid`.
+fn start_with_hidepid(pod: &Pod, options: &[&str]) -> Running {
+    let owner = |path: &Path| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("an owner");
+    owner(pod.path());
+    owner(&pod.volume());
+    // The mount is gone with the namespace. A /proc of this namespace alone can have options of its own.
+    let text = r#"
+        mount -t proc -o hidepid=2 proc /proc
+        /bin/sleep 1000 &
+        echo $! >"$DIRECTORY/app.pid"
+        exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=+kill --ambient-caps=+kill -- "$0" "$@"
+    "#;
+    let text = text.replace("$DIRECTORY", pod.path().to_str().expect("UTF-8"));
+    let pid_file = format!("--pid-file={}", pod.path().join("app.pid").display());
+    let helper = pod.helper(&["--mode=refresh", &pid_file]).arguments(options);
+    let helper = helper.through("sh", &["-c", &text]);
+    helper.through("unshare", &["--mount", "--pid", "--fork", "--kill-child"]).start()
+}
+
+#[test]
+fn a_process_that_proc_hides_is_not_signalled() {
+    if !is_root() {
+        return skip("only root can mount /proc");
+    }
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    let mut unshare = start_with_hidepid(&pod, &["--signal-process=sleep"]);
+    let says =
+        ["WARN", "could not notify", "catches SIGHUP, which might end it", "hidepid", "gid=", "ProtectProc"];
+    unshare.wait_for_log(&says);
+    unshare.signal(Signal::SIGKILL);
+    let (_, log) = unshare.end();
+    assert!(position(&log, &["no process is called sleep", "hidepid"]).is_some(), "{log:?}");
+    assert_eq!(position(&log, &["INFO", "sent SIG"]), None, "{log:?}");
+}
+
+/// What ends no process may be sent, and what is there to end it.
+#[test]
+fn a_process_that_proc_hides_gets_a_signal_that_ends_none_and_one_that_asks_it_to_end() {
+    if !is_root() {
+        return skip("only root can mount /proc");
+    }
+    for signal in ["WINCH", "TERM"] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([pod.mint()]));
+        let mut unshare = start_with_hidepid(&pod, &[&format!("--renew-signal={signal}")]);
+        unshare.wait_for_log(&["INFO", &format!("sent SIG{signal}"), "app.pid"]);
+    }
 }
 
 /// The kubelet starts it again.

@@ -19,6 +19,8 @@ use workload_api_server::authority::{Authority, Recipe, jwt_response};
 use workload_api_server::server::{Reply, WorkloadApiServer};
 use x509_cert::Certificate;
 
+use crate::process::is_zombie;
+
 /// How long a test waits before it gives up on what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -709,10 +711,7 @@ impl App {
     /// Kills it, and lets it be a zombie.
     pub fn kill(&mut self) {
         self.child.kill().expect("a running application");
-        let stat = format!("/proc/{}/stat", self.pid());
-        wait_until("the application is dead", || {
-            std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "))
-        });
+        wait_until("the application is dead", || is_zombie(self.pid()));
     }
 }
 

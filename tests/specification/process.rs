@@ -44,6 +44,11 @@ pub fn start_as_process_one(helper: Helper) -> (Running, Pid) {
     (unshare, helper.expect("a child"))
 }
 
+/// Whether a process has ended, and its parent has not taken note.
+pub fn is_zombie(process: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
 /// Whether a process has a signal in a mask of `/proc/PID/status`: `SigIgn:`, say.
 pub fn has_in_mask(process: Pid, mask: &str, signal: Signal) -> bool {
     signals_in_mask(process, mask) & 1 << (signal as i32 - 1) != 0
