@@ -69,8 +69,10 @@ pub(crate) struct Store {
 pub(crate) enum Publication {
     /// The set replaced what was there.
     Replaced,
-    /// The very same set was there already; nothing was written.
+    /// The set that was last published or found here is still the right one; nothing was written.
     Unchanged,
+    /// Another helper has published the very same set meanwhile; nothing was written.
+    Found,
     /// The set is empty: all files were removed.
     Removed,
 }

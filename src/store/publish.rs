@@ -97,8 +97,10 @@ impl Store {
                 open_to_readers(&set, &self.path, &self.notices)?;
             }
             if !self.is_unfinished.get() {
+                // An intact snapshot is part of this set: with as many names, it is all of it.
+                let is_known = self.is_intact() && self.snapshot.borrow().count() == names.len();
                 self.remember(names);
-                return Ok(Publication::Unchanged);
+                return Ok(if is_known { Publication::Unchanged } else { Publication::Found });
             }
             directory.sync()?;
         } else {

@@ -120,6 +120,11 @@ impl Snapshot {
         Self(paths.map(|path| (stamp(&path), path)).collect())
     }
 
+    /// How many names it has.
+    pub(super) fn count(&self) -> usize {
+        self.0.len() / 2
+    }
+
     /// Whether every file is there, and is what it was.
     pub(super) fn is_unchanged(&self) -> bool {
         self.0.iter().all(|(before, path)| before.is_some() && stamp(path) == *before)
