@@ -79,8 +79,11 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// Adopts good files of an earlier process.
+    /// Adopts good files of an earlier process, if the next publication keeps them.
     pub(super) fn adopt_existing(&mut self, parts: &[Rc<dyn Part>], selection: &Selection, now: SystemTime) {
+        if self.publisher.store.drops_found() {
+            return;
+        }
         let found = read_published(parts, &self.publisher.store, now);
         for (item, found) in self.all.iter_mut().zip(found) {
             let is_selected = |svid: &SvidInfo| selection.id.as_ref().is_none_or(|id| svid.id == *id);

@@ -16,6 +16,7 @@
 //! links, `..data` is the directory itself.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 use nix::fcntl::AtFlags;
@@ -181,7 +182,7 @@ fn kept(
     let names = file_names(directory, &set)?;
     for name in names.into_iter().filter(|name| !new.contains(name.as_str())) {
         let Some(mode) = kept_mode(&name) else { continue };
-        if directory.look_in(&set, &name)?.is_some_and(|stat| is_acceptable(directory, &stat)) {
+        if may_be_kept(directory, &set, &name)? {
             kept.push((name, mode));
         } else {
             is_complete = false;
@@ -195,6 +196,21 @@ fn kept(
         directory.notices.end(Notice::LeftOut, now.instant);
     }
     Ok(kept)
+}
+
+/// Whether all that is published may be kept. Without a set, it may not: plain files are not kept.
+pub(super) fn keeps_all(directory: &Directory<'_>, data: &Data) -> Result<bool, StoreError> {
+    let Some(set) = directory.open_set(data)? else { return Ok(false) };
+    for name in file_names(directory, &set)? {
+        if !may_be_kept(directory, &set, &name)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn may_be_kept(directory: &Directory<'_>, set: &OwnedFd, name: &str) -> Result<bool, StoreError> {
+    Ok(directory.look_in(set, name)?.is_some_and(|stat| is_acceptable(directory, &stat)))
 }
 
 fn warn_of_foreign_set(directory: &Directory<'_>, data: &Data) {

@@ -113,6 +113,39 @@ fn a_set_is_intact_until_something_of_it_is_changed_by_name_or_behind_it() {
 }
 
 #[test]
+fn damage_is_noticed_after_a_start_that_could_not_finish() {
+    let volume = volume();
+    publish(&Store::new(volume.path().to_owned()), "1", SystemTime::now()).expect("a publication");
+    // It looks like ours, and holds what is not.
+    let stuck = volume.path().join("..2026-01-01T00-00-00.000000000Z/theirs");
+    std::fs::create_dir_all(stuck).expect("a directory");
+    let stores = [(); 2].map(|()| Store::new(volume.path().to_owned()));
+    stores[0].start(Now::look()).expect_err("the leftover cannot be removed");
+    let lock = std::fs::File::create(volume.path().join("..lock")).expect("a file");
+    lock.lock().expect("another helper's lock");
+    stores[1].start(Now::look()).expect("the other helper prepares the directory");
+    assert!(stores.iter().all(Store::is_intact));
+    std::fs::remove_file(volume.path().join("key")).expect("a name");
+    assert!(!stores.iter().any(Store::is_intact));
+}
+
+#[test]
+fn a_set_that_another_helper_has_published_is_told_from_our_own() {
+    let volume = volume();
+    let [ours, others] = [(); 2].map(|()| Store::new(volume.path().to_owned()));
+    let publish = |store, contents| publish(store, contents, SystemTime::now());
+    assert_eq!(publish(&others, "1"), Ok(Publication::Replaced));
+    assert_eq!(publish(&ours, "1"), Ok(Publication::Found), "the first set");
+    assert_eq!(publish(&ours, "1"), Ok(Publication::Unchanged));
+    assert_eq!(publish(&others, "2"), Ok(Publication::Replaced));
+    assert_eq!(publish(&ours, "2"), Ok(Publication::Found), "the next set");
+    assert_eq!(publish(&ours, "2"), Ok(Publication::Unchanged));
+    let next = Store::new(volume.path().to_owned());
+    next.start(Now::look()).expect("a good directory");
+    assert_eq!(publish(&next, "2"), Ok(Publication::Unchanged), "found at the start");
+}
+
+#[test]
 fn a_signal_that_ends_the_program_stops_a_publication_and_says_so() {
     let volume = volume();
     let store = || Store::new(volume.path().to_owned());
