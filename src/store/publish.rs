@@ -25,8 +25,8 @@ use nix::sys::stat::fstatat;
 use super::directory::{Absent, DATA, Data, Directory, check_replaceable, entries};
 use super::error::StoreError;
 use super::file::{File, FileMode, is_regular_with};
-use super::generation::{Generation, is_acceptable, remove};
-use super::leftovers::{file_names, remove_leftovers};
+use super::generation::{Generation, is_acceptable, remove_after};
+use super::leftovers::{file_names, remove_all, remove_leftovers, remove_name_of};
 use super::names::{Naming, Staged, adopt_plain_files};
 use super::notices::Notice;
 use super::permissions::open_to_readers;
@@ -252,23 +252,25 @@ fn is_published_already(
         && files.iter().all(holds_file)
 }
 
-/// Removes the published set, all of it at one moment, unless its names are files.
+/// Removes the published set, all of it at one moment, unless its names are files. What cannot be removed keeps
+/// nothing else: it is the error in the end.
 fn withdraw(directory: &Directory<'_>, data: &Data) -> Result<Publication, StoreError> {
-    if let (Naming::Files, Some(set)) = (Naming::of(directory, data), directory.open_set(data)?) {
+    let mut outcome = Ok(());
+    // Before their set: after a crash between them, nobody would know the names as ours.
+    if let Some(set) = directory.open_set(data)? {
         for name in file_names(directory, &set)? {
-            if Naming::Files.is_right(directory, &set, &name)? {
-                directory.unlink(&name)?;
-            }
+            outcome = outcome.and(remove_name_of(directory, &set, &name));
         }
     }
-    match data {
-        Data::Absent => {}
-        Data::Link(_) => directory.unlink(DATA)?,
-        Data::Directory => remove(directory, DATA)?,
-    }
+    outcome = outcome.and(match data {
+        Data::Absent => Ok(()),
+        Data::Link(_) => directory.unlink(DATA),
+        Data::Directory => remove_after(directory, DATA, |set, name| remove_name_of(directory, set, name)),
+    });
     // A loss of power must not bring back a set whose files are removed here.
     directory.sync()?;
-    remove_leftovers(directory)?;
+    outcome = outcome.and(remove_all(directory));
     directory.sync()?;
+    outcome?;
     Ok(if *data == Data::Absent { Publication::Unchanged } else { Publication::Removed })
 }

@@ -209,6 +209,50 @@ fn as_another<T>(act: impl FnOnce() -> T) -> T {
     result
 }
 
+/// What is under the names of a directory, where these are files.
+fn file_names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry"));
+    let names = entries.map(|entry| entry.file_name().into_string().expect("UTF-8"));
+    let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn in_a_shared_directory_a_withdrawal_removes_all_names_though_the_set_was_lost() {
+    if !root_or_skipped() {
+        return;
+    }
+    let volume = volume();
+    std::fs::set_permissions(volume.path(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
+    let store = Store::new(volume.path().to_owned()).owned_by(ANOTHER.to_string().parse().ok());
+    publish(&store, "1", SystemTime::now()).expect("a publication");
+    std::fs::remove_file(volume.path().join("..data")).expect("a link");
+    store.publish(&[], |_| None, None, Now::look()).expect("a withdrawal");
+    assert_eq!(std::fs::read_dir(volume.path()).expect("a directory").count(), 0);
+}
+
+#[test]
+fn in_a_shared_directory_a_name_that_stays_keeps_no_other_one() {
+    if !root_or_skipped() {
+        return;
+    }
+    let volume = volume();
+    std::fs::set_permissions(volume.path(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
+    let store = Store::new(volume.path().to_owned()).owned_by("12345".parse().ok());
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let files = names.map(|name| file(name, name));
+    store.publish(&files.each_ref(), |_| None, None, Now::look()).expect("a publication");
+    // Without a privilege, a user can remove only his own in a sticky directory.
+    let (stuck, removable) = names.split_at(2);
+    for name in removable {
+        std::os::unix::fs::chown(volume.path().join(name), Some(ANOTHER), None).expect("its owner");
+    }
+    let withdrawn = as_another(|| store.publish(&[], |_| None, None, Now::look()));
+    withdrawn.expect_err("two names stay");
+    assert_eq!(file_names(volume.path()), stuck);
+}
+
 #[test]
 fn without_the_privilege_an_owner_is_refused_at_the_start() {
     if !root_or_skipped() {
