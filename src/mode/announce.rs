@@ -19,16 +19,21 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
     let path = path.display();
     let name = || item.part.name();
     let what = facts.svid.as_ref().map_or_else(name, |svid| item.part.describe(svid));
-    if publication == Publication::Unchanged || item.is_there {
+    let is_known = item.is_known(publication);
+    if is_known && (publication != Publication::Replaced || item.is_there) {
         return log::debug!("{what} is already in {path}; nothing written");
     }
     let change = match item.before() {
-        Some(_) if item.lost.is_some() && item.restores() => ": files restored".to_owned(),
+        Some(_) if item.lost.is_some() && is_known => ": files restored".to_owned(),
         Some(before) => format!(": {}", change_text::describe(before, facts)),
         None => String::new(),
     };
+    let news = match publication {
+        Publication::Found => format!("another helper has put {what} into {path}{change}"),
+        _ => format!("published {what} in {path}{change}"),
+    };
     let Some(svid) = &facts.svid else {
-        return log::info!(path:%; "published {what} in {path}{change}");
+        return log::info!(path:%; "{news}");
     };
     let before = item.before().and_then(|facts| facts.svid.as_ref());
     let (level, advice) = if before.is_some_and(|before| before.id != svid.id) {
@@ -37,7 +42,7 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
         (Level::Info, "")
     };
     let (id, not_after) = (&svid.id, rfc3339(svid.not_after, 0));
-    let (not_after, text) = (not_after.as_str(), format!("published {what} in {path}{change}{advice}"));
+    let (not_after, text) = (not_after.as_str(), format!("{news}{advice}"));
     match svid.serial() {
         Some(serial) => log::log!(level, spiffe_id:% = id, serial, not_after, path:%; "{text}"),
         None => log::log!(level, spiffe_id:% = id, not_after, path:%; "{text}"),

@@ -8,6 +8,7 @@ use log::Level;
 use crate::http::NotReady;
 use crate::logging::{Repetition, SharedReminder};
 use crate::material::{ChangeKinds, Facts, Part, Source, fault};
+use crate::store::Publication;
 use crate::store::file::File;
 use crate::time::clock::Now;
 
@@ -24,7 +25,7 @@ pub(super) struct Item<'a> {
     pub(super) published: Option<Facts>,
     /// The files that others have removed or changed, until they are restored.
     pub(super) lost: Option<Facts>,
-    /// Whether its next files are there already, byte by byte, beside others that are new.
+    /// Whether its next files are those that were last published or found, byte by byte, beside others that are new.
     pub(super) is_there: bool,
     /// The last failure, until something good comes.
     pub(super) problem: Option<Problem>,
@@ -92,22 +93,22 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// What was published before, even if others have removed or changed it since.
+    /// What the application was last told of, even if others have removed or changed it since.
     pub(super) fn before(&self) -> Option<&Facts> {
         self.lost.as_ref().or(self.published.as_ref())
     }
 
-    /// Whether its newest files are the ones that others have removed or changed, or have the same keys as those of
-    /// an earlier process.
-    pub(super) fn restores(&self) -> bool {
+    /// Whether this publication of its newest files is no news: they are those that the application was told of, or
+    /// restore what others have removed or changed, or have the same keys as those of an earlier process.
+    pub(super) fn is_known(&self, publication: Publication) -> bool {
         let has_keys = self.newest.as_ref().is_some_and(|facts| facts.keys.is_some());
-        self.before() == self.newest.as_ref() && (has_keys || self.lost.is_some())
+        let restores = self.before() == self.newest.as_ref() && (has_keys || self.lost.is_some());
+        publication == Publication::Unchanged || self.is_there || restores
     }
 
     /// What its newest files change, as far as facts show that. Its first files change everything.
     pub(super) fn changes(&self) -> ChangeKinds {
         match (self.before(), &self.newest) {
-            _ if self.is_there || self.restores() => ChangeKinds::default(),
             (Some(before), Some(newest)) => self.part.changes(before, newest),
             _ => self.part.kinds(),
         }
@@ -177,7 +178,7 @@ mod tests {
         item.published = Some(keys(1));
         for (newest, is_change) in [(1, false), (2, true)] {
             item.accept(Vec::new(), keys(newest));
-            assert_eq!((item.restores(), item.changes().is_empty()), (!is_change, !is_change));
+            assert_eq!(item.is_known(Publication::Replaced), !is_change);
         }
     }
 }

@@ -79,8 +79,11 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// Adopts good files of an earlier process.
+    /// Adopts good files of an earlier process, if the next publication keeps them.
     pub(super) fn adopt_existing(&mut self, parts: &[Rc<dyn Part>], selection: &Selection, now: SystemTime) {
+        if self.publisher.store.drops_found() {
+            return;
+        }
         let found = read_published(parts, &self.publisher.store, now);
         for (item, found) in self.all.iter_mut().zip(found) {
             let is_selected = |svid: &SvidInfo| selection.id.as_ref().is_none_or(|id| svid.id == *id);
@@ -283,7 +286,7 @@ impl<'a> Items<'a> {
         };
         let publication = match publisher.publish(&files, keeps, identity.as_deref(), now)? {
             // The other files are as they were.
-            Publication::Replaced if files.is_empty() => Publication::Removed,
+            _ if files.is_empty() => Publication::Removed,
             publication => publication,
         };
         Some(self.record(publication))
@@ -299,33 +302,33 @@ impl<'a> Items<'a> {
         self.publisher.error.as_ref()
     }
 
-    /// Finds the items whose files are there already, beside those whose are not: they change nothing.
+    /// Finds the items whose files are there as they were last published or found, beside those whose are not: they
+    /// change nothing.
     fn find_unchanged(&mut self) {
         let set = self.publisher.store.published().ok();
         for item in &mut self.all {
             let holds = |file| set.as_ref().is_some_and(|set| set.holds(file));
             item.is_there = item.published.is_some() && item.files().iter().all(holds);
         }
-        // Then something else is new, for all of them: a mode, for example.
-        if self.all.iter().all(|item| item.is_there || item.files().is_empty()) {
+        // If all are there, something else is new, for all of them: a mode, for example. Looked at last: what another
+        // helper publishes meanwhile is news.
+        let are_all_there = self.all.iter().all(|item| item.is_there || item.files().is_empty());
+        if are_all_there || !self.publisher.store.is_intact() {
             self.all.iter_mut().for_each(|item| item.is_there = false);
         }
     }
 
-    /// The changes are done. Files that are restored as they were count as unchanged: nobody needs to know.
+    /// The changes are done. Nobody needs to know of files that are known.
     fn record(&mut self, publication: Publication) -> Effect {
         let path = self.publisher.store.path();
-        let mut is_restoration = publication == Publication::Replaced;
         let (mut changed, mut written) = (ChangeKinds::default(), ChangeKinds::default());
         let mut renewal_due: Option<SystemTime> = None;
         for item in &mut self.all {
             match item.change.take() {
                 Some(Change::Write(_)) => {
-                    let is_known = item.is_there || item.restores();
                     announce::written(item, publication, path);
-                    is_restoration &= is_known;
-                    changed.add(item.changes());
-                    if !is_known {
+                    if !item.is_known(publication) {
+                        changed.add(item.changes());
                         written.add(item.part.kinds());
                     }
                     let newest = item.newest.as_ref().and_then(|facts| facts.svid.as_ref());
@@ -344,13 +347,8 @@ impl<'a> Items<'a> {
                 None => {}
             }
         }
-        let publication = if is_restoration { Publication::Unchanged } else { publication };
-        let changed = match publication {
-            Publication::Unchanged | Publication::Removed => ChangeKinds::default(),
-            // Facts do not show all: the files have other names, for example.
-            Publication::Replaced if changed.is_empty() => written,
-            Publication::Replaced => changed,
-        };
+        // Facts do not show all: the files have other names, for example.
+        let changed = if changed.is_empty() { written } else { changed };
         Effect { publication, changed, renewal_due }
     }
 

@@ -89,7 +89,7 @@ impl Publisher {
                 self.trouble.end(now.instant);
                 self.error = None;
                 self.probed = None;
-                if publication != Publication::Unchanged {
+                if matches!(publication, Publication::Replaced | Publication::Removed) {
                     self.publications.count += 1;
                     self.publications.last = Some(now.time);
                 }

@@ -159,12 +159,18 @@ impl<'a> Directory<'a> {
     /// Whether it is one cannot be known now: what it holds must not be taken for nobody's.
     pub(super) fn open_ours(&self, name: &str) -> Result<Option<OwnedFd>, StoreError> {
         let others = (Mode::S_IWGRP | Mode::S_IWOTH).bits();
+        let owned = self.open_owned(name)?;
+        Ok(owned.filter(|(_, stat)| stat.st_mode & others == 0).map(|(fd, _)| fd))
+    }
+
+    /// Opens a directory that we own, though others may write to it: a pod's fsGroup lets its group in.
+    pub(super) fn open_owned(&self, name: &str) -> Result<Option<(OwnedFd, FileStat)>, StoreError> {
         let fd = match self.open_directory(name) {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES) => return Ok(None),
             opened => opened.map_err(|cause| self.error("open", name, cause))?,
         };
         let stat = fstat(&fd).map_err(|cause| self.error("look at", name, cause))?;
-        Ok((self.owns(&stat) && stat.st_mode & others == 0).then_some(fd))
+        Ok(self.owns(&stat).then_some((fd, stat)))
     }
 
     pub(super) fn open_directory(&self, name: &str) -> nix::Result<OwnedFd> {

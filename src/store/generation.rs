@@ -204,25 +204,36 @@ pub(super) fn is_acceptable(directory: &Directory<'_>, stat: &FileStat) -> bool 
 
 /// Removes a hidden directory of ours and our files in it.
 pub(super) fn remove(directory: &Directory<'_>, name: &str) -> Result<(), StoreError> {
-    let Some(fd) = directory.open_ours(name)? else { return Ok(()) };
+    remove_after(directory, name, |_, _| Ok(()))
+}
+
+/// The same, after something is done for each file. A file for which it fails stays.
+pub(super) fn remove_after(
+    directory: &Directory<'_>,
+    name: &str,
+    before: impl Fn(&OwnedFd, &str) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let Some((fd, _)) = directory.open_owned(name)? else { return Ok(()) };
+    let fail = |cause| directory.error("remove", name, cause);
     let remove_file = |entry: &str| {
-        let stat = fstatat(&fd, entry, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        let is_ours = directory.owns(&stat) && file_type(&stat) != SFlag::S_IFDIR;
-        if is_ours { unlinkat(&fd, entry, UnlinkatFlags::NoRemoveDir) } else { Ok(()) }
-    };
-    let remove = || {
-        let mut outcome = Ok(());
-        for (index, entry) in entries(&fd)?.into_iter().enumerate() {
-            if index > REMOVED_AT_THE_END && (directory.is_told_to_end)() {
-                // The next start removes the rest.
-                return Ok(());
-            }
-            // A file that stays keeps no other one: the next may be the key.
-            outcome = outcome.and(remove_file(&entry));
+        let stat = fstatat(&fd, entry, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(fail)?;
+        if !directory.owns(&stat) || file_type(&stat) == SFlag::S_IFDIR {
+            return Ok(());
         }
-        outcome.and_then(|()| unlinkat(&directory.fd, name, UnlinkatFlags::RemoveDir))
+        before(&fd, entry)?;
+        unlinkat(&fd, entry, UnlinkatFlags::NoRemoveDir).map_err(fail)
     };
-    remove().map_err(|cause| directory.error("remove", name, cause))
+    let mut outcome = Ok(());
+    for (index, entry) in entries(&fd).map_err(fail)?.into_iter().enumerate() {
+        if index > REMOVED_AT_THE_END && (directory.is_told_to_end)() {
+            // The next start removes the rest.
+            return Ok(());
+        }
+        // A file that stays keeps no other one: the next may be the key.
+        outcome = outcome.and(remove_file(&entry));
+    }
+    outcome?;
+    unlinkat(&directory.fd, name, UnlinkatFlags::RemoveDir).map_err(fail)
 }
 
 /// Whether a hidden directory of ours is there.

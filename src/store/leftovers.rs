@@ -1,12 +1,13 @@
 //! What earlier runs have left: names to repair at the start, and entries to remove after each publication.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 use super::directory::{Data, Directory, check_replaceable, entries, is_generation_name};
 use super::error::StoreError;
 use super::file::FileName;
-use super::generation::{is_acceptable, remove};
+use super::generation::{is_acceptable, remove_after};
 use super::names::{Naming, Staged, is_file_of};
 
 /// Repairs names of the published set after a crash: missing names and, where names are files, those of
@@ -49,18 +50,42 @@ pub(super) fn file_names(
 /// failure, and returns the first.
 pub(super) fn remove_leftovers(directory: &Directory<'_>) -> Result<(), StoreError> {
     let data = directory.data()?;
+    // Without a published set, files under names are all there is.
+    let published = directory.open_set(&data)?.map(|set| file_names(directory, &set)).transpose()?;
+    remove_all_but(directory, &data, published.map(HashSet::from_iter).as_ref())
+}
+
+/// The same where nothing is to be published any more: no file stays under its name.
+pub(super) fn remove_all(directory: &Directory<'_>) -> Result<(), StoreError> {
+    remove_all_but(directory, &directory.data()?, Some(&HashSet::new()))
+}
+
+fn remove_all_but(
+    directory: &Directory<'_>,
+    data: &Data,
+    published: Option<&HashSet<String>>,
+) -> Result<(), StoreError> {
     let names = entries(&directory.fd).map_err(|cause| StoreError::write("list", directory.path, cause))?;
     let mut outcome = Ok(());
     for name in names {
-        outcome = outcome.and(remove_leftover(directory, &data, &name));
+        outcome = outcome.and(remove_leftover(directory, data, published, &name));
     }
     outcome
 }
 
-fn remove_leftover(directory: &Directory<'_>, data: &Data, name: &str) -> Result<(), StoreError> {
+fn remove_leftover(
+    directory: &Directory<'_>,
+    data: &Data,
+    published: Option<&HashSet<String>>,
+    name: &str,
+) -> Result<(), StoreError> {
     if is_generation_name(name) && *data != Data::Link(name.to_owned()) {
-        remove_names_of(directory, data, name)?;
-        return remove(directory, name);
+        // A directory that others may write to does not show which names are ours.
+        let published = directory.open_ours(name)?.and(published);
+        return remove_after(directory, name, |set, file| match published {
+            Some(published) if !published.contains(file) => remove_name_of(directory, set, file),
+            _ => Ok(()),
+        });
     }
     if directory.is_our_link(name)? && directory.leads_nowhere(name) {
         return remove_name(directory, name);
@@ -68,18 +93,10 @@ fn remove_leftover(directory: &Directory<'_>, data: &Data, name: &str) -> Result
     Ok(())
 }
 
-/// Removes files of an earlier set under names that the published set does not have. Without a
-/// published set, they are all there is.
-fn remove_names_of(directory: &Directory<'_>, data: &Data, generation: &str) -> Result<(), StoreError> {
-    let (published, earlier) = (directory.open_set(data)?, directory.open_ours(generation)?);
-    let (Some(published), Some(earlier)) = (published, earlier) else { return Ok(()) };
-    let published: HashSet<_> = file_names(directory, &published)?.into_iter().collect();
-    for name in file_names(directory, &earlier)? {
-        if !published.contains(&name) && is_file_of(directory, &earlier, &name)? {
-            remove_name(directory, &name)?;
-        }
-    }
-    Ok(())
+/// Removes a name if it is this file of a set.
+pub(super) fn remove_name_of(directory: &Directory<'_>, set: &OwnedFd, name: &str) -> Result<(), StoreError> {
+    let is_name = name.parse::<FileName>().is_ok();
+    if is_name && is_file_of(directory, set, name)? { remove_name(directory, name) } else { Ok(()) }
 }
 
 fn remove_name(directory: &Directory<'_>, name: &str) -> Result<(), StoreError> {

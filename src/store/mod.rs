@@ -59,6 +59,8 @@ pub(crate) struct Store {
     claims: RefCell<BTreeMap<&'static str, Claim>>,
     /// Whether a set of ours was seen here.
     is_ours: Cell<bool>,
+    /// Whether a publication would drop files that were found at the start.
+    drops_found: Cell<bool>,
     /// A publication has swapped its set in, and failed after that: the next one finishes it.
     is_unfinished: Cell<bool>,
     snapshot: RefCell<Snapshot>,
@@ -69,8 +71,10 @@ pub(crate) struct Store {
 pub(crate) enum Publication {
     /// The set replaced what was there.
     Replaced,
-    /// The very same set was there already; nothing was written.
+    /// The set that was last published or found here is still the right one; nothing was written.
     Unchanged,
+    /// Another helper has published the very same set meanwhile; nothing was written.
+    Found,
     /// The set is empty: all files were removed.
     Removed,
 }
@@ -87,6 +91,7 @@ impl Store {
             notices: Notices::default(),
             claims: RefCell::default(),
             is_ours: Cell::default(),
+            drops_found: Cell::default(),
             is_unfinished: Cell::default(),
             snapshot: RefCell::default(),
         }
@@ -127,8 +132,8 @@ impl Store {
     ///
     /// 1. make the directory, if it is not there;
     /// 2. claim the names, and the identity if the options name it;
-    /// 3. try whether files can be given to the owner;
-    /// 4. move another program's `..data` aside, if a set of ours is here;
+    /// 3. move another program's `..data` aside, if a set of ours is here;
+    /// 4. try whether files can be given to the owner;
     /// 5. repair what a crash left: names of the published set that are missing or earlier
     ///    ones; hidden directories of ours that are not published; names that lead nowhere.
     ///
@@ -136,6 +141,15 @@ impl Store {
     ///
     /// [`StoreError::Unfit`] should end the program. A publication meets the others again if they matter.
     pub(crate) fn start(&self, now: Now) -> Result<(), StoreError> {
+        let prepared = self.prepare(now);
+        // The published set is looked after even if a step has failed.
+        if let Ok(names) = self.published().and_then(|set| set.names_of_set()) {
+            self.remember(names.iter().map(String::as_str));
+        }
+        prepared
+    }
+
+    fn prepare(&self, now: Now) -> Result<(), StoreError> {
         let directory = match self.lock(Absent::Create) {
             // Another helper writes there just now. The first publication meets what it leaves.
             Err(StoreError::Busy(_)) | Ok(None) => return Ok(()),
@@ -152,30 +166,31 @@ impl Store {
             );
         }
         self.claim(&directory, None)?;
+        let data = self.data(&directory, now)?;
+        self.drops_found.set(!publish::keeps_all(&directory, &data)?);
         if self.owner.is_some() {
             let probe = Generation::new(&directory, now.time)?;
             let given = probe.finish();
             generation::remove(&directory, &probe.name)?;
             given?;
         }
-        let data = self.data(&directory, now)?;
         leftovers::repair_names(&directory, now.time)?;
-        let set = directory.open_set(&data)?;
         // A helper may have died between its publication, or a withdrawal, and the sync. A loss of power must not
         // bring back a set whose files are removed here.
         directory.sync()?;
-        leftovers::remove_leftovers(&directory)?;
-        if let Some(set) = set {
-            let names = leftovers::file_names(&directory, &set)?;
-            self.remember(names.iter().map(String::as_str));
-        }
-        Ok(())
+        leftovers::remove_leftovers(&directory)
     }
 
     /// Opens the published set for reading, or else the directory itself, with files that are not
     /// the helper's own.
     pub(crate) fn published(&self) -> Result<PublishedSet<'_>, StoreError> {
         PublishedSet::open(&self.path)
+    }
+
+    /// Whether the next publication would drop files that were found at the start. Where the directory cannot be
+    /// locked, that is not known, and nothing is published.
+    pub(crate) fn drops_found(&self) -> bool {
+        self.drops_found.get()
     }
 
     /// Whether a set of ours was published or found here. Others may have removed or changed it since.

@@ -16,6 +16,7 @@
 //! links, `..data` is the directory itself.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 use nix::fcntl::AtFlags;
@@ -24,8 +25,8 @@ use nix::sys::stat::fstatat;
 use super::directory::{Absent, DATA, Data, Directory, check_replaceable, entries};
 use super::error::StoreError;
 use super::file::{File, FileMode, is_regular_with};
-use super::generation::{Generation, is_acceptable, remove};
-use super::leftovers::{file_names, remove_leftovers};
+use super::generation::{Generation, is_acceptable, remove_after};
+use super::leftovers::{file_names, remove_all, remove_leftovers, remove_name_of};
 use super::names::{Naming, Staged, adopt_plain_files};
 use super::notices::Notice;
 use super::permissions::open_to_readers;
@@ -97,8 +98,9 @@ impl Store {
                 open_to_readers(&set, &self.path, &self.notices)?;
             }
             if !self.is_unfinished.get() {
+                let is_known = !self.snapshot.borrow().is_empty() && self.is_intact();
                 self.remember(names);
-                return Ok(Publication::Unchanged);
+                return Ok(if is_known { Publication::Unchanged } else { Publication::Found });
             }
             directory.sync()?;
         } else {
@@ -179,7 +181,7 @@ fn kept(
     let names = file_names(directory, &set)?;
     for name in names.into_iter().filter(|name| !new.contains(name.as_str())) {
         let Some(mode) = kept_mode(&name) else { continue };
-        if directory.look_in(&set, &name)?.is_some_and(|stat| is_acceptable(directory, &stat)) {
+        if may_be_kept(directory, &set, &name)? {
             kept.push((name, mode));
         } else {
             is_complete = false;
@@ -193,6 +195,21 @@ fn kept(
         directory.notices.end(Notice::LeftOut, now.instant);
     }
     Ok(kept)
+}
+
+/// Whether all that is published may be kept. Without a set, it may not: plain files are not kept.
+pub(super) fn keeps_all(directory: &Directory<'_>, data: &Data) -> Result<bool, StoreError> {
+    let Some(set) = directory.open_set(data)? else { return Ok(false) };
+    for name in file_names(directory, &set)? {
+        if !may_be_kept(directory, &set, &name)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn may_be_kept(directory: &Directory<'_>, set: &OwnedFd, name: &str) -> Result<bool, StoreError> {
+    Ok(directory.look_in(set, name)?.is_some_and(|stat| is_acceptable(directory, &stat)))
 }
 
 fn warn_of_foreign_set(directory: &Directory<'_>, data: &Data) {
@@ -234,23 +251,25 @@ fn is_published_already(
         && files.iter().all(holds_file)
 }
 
-/// Removes the published set, all of it at one moment, unless its names are files.
+/// Removes the published set, all of it at one moment, unless its names are files. What cannot be removed keeps
+/// nothing else: it is the error in the end.
 fn withdraw(directory: &Directory<'_>, data: &Data) -> Result<Publication, StoreError> {
-    if let (Naming::Files, Some(set)) = (Naming::of(directory, data), directory.open_set(data)?) {
+    let mut outcome = Ok(());
+    // Before their set: after a crash between them, nobody would know the names as ours.
+    if let Some(set) = directory.open_set(data)? {
         for name in file_names(directory, &set)? {
-            if Naming::Files.is_right(directory, &set, &name)? {
-                directory.unlink(&name)?;
-            }
+            outcome = outcome.and(remove_name_of(directory, &set, &name));
         }
     }
-    match data {
-        Data::Absent => {}
-        Data::Link(_) => directory.unlink(DATA)?,
-        Data::Directory => remove(directory, DATA)?,
-    }
+    outcome = outcome.and(match data {
+        Data::Absent => Ok(()),
+        Data::Link(_) => directory.unlink(DATA),
+        Data::Directory => remove_after(directory, DATA, |set, name| remove_name_of(directory, set, name)),
+    });
     // A loss of power must not bring back a set whose files are removed here.
     directory.sync()?;
-    remove_leftovers(directory)?;
+    outcome = outcome.and(remove_all(directory));
     directory.sync()?;
+    outcome?;
     Ok(if *data == Data::Absent { Publication::Unchanged } else { Publication::Removed })
 }

@@ -88,6 +88,11 @@ impl<'a> PublishedSet<'a> {
         }
     }
 
+    /// The names of its files; none if it is no set, but the directory itself.
+    pub(super) fn names_of_set(&self) -> Result<Vec<String>, StoreError> {
+        if self.is_behind_data { self.names_ending_with("") } else { Ok(Vec::new()) }
+    }
+
     /// The names of all files that end like this.
     pub(crate) fn names_ending_with(&self, suffix: &str) -> Result<Vec<String>, StoreError> {
         let mut names = entries(&self.fd).map_err(|cause| StoreError::read(self.path, cause))?;
@@ -123,6 +128,11 @@ impl Snapshot {
             of_set.into_iter().chain([by_name])
         });
         Self(files.chain([look(directory.join(SET))]).collect())
+    }
+
+    /// Whether no set was found.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether all is there, and is what it was.

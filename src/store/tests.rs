@@ -126,6 +126,39 @@ fn a_set_whose_directory_is_closed_to_readers_is_not_intact_and_is_opened_again(
 }
 
 #[test]
+fn damage_is_noticed_after_a_start_that_could_not_finish() {
+    let volume = volume();
+    publish(&Store::new(volume.path().to_owned()), "1", SystemTime::now()).expect("a publication");
+    // It looks like ours, and holds what is not.
+    let stuck = volume.path().join("..2026-01-01T00-00-00.000000000Z/theirs");
+    std::fs::create_dir_all(stuck).expect("a directory");
+    let stores = [(); 2].map(|()| Store::new(volume.path().to_owned()));
+    stores[0].start(Now::look()).expect_err("the leftover cannot be removed");
+    let lock = std::fs::File::create(volume.path().join("..lock")).expect("a file");
+    lock.lock().expect("another helper's lock");
+    stores[1].start(Now::look()).expect("the other helper prepares the directory");
+    assert!(stores.iter().all(Store::is_intact));
+    std::fs::remove_file(volume.path().join("key")).expect("a name");
+    assert!(!stores.iter().any(Store::is_intact));
+}
+
+#[test]
+fn a_set_that_another_helper_has_published_is_told_from_our_own() {
+    let volume = volume();
+    let [ours, others] = [(); 2].map(|()| Store::new(volume.path().to_owned()));
+    let publish = |store, contents| publish(store, contents, SystemTime::now());
+    assert_eq!(publish(&others, "1"), Ok(Publication::Replaced));
+    assert_eq!(publish(&ours, "1"), Ok(Publication::Found), "the first set");
+    assert_eq!(publish(&ours, "1"), Ok(Publication::Unchanged));
+    assert_eq!(publish(&others, "2"), Ok(Publication::Replaced));
+    assert_eq!(publish(&ours, "2"), Ok(Publication::Found), "the next set");
+    assert_eq!(publish(&ours, "2"), Ok(Publication::Unchanged));
+    let next = Store::new(volume.path().to_owned());
+    next.start(Now::look()).expect("a good directory");
+    assert_eq!(publish(&next, "2"), Ok(Publication::Unchanged), "found at the start");
+}
+
+#[test]
 fn a_signal_that_ends_the_program_stops_a_publication_and_says_so() {
     let volume = volume();
     let store = || Store::new(volume.path().to_owned());
@@ -187,6 +220,50 @@ fn as_another<T>(act: impl FnOnce() -> T) -> T {
     let result = act();
     setfsuid(root);
     result
+}
+
+/// What is under the names of a directory, where these are files.
+fn file_names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry"));
+    let names = entries.map(|entry| entry.file_name().into_string().expect("UTF-8"));
+    let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn in_a_shared_directory_a_withdrawal_removes_all_names_though_the_set_was_lost() {
+    if !root_or_skipped() {
+        return;
+    }
+    let volume = volume();
+    std::fs::set_permissions(volume.path(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
+    let store = Store::new(volume.path().to_owned()).owned_by(ANOTHER.to_string().parse().ok());
+    publish(&store, "1", SystemTime::now()).expect("a publication");
+    std::fs::remove_file(volume.path().join("..data")).expect("a link");
+    store.publish(&[], |_| None, None, Now::look()).expect("a withdrawal");
+    assert_eq!(std::fs::read_dir(volume.path()).expect("a directory").count(), 0);
+}
+
+#[test]
+fn in_a_shared_directory_a_name_that_stays_keeps_no_other_one() {
+    if !root_or_skipped() {
+        return;
+    }
+    let volume = volume();
+    std::fs::set_permissions(volume.path(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
+    let store = Store::new(volume.path().to_owned()).owned_by("12345".parse().ok());
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let files = names.map(|name| file(name, name));
+    store.publish(&files.each_ref(), |_| None, None, Now::look()).expect("a publication");
+    // Without a privilege, a user can remove only his own in a sticky directory.
+    let (stuck, removable) = names.split_at(2);
+    for name in removable {
+        std::os::unix::fs::chown(volume.path().join(name), Some(ANOTHER), None).expect("its owner");
+    }
+    let withdrawn = as_another(|| store.publish(&[], |_| None, None, Now::look()));
+    withdrawn.expect_err("two names stay");
+    assert_eq!(file_names(volume.path()), stuck);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use workload_api_server::authority::Recipe;
 use workload_api_server::server::Reply;
 
-use crate::pod::{EVERYTHING, ID, PATIENCE, Pod, Running, offer, wait_until};
+use crate::pod::{EVERYTHING, ID, NOBODY, PATIENCE, Pod, Running, is_root, offer, wait_until};
 
 pub const ANY_PORT: &str = "--http-address=127.0.0.1:0";
 
@@ -188,6 +188,36 @@ fn files_of_init_are_ready_while_the_agent_is_away() {
     let probe = Probe::of(&mut refresh);
     assert_eq!(probe.get("/ready").0, 200);
     refresh.stop();
+}
+
+/// A publication of the token alone drops them.
+#[test]
+fn files_that_no_publication_keeps_are_not_ready() {
+    let plain: fn(&Pod) = |pod| {
+        let set = ["svid.pem", "svid-key.pem", "bundle.pem"].map(|name| (name, pod.read(name)));
+        std::fs::remove_dir_all(pod.volume()).expect("the volume");
+        std::fs::create_dir(pod.volume()).expect("a volume");
+        set.iter().for_each(|(name, text)| std::fs::write(pod.volume().join(name), text).expect("a file"));
+    };
+    let another_users: fn(&Pod) = |pod| {
+        let key = pod.volume().join("..data/svid-key.pem");
+        std::os::unix::fs::chown(key, Some(NOBODY), None).expect("its owner");
+    };
+    for change in [plain].into_iter().chain(is_root().then_some(another_users)) {
+        let pod = Pod::new();
+        let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+        pod.init(&[]).succeeded();
+        change(&pod);
+        agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+        let id = format!("--pod-spiffe-id={ID}");
+        let mut refresh = pod.refresh(&["--jwt-svid=token.jwt=one", &id, ANY_PORT]);
+        let probe = Probe::of(&mut refresh);
+        pod.wait_for_file("token.jwt", |text| !text.is_empty());
+        let (status, reason) = probe.get("/ready");
+        assert_eq!(status, 503);
+        assert!(reason.starts_with("no X.509-SVID yet: "), "{reason}");
+        refresh.stop();
+    }
 }
 
 #[test]

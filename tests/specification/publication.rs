@@ -314,6 +314,24 @@ fn leftovers_of_a_crash_are_removed_at_the_start() {
     pod.wait_for(&svid);
 }
 
+/// At the start of a pod, fsGroup lets its group into everything on a volume.
+#[test]
+fn a_set_that_a_pods_fs_group_may_write_to_is_replaced_and_removed() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first]));
+    pod.init(&[]).succeeded();
+    let set = std::fs::canonicalize(pod.volume().join("..data")).expect("a set");
+    for name in names(&set) {
+        std::fs::set_permissions(set.join(name), PermissionsExt::from_mode(0o660)).expect("its permissions");
+    }
+    std::fs::set_permissions(&set, PermissionsExt::from_mode(0o2775)).expect("its permissions");
+    agent.reply(offer([second.clone()]));
+    pod.init(&[]).succeeded();
+    pod.wait_for(&second);
+    pod.holds_one_set();
+}
+
 #[test]
 fn files_inherit_the_group_of_a_setgid_volume() {
     if !is_root() {
