@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::dates::Dates;
 use super::spiffe_id::SpiffeId;
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The public facts of an SVID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SvidInfo {
@@ -76,10 +78,10 @@ impl SvidInfo {
 
     /// When two thirds of its life are over: an agent renews well before.
     pub(crate) fn overdue_at(&self) -> SystemTime {
-        self.issued_at + self.life() * 2 / 3
+        self.issued_at + (self.life() * 2 / 3).max(self.life().saturating_sub(DAY))
     }
 
-    /// Whether two thirds of its life are over.
+    /// Whether it should have been renewed.
     pub(crate) fn is_overdue(&self, now: SystemTime) -> bool {
         now >= self.overdue_at()
     }
@@ -134,6 +136,13 @@ mod tests {
         assert_eq!((info.renew_at(), info.renew_by()), (at(265), at(280)));
         assert_eq!(info.overdue_at(), at(300));
         assert!(!info.is_overdue(at(299)) && info.is_overdue(at(300)));
+    }
+
+    #[test]
+    fn an_svid_of_a_week_is_overdue_in_its_last_day() {
+        let day = DAY.as_secs();
+        assert_eq!(info(0, 0, 7 * day).overdue_at(), at(6 * day));
+        assert_eq!(info(0, 0, 3 * day).overdue_at(), at(2 * day));
     }
 
     #[test]

@@ -24,9 +24,8 @@ impl Watchdog {
 
     /// When to replace the stream, if nothing comes until then.
     ///
-    /// A stream without a message has a minute. After a message, silence is fine until two thirds
-    /// of the SVID's life are over; from then on, each new stream has a little longer to bring the
-    /// next SVID.
+    /// A stream without a message has a minute. After a message, silence is fine until the SVID is overdue; from then
+    /// on, each new stream has a little longer to bring the next SVID.
     pub(crate) fn replace_at(&self, stream: Stream, svid: Option<&SvidInfo>, now: Now) -> Instant {
         let silent_at = stream.since + SILENT_STREAM;
         let Some(svid) = svid else { return silent_at };

@@ -31,7 +31,7 @@ pub(super) struct Effect {
     pub(super) publication: Publication,
     /// What is new.
     pub(super) changed: ChangeKinds,
-    /// When the first of the SVIDs that were replaced reaches two thirds of its life.
+    /// When the first of the SVIDs that were replaced should have been renewed at the latest.
     pub(super) renewal_due: Option<SystemTime>,
 }
 
