@@ -18,8 +18,8 @@ pub(crate) struct SvidInfo {
     /// The moment its life is counted from: a leaf's notBefore, a token's `iat`. Never after
     /// `not_after`.
     pub(crate) issued_at: SystemTime,
-    /// The first moment of its validity: a leaf's notBefore, a token's `nbf`. 1970 for a token without one.
-    pub(crate) not_before: SystemTime,
+    /// The first moment of its validity: a leaf's notBefore, a token's `nbf`, if it has one.
+    pub(crate) not_before: Option<SystemTime>,
     /// The last moment of its validity: a leaf's notAfter, a token's `exp`.
     pub(crate) not_after: SystemTime,
 }
@@ -56,12 +56,12 @@ impl SvidInfo {
 
     /// When it is valid.
     pub(crate) fn dates(&self) -> Dates {
-        Dates { not_before: self.not_before, not_after: self.not_after }
+        Dates { not_before: self.not_before.unwrap_or(UNIX_EPOCH), not_after: self.not_after }
     }
 
     /// When its validity begins; if a token does not say, when it was issued.
     pub(crate) fn begins_at(&self) -> SystemTime {
-        if self.not_before > UNIX_EPOCH { self.not_before } else { self.issued_at }
+        self.not_before.unwrap_or(self.issued_at)
     }
 
     /// When 55 % of its life are over: time to fetch a token anew. An agent's own cache renews at
@@ -95,7 +95,6 @@ impl SvidInfo {
 mod tests {
     use super::super::dates::Validity;
     use super::*;
-    use std::time::UNIX_EPOCH;
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)
@@ -106,7 +105,7 @@ mod tests {
             id: "spiffe://example.org/a".parse().unwrap(),
             kind: Kind::Jwt,
             issued_at: at(issued_at),
-            not_before: at(not_before),
+            not_before: Some(at(not_before)),
             not_after: at(not_after),
         }
     }

@@ -306,7 +306,7 @@ mod tests {
             id: "spiffe://example.org/a".parse().unwrap(),
             kind: Kind::Jwt,
             issued_at: now.time,
-            not_before: now.time,
+            not_before: Some(now.time),
             not_after: now.time + Duration::from_secs(seconds),
         }
     }

@@ -85,7 +85,7 @@ mod tests {
             id: "spiffe://example.org/a".parse().unwrap(),
             kind: Kind::X509 { serial: "1".into() },
             issued_at: now.time,
-            not_before: now.time,
+            not_before: Some(now.time),
             not_after: now.time + 60 * MINUTE,
         }
     }

@@ -144,7 +144,7 @@ impl WitSvidSource<'_> {
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
         self.stream.call_again_at = None;
         if let Some(fault) = fault(self.part, &facts, now.time) {
-            self.stream.call_again_at = Some(info.not_before).filter(|at| *at > now.time);
+            self.stream.call_again_at = info.not_before.filter(|at| *at > now.time);
             return Err(Rejection::of_fault(fault, &info, now));
         }
         let files = self.part.files(svid)?;

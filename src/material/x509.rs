@@ -156,7 +156,7 @@ impl X509Source<'_> {
         self.stream.call_again_at = None;
         if let Some(fault) = fault(self.part, &facts, now.time) {
             // What has expired does not become good again by waiting.
-            let good_from = trust.good_from(now.time.max(info.not_before));
+            let good_from = trust.good_from(now.time.max(info.dates().not_before));
             self.stream.call_again_at = good_from.filter(|at| *at > now.time && *at <= info.not_after);
             return Err(Rejection::of_fault(fault, &info, now));
         }

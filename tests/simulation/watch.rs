@@ -269,7 +269,7 @@ impl World<'_> {
         for file in tokens.filter(|_| is_due(Rpc::Token)) {
             let Some(version) = published.get(file) else { self.fail(&format!("no {file}")) };
             let svid = version.svid.as_ref().unwrap();
-            is_early |= svid.not_before > now.time;
+            is_early |= svid.dates().not_before > now.time;
             if has_passed(svid.renew_by(), BETWEEN_TOKENS + GRACE, now.time) {
                 self.fail(&format!("{file} is not renewed: {svid:?}"));
             }
