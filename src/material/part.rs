@@ -128,7 +128,7 @@ pub(crate) enum Learned<'a> {
     /// The workload's own identity.
     Identity(&'a SpiffeId),
     /// The keys that verify tokens.
-    JwtKeys(&'a JwtBundles),
+    JwtKeys(&'a Rc<JwtBundles>),
 }
 
 /// What a source has learned.
