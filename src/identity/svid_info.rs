@@ -76,7 +76,8 @@ impl SvidInfo {
         self.issued_at + self.life() * 3 / 5
     }
 
-    /// When two thirds of its life are over: an agent renews well before.
+    /// When two thirds of its life are over: an agent renews well before. Of a life of more than three days, when its
+    /// last day begins: SPIRE's `availability_target` is a day or more.
     pub(crate) fn overdue_at(&self) -> SystemTime {
         self.issued_at + (self.life() * 2 / 3).max(self.life().saturating_sub(DAY))
     }

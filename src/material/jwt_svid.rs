@@ -223,12 +223,12 @@ impl Source for JwtSvidSource<'_> {
         if self.renew_at(now).is_some_and(|at| at <= now.instant) {
             self.call.call_now(now);
         }
-        self.call.poll(is_offered, now, context).map(|heard| match heard {
-            Ok(raw) => {
+        self.call.poll(is_offered, now, context).map(|heard| {
+            let settled = heard.and_then(|raw| {
                 let taken = self.take(raw, now);
-                self.call.settle(taken, false, now)
-            }
-            Err(update) => update,
+                self.call.settle(taken, is_offered, now)
+            });
+            settled.unwrap_or_else(|update| update)
         })
     }
 
@@ -244,12 +244,8 @@ impl Source for JwtSvidSource<'_> {
         &mut self.call
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn forget(&mut self) {
         self.svid = None;
-        // The answer to an open call may bring back what is withdrawn.
-        if self.call.stream().is_some() {
-            self.call.call_at(now);
-        }
     }
 
     fn learn(&mut self, learned: Learned<'_>, now: Now) -> bool {

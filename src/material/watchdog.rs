@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_stream_that_brings_nothing_is_replaced_after_a_minute() {
         let now = Now::look();
-        let stream = Stream { since: now.instant, delivered: false };
+        let stream = Stream::new(now.instant);
         assert_eq!(Watchdog::new().replace_at(stream, None, now), now.instant + MINUTE);
         assert_eq!(Watchdog::new().replace_at(stream, Some(&svid(now)), now), now.instant + MINUTE);
     }
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_stream_that_delivered_may_be_silent_until_two_thirds_of_the_life_are_over() {
         let now = Now::look();
-        let stream = Stream { since: now.instant, delivered: true };
+        let stream = Stream { delivered: true, ..Stream::new(now.instant) };
         let replace_at = Watchdog::new().replace_at(stream, Some(&svid(now)), now + 10 * MINUTE);
         assert_eq!(replace_at, now.instant + 40 * MINUTE);
     }
@@ -112,9 +112,9 @@ mod tests {
         let (svid, mut watchdog) = (svid(start), Watchdog::new());
         let mut now = start + 40 * MINUTE + Duration::from_secs(1);
         // The first was opened long ago.
-        watchdog.replaced_because(Stream { since: start.instant, delivered: true }, Some(&svid), now);
+        watchdog.replaced_because(Stream { delivered: true, ..Stream::new(start.instant) }, Some(&svid), now);
         let patience = [(); 6].map(|()| {
-            let stream = Stream { since: now.instant, delivered: false };
+            let stream = Stream::new(now.instant);
             let replace_at = watchdog.replace_at(stream, Some(&svid), now);
             let patience = replace_at - now.instant;
             now = now + patience + Duration::from_secs(1);
@@ -123,7 +123,7 @@ mod tests {
         });
         assert_eq!(patience, [5, 10, 20, 40, 60, 60]);
         watchdog.renewed();
-        let stream = Stream { since: now.instant, delivered: false };
+        let stream = Stream::new(now.instant);
         assert_eq!(watchdog.replace_at(stream, Some(&svid), now) - now.instant, Duration::from_secs(5));
     }
 }

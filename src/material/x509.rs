@@ -220,12 +220,12 @@ impl Source for X509Source<'_> {
         if let Some(update) = self.stream.run_due(now) {
             return Poll::Ready(update);
         }
-        self.stream.call.poll(is_offered, now, context).map(|heard| match heard {
-            Ok(raw) => {
-                let (was_offered, taken) = (self.stream.svid.is_some(), self.take(raw, now));
-                self.stream.call.settle(taken, was_offered, now)
-            }
-            Err(update) => update,
+        self.stream.call.poll(is_offered, now, context).map(|heard| {
+            let settled = heard.and_then(|raw| {
+                let taken = self.take(raw, now);
+                self.stream.call.settle(taken, is_offered, now)
+            });
+            settled.unwrap_or_else(|update| update)
         })
     }
 
@@ -242,10 +242,10 @@ impl Source for X509Source<'_> {
     }
 
     fn offers_identity(&self) -> bool {
-        self.stream.svid.is_some() && self.stream.call.stream().is_some_and(|stream| stream.delivered)
+        self.stream.call.offers()
     }
 
-    fn forget(&mut self, _now: Instant) {
+    fn forget(&mut self) {
         self.stream.svid = None;
     }
 }

@@ -212,7 +212,7 @@ impl<'a> Items<'a> {
         let others = self.all.iter_mut().enumerate().filter(|(other, _)| *other != index);
         others.for_each(|(_, item)| item.source.call_mut().ask_again(now.instant));
         if self.on_revoked == OnRevoked::Remove {
-            self.sources().for_each(|source| source.forget(now.instant));
+            self.sources().for_each(|source| source.forget());
             for item in &mut self.all {
                 item.newest = None;
                 item.change = Some(Change::Remove);
