@@ -7,11 +7,11 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 
 use serde_core::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// The digest of a JWKS document; of no meaning for what is no JSON.
+/// The digest of a JWKS document. In one that is nested too deep for that (128 levels), all counts.
 pub(crate) fn of_json(document: &[u8]) -> u64 {
     Value { is_ordered: true }
         .deserialize(&mut serde_json::Deserializer::from_slice(document))
-        .unwrap_or_default()
+        .unwrap_or_else(|_| of(document))
 }
 
 /// The digest of anything that can be hashed.
@@ -101,5 +101,12 @@ mod tests {
         ] {
             assert_ne!(one, of_json(other), "{}", String::from_utf8_lossy(other));
         }
+    }
+
+    #[test]
+    fn a_change_of_a_document_that_is_nested_deep_is_seen() {
+        let nested =
+            |kid| format!(r#"{{"keys":[{{"kid":"{kid}","x":{}{}}}]}}"#, "[".repeat(1000), "]".repeat(1000));
+        assert_ne!(of_json(nested("a").as_bytes()), of_json(nested("b").as_bytes()));
     }
 }

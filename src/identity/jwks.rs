@@ -9,8 +9,8 @@ use super::token::Profile;
 use crate::words::{Flaw, flaw};
 
 /// Checks that a document is a JWK set: an object whose `keys` is a list of objects (RFC 7517,
-/// section 5; SPIFFE Trust Domain and Bundle standard, section 4). Each key of WIT-SVIDs has a `kid`
-/// (WIT-SVID standard, section 6.1).
+/// section 5; SPIFFE Trust Domain and Bundle standard, section 4), or null: SPIRE writes an empty list so. Each key of
+/// WIT-SVIDs has a `kid` (WIT-SVID standard, section 6.1).
 pub(crate) fn check_jwks(document: &[u8], profile: Profile) -> Result<(), Flaw> {
     find(document, None, profile).map(|_| ())
 }
@@ -55,7 +55,7 @@ impl<'de> DeserializeSeed<'de> for Search<'_> {
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
         match self.place {
             Place::Document | Place::Key => reader.deserialize_map(self),
-            Place::Keys => reader.deserialize_seq(self),
+            Place::Keys => reader.deserialize_option(self),
         }
     }
 }
@@ -69,6 +69,14 @@ impl<'de> Visitor<'de> for Search<'_> {
             Place::Keys => "a list \"keys\"",
             Place::Key => "a key, which is a JSON object",
         })
+    }
+
+    fn visit_none<E>(self) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
+        reader.deserialize_seq(self)
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<bool, M::Error> {
@@ -124,8 +132,10 @@ mod tests {
 
     #[test]
     fn a_document_without_keys_is_good_and_has_none() {
-        assert_eq!(check_jwks(br#"{"keys":[]}"#, Profile::Jwt), Ok(()));
-        assert!(!has_key(br#"{"keys":[]}"#, "a"));
+        for document in [r#"{"keys":[]}"#, r#"{"keys":null}"#] {
+            assert_eq!(check_jwks(document.as_bytes(), Profile::Jwt), Ok(()));
+            assert!(!has_key(document.as_bytes(), "a"));
+        }
     }
 
     #[test]

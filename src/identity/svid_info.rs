@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::dates::Dates;
 use super::spiffe_id::SpiffeId;
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The public facts of an SVID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SvidInfo {
@@ -16,8 +18,8 @@ pub(crate) struct SvidInfo {
     /// The moment its life is counted from: a leaf's notBefore, a token's `iat`. Never after
     /// `not_after`.
     pub(crate) issued_at: SystemTime,
-    /// The first moment of its validity: a leaf's notBefore, a token's `nbf`. 1970 for a token without one.
-    pub(crate) not_before: SystemTime,
+    /// The first moment of its validity: a leaf's notBefore, a token's `nbf`, if it has one.
+    pub(crate) not_before: Option<SystemTime>,
     /// The last moment of its validity: a leaf's notAfter, a token's `exp`.
     pub(crate) not_after: SystemTime,
 }
@@ -54,12 +56,12 @@ impl SvidInfo {
 
     /// When it is valid.
     pub(crate) fn dates(&self) -> Dates {
-        Dates { not_before: self.not_before, not_after: self.not_after }
+        Dates { not_before: self.not_before.unwrap_or(UNIX_EPOCH), not_after: self.not_after }
     }
 
     /// When its validity begins; if a token does not say, when it was issued.
     pub(crate) fn begins_at(&self) -> SystemTime {
-        if self.not_before > UNIX_EPOCH { self.not_before } else { self.issued_at }
+        self.not_before.unwrap_or(self.issued_at)
     }
 
     /// When 55 % of its life are over: time to fetch a token anew. An agent's own cache renews at
@@ -74,12 +76,13 @@ impl SvidInfo {
         self.issued_at + self.life() * 3 / 5
     }
 
-    /// When two thirds of its life are over: an agent renews well before.
+    /// When two thirds of its life are over: an agent renews well before. Of a life of more than three days, when its
+    /// last day begins: SPIRE's `availability_target` is a day or more.
     pub(crate) fn overdue_at(&self) -> SystemTime {
-        self.issued_at + self.life() * 2 / 3
+        self.issued_at + (self.life() * 2 / 3).max(self.life().saturating_sub(DAY))
     }
 
-    /// Whether two thirds of its life are over.
+    /// Whether it should have been renewed.
     pub(crate) fn is_overdue(&self, now: SystemTime) -> bool {
         now >= self.overdue_at()
     }
@@ -93,7 +96,6 @@ impl SvidInfo {
 mod tests {
     use super::super::dates::Validity;
     use super::*;
-    use std::time::UNIX_EPOCH;
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)
@@ -104,7 +106,7 @@ mod tests {
             id: "spiffe://example.org/a".parse().unwrap(),
             kind: Kind::Jwt,
             issued_at: at(issued_at),
-            not_before: at(not_before),
+            not_before: Some(at(not_before)),
             not_after: at(not_after),
         }
     }
@@ -134,6 +136,13 @@ mod tests {
         assert_eq!((info.renew_at(), info.renew_by()), (at(265), at(280)));
         assert_eq!(info.overdue_at(), at(300));
         assert!(!info.is_overdue(at(299)) && info.is_overdue(at(300)));
+    }
+
+    #[test]
+    fn an_svid_of_a_week_is_overdue_in_its_last_day() {
+        let day = DAY.as_secs();
+        assert_eq!(info(0, 0, 7 * day).overdue_at(), at(6 * day));
+        assert_eq!(info(0, 0, 3 * day).overdue_at(), at(2 * day));
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Token {
             issued_at: issued_at.min(not_after),
             // The time of issue does not bound the validity (RFC 7519, section 4.1.6): it may be ahead of this
             // clock.
-            not_before: self.not_before.unwrap_or(UNIX_EPOCH),
+            not_before: self.not_before,
             not_after,
         }
     }

@@ -11,7 +11,7 @@ use super::dates::{Dates, Validity};
 use super::distinguished_name::{Sameness, compare, text_of};
 use super::limits::{MAX_BUNDLE, MAX_CHAIN};
 use super::raw::{Field, shortened};
-use super::spiffe_id::TrustDomain;
+use super::spiffe_id::{SpiffeId, TrustDomain};
 use crate::words::{Flaw, flaw};
 
 /// The ways from a leaf to the CAs of its own trust domain. There is at least one.
@@ -49,8 +49,7 @@ impl Trust {
         let of = |field| move |flaw| (field, flaw);
         let chain = parse(chain).map_err(of(Field::Chain))?;
         let bundle = parse(bundle.authorities().map(|ca| ca.der)).map_err(of(Field::Bundle))?;
-        let own = own.id();
-        let authorities: Vec<_> = bundle.iter().enumerate().filter(|(_, ca)| is_ca_of(&own, ca)).collect();
+        let authorities: Vec<_> = bundle.iter().enumerate().filter(|(_, ca)| is_ca_of(own, ca)).collect();
         for least in [Sameness::Same, Sameness::Unknown] {
             let steps = chain.iter().map(|certificate| {
                 let others = chain.iter().enumerate().skip(1);
@@ -68,7 +67,7 @@ impl Trust {
                 return Ok(trust);
             }
         }
-        Err((Field::Bundle, no_issuer(&chain, &bundle, &own)))
+        Err((Field::Bundle, no_issuer(&chain, &bundle, own)))
     }
 
     /// Checks that all certificates of some way are valid, the leaf aside, whose dates are its SVID's.
@@ -136,13 +135,15 @@ fn parse<'a>(ders: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Certificate>, F
     ders.enumerate().map(|(index, der)| Certificate::parse(der, index)).collect()
 }
 
-fn is_ca_of(trust_domain: &str, certificate: &Certificate) -> bool {
-    certificate.is_ca().unwrap_or(false) && other_uri(trust_domain, certificate).is_none()
+fn is_ca_of(own: &TrustDomain, certificate: &Certificate) -> bool {
+    certificate.is_ca().unwrap_or(false) && other_trust_domain(own, certificate).is_none()
 }
 
-/// A URI of a certificate that is not this ID of a trust domain.
-fn other_uri(trust_domain: &str, certificate: &Certificate) -> Option<String> {
-    certificate.uri_sans().unwrap_or_default().into_iter().find(|uri| uri != trust_domain)
+/// Another trust domain that a certificate names. A CA of a company may have URIs of its own, which name none.
+fn other_trust_domain(own: &TrustDomain, certificate: &Certificate) -> Option<TrustDomain> {
+    let uris = certificate.uri_sans().unwrap_or_default().into_iter();
+    let ids = uris.filter_map(|uri| uri.parse::<SpiffeId>().ok());
+    ids.map(|id| id.trust_domain()).find(|trust_domain| trust_domain != own)
 }
 
 /// Those whose subject is the certificate's issuer. If the key identifiers of some are the one that the
@@ -186,15 +187,14 @@ pub(crate) fn split_off_intermediates(bundle: &mut Vec<u8>) -> Result<Vec<u8>, F
 }
 
 /// Why no way leads to the bundle.
-fn no_issuer(chain: &[Certificate], bundle: &[Certificate], own: &str) -> Flaw {
+fn no_issuer(chain: &[Certificate], bundle: &[Certificate], own: &TrustDomain) -> Flaw {
     for (index, certificate) in bundle.iter().enumerate() {
         if !certificate.is_ca().unwrap_or(false) {
             return flaw!("certificate {index} is not a CA, and no other one has issued the SVID");
         }
-        if let Some(uri) = other_uri(own, certificate) {
+        if let Some(other) = other_trust_domain(own, certificate) {
             return flaw!(
-                "certificate {index} is of {:?}, not of the trust domain {own}, and no other one has issued the SVID",
-                shortened(&uri)
+                "certificate {index} is of the trust domain {other}, not of {own}, and no other one has issued the SVID"
             );
         }
     }

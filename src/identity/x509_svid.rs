@@ -130,7 +130,7 @@ fn parse_leaf(id: SpiffeId, der: &[u8]) -> Result<(SvidInfo, Vec<u8>), Flaw> {
         id,
         kind: Kind::X509 { serial: hexadecimal(leaf.fields().serial_number().as_bytes()).into() },
         issued_at: not_before,
-        not_before,
+        not_before: Some(not_before),
         not_after,
     };
     let public_key = leaf.fields().subject_public_key_info().to_der();

@@ -2,19 +2,20 @@
 //! failures, and their log lines.
 
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::Level;
 use nix::errno::Errno;
 
 use super::call_counts::CallCounts;
+use super::denials::Denials;
 use super::failure_log::FailureLog;
 use super::part::{Agent, Call, Until, Update};
 use super::profile_off::ProfileOff;
 use super::rejection::Rejection;
 use crate::logging::retrying_in;
 use crate::time::clock::Now;
-use crate::time::timing::{AFTER_RETURN, DENIAL_IS_WITHDRAWAL, SILENT_CALL, SINGLE_RESPONSE};
+use crate::time::timing::{SILENT_CALL, SINGLE_RESPONSE};
 use crate::workload_api::call_error::{CallError, RetryRule};
 use crate::workload_api::client::{OpenCall, Received};
 use crate::workload_api::connect::Connecting;
@@ -79,20 +80,19 @@ impl<R: Rpc> Call for RetriedCall<'_, R> {
     }
 
     fn ask_again(&mut self, now: Instant) {
-        if matches!(self.state, State::Idle | State::Due(_)) {
+        if self.is_postponed() || !R::STREAMS && self.stream().is_some() {
             self.call_at(now);
         }
     }
 
     fn fetch_again(&mut self, now: Instant) {
-        if R::STREAMS && !matches!(self.state, State::Off(..)) {
+        if self.is_postponed() || R::STREAMS && !self.is_off() {
             self.call_at(now);
         }
-        self.ask_again(now);
     }
 
     fn agent_is_new(&mut self, now: Instant) {
-        if matches!(self.state, State::Off(..)) {
+        if self.is_off() {
             self.call_at(now);
         }
     }
@@ -129,6 +129,16 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         matches!(self.state, State::Idle)
     }
 
+    /// Whether the open call offers what it is for.
+    pub(super) fn offers(&self) -> bool {
+        self.stream().is_some_and(|stream| stream.offers)
+    }
+
+    /// Whether no call is open or being made.
+    fn is_postponed(&self) -> bool {
+        matches!(self.state, State::Idle | State::Due(_))
+    }
+
     /// Whether the agent has the RPC's profile turned off.
     pub(super) fn is_off(&self) -> bool {
         matches!(self.state, State::Off(..))
@@ -145,7 +155,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
             State::Idle => None,
             State::Due(at) => Some(*at),
             State::Connecting(connecting) => Some(connecting.give_up_at()),
-            State::Open(_, stream) if stream.delivered => None,
+            State::Open(_, stream) if stream.delivered => self.denials.withdraw_at(),
             State::Open(_, stream) if self.silence_told != Some(stream.since) => {
                 Some(stream.since + SILENT_CALL)
             }
@@ -171,11 +181,11 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
             let update = match received {
                 Received::Response(raw) => {
                     self.counts.is_connected = true;
-                    self.denials = Denials::default();
                     return Poll::Ready(Ok(raw));
                 }
                 Received::Undecodable(cause) => {
                     self.counts.is_connected = true;
+                    self.denials.interrupted();
                     let rejection = Rejection::Undecodable { message: R::RESPONSE, cause };
                     Some(self.unusable(&rejection, now))
                 }
@@ -214,7 +224,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                         self.delays.connected();
                         match self.agent.client.call(&self.rpc, socket) {
                             Ok(call) => {
-                                self.state = State::Open(call, Stream { since: now, delivered: false });
+                                self.state = State::Open(call, Stream::new(now));
                             }
                             Err(error) => return Poll::Ready(Received::End(error)),
                         }
@@ -224,14 +234,22 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                 State::Open(call, stream) => {
                     let received = match call.poll(context) {
                         Poll::Ready(received) => received,
+                        // Before the identity counts as withdrawn, the agent is asked once more.
+                        Poll::Pending
+                            if stream.delivered && self.denials.withdraw_at().is_some_and(|at| at <= now) =>
+                        {
+                            self.state = State::Due(now);
+                            continue;
+                        }
                         // One clock decides all deadlines: ours.
                         Poll::Pending if R::STREAMS || now < stream.since + SINGLE_RESPONSE => {
                             return Poll::Pending;
                         }
                         Poll::Pending => Received::End(CallError::NoAnswer { endpoint: endpoint.clone() }),
                     };
-                    stream.delivered |= matches!(received, Received::Response(_));
-                    if !R::STREAMS && !matches!(received, Received::End(_)) {
+                    let is_message = !matches!(received, Received::End(_));
+                    stream.delivered |= is_message;
+                    if !R::STREAMS && is_message {
                         // After its single response, the source decides when to call next.
                         self.state = State::Idle;
                     }
@@ -258,7 +276,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         {
             return Some(self.turned_off(&format!("{meaning}: {}", error.without_hint()), error, now));
         }
-        let (stream, rule) = (self.stream(), error.retry_rule());
+        let (stream, rule, offered) = (self.stream(), error.retry_rule(), self.offers());
         let delivered = stream.is_some_and(|stream| stream.delivered);
         if rule == RetryRule::AwaitEndpoint || delivered {
             self.counts.ended += 1;
@@ -281,9 +299,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         if !is_denied && rule != RetryRule::Rarely {
             self.failures.agent_is_away(now);
         }
-        if is_offered {
-            self.denials = Denials::default();
-        } else if is_denied && self.agent.until == Until::Stopped && (self.denials.denied(now) || delivered) {
+        if is_denied && self.withdraws(offered, is_offered, now) {
             return Some(Update::Withdrawn { cause: error.to_string(), next });
         }
         // A restarting agent ends its streams: this is a failure only if the next call fails too.
@@ -306,32 +322,63 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         }
     }
 
+    /// The agent denies the identity. Returns whether it withdraws it: at once if the same call has offered it, or
+    /// else if that has lasted. What another source's stream offers is not withdrawn: the agent may be between two
+    /// updates.
+    fn withdraws(&mut self, offered: bool, is_offered: bool, now: Instant) -> bool {
+        if is_offered || self.agent.until != Until::Stopped {
+            self.denials = Denials::default();
+            return false;
+        }
+        self.denials.denied(offered, now)
+    }
+
     /// A response is unusable: waits for the next one, or calls again later.
     pub(super) fn unusable(&mut self, rejection: &Rejection, now: Now) -> Update {
-        self.counts.rejected += 1;
+        let next = self.after_unusable(rejection, now);
         if self.agent.until == Until::FirstAnswer {
             return Update::GaveUp(self.failures.labelled(rejection));
         }
-        let next = if R::STREAMS {
-            AWAITING.to_owned()
-        } else {
-            let retry_in = self.delays.after_unusable_response().max(rejection.wait(now));
-            self.call_at(now.instant + retry_in);
-            retrying_in(retry_in)
-        };
         Update::Trouble(self.failures.log(Level::Error, rejection, &next, now.instant))
     }
 
-    /// The update that a response comes to, which its source has taken. `was_offered`: this call's responses have
-    /// offered the SVID before, so that one without it withdraws the identity.
-    pub(super) fn settle(&mut self, taken: Result<Update, Rejection>, was_offered: bool, now: Now) -> Update {
-        match taken {
-            Ok(update) => update,
-            Err(rejection @ Rejection::NotOffered(..)) if was_offered => {
-                Update::Withdrawn { cause: rejection.to_string(), next: AWAITING.to_owned() }
-            }
-            Err(rejection) => self.unusable(&rejection, now),
+    /// What comes after an unusable response, for the end of its log line.
+    fn after_unusable(&mut self, rejection: &Rejection, now: Now) -> String {
+        self.counts.rejected += 1;
+        if R::STREAMS {
+            return AWAITING.to_owned();
         }
+        let retry_in = self.delays.after_unusable_response().max(rejection.wait(now));
+        self.call_at(now.instant + retry_in);
+        retrying_in(retry_in)
+    }
+
+    /// What a response comes to, which its source has taken, or the update that its rejection causes. One without the
+    /// identity is a denial.
+    pub(super) fn settle<Good>(
+        &mut self,
+        taken: Result<Good, Rejection>,
+        is_offered: bool,
+        now: Now,
+    ) -> Result<Good, Update> {
+        let offered = self.offers();
+        let lacks_identity = matches!(taken, Err(Rejection::NotOffered(..)));
+        if let State::Open(_, stream) = &mut self.state {
+            stream.offers = match &taken {
+                Err(Rejection::Flawed(_) | Rejection::Undecodable { .. }) => offered,
+                _ => !lacks_identity,
+            };
+        }
+        if !lacks_identity {
+            self.denials = Denials::default();
+        }
+        taken.map_err(|rejection| {
+            if lacks_identity && self.withdraws(offered, is_offered, now.instant) {
+                let next = self.after_unusable(&rejection, now);
+                return Update::Withdrawn { cause: rejection.to_string(), next };
+            }
+            self.unusable(&rejection, now)
+        })
     }
 
     /// The response was good: earlier failures no longer count.
@@ -349,7 +396,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     /// Replaces the open stream, if there is one, by a new call at once; but an agent that has the profile turned
     /// off is not asked again.
     pub(super) fn call_now(&mut self, now: Now) {
-        if !matches!(self.state, State::Off(..)) {
+        if !self.is_off() {
             self.call_at(now.instant);
         }
     }
@@ -363,70 +410,22 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     }
 }
 
-/// For how long the agent has answered that this process has no identity. A restarted agent says so, too, until
-/// it knows its entries.
-#[derive(Debug, Default)]
-struct Denials {
-    /// The time between answers that were denials, one after the other.
-    lasted: Duration,
-    /// The last answer, if it was one.
-    last: Option<Instant>,
-    /// When the agent was back, or answered first.
-    back_at: Option<Instant>,
-    is_withdrawn: bool,
-}
-
-impl Denials {
-    /// Takes a denial; returns whether it withdraws the identity.
-    fn denied(&mut self, now: Instant) -> bool {
-        let since = self.last.replace(now).unwrap_or(now);
-        self.lasted += now.duration_since(since);
-        let back_at = *self.back_at.get_or_insert(now);
-        let withdraws = self.lasted >= DENIAL_IS_WITHDRAWAL && now >= back_at + AFTER_RETURN;
-        withdraws && !std::mem::replace(&mut self.is_withdrawn, true)
-    }
-
-    /// The agent was away, or failed otherwise: that time does not count.
-    fn interrupted(&mut self) {
-        self.last = None;
-        self.back_at = None;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use futures_util::StreamExt;
+    use futures_util::stream::{iter, pending};
 
     use super::*;
     use crate::wait::Waiter;
-    use crate::workload_api::client::{Client, start_grpc};
+    use crate::workload_api::client::{Client, SimulatedAgent, start_grpc};
     use crate::workload_api::endpoint::Endpoint;
-    use crate::workload_api::rpc::FetchJwtSvid;
+    use crate::workload_api::rpc::{FetchJwtSvid, FetchX509Svid, Messages};
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn thirty_seconds_of_denials_alone_withdraw_the_identity_once() {
-        let (now, mut denials) = (Instant::now(), Denials::default());
-        let withdrawn = (0..120).map(|second| denials.denied(now + second * SECOND));
-        let at: Vec<_> = withdrawn.enumerate().filter(|(_, is_withdrawn)| *is_withdrawn).collect();
-        assert_eq!(at, [(30, true)]);
-    }
-
-    #[test]
-    fn denials_add_up_over_restarts_of_the_agent_and_none_withdraws_in_its_first_ten_seconds() {
-        let (start, mut denials) = (Instant::now(), Denials::default());
-        // Eight seconds of denials, and then two without an agent, again and again.
-        for restart in 0..20 {
-            for second in 0..=8 {
-                assert!(!denials.denied(start + (restart * 10 + second) * SECOND), "{restart} {second}");
-            }
-            denials.interrupted();
-        }
-        let back = start + 200 * SECOND;
-        let withdrawn = (0..60).position(|second| denials.denied(back + second * SECOND));
-        assert_eq!(withdrawn, Some(10));
-    }
 
     #[test]
     fn a_call_without_an_answer_is_told_after_5_seconds_and_ends_by_its_own_clock_and_is_made_again() {
@@ -460,5 +459,34 @@ mod tests {
         };
         assert!(message.contains("did not answer within 45s"), "{message}");
         assert!(call.next_deadline().is_some_and(|at| at > end));
+    }
+
+    /// It sends what is no response, and is silent then.
+    struct Garbled;
+
+    impl SimulatedAgent for Garbled {
+        fn call(&self, _rpc: &'static str, _request: &[u8]) -> Messages<Vec<u8>> {
+            Box::new(iter([Ok(vec![0])]).chain(pending()))
+        }
+    }
+
+    #[test]
+    fn an_agent_that_has_sent_something_undecodable_has_not_sent_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("agent.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let waiter = Waiter::new().unwrap();
+        let client = Client::new(Endpoint::Unix(socket), start_grpc()).simulated(Rc::new(Garbled));
+        let agent =
+            Agent { client: &client, waiter: &waiter, until: Until::Stopped, share: Default::default() };
+        let start = Now::look();
+        let mut call = RetriedCall::new(String::new(), Level::Error, FetchX509Svid, &agent, start);
+        let Poll::Ready(Err(Update::Trouble(message))) = call.poll(false, start, &mut waiter.context())
+        else {
+            panic!("it takes it")
+        };
+        assert!(message.contains("is no X509SVIDResponse"), "{message}");
+        assert_eq!(call.next_deadline(), None);
+        assert!(call.poll(false, start + 10 * SECOND, &mut waiter.context()).is_pending());
     }
 }

@@ -52,7 +52,7 @@ impl Facts {
 
     /// Each moment at which the verdict may change.
     pub(crate) fn verdict_times(&self) -> impl Iterator<Item = SystemTime> {
-        let svid = self.svid.iter().flat_map(|svid| [svid.not_before, svid.not_after]);
+        let svid = self.svid.iter().flat_map(|svid| svid.not_before.into_iter().chain([svid.not_after]));
         svid.chain(self.trust.iter().flat_map(Trust::changes))
     }
 }

@@ -13,6 +13,7 @@ use super::changes::{ChangeKind, ChangeKinds};
 use super::facts::Facts;
 use super::file_flaw::in_file;
 use super::part::{Call, Learned, Part, Source, Update, Wish};
+use super::rejection::Rejection;
 use super::x509_files::too_many;
 use crate::identity::digest;
 use crate::identity::jwks::check_jwks;
@@ -233,9 +234,10 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
                 Ok(raw) => raw,
                 Err(update) => return Poll::Ready(update),
             };
-            let bundles = match JwtBundles::parse(raw, self.profile) {
+            let taken = JwtBundles::parse(raw, self.profile).map_err(Rejection::from);
+            let bundles = match self.call.settle(taken, is_offered, now) {
                 Ok(bundles) => Rc::new(bundles),
-                Err(error) => return Poll::Ready(self.call.unusable(&error.into(), now)),
+                Err(update) => return Poll::Ready(update),
             };
             if self.part.is_none() || self.own.is_none() {
                 self.call.served(now);
@@ -269,7 +271,7 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
         }
     }
 
-    fn forget(&mut self, _now: Instant) {
+    fn forget(&mut self) {
         self.bundles = None;
     }
 

@@ -1,5 +1,6 @@
 //! A JWT-SVID: its file, and the calls that fetch it and renew it.
 
+use std::rc::Rc;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
@@ -16,6 +17,7 @@ use super::jwks;
 use super::part::{Call, Learned, Part, Source, Until, Update, Wish};
 use super::rejection::Rejection;
 use super::verdict::fault_of_dates;
+use crate::identity::jwt_bundle::JwtBundles;
 use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::raw::RawJwtSvid;
 use crate::identity::selection::Selection;
@@ -125,6 +127,7 @@ impl Part for JwtSvidPart {
             renewal,
             svid: None,
             key_id: None,
+            keys: None,
             is_revoked: false,
         })
     }
@@ -161,7 +164,9 @@ struct JwtSvidSource<'a> {
     svid: Option<SvidInfo>,
     /// The `kid` of the key that signed it, if its header names one.
     key_id: Option<String>,
-    /// Whether that key has left the trust domain's keys: verifiers refuse the token.
+    /// The newest keys that verify tokens.
+    keys: Option<Rc<JwtBundles>>,
+    /// Whether they lack that key: verifiers refuse the token.
     is_revoked: bool,
 }
 
@@ -171,16 +176,16 @@ impl JwtSvidSource<'_> {
             good_token(&self.part.name(), raw, &self.followed.selection, &self.part.file.audience, now)?;
         let info = svid.info.clone();
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
-        let key_id = svid.key_id.clone();
-        // The agent may hand out the same token once more.
-        let is_revoked = self.is_revoked && key_id == self.key_id;
-        (self.is_revoked, self.key_id) = (is_revoked, key_id);
+        self.key_id = svid.key_id.clone();
+        self.svid = Some(info.clone());
+        let is_revoked = self.lacks_key();
+        self.is_revoked = is_revoked;
         if self.renewal.received(&info, is_revoked, now) {
             self.call.served(now);
         } else {
             let (id, end) = (&info.id, rfc3339(info.not_after, 0));
             let cause = match is_revoked {
-                true => "signed with a key that the trust domain has withdrawn",
+                true => "signed with a key that is none of the trust domain's",
                 // Without its server, the agent answers from its cache.
                 false => "already due for renewal",
             };
@@ -189,10 +194,18 @@ impl JwtSvidSource<'_> {
             self.call.failures.log(Level::Warn, message, &next, now.instant);
             self.call.succeeded();
         }
-        self.svid = Some(info);
         let contents = Contents::of(svid.token.as_bytes().to_vec());
         let file = File { name: self.part.file.name.clone(), mode: self.part.mode, contents };
         Ok(Update::Files(vec![file], Box::new(facts)))
+    }
+
+    /// Whether the newest keys lack the one that signed the newest token.
+    fn lacks_key(&self) -> bool {
+        let (Some(svid), Some(key_id), Some(keys)) = (&self.svid, &self.key_id, &self.keys) else {
+            return false;
+        };
+        let trust_domain = svid.id.trust_domain();
+        keys.of(&trust_domain).is_ok() && !keys.has_key(&trust_domain, key_id)
     }
 
     /// When to call for the next token, if no call is open.
@@ -210,12 +223,12 @@ impl Source for JwtSvidSource<'_> {
         if self.renew_at(now).is_some_and(|at| at <= now.instant) {
             self.call.call_now(now);
         }
-        self.call.poll(is_offered, now, context).map(|heard| match heard {
-            Ok(raw) => {
+        self.call.poll(is_offered, now, context).map(|heard| {
+            let settled = heard.and_then(|raw| {
                 let taken = self.take(raw, now);
-                self.call.settle(taken, false, now)
-            }
-            Err(update) => update,
+                self.call.settle(taken, is_offered, now)
+            });
+            settled.unwrap_or_else(|update| update)
         })
     }
 
@@ -231,21 +244,15 @@ impl Source for JwtSvidSource<'_> {
         &mut self.call
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn forget(&mut self) {
         self.svid = None;
-        // The answer to an open call may bring back what is withdrawn.
-        if self.call.stream().is_some() {
-            self.call.call_at(now);
-        }
     }
 
     fn learn(&mut self, learned: Learned<'_>, now: Now) -> bool {
         match learned {
             Learned::JwtKeys(keys) => {
-                if let (Some(svid), Some(key_id)) = (&self.svid, &self.key_id) {
-                    let trust_domain = svid.id.trust_domain();
-                    self.is_revoked = keys.of(&trust_domain).is_ok() && !keys.has_key(&trust_domain, key_id);
-                }
+                self.keys = Some(keys.clone());
+                self.is_revoked = self.lacks_key();
                 false
             }
             Learned::Identity(own) => {
@@ -306,7 +313,7 @@ mod tests {
             id: "spiffe://example.org/a".parse().unwrap(),
             kind: Kind::Jwt,
             issued_at: now.time,
-            not_before: now.time,
+            not_before: Some(now.time),
             not_after: now.time + Duration::from_secs(seconds),
         }
     }

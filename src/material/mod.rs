@@ -9,6 +9,7 @@ mod call;
 mod call_counts;
 mod changes;
 mod crl_file;
+mod denials;
 mod facts;
 mod failure_log;
 mod file_flaw;

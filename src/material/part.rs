@@ -108,7 +108,7 @@ pub(crate) trait Source {
     }
 
     /// The identity is withdrawn and its files are removed: what was delivered no longer counts.
-    fn forget(&mut self, now: Instant);
+    fn forget(&mut self);
 
     /// The agent serves another source again: makes a postponed call at once, if something is missing.
     fn retry_now(&mut self, now: Instant) {
@@ -128,7 +128,7 @@ pub(crate) enum Learned<'a> {
     /// The workload's own identity.
     Identity(&'a SpiffeId),
     /// The keys that verify tokens.
-    JwtKeys(&'a JwtBundles),
+    JwtKeys(&'a Rc<JwtBundles>),
 }
 
 /// What a source has learned.
@@ -192,7 +192,8 @@ pub(crate) trait Call {
     /// Makes a postponed call at once, if something is missing.
     fn retry_now(&mut self, now: Instant);
 
-    /// Makes the next call at once, if none is open.
+    /// Makes the next call at once, unless a stream is open. What an open call with a single response brings would be
+    /// old.
     fn ask_again(&mut self, now: Instant);
 
     /// Makes the agent send again what it has sent before.

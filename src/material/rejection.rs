@@ -49,7 +49,7 @@ impl Rejection {
     /// Rejects an SVID by the verdict on it, `fault`: not valid yet, or not good.
     pub(super) fn of_fault(fault: String, svid: &SvidInfo, now: Now) -> Self {
         match svid.dates().validity(now.time) {
-            Validity::NotYet => Self::NotValidYet { fault, at: svid.not_before },
+            Validity::NotYet => Self::NotValidYet { fault, at: svid.dates().not_before },
             Validity::Valid | Validity::Expired => Self::NotGood(fault),
         }
     }

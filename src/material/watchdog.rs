@@ -24,9 +24,8 @@ impl Watchdog {
 
     /// When to replace the stream, if nothing comes until then.
     ///
-    /// A stream without a message has a minute. After a message, silence is fine until two thirds
-    /// of the SVID's life are over; from then on, each new stream has a little longer to bring the
-    /// next SVID.
+    /// A stream without a message has a minute. After a message, silence is fine until the SVID is overdue; from then
+    /// on, each new stream has a little longer to bring the next SVID.
     pub(crate) fn replace_at(&self, stream: Stream, svid: Option<&SvidInfo>, now: Now) -> Instant {
         let silent_at = stream.since + SILENT_STREAM;
         let Some(svid) = svid else { return silent_at };
@@ -86,7 +85,7 @@ mod tests {
             id: "spiffe://example.org/a".parse().unwrap(),
             kind: Kind::X509 { serial: "1".into() },
             issued_at: now.time,
-            not_before: now.time,
+            not_before: Some(now.time),
             not_after: now.time + 60 * MINUTE,
         }
     }
@@ -94,7 +93,7 @@ mod tests {
     #[test]
     fn a_stream_that_brings_nothing_is_replaced_after_a_minute() {
         let now = Now::look();
-        let stream = Stream { since: now.instant, delivered: false };
+        let stream = Stream::new(now.instant);
         assert_eq!(Watchdog::new().replace_at(stream, None, now), now.instant + MINUTE);
         assert_eq!(Watchdog::new().replace_at(stream, Some(&svid(now)), now), now.instant + MINUTE);
     }
@@ -102,7 +101,7 @@ mod tests {
     #[test]
     fn a_stream_that_delivered_may_be_silent_until_two_thirds_of_the_life_are_over() {
         let now = Now::look();
-        let stream = Stream { since: now.instant, delivered: true };
+        let stream = Stream { delivered: true, ..Stream::new(now.instant) };
         let replace_at = Watchdog::new().replace_at(stream, Some(&svid(now)), now + 10 * MINUTE);
         assert_eq!(replace_at, now.instant + 40 * MINUTE);
     }
@@ -113,9 +112,9 @@ mod tests {
         let (svid, mut watchdog) = (svid(start), Watchdog::new());
         let mut now = start + 40 * MINUTE + Duration::from_secs(1);
         // The first was opened long ago.
-        watchdog.replaced_because(Stream { since: start.instant, delivered: true }, Some(&svid), now);
+        watchdog.replaced_because(Stream { delivered: true, ..Stream::new(start.instant) }, Some(&svid), now);
         let patience = [(); 6].map(|()| {
-            let stream = Stream { since: now.instant, delivered: false };
+            let stream = Stream::new(now.instant);
             let replace_at = watchdog.replace_at(stream, Some(&svid), now);
             let patience = replace_at - now.instant;
             now = now + patience + Duration::from_secs(1);
@@ -124,7 +123,7 @@ mod tests {
         });
         assert_eq!(patience, [5, 10, 20, 40, 60, 60]);
         watchdog.renewed();
-        let stream = Stream { since: now.instant, delivered: false };
+        let stream = Stream::new(now.instant);
         assert_eq!(watchdog.replace_at(stream, Some(&svid), now) - now.instant, Duration::from_secs(5));
     }
 }

@@ -124,7 +124,7 @@ impl Part for WitSvidPart {
         let label = format!("WIT-SVID {}: ", self.token);
         let mut call = RetriedCall::new(label, Level::Error, FetchWitSvid, &wish.agent, now);
         call.call_at(followed.first_call_at(now.instant));
-        Box::new(WitSvidSource { part: self, followed, stream: SvidStream::new(call), offered_since: None })
+        Box::new(WitSvidSource { part: self, followed, stream: SvidStream::new(call) })
     }
 }
 
@@ -132,8 +132,6 @@ struct WitSvidSource<'a> {
     part: &'a WitSvidPart,
     followed: FollowedSelection,
     stream: SvidStream<'a, FetchWitSvid>,
-    /// The beginning of the stream that has offered the newest good SVID last.
-    offered_since: Option<Instant>,
 }
 
 impl WitSvidSource<'_> {
@@ -144,12 +142,11 @@ impl WitSvidSource<'_> {
         let facts = Facts { svid: Some(info.clone()), ..Facts::default() };
         self.stream.call_again_at = None;
         if let Some(fault) = fault(self.part, &facts, now.time) {
-            self.stream.call_again_at = Some(info.not_before).filter(|at| *at > now.time);
+            self.stream.call_again_at = info.not_before.filter(|at| *at > now.time);
             return Err(Rejection::of_fault(fault, &info, now));
         }
         let files = self.part.files(svid)?;
         self.stream.brought(info, now);
-        self.offered_since = self.stream.call.stream().map(|stream| stream.since);
         Ok(Update::Files(files, Box::new(facts)))
     }
 }
@@ -159,14 +156,12 @@ impl Source for WitSvidSource<'_> {
         if let Some(update) = self.stream.run_due(now) {
             return Poll::Ready(update);
         }
-        self.stream.call.poll(is_offered, now, context).map(|heard| match heard {
-            Ok(raw) => {
-                // What another stream still offers is not withdrawn: the agent may be between two updates.
-                let was_offered = self.offers_identity() && !is_offered;
+        self.stream.call.poll(is_offered, now, context).map(|heard| {
+            let settled = heard.and_then(|raw| {
                 let taken = self.take(raw, now);
-                self.stream.call.settle(taken, was_offered, now)
-            }
-            Err(update) => update,
+                self.stream.call.settle(taken, is_offered, now)
+            });
+            settled.unwrap_or_else(|update| update)
         })
     }
 
@@ -182,13 +177,11 @@ impl Source for WitSvidSource<'_> {
         &mut self.stream.call
     }
 
-    /// Whether the open stream has offered the SVID before. The first messages of a restarted agent may lack some.
     fn offers_identity(&self) -> bool {
-        self.stream.svid.is_some()
-            && self.stream.call.stream().is_some_and(|stream| self.offered_since == Some(stream.since))
+        self.stream.call.offers()
     }
 
-    fn forget(&mut self, _now: Instant) {
+    fn forget(&mut self) {
         self.stream.svid = None;
     }
 

@@ -156,7 +156,7 @@ impl X509Source<'_> {
         self.stream.call_again_at = None;
         if let Some(fault) = fault(self.part, &facts, now.time) {
             // What has expired does not become good again by waiting.
-            let good_from = trust.good_from(now.time.max(info.not_before));
+            let good_from = trust.good_from(now.time.max(info.dates().not_before));
             self.stream.call_again_at = good_from.filter(|at| *at > now.time && *at <= info.not_after);
             return Err(Rejection::of_fault(fault, &info, now));
         }
@@ -220,12 +220,12 @@ impl Source for X509Source<'_> {
         if let Some(update) = self.stream.run_due(now) {
             return Poll::Ready(update);
         }
-        self.stream.call.poll(is_offered, now, context).map(|heard| match heard {
-            Ok(raw) => {
-                let (was_offered, taken) = (self.stream.svid.is_some(), self.take(raw, now));
-                self.stream.call.settle(taken, was_offered, now)
-            }
-            Err(update) => update,
+        self.stream.call.poll(is_offered, now, context).map(|heard| {
+            let settled = heard.and_then(|raw| {
+                let taken = self.take(raw, now);
+                self.stream.call.settle(taken, is_offered, now)
+            });
+            settled.unwrap_or_else(|update| update)
         })
     }
 
@@ -242,10 +242,10 @@ impl Source for X509Source<'_> {
     }
 
     fn offers_identity(&self) -> bool {
-        self.stream.svid.is_some() && self.stream.call.stream().is_some_and(|stream| stream.delivered)
+        self.stream.call.offers()
     }
 
-    fn forget(&mut self, _now: Instant) {
+    fn forget(&mut self) {
         self.stream.svid = None;
     }
 }

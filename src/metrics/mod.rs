@@ -179,11 +179,11 @@ mod tests {
             id,
             kind: Kind::X509 { serial: "c0ffee".into() },
             issued_at: at(1_000),
-            not_before: at(1_000),
+            not_before: Some(at(1_000)),
             not_after: at(3_601_000),
         };
         // As SPIRE's: it does not say from when on it is valid.
-        let jwt = SvidInfo { kind: Kind::Jwt, issued_at: at(7_000), not_before: UNIX_EPOCH, ..x509.clone() };
+        let jwt = SvidInfo { kind: Kind::Jwt, issued_at: at(7_000), not_before: None, ..x509.clone() };
         let (mut stream, mut tokens) = (CallCounts::new("FetchX509SVID"), CallCounts::new("FetchJWTSVID"));
         stream.is_connected = true;
         stream.rejected += 1;

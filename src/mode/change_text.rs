@@ -68,7 +68,7 @@ mod tests {
             id: "spiffe://example.org/a".parse().unwrap(),
             kind: Kind::X509 { serial: serial.into() },
             issued_at: at(0),
-            not_before: at(0),
+            not_before: Some(at(0)),
             not_after: at(9),
         }
     }

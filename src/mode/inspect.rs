@@ -1,7 +1,7 @@
 //! `inspect`: calls the Workload API once, and shows the identities of this process. Never a key, and never a token.
 //! manifests/inspect.md has the fields of its JSON.
 
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -174,7 +174,7 @@ fn identity(text: &mut Columns, id: &str, hint: &str) {
 
 fn x509_text(text: &mut Columns, svid: &X509Svid, now: Now) {
     text.line("serial", svid.info.serial().unwrap_or_default());
-    text.line("valid from", &rfc3339(svid.info.not_before, 0));
+    text.line("valid from", &rfc3339(svid.info.begins_at(), 0));
     text.line("valid to", &end(&svid.info, now));
     text.line("key", &svid.key.key_type().to_string());
     match svid.leaf_details() {
@@ -222,8 +222,8 @@ fn wit_text(text: &mut Columns, svids: &WitSvids, now: Now) {
         identity(text, &svid.spiffe_id, &svid.hint);
         match read_wit(svid) {
             Ok((svid, token)) => {
-                if svid.info.not_before > UNIX_EPOCH {
-                    text.line("valid from", &rfc3339(svid.info.not_before, 0));
+                if let Some(from) = svid.info.not_before {
+                    text.line("valid from", &rfc3339(from, 0));
                 }
                 text.line("valid to", &end(&svid.info, now));
                 text.line("key", &svid.key_type());
@@ -262,10 +262,11 @@ fn authorities<'a>(text: &mut Columns, all: impl ExactSizeIterator<Item = Author
 /// The end of an SVID, and what that means now.
 fn end(info: &SvidInfo, now: Now) -> String {
     let expired_for = now.time.duration_since(info.not_after).unwrap_or_default();
-    let meaning = match info.dates().validity(now.time) {
-        Validity::NotYet => format!("not valid until {}", rfc3339(info.not_before, 0)),
+    let dates = info.dates();
+    let meaning = match dates.validity(now.time) {
+        Validity::NotYet => format!("not valid until {}", rfc3339(dates.not_before, 0)),
         Validity::Valid => format!("{} left", in_words(now.until(info.not_after))),
-        Validity::Expired if info.not_before > info.not_after => "ends before it begins".to_owned(),
+        Validity::Expired if dates.not_before > dates.not_after => "ends before it begins".to_owned(),
         Validity::Expired => format!("expired {} ago", in_words(expired_for)),
     };
     format!("{} ({meaning})", rfc3339(info.not_after, 0))
@@ -314,7 +315,7 @@ fn x509_json(Offered { spiffe_id: id, hint, fields }: &Inspected<X509Svid>, now:
         "spiffe_id": id,
         "hint": hint,
         "serial_number": svid.info.serial(),
-        "not_before": rfc3339(svid.info.not_before, 0),
+        "not_before": rfc3339(svid.info.begins_at(), 0),
         "not_after": rfc3339(svid.info.not_after, 0),
         "seconds_left": seconds_left(&svid.info, now),
         "key_type": svid.key.key_type().to_string(),
@@ -385,7 +386,7 @@ fn wit_json(svid: &Inspected<WitSvid>, now: Now) -> Value {
         Ok((svid, token)) => json!({
             "spiffe_id": id,
             "hint": hint,
-            "not_before": rfc3339(svid.info.not_before, 0),
+            "not_before": svid.info.not_before.map(|time| rfc3339(time, 0)),
             "not_after": rfc3339(svid.info.not_after, 0),
             "seconds_left": seconds_left(&svid.info, now),
             "key_type": svid.key_type(),

@@ -31,7 +31,7 @@ pub(super) struct Effect {
     pub(super) publication: Publication,
     /// What is new.
     pub(super) changed: ChangeKinds,
-    /// When the first of the SVIDs that were replaced reaches two thirds of its life.
+    /// When the first of the SVIDs that were replaced should have been renewed at the latest.
     pub(super) renewal_due: Option<SystemTime>,
 }
 
@@ -215,7 +215,7 @@ impl<'a> Items<'a> {
         let others = self.all.iter_mut().enumerate().filter(|(other, _)| *other != index);
         others.for_each(|(_, item)| item.source.call_mut().ask_again(now.instant));
         if self.on_revoked == OnRevoked::Remove {
-            self.sources().for_each(|source| source.forget(now.instant));
+            self.sources().for_each(|source| source.forget());
             for item in &mut self.all {
                 item.newest = None;
                 item.change = Some(Change::Remove);

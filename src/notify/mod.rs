@@ -45,7 +45,7 @@ pub(crate) struct News {
     pub(crate) changed: ChangeKinds,
     /// All that there are files of.
     pub(crate) there: ChangeKinds,
-    /// When it is told at the latest: then the last third of an earlier SVID's life begins.
+    /// When it is told at the latest: then an earlier SVID should have been renewed.
     pub(crate) at_latest: Option<Instant>,
     /// The variables that describe it to a hook, which gets the changes too: `SVID_CHANGED`.
     pub(crate) environment: Variables,

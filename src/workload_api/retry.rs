@@ -13,6 +13,15 @@ pub(crate) struct Stream {
     pub(crate) since: Instant,
     /// Whether it has brought a response.
     pub(crate) delivered: bool,
+    /// Whether the newest response that keeps to the standard offers what the call is for.
+    pub(crate) offers: bool,
+}
+
+impl Stream {
+    /// Nothing has come yet.
+    pub(crate) fn new(since: Instant) -> Self {
+        Self { since, delivered: false, offers: false }
+    }
 }
 
 /// The delays before the next call.
@@ -35,7 +44,7 @@ impl Delays {
                 self.calling.reset();
                 self.connecting.advance_with_jitter()
             }
-            (RetryRule::BackOff, Some(Stream { since, delivered: true })) => {
+            (RetryRule::BackOff, Some(Stream { since, delivered: true, .. })) => {
                 self.calling.reset();
                 let rest = BETWEEN_STREAMS.saturating_sub(now.duration_since(since));
                 rest + SPREAD_OF_STREAMS.mul_f64(random_fraction())
@@ -106,7 +115,7 @@ mod tests {
     fn streams_that_end_at_one_moment_are_replaced_one_after_the_other() {
         CHANCE.set(Some(1));
         let now = Instant::now() + HOUR;
-        let stream = Some(Stream { since: now - HOUR, delivered: true });
+        let stream = Some(Stream { delivered: true, ..Stream::new(now - HOUR) });
         let called = [(); 100].map(|()| Delays::new().after(RetryRule::BackOff, stream, now).as_millis());
         assert!(most_at_once(&called) <= 70, "{called:?}");
     }
@@ -116,7 +125,7 @@ mod tests {
      {
         let mut retry = Delays::new();
         let now = Instant::now();
-        let stream = Some(Stream { since: now, delivered: false });
+        let stream = Some(Stream::new(now));
         for step in [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000].map(Duration::from_millis) {
             let delay = retry.after(RetryRule::BackOff, stream, now);
             assert!(step / 2 <= delay && delay <= step, "{delay:?} of {step:?}");
@@ -139,7 +148,7 @@ mod tests {
         let now = Instant::now() + HOUR;
         let mut after = |age| {
             retry
-                .after(RetryRule::BackOff, Some(Stream { since: now - age, delivered: true }), now)
+                .after(RetryRule::BackOff, Some(Stream { delivered: true, ..Stream::new(now - age) }), now)
                 .as_millis()
         };
         assert!((0..=100).contains(&after(HOUR)));

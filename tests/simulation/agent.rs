@@ -14,7 +14,7 @@ use protobuf::Message;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 use rcgen::{KeyUsagePurpose, SanType};
 
-use super::wit::{Pair, response};
+use super::wit::{OTHER_ID, Pair, response};
 use crate::time::backoff::chance;
 use crate::time::clock::Now;
 use crate::time::timestamp::rfc3339;
@@ -56,7 +56,7 @@ pub(super) enum Mood {
     Bad(Flaw),
     /// It answers a token's call once after each good X.509-SVID, and refuses the others.
     Scarce,
-    /// It offers other identities alone, until it knows all of its entries.
+    /// It offers other identities alone: it does not know all of its entries, or one is gone.
     Partial,
 }
 
@@ -216,12 +216,16 @@ impl State {
     fn answer(&mut self, rpc: Rpc, audience: &str) -> Option<grpcio::Result<Vec<u8>>> {
         let mood = match self.moods[rpc as usize] {
             Mood::Scarce if rpc == Rpc::Token => self.grant(audience),
+            Mood::Partial if !matches!(rpc, Rpc::X509 | Rpc::Wit) => {
+                Mood::Refuses(RpcStatusCode::PERMISSION_DENIED)
+            }
             mood => mood,
         };
         match mood {
             Mood::Silent => None,
             Mood::Refuses(code) => Some(Err(failure(code))),
             Mood::Good | Mood::Scarce | Mood::Partial => Some(Ok(match rpc {
+                Rpc::X509 if mood == Mood::Partial => self.response_of_another(),
                 Rpc::X509 => self.response.clone(),
                 Rpc::Token => self.token(audience, false),
                 Rpc::Wit => response(self.newest_pair(), mood == Mood::Partial),
@@ -237,6 +241,13 @@ impl State {
                 Rpc::Keys | Rpc::WitKeys => vec![0],
             })),
         }
+    }
+
+    /// The newest X.509-SVID as another identity's.
+    fn response_of_another(&self) -> Vec<u8> {
+        let mut response = X509SVIDResponse::parse_from_bytes(&self.response).unwrap();
+        response.svids[0].spiffe_id = OTHER_ID.to_owned();
+        response.write_to_bytes().unwrap()
     }
 
     fn grant(&mut self, audience: &str) -> Mood {

@@ -189,6 +189,8 @@ impl World<'_> {
                     _ => 5 * MINUTE,
                 },
             ),
+            // Without an ID in its options, the helper takes another identity.
+            3 if self.has_id() && below(2) == 0 => (Trouble::Mood(Mood::Partial, None), 20 * MINUTE),
             3 => (refuses(RpcStatusCode::PERMISSION_DENIED, None), 20 * MINUTE),
             4 => (refuses(RpcStatusCode::UNAVAILABLE, any), 20 * MINUTE),
             5 => (refuses(RpcStatusCode::RESOURCE_EXHAUSTED, any), 20 * MINUTE),
@@ -221,6 +223,12 @@ impl World<'_> {
                 return trouble;
             }
             Trouble::Mood(mood, only) => {
+                match mood {
+                    // On new streams, or on those that have offered the identity.
+                    Mood::Partial if below(2) == 0 => agent.end(&RPCS, RpcStatusCode::UNAVAILABLE),
+                    Mood::Partial => agent.wake(),
+                    _ => {}
+                }
                 let concerned = RPCS.into_iter().filter(|rpc| only.is_none_or(|only| only == *rpc));
                 concerned.for_each(|rpc| agent.set_mood(rpc, mood));
             }
@@ -253,6 +261,9 @@ impl World<'_> {
                 RPCS.into_iter().for_each(|rpc| agent.set_mood(rpc, denied));
                 if below(2) == 0 {
                     agent.set_mood(Rpc::Wit, Mood::Partial);
+                }
+                if self.has_id() && below(2) == 0 {
+                    agent.set_mood(Rpc::X509, Mood::Partial);
                 }
                 self.trouble = Some(Trouble::Restarted);
                 self.watch.begin_trouble(Trouble::Restarted, self.now.instant);

@@ -61,6 +61,11 @@ impl Trouble {
         }
     }
 
+    /// Whether the identity is withdrawn by it, if it lasts.
+    pub(super) fn withdraws(self) -> bool {
+        matches!(self, Self::Mood(Mood::Partial | Mood::Refuses(RpcStatusCode::PERMISSION_DENIED), None))
+    }
+
     /// The longest time from its end to good files.
     pub(super) fn recovery(self, rpc: Rpc) -> Duration {
         let delay = match self {

@@ -22,8 +22,6 @@ use crate::time::timing::{
 };
 /// Of turns without a reason, each so manieth is followed by a check of the files.
 const SAMPLE: u64 = 4096;
-/// The agent has withdrawn the identity.
-const WITHDRAWN: Trouble = Trouble::Mood(Mood::Refuses(RpcStatusCode::PERMISSION_DENIED), None);
 /// How often one token may be served while another waits.
 const PASSED_OVER: u32 = 3;
 /// Turns in a minute: looks at a process that blocks the signal, and attempts to connect.
@@ -211,7 +209,7 @@ impl World<'_> {
     }
 
     fn may_remove(&self) -> bool {
-        self.removes() && self.trouble == Some(WITHDRAWN)
+        self.removes() && self.trouble.is_some_and(Trouble::withdraws)
     }
 
     /// There is one verdict, and it is true. Returns whether it is good.
@@ -269,7 +267,7 @@ impl World<'_> {
         for file in tokens.filter(|_| is_due(Rpc::Token)) {
             let Some(version) = published.get(file) else { self.fail(&format!("no {file}")) };
             let svid = version.svid.as_ref().unwrap();
-            is_early |= svid.not_before > now.time;
+            is_early |= svid.dates().not_before > now.time;
             if has_passed(svid.renew_by(), BETWEEN_TOKENS + GRACE, now.time) {
                 self.fail(&format!("{file} is not renewed: {svid:?}"));
             }
@@ -352,6 +350,8 @@ impl World<'_> {
         let longest = match self.trouble {
             Some(Trouble::Away) => AWAIT_ENDPOINT.longest(),
             Some(Trouble::Mood(Mood::Refuses(RpcStatusCode::INVALID_ARGUMENT), _)) => CALL_RARELY,
+            // On an open stream, it waits.
+            Some(Trouble::Restarted) if self.agent.0.borrow().mood(Rpc::X509) == Mood::Partial => return,
             Some(Trouble::Mood(Mood::Refuses(_), _) | Trouble::Restarted) => CALL_AGAIN.longest(),
             _ => return,
         };

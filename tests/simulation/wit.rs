@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::agent::ID;
 use crate::workload_api::proto::workload::{WITSVID, WITSVIDResponse};
 
-const OTHER_ID: &str = "spiffe://example.org/other";
+pub(super) const OTHER_ID: &str = "spiffe://example.org/other";
 
 /// A token and its key.
 #[derive(Clone)]

@@ -301,6 +301,11 @@ impl World<'_> {
         }
     }
 
+    /// Whether the helper's options name its identity.
+    pub(super) fn has_id(&self) -> bool {
+        self.settings[self.way].selection.id.is_some()
+    }
+
     pub(super) fn has_hook(&self) -> bool {
         self.settings[self.way].notify.hook.is_some()
     }

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use grpcio::RpcStatusCode;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use workload_api_server::authority::jwt_response;
+use workload_api_server::authority::{Recipe, jwt_response};
 use workload_api_server::server::Reply;
+use workload_api_server::wit::{WitRecipe, wit_response};
 
-use crate::pod::{ID, Pod, is_emulated, names, offer, wait_until};
+use crate::pod::{ID, Pod, Running, is_emulated, names, offer, wait_until};
 use crate::process::cpu_time;
+
+const OTHER_ID: &str = "spiffe://example.org/other";
 
 #[test]
 fn a_denied_token_withdraws_nothing_that_the_stream_of_svids_offers() {
@@ -69,6 +72,48 @@ fn half_a_minute_of_denials_alone_is_a_withdrawal() {
     pod.wait_for(&svid);
     let log = refresh.stop();
     assert_eq!(log.iter().filter(|line| line.contains("withdrawn the identity")).count(), 1, "{log:#?}");
+}
+
+/// The entry was deleted while the agent was away.
+#[test]
+fn half_a_minute_of_a_new_stream_without_the_identity_is_a_withdrawal() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    let mut refresh = pod.refresh(&["--on-revoked=remove", &format!("--pod-spiffe-id={ID}")]);
+    pod.wait_for(&svid);
+    drop(agent);
+    let start = Instant::now();
+    let agent = pod.agent(offer([pod.authority.mint(&Recipe::for_id(OTHER_ID))]));
+    withdraws_after_half_a_minute(&pod, &mut refresh, start);
+    agent.reply(offer([svid.clone()]));
+    pod.wait_for(&svid);
+    refresh.stop();
+}
+
+#[test]
+fn half_a_minute_of_a_new_stream_without_the_wit_svid_is_a_withdrawal() {
+    let pod = Pod::new();
+    let offers = |id| {
+        let response = wit_response([WitRecipe::for_id(id).mint(&pod.authority)]);
+        pod.agent_after(Reply::Silence, |agent| agent.reply_with_wit(response))
+    };
+    let agent = offers(ID);
+    let (token, key) = ("--wit-svid-file-name=wit.jwt", "--wit-key-file-name=wit.jwk");
+    let id = format!("--pod-spiffe-id={ID}");
+    let mut refresh = pod.refresh(&["--x509=false", token, key, "--on-revoked=remove", &id]);
+    pod.wait_for_file("wit.jwt", |_| true);
+    drop(agent);
+    let start = Instant::now();
+    let _agent = offers(OTHER_ID);
+    withdraws_after_half_a_minute(&pod, &mut refresh, start);
+    refresh.stop();
+}
+
+fn withdraws_after_half_a_minute(pod: &Pod, refresh: &mut Running, start: Instant) {
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files", "does not offer"]);
+    assert!(start.elapsed() >= Duration::from_secs(29), "{:?}", start.elapsed());
+    wait_until("nothing is left", || names(&pod.volume()).is_empty());
 }
 
 /// The files of its predecessor, which had other options, do not read back whole.

@@ -81,6 +81,15 @@ fn check_passes_with_an_expired_ca_of_the_same_name_and_key() {
     check(&published_from(offer([svid]))).succeeded();
 }
 
+/// That of a company's PKI, for example.
+#[test]
+fn a_ca_with_a_uri_that_is_no_spiffe_id_is_one_of_the_trust_domain() {
+    let authority = Authority::new("example.org");
+    let mut svid = authority.mint(&Recipe::for_id(ID));
+    svid.bundle = authority.root_with_uri("https://pki.example.com/root");
+    check(&published_from(offer([svid]))).succeeded();
+}
+
 fn an_hour_ago() -> SystemTime {
     SystemTime::now() - Duration::from_secs(3600)
 }
@@ -135,7 +144,7 @@ fn an_svid_that_no_ca_of_its_bundle_has_issued_is_refused() {
 fn the_bundle_of_another_trust_domain_is_refused() {
     let mut svid = Pod::new().mint();
     svid.bundle = Authority::new("evil.test").bundle();
-    is_refused_by_all(&svid, "bundle.pem", &["spiffe://evil.test", "example.org"]);
+    is_refused_by_all(&svid, "bundle.pem", &["of the trust domain evil.test", "not of example.org"]);
 }
 
 #[test]

@@ -371,6 +371,24 @@ fn an_id_that_is_no_longer_offered_is_withdrawn() {
     refresh.stop();
 }
 
+/// A restarted agent does not know all of its entries at once.
+#[test]
+fn a_new_stream_whose_first_message_lacks_the_identity_withdraws_nothing() {
+    let pod = Pod::new();
+    let first = pod.mint();
+    let agent = pod.agent(offer([first.clone()]));
+    let mut refresh = pod.refresh(&[&format!("--pod-spiffe-id={ID}"), "--on-revoked=remove"]);
+    pod.wait_for(&first);
+    drop(agent);
+    let agent = pod.agent(offer([pod.authority.mint(&Recipe::for_id("spiffe://example.org/other"))]));
+    refresh.wait_for_log(&["ERROR", "does not offer", ID, "waiting for the agent's next response"]);
+    let second = pod.mint();
+    agent.reply(offer([second.clone()]));
+    pod.wait_for(&second);
+    let log = refresh.stop();
+    assert!(!log.iter().any(|line| line.contains("withdrawn")), "{}", log.join("\n"));
+}
+
 #[test]
 fn an_agent_that_does_not_know_the_pod_yet_withdraws_nothing() {
     let pod = Pod::new();

@@ -620,6 +620,7 @@ fn inspect_shows_wit_svids_good_and_bad_and_never_a_key() {
     let json: Value = serde_json::from_str(&text).expect("JSON");
     let [first, second] = json["wit_svids"].as_array().expect("a list").as_slice() else { panic!("{json}") };
     assert_eq!((&first["spiffe_id"], &first["key_type"]), (&json!(ID), &json!("P-256")));
+    assert_eq!(first["not_before"], Value::Null, "it has no nbf");
     assert!(first["seconds_left"].as_u64().is_some_and(|left| (3000..=3600).contains(&left)), "{first}");
     assert!(second["error"].as_str().is_some_and(|error| error.contains("kid")), "{second}");
     assert!(!text.contains(good.key["d"].as_str().expect("a number")));

@@ -106,6 +106,13 @@ impl Authority {
         params.self_signed(self.root.key()).expect("a root").der().to_vec()
     }
 
+    /// The root with its name and its key, and with this URI in place of the trust domain's.
+    pub fn root_with_uri(&self, uri: &str) -> Vec<u8> {
+        let mut params = ca_params(&self.trust_domain, "root");
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().expect("ASCII"))];
+        params.self_signed(self.root.key()).expect("a root").der().to_vec()
+    }
+
     /// Another CA of the trust domain, whose validity is over.
     pub fn expired_root(&self) -> Vec<u8> {
         let mut params = ca_params(&self.trust_domain, "old root");

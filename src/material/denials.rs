@@ -1,0 +1,75 @@
+//! When the agent's denials of the identity withdraw it.
+
+use std::time::{Duration, Instant};
+
+use crate::time::timing::{AFTER_RETURN, DENIAL_IS_WITHDRAWAL};
+
+/// For how long the agent has answered that this process has no identity. A restarted agent says so, too, until
+/// it knows its entries.
+#[derive(Debug, Default)]
+pub(super) struct Denials {
+    /// The time between answers that were denials, one after the other.
+    lasted: Duration,
+    /// The last answer, if it was one.
+    last: Option<Instant>,
+    /// When the agent was back, or answered first.
+    back_at: Option<Instant>,
+    is_withdrawn: bool,
+}
+
+impl Denials {
+    /// Takes a denial of what the same call has `offered`, or not; returns whether it withdraws the identity.
+    pub(super) fn denied(&mut self, offered: bool, now: Instant) -> bool {
+        let since = self.last.replace(now).unwrap_or(now);
+        self.lasted += now.duration_since(since);
+        self.back_at.get_or_insert(now);
+        let withdraws = offered || self.withdraw_at().is_some_and(|at| at <= now);
+        self.is_withdrawn |= withdraws;
+        withdraws
+    }
+
+    /// When a denial withdraws the identity, if the last answer was one.
+    pub(super) fn withdraw_at(&self) -> Option<Instant> {
+        let (last, back_at) = self.last.zip(self.back_at).filter(|_| !self.is_withdrawn)?;
+        Some((last + DENIAL_IS_WITHDRAWAL.saturating_sub(self.lasted)).max(back_at + AFTER_RETURN))
+    }
+
+    /// The agent was away, or failed otherwise: that time does not count.
+    pub(super) fn interrupted(&mut self) {
+        self.last = None;
+        self.back_at = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn thirty_seconds_of_denials_alone_withdraw_the_identity_once() {
+        let (now, mut denials) = (Instant::now(), Denials::default());
+        let withdrawn = (0..120).map(|second| denials.denied(false, now + second * SECOND));
+        let at: Vec<_> = withdrawn.enumerate().filter(|(_, is_withdrawn)| *is_withdrawn).collect();
+        assert_eq!(at, [(30, true)]);
+    }
+
+    #[test]
+    fn denials_add_up_over_restarts_of_the_agent_and_none_withdraws_in_its_first_ten_seconds() {
+        let (start, mut denials) = (Instant::now(), Denials::default());
+        // Eight seconds of denials, and then two without an agent, again and again.
+        for restart in 0..20 {
+            for second in 0..=8 {
+                assert!(
+                    !denials.denied(false, start + (restart * 10 + second) * SECOND),
+                    "{restart} {second}"
+                );
+            }
+            denials.interrupted();
+        }
+        let back = start + 200 * SECOND;
+        let withdrawn = (0..60).position(|second| denials.denied(false, back + second * SECOND));
+        assert_eq!(withdrawn, Some(10));
+    }
+}
