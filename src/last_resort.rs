@@ -39,6 +39,10 @@ const OVERDUE: [&str; 2] = last_line!(
     "still running after --init-timeout: a gRPC or file-system call hangs (check the limits on memory, address space and processes)"
 );
 
+const KILLED: [&str; 2] = last_line!(
+    "ended by a SIGABRT of another process: systemd sends one when the watchdog of the service has waited for too long (does a file system hang, or is the machine overloaded?)"
+);
+
 /// Ends the process at once, without destructors, those of C and C++ among them.
 pub(crate) fn leave(code: u8) -> ! {
     #[allow(unsafe_code, reason = "neither std nor nix has it")]
@@ -51,7 +55,7 @@ pub(crate) fn leave(code: u8) -> ! {
 /// From now on, an abort is a line on stderr, in the form of the log, and a failure.
 pub(crate) fn explain_aborts(is_json: bool) {
     IS_JSON.store(is_json, Ordering::Relaxed);
-    handle(Signal::SIGABRT, SigHandler::Handler(aborted));
+    handle(Signal::SIGABRT, SigHandler::SigAction(aborted));
 }
 
 /// From now on, the process ends by a failure when this time and a grace have passed, whatever it does.
@@ -79,19 +83,25 @@ fn handle(signal: Signal, handler: SigHandler) {
     }
 }
 
-extern "C" fn aborted(_: c_int) {
-    say(ABORTED);
+extern "C" fn aborted(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
+    say(if origin(info) == libc::SI_USER { KILLED } else { ABORTED });
     leave(FAILURE);
 }
 
 extern "C" fn overdue(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
-    #[allow(unsafe_code, reason = "the kernel hands over a pointer")]
-    // SAFETY: with SA_SIGINFO, which nix sets, the pointer is good for as long as the handler runs.
-    let code = unsafe { (*info).si_code };
     // Somebody else's SIGALRM means nothing.
-    if code == libc::SI_KERNEL {
+    if origin(info) == libc::SI_KERNEL {
         say(OVERDUE);
         leave(FAILURE);
+    }
+}
+
+/// Where a signal comes from.
+fn origin(info: *const siginfo_t) -> c_int {
+    #[allow(unsafe_code, reason = "the kernel hands over a pointer")]
+    // SAFETY: with SA_SIGINFO, which nix sets, the pointer is good for as long as the handler runs.
+    unsafe {
+        (*info).si_code
     }
 }
 

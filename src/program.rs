@@ -10,7 +10,8 @@ use crate::options::{self, Plan, Request, Task};
 use crate::process::core_dumps;
 use crate::process::environment::set_grpc_variables_aside;
 use crate::time::clock::Now;
-use crate::wait::Waiter;
+use crate::wait::{Waiter, give_signals_back};
+use crate::words::{Flaw, flaw};
 
 const SUCCESS: u8 = 0;
 const USAGE_ERROR: u8 = 2;
@@ -20,7 +21,13 @@ pub fn run() -> ! {
     set_grpc_variables_aside();
     let arguments = std::env::args_os().skip(1).collect();
     let code = match options::read(arguments, std::env::vars_os()) {
-        Ok(Request::Print(text)) => print(&text),
+        Ok(Request::Print(text)) => match print(&text) {
+            Ok(()) => SUCCESS,
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "pod-svid-helper: {error}");
+                FAILURE
+            }
+        },
         Ok(Request::Do(plan)) => {
             let code = follow_plan(&plan);
             logging::finish();
@@ -88,7 +95,12 @@ fn follow(settings: &main_loop::Settings, waiter: &Waiter) -> u8 {
 
 /// Prints the answer, or logs why there is none.
 fn tell(answer: Result<impl AsRef<str>, impl std::fmt::Display>) -> u8 {
-    answer.map_or_else(|error| failed(&error), |text| print(text.as_ref()))
+    // A slow reader of stdout may be waited for: until a signal comes.
+    give_signals_back();
+    match answer {
+        Ok(text) => print(text.as_ref()).map_or_else(|error| failed(&error), |()| SUCCESS),
+        Err(error) => failed(&error),
+    }
 }
 
 fn failed(error: &dyn std::fmt::Display) -> u8 {
@@ -97,14 +109,11 @@ fn failed(error: &dyn std::fmt::Display) -> u8 {
 }
 
 /// Prints to stdout. A reader that closes the pipe early has seen enough; a full disk is a failure.
-fn print(text: &str) -> u8 {
+fn print(text: &str) -> Result<(), Flaw> {
     let mut stdout = io::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let _ = writeln!(io::stderr(), "pod-svid-helper: cannot write to stdout: {error}");
-            FAILURE
-        }
-        _ => SUCCESS,
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(flaw!("cannot write to stdout: {error}")),
+        _ => Ok(()),
     }
 }
 

@@ -69,6 +69,13 @@ pub(crate) enum Sender {
     Kernel,
 }
 
+/// Gives all signals back to the kernel's default actions, for what waits elsewhere than in a [`Waiter`].
+pub(crate) fn give_signals_back() {
+    if let Err(cause) = SigSet::empty().thread_set_mask() {
+        log::debug!("cannot unblock signals: {}", cause.desc());
+    }
+}
+
 /// The program's one place to wait.
 pub(crate) struct Waiter {
     /// Ready when a signal has arrived, the bell was rung, or a descriptor in [`for_writable`]'s care

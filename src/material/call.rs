@@ -108,7 +108,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
             state: State::Due(now.instant),
             delays: Delays::new(),
             failures: FailureLog::new(label, max_level, agent.share.clone()),
-            counts: CallCounts::new(R::NAME),
+            counts: CallCounts::new(R::NAME, R::STREAMS),
             denials: Denials::default(),
             waits_since: None,
             silence_told: None,
@@ -404,6 +404,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     /// Replaces a silent stream by a new call; `message` says what is missing.
     pub(super) fn replace(&mut self, message: &str, now: Now) -> Update {
         self.failures.agent_is_away(now.instant);
+        self.counts.is_connected = false;
         self.call_now(now);
         let next = "; calling the agent again";
         Update::Trouble(self.failures.log(Level::Warn, message, next, now.instant))

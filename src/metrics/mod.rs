@@ -15,6 +15,8 @@ use crate::notify::Outcomes;
 
 /// The data of a scrape.
 pub(crate) struct Scrape<'a> {
+    /// Whether `/ready` answers 200.
+    pub(crate) is_ready: bool,
     /// The published parts: the name of a file of each (of the certificate's, for an X.509-SVID), and its facts.
     pub(crate) published: Vec<(&'a str, &'a Facts)>,
     /// The time of the scrape.
@@ -44,6 +46,11 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
         "The version of pod-svid-helper.",
         [Sample::of(1).label("version", env!("CARGO_PKG_VERSION"))],
     );
+    text.family(
+        "ready",
+        "Whether every wanted file is on disk and valid now, and the application of run runs.",
+        [Sample::of(u8::from(scrape.is_ready))],
+    );
     calls(&mut text, &scrape.calls);
     svids(&mut text, &scrape.published, scrape.now);
     let bundles = scrape.published.iter().flat_map(|(_, facts)| &facts.bundles);
@@ -66,10 +73,14 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
         "When the first of the published certificate revocation lists is due to be replaced.",
         next_updates.map(|time| Sample::of(timestamp(time))),
     );
-    text.family("publications_total", "Sets of files written.", [Sample::of(scrape.publications.count)]);
+    text.family(
+        "publications_total",
+        "Sets of files written, and removals.",
+        [Sample::of(scrape.publications.count)],
+    );
     text.family(
         "last_publication_timestamp_seconds",
-        "When this process wrote a set of files last.",
+        "When this process wrote a set of files last, or removed one.",
         scrape.publications.last.map(|time| Sample::of(timestamp(time))),
     );
     text.family(
@@ -101,10 +112,12 @@ fn outcomes(outcomes: Outcomes) -> [Sample; 2] {
 }
 
 fn calls(text: &mut Text, calls: &[&CallCounts]) {
+    let has_streams = calls.iter().any(|calls| calls.streams);
+    let is_connected = |calls: &&CallCounts| calls.is_connected && calls.streams == has_streams;
     text.family(
         "agent_connected",
-        "Whether the agent has answered the last call of a procedure, and has not hung up since.",
-        [Sample::of(u8::from(calls.iter().any(|calls| calls.is_connected)))],
+        "Whether a stream of the agent is open that has brought something; without streams, whether the last call has.",
+        [Sample::of(u8::from(calls.iter().any(is_connected)))],
     );
     let (mut rejected, mut failed) = (BTreeMap::new(), BTreeMap::new());
     for calls in calls {
@@ -184,7 +197,8 @@ mod tests {
         };
         // As SPIRE's: it does not say from when on it is valid.
         let jwt = SvidInfo { kind: Kind::Jwt, issued_at: at(7_000), not_before: None, ..x509.clone() };
-        let (mut stream, mut tokens) = (CallCounts::new("FetchX509SVID"), CallCounts::new("FetchJWTSVID"));
+        let (mut stream, mut tokens) =
+            (CallCounts::new("FetchX509SVID", true), CallCounts::new("FetchJWTSVID", false));
         stream.is_connected = true;
         stream.rejected += 1;
         tokens.failed("Unavailable");
@@ -196,6 +210,7 @@ mod tests {
         let x509 = Facts { svid: Some(x509), bundles: vec![bundle], ..Facts::default() };
         let jwt = Facts { svid: Some(jwt), ..Facts::default() };
         render(&Scrape {
+            is_ready: true,
             published: vec![("svid.pem", &x509), ("a \"token\"\\\n", &jwt)],
             now: at(0),
             publications: Publications { count: 1, last: Some(at(1_500)) },
@@ -241,6 +256,7 @@ mod tests {
     #[test]
     fn there_is_no_series_about_files_that_are_not_published() {
         let text = render(&Scrape {
+            is_ready: false,
             published: Vec::new(),
             now: at(0),
             publications: Publications::default(),
@@ -249,6 +265,7 @@ mod tests {
             hook_runs: Outcomes::default(),
             hook_running: Duration::ZERO,
         });
+        assert!(text.contains("\npod_svid_helper_ready 0\n"));
         assert!(text.contains("\npod_svid_helper_agent_connected 0\n"));
         for name in ["svid_", "bundle_", "last_publication", "failed_calls"] {
             assert!(!text.contains(&format!("pod_svid_helper_{name}")), "{text}");

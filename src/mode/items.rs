@@ -11,7 +11,7 @@ use crate::http::NotReady;
 use crate::identity::selection::Selection;
 use crate::identity::svid_info::SvidInfo;
 use crate::material::{
-    Agent, CallCounts, ChangeKinds, Facts, Learned, Part, Source, Update, Wish, read_published,
+    Agent, CallCounts, ChangeKind, ChangeKinds, Facts, Learned, Part, Source, Update, Wish, read_published,
 };
 use crate::store::file::File;
 use crate::store::{Publication, StoreError};
@@ -147,12 +147,18 @@ impl<'a> Items<'a> {
     }
 
     fn apply(&mut self, index: usize, update: Update, now: Now) {
+        let has_keys_alone =
+            self.all.iter().flat_map(|item| item.part.kinds()).all(|kind| kind == ChangeKind::Keys);
         let Some(item) = self.all.get_mut(index) else { return };
         match update {
             Update::Files(files, facts) => {
+                self.is_withdrawn &= facts.svid.is_none() && !has_keys_alone;
+                if self.is_withdrawn && self.on_revoked == OnRevoked::Remove {
+                    // Keys come back with the identity.
+                    return item.source.forget();
+                }
                 let had_problem = item.accept(files, *facts);
                 let has_changed = item.change.is_some();
-                self.is_withdrawn = false;
                 if has_changed {
                     self.publisher.schedule.changed(now.instant);
                 }

@@ -194,7 +194,9 @@ impl<'a> MainLoop<'a> {
         let http = settings.http_address.map(|address| HttpServer::new(address, waiter, &share, now.instant));
         let notifier = Notifier::new(&settings.notify);
         let application = application.map(Application::new);
-        let systemd = Systemd::new(|name| std::env::var_os(name), now.instant);
+        // init is no service, but comes before one.
+        let is_service = until == Until::Stopped;
+        let systemd = Systemd::new(|name| std::env::var_os(name).filter(|_| is_service), now.instant);
         Ok(Self { settings, waiter, items, notifier, application, http, systemd, phase })
     }
 
@@ -298,12 +300,11 @@ impl<'a> MainLoop<'a> {
     fn serve(&mut self, now: Now) {
         let Some(http) = &mut self.http else { return };
         let (items, notifier, application) = (&mut self.items, &self.notifier, &self.application);
+        let fault = |items: &mut Items<'_>| items.fault_on_disk(now).or_else(|| not_running(application));
         http.run_due(now.instant, &mut |question| match question {
-            Question::Ready => {
-                let fault = items.fault_on_disk(now).or_else(|| not_running(application));
-                fault.map_or(Ok(String::new()), Err)
-            }
+            Question::Ready => fault(items).map_or(Ok(String::new()), Err),
             Question::Metrics => Ok(metrics::render(&Scrape {
+                is_ready: fault(items).is_none(),
                 published: items.published().map(|(part, facts)| (part.file(), facts)).collect(),
                 now: now.time,
                 publications: items.publisher.publications,
@@ -318,7 +319,8 @@ impl<'a> MainLoop<'a> {
     fn report_to_systemd(&mut self, now: Now) {
         let fault = self.items.fault(now).or_else(|| not_running(&self.application));
         let ready = fault.map_or(Ok(()), |fault| Err(fault.cause));
-        self.systemd.state(ready, || announce::status(self.items.identity(), &self.settings.svid_path));
+        let published = || announce::status(self.items.identity(), &self.settings.svid_path);
+        self.systemd.state(ready, published, now.instant);
         self.systemd.run_due(now.instant);
     }
 

@@ -143,7 +143,8 @@ impl Store {
     pub(crate) fn start(&self, now: Now) -> Result<(), StoreError> {
         let prepared = self.prepare(now);
         // The published set is looked after even if a step has failed.
-        if let Ok(names) = self.published().and_then(|set| set.names_of_set()) {
+        let names = self.published().and_then(|set| set.names_of_set()).unwrap_or_default();
+        if !names.is_empty() {
             self.remember(names.iter().map(String::as_str));
         }
         prepared

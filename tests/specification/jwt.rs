@@ -362,6 +362,30 @@ fn an_identity_that_is_withdrawn_takes_its_token_along() {
     refresh.stop();
 }
 
+/// Some agents send the keys to anybody.
+#[test]
+fn keys_come_back_with_a_withdrawn_identity_and_not_before() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    agent.reply_with_jwt_bundles(jwt_bundles([&pod.authority]));
+    let mut refresh = pod.refresh(&["--jwt-bundle-file-name=jwks.json", "--on-revoked=remove"]);
+    pod.wait_for(&svid);
+    pod.wait_for_file("jwks.json", |text| text.as_bytes() == pod.authority.jwks());
+    agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files"]);
+    let renewed = Arc::new(Authority::with_jwt_key_id("example.org", "renewed"));
+    let calls = agent.calls();
+    agent.reply_with_jwt_bundles(jwt_bundles([&renewed]));
+    wait_until("it was denied twice more", || agent.calls() >= calls + 2);
+    assert_eq!(names(&pod.volume()), [""; 0]);
+    agent.reply(offer([svid.clone()]));
+    pod.wait_for(&svid);
+    pod.wait_for_file("jwks.json", |text| text.as_bytes() == renewed.jwks());
+    let log = refresh.stop();
+    assert_eq!(log.iter().filter(|line| line.contains("withdrawn the identity")).count(), 1, "{log:#?}");
+}
+
 #[test]
 fn a_token_that_comes_after_the_withdrawal_is_not_written() {
     let pod = Pod::new();
