@@ -1,9 +1,14 @@
 //! `inspect`: what the agent offers, for people and for programs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Stdio};
 use std::time::{Duration, SystemTime};
 
 use grpcio::RpcStatusCode;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pod_svid_helper::for_tests::workload::X509SVIDResponse;
 use rcgen::KeyUsagePurpose;
 use serde_json::{Value, json};
@@ -408,4 +413,41 @@ fn inspect_waits_for_tokens_until_init_timeout_and_shows_the_rest() {
         inspect(&pod, &["--jwt-svid=a=one", "--jwt-svid=b=two", "--init-timeout=2s"]).succeeded().stdout;
     assert_eq!(text.matches("  not good    nothing within --init-timeout:").count(), 2, "{text}");
     assert!(text.contains("  key         P-256\n"), "{text}");
+}
+
+/// Its answer is longer than a pipe, of which one byte was read.
+fn inspect_with_a_slow_reader(pod: &Pod) -> (WorkloadApiServer, Child) {
+    let mut response = pod.authority.response([&Recipe::for_id(ID)]);
+    for number in 0..500 {
+        response.federated_bundles.insert(format!("spiffe://{number}.example.com"), pod.federated.bundle());
+    }
+    let agent = pod.agent(Reply::offer(&response));
+    let socket = format!("--workload-api-socket={}", pod.socket().display());
+    let inspect = Helper::new().argument("--mode=inspect").argument(socket).argument("--output=json");
+    let mut inspect = inspect.start_with_stderr(Stdio::null());
+    let stdout = inspect.stdout.as_mut().expect("a pipe");
+    stdout.read_exact(&mut [0]).expect("the beginning of the answer");
+    (agent, inspect)
+}
+
+#[test]
+fn inspect_waits_for_a_slow_reader() {
+    let pod = Pod::new();
+    let (_agent, inspect) = inspect_with_a_slow_reader(&pod);
+    // Longer than any call of inspect may take.
+    std::thread::sleep(Duration::from_secs(6));
+    let output = inspect.wait_with_output().expect("its output");
+    assert!(output.status.success(), "{:?}", output.status);
+    let text = String::from_utf8(output.stdout).expect("text");
+    let json: Value = serde_json::from_str(&format!("{{{text}")).expect("the rest of an object");
+    assert_eq!(json["federated_trust_domains"].as_object().map(serde_json::Map::len), Some(500), "{json}");
+}
+
+#[test]
+fn inspect_that_waits_for_a_slow_reader_ends_at_a_signal() {
+    let pod = Pod::new();
+    let (_agent, mut inspect) = inspect_with_a_slow_reader(&pod);
+    kill(Pid::from_raw(inspect.id() as i32), Signal::SIGINT).expect("it runs");
+    let status = inspect.wait().expect("its end");
+    assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{status:?}");
 }

@@ -436,9 +436,9 @@ fn an_init_that_hangs_ends_by_its_alarm_with_a_line_of_json() {
     is_json_error(&last_line_after_the_alarm(&["--log-format=json"]), "still running after --init-timeout");
 }
 
-/// As C-core does without memory.
+/// systemd's watchdog sends one.
 #[test]
-fn an_abort_is_the_last_line_in_the_form_of_the_log() {
+fn a_sigabrt_of_another_process_is_named_in_the_form_of_the_log() {
     for format in ["text", "json"] {
         let pod = Pod::new();
         let mut refresh = pod.refresh(&[&format!("--log-format={format}")]);
@@ -446,8 +446,10 @@ fn an_abort_is_the_last_line_in_the_form_of_the_log() {
         refresh.signal(Signal::SIGABRT);
         let last = refresh.finish(1).pop().expect("a line");
         match format {
-            "text" => assert!(last.starts_with("pod-svid-helper: aborted: out of memory"), "{last}"),
-            _ => is_json_error(&last, "aborted: out of memory or threads"),
+            "text" => {
+                assert!(last.starts_with("pod-svid-helper: ended by a SIGABRT of another process"), "{last}")
+            }
+            _ => is_json_error(&last, "ended by a SIGABRT of another process: systemd"),
         }
     }
 }

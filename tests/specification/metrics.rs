@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use grpcio::RpcStatusCode;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use workload_api_server::authority::Recipe;
 use workload_api_server::server::Reply;
@@ -12,6 +13,7 @@ use workload_api_server::server::Reply;
 use crate::http::{ANY_PORT, Probe, port_in};
 use crate::logs::{fill, stop};
 use crate::pod::{App, EVERYTHING, ID, Pod, Running, offer, serial, wait_until};
+use crate::refresh::AgentProcess;
 
 /// A helper with options, when it is ready.
 fn ready(pod: &Pod, options: &[&str]) -> (Running, Probe) {
@@ -138,6 +140,32 @@ fn failed_calls_are_counted_by_code_and_the_agent_is_away_meanwhile() {
     wait_until("no connection is there", || failed("Unreachable").is_some_and(|count| count >= 2.0));
     let _agent = pod.agent(offer([pod.mint()]));
     probe.wait_for_metric("agent_connected", 1.0);
+    refresh.stop();
+}
+
+#[test]
+fn an_agent_that_accepts_calls_and_says_nothing_is_not_connected() {
+    let pod = Pod::new();
+    // It rotates each second, so that however slow the machine, one SVID comes in time.
+    let agent = AgentProcess::start(&pod.socket(), &["--ttl=12", "--rotate=1"]);
+    let (refresh, probe) = ready(&pod, &[]);
+    assert_eq!(probe.metric("agent_connected"), Some(1.0));
+    agent.signal(Signal::SIGSTOP);
+    probe.wait_for_metric("agent_connected", 0.0);
+    probe.wait_for_metric("ready", 0.0);
+    refresh.stop();
+}
+
+/// Its token stays as the last call's response, which says nothing of now.
+#[test]
+fn an_agent_that_is_away_is_not_connected_though_it_has_answered_a_call_for_a_token() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+    let (refresh, probe) = ready(&pod, &["--jwt-svid=token.jwt=one"]);
+    assert_eq!((probe.metric("agent_connected"), probe.metric("ready")), (Some(1.0), Some(1.0)));
+    drop(agent);
+    probe.wait_for_metric("agent_connected", 0.0);
+    assert_eq!(probe.metric("ready"), Some(1.0), "the files are good");
     refresh.stop();
 }
 

@@ -267,10 +267,10 @@ fn refresh_finds_an_agent_that_was_away_for_twenty_seconds() {
 }
 
 /// An agent in a process of its own, which can be stopped.
-struct AgentProcess(Child);
+pub struct AgentProcess(Child);
 
 impl AgentProcess {
-    fn start(socket: &Path, arguments: &[&str]) -> Self {
+    pub fn start(socket: &Path, arguments: &[&str]) -> Self {
         let server =
             Path::new(env!("CARGO_BIN_EXE_pod-svid-helper")).with_file_name("examples/workload-api-server");
         let mut command = Command::new(server);
@@ -278,7 +278,7 @@ impl AgentProcess {
         Self(command.spawn().expect("the server starts; cargo test builds it"))
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.0.id().try_into().expect("a PID")), signal).expect("a running server");
     }
 }
