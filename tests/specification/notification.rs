@@ -348,7 +348,8 @@ fn start_with_hidepid(pod: &Pod, options: &[&str]) -> Running {
         mount -t proc -o hidepid=2 proc /proc
         /bin/sleep 1000 &
         echo $! >"$DIRECTORY/app.pid"
-        exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=+kill --ambient-caps=+kill -- "$0" "$@"
+        exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=+kill --ambient-caps=+kill --pdeathsig=KILL \
+            -- "$0" "$@"
     "#;
     let text = text.replace("$DIRECTORY", pod.path().to_str().expect("UTF-8"));
     let pid_file = format!("--pid-file={}", pod.path().join("app.pid").display());
