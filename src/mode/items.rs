@@ -40,6 +40,8 @@ pub(super) struct Items<'a> {
     all: Vec<Item<'a>>,
     /// Fetches the keys of tokens, where no item does. Never dropped, as the items' sources.
     key_watch: Option<std::mem::ManuallyDrop<Box<dyn Source + 'a>>>,
+    /// Whether no SVID is wanted, so that keys alone show that the agent serves us.
+    has_keys_alone: bool,
     on_revoked: OnRevoked,
     pub(super) publisher: Publisher,
     is_withdrawn: bool,
@@ -72,6 +74,7 @@ impl<'a> Items<'a> {
         Self {
             all: parts.iter().map(item).collect(),
             key_watch: key_watch.map(std::mem::ManuallyDrop::new),
+            has_keys_alone: parts.iter().flat_map(|part| part.kinds()).all(|kind| kind == ChangeKind::Keys),
             on_revoked,
             publisher,
             is_withdrawn: false,
@@ -79,9 +82,10 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// Adopts good files of an earlier process, if the next publication keeps them.
+    /// Adopts good files of an earlier process, if the next publication keeps them. It replaces those of a single
+    /// part, and keeps none.
     pub(super) fn adopt_existing(&mut self, parts: &[Rc<dyn Part>], selection: &Selection, now: SystemTime) {
-        if self.publisher.store.drops_found() {
+        if self.all.len() > 1 && self.publisher.store.drops_found() {
             return;
         }
         let found = read_published(parts, &self.publisher.store, now);
@@ -147,12 +151,10 @@ impl<'a> Items<'a> {
     }
 
     fn apply(&mut self, index: usize, update: Update, now: Now) {
-        let has_keys_alone =
-            self.all.iter().flat_map(|item| item.part.kinds()).all(|kind| kind == ChangeKind::Keys);
         let Some(item) = self.all.get_mut(index) else { return };
         match update {
             Update::Files(files, facts) => {
-                self.is_withdrawn &= facts.svid.is_none() && !has_keys_alone;
+                self.is_withdrawn &= facts.svid.is_none() && !self.has_keys_alone;
                 if self.is_withdrawn && self.on_revoked == OnRevoked::Remove {
                     // Keys come back with the identity.
                     return item.source.forget();

@@ -41,7 +41,7 @@ pub(crate) struct Settings {
 /// What there is to tell of a publication.
 #[derive(Debug, Clone)]
 pub(crate) struct News {
-    /// What it has changed: nothing, if the files stood there already.
+    /// What it has changed: nothing, if the application knows the files already.
     pub(crate) changed: ChangeKinds,
     /// All that there are files of.
     pub(crate) there: ChangeKinds,

@@ -51,8 +51,10 @@ pub(super) fn file_names(
 pub(super) fn remove_leftovers(directory: &Directory<'_>) -> Result<(), StoreError> {
     let data = directory.data()?;
     // Without a published set, files under names are all there is.
-    let published = directory.open_set(&data)?.map(|set| file_names(directory, &set)).transpose()?;
-    remove_all_but(directory, &data, published.map(HashSet::from_iter).as_ref())
+    let published = directory.open_set(&data);
+    let published = published.and_then(|set| set.map(|set| file_names(directory, &set)).transpose());
+    let (published, outcome) = published.map_or_else(|error| (None, Err(error)), |names| (names, Ok(())));
+    outcome.and(remove_all_but(directory, &data, published.map(HashSet::from_iter).as_ref()))
 }
 
 /// The same where nothing is to be published any more: no file stays under its name.
@@ -100,6 +102,6 @@ pub(super) fn remove_name_of(directory: &Directory<'_>, set: &OwnedFd, name: &st
 }
 
 fn remove_name(directory: &Directory<'_>, name: &str) -> Result<(), StoreError> {
-    log::info!("removing {}: it is no longer in the set", directory.path.join(name).display());
+    log::info!("removing {}: it is not published any more", directory.path.join(name).display());
     directory.unlink(name)
 }

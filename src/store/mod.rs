@@ -73,7 +73,8 @@ pub(crate) enum Publication {
     Replaced,
     /// The set that was last published or found here is still the right one; nothing was written.
     Unchanged,
-    /// Another helper has published the very same set meanwhile; nothing was written.
+    /// The very same set is there, but not as it was left: another helper has published it, or it was touched. Nothing
+    /// was written.
     Found,
     /// The set is empty: all files were removed.
     Removed,
@@ -199,8 +200,8 @@ impl Store {
         self.is_ours.get()
     }
 
-    /// Whether the set that was last published or found is still there: each file by its name and through
-    /// `..data`, unchanged. Reads no file.
+    /// Whether the set that was last published or found is still there, by its names and through `..data`, unchanged.
+    /// Reads no file.
     pub(crate) fn is_intact(&self) -> bool {
         self.snapshot.borrow().is_unchanged()
     }

@@ -256,7 +256,7 @@ fn is_published_already(
 fn withdraw(directory: &Directory<'_>, data: &Data) -> Result<Publication, StoreError> {
     let mut outcome = Ok(());
     // Before their set: after a crash between them, nobody would know the names as ours.
-    if let Some(set) = directory.open_set(data)? {
+    if let (Data::Link(_), Some(set)) = (data, directory.open_set(data)?) {
         for name in file_names(directory, &set)? {
             outcome = outcome.and(remove_name_of(directory, &set, &name));
         }

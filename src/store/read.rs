@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
-use nix::sys::stat::{Mode, fstat, fstatat, stat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, stat};
 use zeroize::Zeroizing;
 
 use super::directory::{DATA, entries};
 use super::error::StoreError;
-use super::file::{File, FileName, file_id, is_regular_with, read_regular};
+use super::file::{File, FileName, file_id, file_type, is_regular_with, read_regular};
 use super::permissions::DIRECTORY;
 use crate::words::flaw;
 
@@ -144,7 +144,10 @@ impl Snapshot {
 /// Links are followed, as an application does.
 fn stamp(path: &Path) -> Option<Stamp> {
     let found = stat(path).ok()?;
-    let (file_id, size, mode) = (file_id(&found), found.st_size, found.st_mode);
+    let (size, mode) = (found.st_size, found.st_mode);
+    // A directory's number may change on overlayfs.
+    let is_directory = file_type(&found) == SFlag::S_IFDIR;
+    let file_id = if is_directory { (0, 0) } else { file_id(&found) };
     let (modified, owner) = ((found.st_mtime, found.st_mtime_nsec), (found.st_uid, found.st_gid));
     Some(Stamp { file_id, size, modified, mode, owner })
 }

@@ -10,7 +10,7 @@ use crate::notify::Owed;
 use crate::process::child::ExitStatus;
 use crate::process::signal::SignalNumber;
 use crate::time::backoff::Backoff;
-use crate::time::timing::{HOLD_AFTER_SIGINT, START_AGAIN};
+use crate::time::timing::{HOLD_AFTER_SIGINT, LONGEST_HOLD, START_AGAIN};
 use crate::words::words;
 
 words! {
@@ -140,10 +140,11 @@ impl Lifecycle {
         }
     }
 
-    /// Until when no rotation is told, if the application may be ending: as long as the old SVID allows. An end that
-    /// takes its time is not cut short, and one that runs on is told in time.
+    /// Until when no rotation is told, if the application may be ending: as long as the old SVID allows, and for an
+    /// hour. An end that takes its time is not cut short, and an application that runs on is told in time.
     pub(super) fn held_until(&self) -> Option<Instant> {
-        Some(self.may_end_until?).max(self.at_latest)
+        let until = self.may_end_until?;
+        Some(until).max(self.at_latest.map(|latest| latest.min(until + LONGEST_HOLD)))
     }
 
     /// Takes what is due: the process, and the notification that it is owed, a signal or a restart.
@@ -179,10 +180,10 @@ impl Lifecycle {
     ///
     /// After SIGTERM, the application is neither notified of rotations nor restarted. SIGINT and SIGQUIT stop a
     /// restart that has begun, and hold up the next rotation: the application may be ending. But a JVM prints its
-    /// threads at SIGQUIT, and runs on; so more of them hold it up no longer.
+    /// threads at SIGQUIT, and runs on; so more of them in the same minute hold it up no longer.
     pub(super) fn signalled(&mut self, signal: SignalNumber, now: Instant) -> Option<Pid> {
-        if signal.asks_to_end() {
-            self.may_end_until.get_or_insert(now + HOLD_AFTER_SIGINT);
+        if signal.asks_to_end() && self.may_end_until.is_none_or(|until| until <= now) {
+            self.may_end_until = Some(now + HOLD_AFTER_SIGINT);
         }
         let pid = self.pid();
         match self.state {

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use super::lifecycle::{Lifecycle, OnRenewal};
 use crate::notify::Outcomes;
-use crate::time::timing::{DEBOUNCE, HOLD_AFTER_SIGINT};
+use crate::time::timing::{DEBOUNCE, HOLD_AFTER_SIGINT, LONGEST_HOLD};
 use crate::words::flaw;
 
 const PID: Pid = Pid::from_raw(12);
@@ -160,6 +160,29 @@ fn sigquit_again_and_again_does_not_hold_up_rotations_for_ever() {
         assert_eq!(lifecycle.next_deadline(), Some(start + HOLD_AFTER_SIGINT));
         assert_eq!(tell(&mut lifecycle, start + HOLD_AFTER_SIGINT), Some(PID));
     }
+}
+
+#[test]
+fn each_signal_to_stop_holds_a_rotation_up_for_a_minute_however_many_came_long_before() {
+    let (mut lifecycle, start) = running(OnRenewal::Restart);
+    let stop = start + Duration::from_secs(3600);
+    lifecycle.signalled(Signal::SIGQUIT.into(), start);
+    lifecycle.signalled(Signal::SIGINT.into(), stop);
+    lifecycle.renewed(stop, None);
+    assert_eq!(lifecycle.next_deadline(), Some(stop + HOLD_AFTER_SIGINT));
+}
+
+#[test]
+fn a_hold_is_over_after_an_hour_though_the_old_svid_lives_for_days() {
+    let (mut lifecycle, start) = running(OnRenewal::Signal);
+    let day = Duration::from_secs(24 * 3600);
+    lifecycle.signalled(Signal::SIGQUIT.into(), start);
+    lifecycle.renewed(start, Some(start + day));
+    assert_eq!(lifecycle.next_deadline(), Some(start + HOLD_AFTER_SIGINT + LONGEST_HOLD));
+    tell(&mut lifecycle, start + HOLD_AFTER_SIGINT + LONGEST_HOLD);
+    lifecycle.signalled(Signal::SIGQUIT.into(), start + day);
+    lifecycle.renewed(start + 2 * day, Some(start + 9 * day));
+    assert_eq!(lifecycle.next_deadline(), Some(start + 2 * day + DEBOUNCE), "the signal was long ago");
 }
 
 #[test]

@@ -117,6 +117,8 @@ pub(crate) const START_AGAIN: Backoff = Backoff::new(milliseconds(250), seconds(
 /// How long after SIGINT or SIGQUIT a rotation is not told to the application of `run`, at least: it may be ending.
 /// A pod has half a minute for that, by default.
 pub(crate) const HOLD_AFTER_SIGINT: Duration = seconds(60);
+/// How much longer it is not told, at most, while the old SVID is good: what has not ended by then runs on.
+pub(crate) const LONGEST_HOLD: Duration = seconds(60 * 60);
 /// How long init waits, after its time is over, for a hook that it has asked to end.
 pub(crate) const STOP_GRACE: Duration = seconds(1);
 

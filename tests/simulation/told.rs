@@ -15,7 +15,7 @@ use crate::material::ChangeKinds;
 use crate::mode::check;
 use crate::supervise::OnRenewal;
 use crate::time::timestamp::rfc3339;
-use crate::time::timing::{DEBOUNCE, HOLD_AFTER_SIGINT, START_AGAIN};
+use crate::time::timing::{DEBOUNCE, HOLD_AFTER_SIGINT, LONGEST_HOLD, START_AGAIN};
 
 /// What the hook is owed.
 #[derive(Default)]
@@ -93,7 +93,9 @@ pub(super) struct ApplicationWatch {
 impl ApplicationWatch {
     /// It has got SIGINT, or the like.
     pub(super) fn may_be_ending(&mut self, now: Instant) {
-        self.may_end_until.get_or_insert(now + HOLD_AFTER_SIGINT);
+        if self.may_end_until.is_none_or(|until| until <= now) {
+            self.may_end_until = Some(now + HOLD_AFTER_SIGINT);
+        }
     }
 }
 
@@ -231,7 +233,10 @@ impl World<'_> {
             OnRenewal::Nothing => None,
         };
         let from = [watch.untold_since, can_take_since].into_iter().collect::<Option<Vec<_>>>();
-        let held_until = watch.may_end_until.max(watch.may_end_until.and(watch.told_by));
+        let held_until = watch.may_end_until.map(|until| {
+            let told_by = watch.told_by.map_or(until, |by| by.min(until + LONGEST_HOLD));
+            until.max(told_by)
+        });
         let from = from.and_then(|from| from.into_iter().chain(held_until).max());
         let (news, all) = (watch.news, watch.told);
         // Often, the pod ends just then.

@@ -233,6 +233,24 @@ fn a_hook_learns_of_an_svid_that_another_helper_has_written_a_moment_before() {
 }
 
 #[test]
+fn a_hook_learns_nothing_of_files_that_were_only_touched() {
+    let pod = Pod::new();
+    let (first, second) = (pod.mint(), pod.mint());
+    let agent = pod.agent(offer([first.clone()]));
+    let_end(&pod);
+    let helper = pod.helper(&["--mode=refresh", "--log-level=debug"]).command(&pod.script(CHANGED));
+    let mut refresh = helper.start();
+    pod.wait_for_runs("svid,bundle\n");
+    let file = std::fs::File::open(pod.volume().join("svid.pem")).expect("a file");
+    file.set_modified(UNIX_EPOCH).expect("another time");
+    agent.reply(offer([first]));
+    refresh.wait_for_log(&["DEBUG", ID, "is already in", "nothing written"]);
+    agent.reply(offer([second]));
+    pod.wait_for_runs("svid,bundle\nsvid\n");
+    refresh.stop();
+}
+
+#[test]
 fn a_hook_finds_the_credential_folder_of_the_spiffe_layout() {
     for mode in ["--mode=init", "--mode=refresh"] {
         for (layout, folder) in [("spiffe", "svids"), ("pem,spiffe", "svids"), ("pem", "none")] {
