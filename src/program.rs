@@ -10,7 +10,7 @@ use crate::options::{self, Plan, Request, Task};
 use crate::process::core_dumps;
 use crate::process::environment::set_grpc_variables_aside;
 use crate::time::clock::Now;
-use crate::wait::{Waiter, give_signals_back};
+use crate::wait::{Waiter, let_signals_end_us};
 use crate::words::{Flaw, flaw};
 
 const SUCCESS: u8 = 0;
@@ -95,10 +95,12 @@ fn follow(settings: &main_loop::Settings, waiter: &Waiter) -> u8 {
 
 /// Prints the answer, or logs why there is none.
 fn tell(answer: Result<impl AsRef<str>, impl std::fmt::Display>) -> u8 {
-    // A slow reader of stdout may be waited for: until a signal comes.
-    give_signals_back();
     match answer {
-        Ok(text) => print(text.as_ref()).map_or_else(|error| failed(&error), |()| SUCCESS),
+        Ok(text) => {
+            // A slow reader of stdout may be waited for.
+            let_signals_end_us();
+            print(text.as_ref()).map_or_else(|error| failed(&error), |()| SUCCESS)
+        }
         Err(error) => failed(&error),
     }
 }

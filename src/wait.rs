@@ -1,5 +1,5 @@
 //! The one place where the program waits: until something is ready, a deadline has passed, a signal has
-//! arrived or a child has ended.
+//! arrived or a child has ended. (What prints an answer at the end waits for its reader.)
 //!
 //! Signals are blocked and read from a descriptor, so they interrupt every wait at once and nothing else:
 //! code between two waits is never interrupted by a signal. This works as process 1 too: the kernel
@@ -69,9 +69,11 @@ pub(crate) enum Sender {
     Kernel,
 }
 
-/// Gives all signals back to the kernel's default actions, for what waits elsewhere than in a [`Waiter`].
-pub(crate) fn give_signals_back() {
-    if let Err(cause) = SigSet::empty().thread_set_mask() {
+/// From now on, the signals that ask to end do so by themselves, unless we are process 1: for what waits elsewhere than
+/// in a [`Waiter`].
+pub(crate) fn let_signals_end_us() {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect();
+    if let Err(cause) = signals.thread_unblock() {
         log::debug!("cannot unblock signals: {}", cause.desc());
     }
 }

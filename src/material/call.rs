@@ -58,6 +58,7 @@ impl<R: Rpc> Call for RetriedCall<'_, R> {
     fn describe_wait(&self) -> String {
         let endpoint = self.agent.client.endpoint();
         match self.state {
+            State::Open(_, stream) if stream.spoke => format!("{endpoint} has sent nothing usable"),
             State::Open(..) => {
                 format!("{endpoint} accepted the call and sent nothing (is the agent stopped or overloaded?)")
             }
@@ -108,7 +109,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
             state: State::Due(now.instant),
             delays: Delays::new(),
             failures: FailureLog::new(label, max_level, agent.share.clone()),
-            counts: CallCounts::new(R::NAME, R::STREAMS),
+            counts: CallCounts::new(R::NAME),
             denials: Denials::default(),
             waits_since: None,
             silence_told: None,
@@ -146,6 +147,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
 
     /// Drops an open call, and makes the next one at this time.
     pub(super) fn call_at(&mut self, time: Instant) {
+        self.counts.is_connected &= !R::STREAMS;
         self.state = State::Due(time);
     }
 
@@ -156,7 +158,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
             State::Due(at) => Some(*at),
             State::Connecting(connecting) => Some(connecting.give_up_at()),
             State::Open(_, stream) if stream.delivered => self.denials.withdraw_at(),
-            State::Open(_, stream) if self.silence_told != Some(stream.since) => {
+            State::Open(_, stream) if !stream.spoke && self.silence_told != Some(stream.since) => {
                 Some(stream.since + SILENT_CALL)
             }
             State::Open(_, stream) => (!R::STREAMS).then_some(stream.since + SINGLE_RESPONSE),
@@ -178,13 +180,10 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                     .tell_silence(now.instant)
                     .map_or(Poll::Pending, |update| Poll::Ready(Err(update)));
             };
+            self.counts.is_connected |= !matches!(received, Received::End(_));
             let update = match received {
-                Received::Response(raw) => {
-                    self.counts.is_connected = true;
-                    return Poll::Ready(Ok(raw));
-                }
+                Received::Response(raw) => return Poll::Ready(Ok(raw)),
                 Received::Undecodable(cause) => {
-                    self.counts.is_connected = true;
                     self.denials.interrupted();
                     let rejection = Rejection::Undecodable { message: R::RESPONSE, cause };
                     Some(self.unusable(&rejection, now))
@@ -238,7 +237,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                         Poll::Pending
                             if stream.delivered && self.denials.withdraw_at().is_some_and(|at| at <= now) =>
                         {
-                            self.state = State::Due(now);
+                            self.call_at(now);
                             continue;
                         }
                         // One clock decides all deadlines: ours.
@@ -248,7 +247,8 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                         Poll::Pending => Received::End(CallError::NoAnswer { endpoint: endpoint.clone() }),
                     };
                     let is_message = !matches!(received, Received::End(_));
-                    stream.delivered |= is_message;
+                    stream.spoke |= is_message;
+                    stream.delivered |= matches!(received, Received::Response(_));
                     if !R::STREAMS && is_message {
                         // After its single response, the source decides when to call next.
                         self.state = State::Idle;
@@ -261,7 +261,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
 
     /// Logs a call that the agent has accepted and not answered, once for each call.
     fn tell_silence(&mut self, now: Instant) -> Option<Update> {
-        let stream = self.stream().filter(|stream| !stream.delivered && now >= stream.since + SILENT_CALL)?;
+        let stream = self.stream().filter(|stream| !stream.spoke && now >= stream.since + SILENT_CALL)?;
         if self.silence_told.replace(stream.since) == Some(stream.since) {
             return None;
         }
@@ -293,7 +293,8 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
             return Some(Update::GaveUp(self.failures.labelled(error)));
         }
         let is_denied = error.is_permission_denied();
-        if !is_denied {
+        // The end of a stream is no absence: that is what the next call finds.
+        if !is_denied && !delivered {
             self.denials.interrupted();
         }
         if !is_denied && rule != RetryRule::Rarely {
@@ -324,13 +325,12 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
 
     /// The agent denies the identity. Returns whether it withdraws it: at once if the same call has offered it, or
     /// else if that has lasted. What another source's stream offers is not withdrawn: the agent may be between two
-    /// updates.
+    /// updates, and is asked again later.
     fn withdraws(&mut self, offered: bool, is_offered: bool, now: Instant) -> bool {
-        if is_offered || self.agent.until != Until::Stopped {
+        if is_offered {
             self.denials = Denials::default();
-            return false;
         }
-        self.denials.denied(offered, now)
+        self.agent.until == Until::Stopped && self.denials.denied(offered && !is_offered, now)
     }
 
     /// A response is unusable: waits for the next one, or calls again later.
@@ -404,7 +404,9 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     /// Replaces a silent stream by a new call; `message` says what is missing.
     pub(super) fn replace(&mut self, message: &str, now: Now) -> Update {
         self.failures.agent_is_away(now.instant);
-        self.counts.is_connected = false;
+        if self.stream().is_some_and(|stream| !stream.delivered) {
+            self.denials.interrupted();
+        }
         self.call_now(now);
         let next = "; calling the agent again";
         Update::Trouble(self.failures.log(Level::Warn, message, next, now.instant))
@@ -487,6 +489,7 @@ mod tests {
             panic!("it takes it")
         };
         assert!(message.contains("is no X509SVIDResponse"), "{message}");
+        assert!(!call.stream().unwrap().delivered);
         assert_eq!(call.next_deadline(), None);
         assert!(call.poll(false, start + 10 * SECOND, &mut waiter.context()).is_pending());
     }

@@ -9,8 +9,6 @@ use crate::workload_api::call_error::USUAL_FAILURES;
 pub(crate) struct CallCounts {
     /// The RPC's name.
     pub(crate) rpc: &'static str,
-    /// Whether a call is a stream, which shows until when the agent was there.
-    pub(crate) streams: bool,
     /// Whether the last call has delivered a response, and has not failed since.
     pub(crate) is_connected: bool,
     /// Responses that were discarded: they cannot be decoded, break the standard, or lack the
@@ -24,9 +22,9 @@ pub(crate) struct CallCounts {
 }
 
 impl CallCounts {
-    pub(crate) fn new(rpc: &'static str, streams: bool) -> Self {
+    pub(crate) fn new(rpc: &'static str) -> Self {
         let failed = USUAL_FAILURES.into_iter().map(|code| (code, 0)).collect();
-        Self { rpc, streams, is_connected: false, rejected: 0, failed, ended: 0 }
+        Self { rpc, is_connected: false, rejected: 0, failed, ended: 0 }
     }
 
     pub(crate) fn failed(&mut self, code: &'static str) {

@@ -12,6 +12,9 @@ use exposition::{Sample, Text, timestamp};
 use crate::logging::dropped_lines;
 use crate::material::{CallCounts, Facts};
 use crate::notify::Outcomes;
+use crate::workload_api::rpc::{
+    FetchJwtBundles, FetchJwtSvid, FetchWitBundles, FetchWitSvid, FetchX509Svid, Rpc,
+};
 
 /// The data of a scrape.
 pub(crate) struct Scrape<'a> {
@@ -37,6 +40,16 @@ pub(crate) struct Publications {
     /// The time of the last one.
     pub(crate) last: Option<SystemTime>,
 }
+
+/// The RPCs, that first which shows first whether the agent is there. Keys may be silent for days, and a single
+/// response says nothing of what came after it.
+const BY_LIVELINESS: [&str; 5] = [
+    FetchX509Svid::NAME,
+    FetchWitSvid::NAME,
+    FetchJwtBundles::NAME,
+    FetchWitBundles::NAME,
+    FetchJwtSvid::NAME,
+];
 
 /// The text of a scrape (Prometheus exposition format, version 0.0.4).
 pub(crate) fn render(scrape: &Scrape<'_>) -> String {
@@ -112,12 +125,13 @@ fn outcomes(outcomes: Outcomes) -> [Sample; 2] {
 }
 
 fn calls(text: &mut Text, calls: &[&CallCounts]) {
-    let has_streams = calls.iter().any(|calls| calls.streams);
-    let is_connected = |calls: &&CallCounts| calls.is_connected && calls.streams == has_streams;
+    let decides = |rpc: &&str| calls.iter().any(|calls| calls.rpc == *rpc);
+    let deciding = BY_LIVELINESS.into_iter().find(decides);
+    let is_connected = calls.iter().any(|calls| Some(calls.rpc) == deciding && calls.is_connected);
     text.family(
         "agent_connected",
-        "Whether a stream of the agent is open that has brought something; without streams, whether the last call has.",
-        [Sample::of(u8::from(calls.iter().any(is_connected)))],
+        "Whether the stream that brings SVIDs is open and has brought something (or else that of keys, or the last call).",
+        [Sample::of(u8::from(is_connected))],
     );
     let (mut rejected, mut failed) = (BTreeMap::new(), BTreeMap::new());
     for calls in calls {
@@ -197,8 +211,7 @@ mod tests {
         };
         // As SPIRE's: it does not say from when on it is valid.
         let jwt = SvidInfo { kind: Kind::Jwt, issued_at: at(7_000), not_before: None, ..x509.clone() };
-        let (mut stream, mut tokens) =
-            (CallCounts::new("FetchX509SVID", true), CallCounts::new("FetchJWTSVID", false));
+        let (mut stream, mut tokens) = (CallCounts::new("FetchX509SVID"), CallCounts::new("FetchJWTSVID"));
         stream.is_connected = true;
         stream.rejected += 1;
         tokens.failed("Unavailable");

@@ -44,6 +44,8 @@ pub(super) struct Items<'a> {
     has_keys_alone: bool,
     on_revoked: OnRevoked,
     pub(super) publisher: Publisher,
+    /// Whether an earlier helper has left a set, which may not read back whole: it had other options, for example.
+    found_set: bool,
     is_withdrawn: bool,
     /// How many calls the agent has ended.
     ended: u64,
@@ -77,6 +79,7 @@ impl<'a> Items<'a> {
             has_keys_alone: parts.iter().flat_map(|part| part.kinds()).all(|kind| kind == ChangeKind::Keys),
             on_revoked,
             publisher,
+            found_set: false,
             is_withdrawn: false,
             ended: 0,
         }
@@ -85,6 +88,7 @@ impl<'a> Items<'a> {
     /// Adopts good files of an earlier process, if the next publication keeps them. It replaces those of a single
     /// part, and keeps none.
     pub(super) fn adopt_existing(&mut self, parts: &[Rc<dyn Part>], selection: &Selection, now: SystemTime) {
+        self.found_set = self.publisher.store.has_set();
         if self.all.len() > 1 && self.publisher.store.drops_found() {
             return;
         }
@@ -200,9 +204,9 @@ impl<'a> Items<'a> {
 
     /// A withdrawal covers every form of the identity, and is one log line.
     fn withdraw(&mut self, index: usize, cause: String, next: &str, now: Now) {
-        // Files of an earlier helper may not read back whole: with other options, for example.
-        let has_facts = |item: &Item<'_>| item.newest.is_some() || item.published.is_some();
-        let had_nothing = !self.publisher.store.has_set() && !self.all.iter().any(has_facts);
+        let is_of_identity = |facts: &Facts| facts.svid.is_some() || self.has_keys_alone;
+        let has_some = |item: &Item<'_>| item.newest.iter().chain(&item.published).any(is_of_identity);
+        let had_nothing = !self.found_set && !self.all.iter().any(has_some);
         let is_news = !std::mem::replace(&mut self.is_withdrawn, true) && !had_nothing;
         if is_news {
             let consequence = match self.on_revoked {

@@ -42,7 +42,7 @@ pub(crate) const SINGLE_RESPONSE: Duration = seconds(45);
 
 // Sources.
 
-/// For how long calls must have been answered PermissionDenied before the identity counts as withdrawn. A
+/// For how long answers must have been denials before the identity counts as withdrawn. A
 /// restarted agent says so for about 5 s.
 pub(crate) const DENIAL_IS_WITHDRAWAL: Duration = seconds(30);
 /// How long after the agent's return no denial withdraws the identity: a restart alone must not remove files.

@@ -11,6 +11,8 @@ use crate::time::timing::{AWAIT_ENDPOINT, BETWEEN_STREAMS, CALL_AGAIN, CALL_RARE
 pub(crate) struct Stream {
     /// When it was made.
     pub(crate) since: Instant,
+    /// Whether it has brought anything, decodable or not.
+    pub(crate) spoke: bool,
     /// Whether it has brought a response.
     pub(crate) delivered: bool,
     /// Whether the newest response that keeps to the standard offers what the call is for.
@@ -20,7 +22,7 @@ pub(crate) struct Stream {
 impl Stream {
     /// Nothing has come yet.
     pub(crate) fn new(since: Instant) -> Self {
-        Self { since, delivered: false, offers: false }
+        Self { since, spoke: false, delivered: false, offers: false }
     }
 }
 

@@ -10,7 +10,7 @@ use workload_api_server::authority::{Recipe, jwt_response};
 use workload_api_server::server::Reply;
 use workload_api_server::wit::{WitRecipe, wit_response};
 
-use crate::pod::{ID, Pod, Running, is_emulated, names, offer, wait_until};
+use crate::pod::{ID, Pod, Running, is_emulated, jwt_bundles, names, offer, wait_until};
 use crate::process::cpu_time;
 
 const OTHER_ID: &str = "spiffe://example.org/other";
@@ -114,6 +114,43 @@ fn withdraws_after_half_a_minute(pod: &Pod, refresh: &mut Running, start: Instan
     refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files", "does not offer"]);
     assert!(start.elapsed() >= Duration::from_secs(29), "{:?}", start.elapsed());
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
+}
+
+/// A proxy between agent and helper ends each stream, for example.
+#[test]
+fn denials_on_streams_that_end_again_and_again_add_up_to_a_withdrawal() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    let mut refresh = pod.refresh(&["--on-revoked=remove", &format!("--pod-spiffe-id={ID}")]);
+    pod.wait_for(&svid);
+    let start = Instant::now();
+    wait_until("the identity is withdrawn", || {
+        agent.reply(Reply::Close);
+        agent.reply(offer([pod.authority.mint(&Recipe::for_id(OTHER_ID))]));
+        std::thread::sleep(Duration::from_secs(5));
+        names(&pod.volume()).is_empty()
+    });
+    assert!(start.elapsed() >= Duration::from_secs(29), "{:?}", start.elapsed());
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "does not offer"]);
+    refresh.stop();
+}
+
+#[test]
+fn an_identity_that_was_never_there_is_not_withdrawn_and_the_keys_stay() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    agent.reply_with_jwt_bundles(jwt_bundles([&pod.authority]));
+    let id = format!("--pod-spiffe-id={OTHER_ID}");
+    let keys = "--jwt-bundle-file-name=jwks.json";
+    let mut refresh = pod.refresh(&["--on-revoked=remove", keys, &id, "--log-level=debug"]);
+    pod.wait_for_file("jwks.json", |_| true);
+    // After half a minute, the agent is asked once more: its answer is a withdrawal if any is.
+    wait_until("the agent is asked again", || agent.calls() >= 2);
+    refresh.wait_for_log(&["DEBUG", "does not offer", OTHER_ID]);
+    pod.read("jwks.json");
+    let log = refresh.stop();
+    assert!(!log.iter().any(|line| line.contains("withdrawn the identity")), "{log:#?}");
 }
 
 /// The files of its predecessor, which had other options, do not read back whole.

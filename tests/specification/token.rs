@@ -274,6 +274,19 @@ fn a_signal_ends_token_while_it_waits() {
 }
 
 #[test]
+fn two_signals_at_once_end_token_as_one_does() {
+    let pod = Pod::new();
+    let mut running = helper(&pod, &["--log-level=info"]).start();
+    running.wait_for_log(&["cannot connect"]);
+    // It sees both when it goes on.
+    for signal in [Signal::SIGSTOP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGCONT] {
+        running.signal(signal);
+    }
+    let log = running.finish(1);
+    assert!(log.last().is_some_and(|line| line.contains("stopped by SIG")), "{log:?}");
+}
+
+#[test]
 fn a_token_that_does_not_fit_on_a_full_disk_is_a_failure() {
     let pod = Pod::new();
     let _agent = agent_with(&pod, pod.authority.mint_jwt(ID, &["one".to_owned(), "two".to_owned()], LONG));
