@@ -157,7 +157,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
             State::Idle => None,
             State::Due(at) => Some(*at),
             State::Connecting(connecting) => Some(connecting.give_up_at()),
-            State::Open(_, stream) if stream.delivered => self.denials.withdraw_at(),
+            State::Open(_, stream) if stream.delivered => self.denials.ask_at(),
             State::Open(_, stream) if !stream.spoke && self.silence_told != Some(stream.since) => {
                 Some(stream.since + SILENT_CALL)
             }
@@ -235,7 +235,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                         Poll::Ready(received) => received,
                         // Before the identity counts as withdrawn, the agent is asked once more.
                         Poll::Pending
-                            if stream.delivered && self.denials.withdraw_at().is_some_and(|at| at <= now) =>
+                            if stream.delivered && self.denials.ask_at().is_some_and(|at| at <= now) =>
                         {
                             self.call_at(now);
                             continue;
@@ -294,7 +294,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         }
         let is_denied = error.is_permission_denied();
         // The end of a stream is no absence: that is what the next call finds.
-        if !is_denied && !delivered {
+        if !is_denied && (!delivered || rule == RetryRule::Rarely) {
             self.denials.interrupted();
         }
         if !is_denied && rule != RetryRule::Rarely {
@@ -328,9 +328,9 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     /// updates, and is asked again later.
     fn withdraws(&mut self, offered: bool, is_offered: bool, now: Instant) -> bool {
         if is_offered {
-            self.denials = Denials::default();
+            self.denials.denied_beside_an_offer(now);
         }
-        self.agent.until == Until::Stopped && self.denials.denied(offered && !is_offered, now)
+        !is_offered && self.agent.until == Until::Stopped && self.denials.denied(offered, now)
     }
 
     /// A response is unusable: waits for the next one, or calls again later.

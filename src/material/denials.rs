@@ -15,11 +15,14 @@ pub(super) struct Denials {
     /// When the agent was back, or answered first.
     back_at: Option<Instant>,
     is_withdrawn: bool,
+    /// When to ask again, while another source offers the identity.
+    ask_at: Option<Instant>,
 }
 
 impl Denials {
     /// Takes a denial of what the same call has `offered`, or not; returns whether it withdraws the identity.
     pub(super) fn denied(&mut self, offered: bool, now: Instant) -> bool {
+        self.ask_at = None;
         let since = self.last.replace(now).unwrap_or(now);
         self.lasted += now.duration_since(since);
         self.back_at.get_or_insert(now);
@@ -28,8 +31,18 @@ impl Denials {
         withdraws
     }
 
-    /// When a denial withdraws the identity, if the last answer was one.
-    pub(super) fn withdraw_at(&self) -> Option<Instant> {
+    /// Takes a denial of what another source offers: the agent may be between two updates, and withdraws nothing.
+    pub(super) fn denied_beside_an_offer(&mut self, now: Instant) {
+        *self = Self { ask_at: Some(now + DENIAL_IS_WITHDRAWAL), ..Self::default() };
+    }
+
+    /// When to ask once more, if the last answer was a denial.
+    pub(super) fn ask_at(&self) -> Option<Instant> {
+        self.ask_at.or_else(|| self.withdraw_at())
+    }
+
+    /// When a denial withdraws the identity.
+    fn withdraw_at(&self) -> Option<Instant> {
         let (last, back_at) = self.last.zip(self.back_at).filter(|_| !self.is_withdrawn)?;
         Some((last + DENIAL_IS_WITHDRAWAL.saturating_sub(self.lasted)).max(back_at + AFTER_RETURN))
     }
@@ -38,6 +51,7 @@ impl Denials {
     pub(super) fn interrupted(&mut self) {
         self.last = None;
         self.back_at = None;
+        self.ask_at = None;
     }
 }
 
@@ -53,6 +67,16 @@ mod tests {
         let withdrawn = (0..120).map(|second| denials.denied(false, now + second * SECOND));
         let at: Vec<_> = withdrawn.enumerate().filter(|(_, is_withdrawn)| *is_withdrawn).collect();
         assert_eq!(at, [(30, true)]);
+    }
+
+    #[test]
+    fn the_time_in_which_another_source_offers_the_identity_does_not_count() {
+        let (now, mut denials) = (Instant::now(), Denials::default());
+        denials.denied_beside_an_offer(now);
+        assert_eq!(denials.ask_at(), Some(now + 30 * SECOND));
+        let after = |second: u32| now + (30 + second) * SECOND;
+        let withdrawn = (0..60).position(|second| denials.denied(false, after(second)));
+        assert_eq!(withdrawn, Some(30));
     }
 
     #[test]

@@ -102,10 +102,7 @@ impl<'a> Item<'a> {
     /// restore what others have removed or changed, or have the same keys as those of an earlier process.
     pub(super) fn is_known(&self, publication: Publication) -> bool {
         let has_keys = self.newest.as_ref().is_some_and(|facts| facts.keys.is_some());
-        // What others have touched and not changed counts as found.
-        let is_found = publication == Publication::Found;
-        let is_same = self.before() == self.newest.as_ref();
-        let restores = is_same && (has_keys || is_found || self.lost.is_some());
+        let restores = self.before() == self.newest.as_ref() && (has_keys || self.lost.is_some());
         publication == Publication::Unchanged || self.is_there || restores
     }
 

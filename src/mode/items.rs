@@ -44,7 +44,8 @@ pub(super) struct Items<'a> {
     has_keys_alone: bool,
     on_revoked: OnRevoked,
     pub(super) publisher: Publisher,
-    /// Whether an earlier helper has left a set, which may not read back whole: it had other options, for example.
+    /// Whether an earlier helper has left more than keys. They may not read back whole: it had other options, for
+    /// example.
     found_set: bool,
     is_withdrawn: bool,
     /// How many calls the agent has ended.
@@ -76,7 +77,7 @@ impl<'a> Items<'a> {
         Self {
             all: parts.iter().map(item).collect(),
             key_watch: key_watch.map(std::mem::ManuallyDrop::new),
-            has_keys_alone: parts.iter().flat_map(|part| part.kinds()).all(|kind| kind == ChangeKind::Keys),
+            has_keys_alone: parts.iter().all(has_keys_alone),
             on_revoked,
             publisher,
             found_set: false,
@@ -85,11 +86,15 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// Adopts good files of an earlier process, if the next publication keeps them. It replaces those of a single
-    /// part, and keeps none.
+    /// Adopts good files of an earlier process, if the next publication keeps them. It replaces the set of a single
+    /// part, and keeps nothing of it.
     pub(super) fn adopt_existing(&mut self, parts: &[Rc<dyn Part>], selection: &Selection, now: SystemTime) {
-        self.found_set = self.publisher.store.has_set();
-        if self.all.len() > 1 && self.publisher.store.drops_found() {
+        let store = &self.publisher.store;
+        let names = store.published().and_then(|set| set.names_of_set()).unwrap_or_default();
+        let is_of_keys =
+            |name: &String| parts.iter().any(|part| has_keys_alone(part) && part.mode_of(name).is_some());
+        self.found_set = store.has_set() && (self.has_keys_alone || !names.iter().all(is_of_keys));
+        if store.drops_found() && (self.all.len() > 1 || names.is_empty()) {
             return;
         }
         let found = read_published(parts, &self.publisher.store, now);
@@ -207,7 +212,7 @@ impl<'a> Items<'a> {
         let is_of_identity = |facts: &Facts| facts.svid.is_some() || self.has_keys_alone;
         let has_some = |item: &Item<'_>| item.newest.iter().chain(&item.published).any(is_of_identity);
         let had_nothing = !self.found_set && !self.all.iter().any(has_some);
-        let is_news = !std::mem::replace(&mut self.is_withdrawn, true) && !had_nothing;
+        let is_news = !had_nothing && !std::mem::replace(&mut self.is_withdrawn, true);
         if is_news {
             let consequence = match self.on_revoked {
                 OnRevoked::Keep => "the files stay (--on-revoked=remove would remove them)",
@@ -417,4 +422,9 @@ impl<'a> Items<'a> {
     pub(super) fn unwritten(&self) -> impl Iterator<Item = &'a dyn Part> {
         self.all.iter().filter(|item| item.change.is_some()).map(|item| item.part)
     }
+}
+
+/// Whether a part's files are of no identity.
+fn has_keys_alone(part: &Rc<dyn Part>) -> bool {
+    part.kinds().into_iter().all(|kind| kind == ChangeKind::Keys)
 }

@@ -46,15 +46,13 @@ pub(super) fn file_names(
 }
 
 /// Removes our unused entries: links through `..data` that lead nowhere, hidden directories that are
-/// not published, and files of these under names that the published set does not have. Goes on after a
-/// failure, and returns the first.
+/// not published, and files of these under names that the published set does not have. Goes on where one
+/// cannot be removed, and returns the first error.
 pub(super) fn remove_leftovers(directory: &Directory<'_>) -> Result<(), StoreError> {
     let data = directory.data()?;
     // Without a published set, files under names are all there is.
-    let published = directory.open_set(&data);
-    let published = published.and_then(|set| set.map(|set| file_names(directory, &set)).transpose());
-    let (published, outcome) = published.map_or_else(|error| (None, Err(error)), |names| (names, Ok(())));
-    outcome.and(remove_all_but(directory, &data, published.map(HashSet::from_iter).as_ref()))
+    let published = directory.open_set(&data)?.map(|set| file_names(directory, &set)).transpose()?;
+    remove_all_but(directory, &data, published.map(HashSet::from_iter).as_ref())
 }
 
 /// The same where nothing is to be published any more: no file stays under its name.

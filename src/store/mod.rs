@@ -73,8 +73,7 @@ pub(crate) enum Publication {
     Replaced,
     /// The set that was last published or found here is still the right one; nothing was written.
     Unchanged,
-    /// The very same set is there, but not as it was left: another helper has published it, or it was touched. Nothing
-    /// was written.
+    /// Another helper has published the very same set meanwhile; nothing was written.
     Found,
     /// The set is empty: all files were removed.
     Removed,

@@ -98,7 +98,7 @@ impl Store {
                 open_to_readers(&set, &self.path, &self.notices)?;
             }
             if !self.is_unfinished.get() {
-                let is_known = !self.snapshot.borrow().is_empty() && self.is_intact();
+                let is_known = self.snapshot.borrow().is_of_this_set();
                 self.remember(names);
                 return Ok(if is_known { Publication::Unchanged } else { Publication::Found });
             }

@@ -89,7 +89,7 @@ impl<'a> PublishedSet<'a> {
     }
 
     /// The names of its files; none if it is no set, but the directory itself.
-    pub(super) fn names_of_set(&self) -> Result<Vec<String>, StoreError> {
+    pub(crate) fn names_of_set(&self) -> Result<Vec<String>, StoreError> {
         if self.is_behind_data { self.names_ending_with("") } else { Ok(Vec::new()) }
     }
 
@@ -104,7 +104,12 @@ impl<'a> PublishedSet<'a> {
 /// A set as it was found: its directory, and each file by its name, and through `..data` if the name leads to another
 /// one. A name that leads to the set's file shows what becomes of it; the directory shows whether it is still there.
 #[derive(Default)]
-pub(super) struct Snapshot(Vec<(Option<Stamp>, PathBuf)>);
+pub(super) struct Snapshot {
+    /// `..data`, and where it leads to, if it is a link: each publication has another place.
+    link: PathBuf,
+    target: Option<PathBuf>,
+    looked_at: Vec<(Option<Stamp>, PathBuf)>,
+}
 
 /// What changes when a file is replaced or changed, or a directory's entries are.
 #[derive(PartialEq)]
@@ -127,17 +132,22 @@ impl Snapshot {
             let of_set = Some(look(directory.join(DATA).join(name))).filter(|file| file.0 != by_name.0);
             of_set.into_iter().chain([by_name])
         });
-        Self(files.chain([look(directory.join(SET))]).collect())
+        let looked_at = files.chain([look(directory.join(SET))]).collect();
+        let link = directory.join(DATA);
+        Self { target: std::fs::read_link(&link).ok(), link, looked_at }
     }
 
-    /// Whether no set was found.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether this is the set that is there, whatever others have done to its files.
+    pub(super) fn is_of_this_set(&self) -> bool {
+        match &self.target {
+            Some(target) => std::fs::read_link(&self.link).is_ok_and(|link| link == *target),
+            None => !self.looked_at.is_empty() && self.is_unchanged(),
+        }
     }
 
     /// Whether all is there, and is what it was.
     pub(super) fn is_unchanged(&self) -> bool {
-        self.0.iter().all(|(before, path)| before.is_some() && stamp(path) == *before)
+        self.looked_at.iter().all(|(before, path)| before.is_some() && stamp(path) == *before)
     }
 }
 

@@ -122,7 +122,7 @@ impl Lifecycle {
         if let State::Running(_, renewal) = &mut self.state
             && is_told
         {
-            self.at_latest = self.at_latest.or(at_latest);
+            self.at_latest = self.at_latest.or(at_latest.map(|latest| latest.min(from + LONGEST_HOLD)));
             match renewal {
                 Some(owed) => owed.renewed(from),
                 None => *renewal = Some(Box::new(Owed::new(true, from))),

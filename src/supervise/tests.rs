@@ -178,8 +178,10 @@ fn a_hold_is_over_after_an_hour_though_the_old_svid_lives_for_days() {
     let day = Duration::from_secs(24 * 3600);
     lifecycle.signalled(Signal::SIGQUIT.into(), start);
     lifecycle.renewed(start, Some(start + day));
-    assert_eq!(lifecycle.next_deadline(), Some(start + HOLD_AFTER_SIGINT + LONGEST_HOLD));
-    tell(&mut lifecycle, start + HOLD_AFTER_SIGINT + LONGEST_HOLD);
+    // A JVM prints its threads now and then.
+    lifecycle.signalled(Signal::SIGQUIT.into(), start + LONGEST_HOLD / 2);
+    assert_eq!(lifecycle.next_deadline(), Some(start + LONGEST_HOLD));
+    tell(&mut lifecycle, start + LONGEST_HOLD);
     lifecycle.signalled(Signal::SIGQUIT.into(), start + day);
     lifecycle.renewed(start + 2 * day, Some(start + 9 * day));
     assert_eq!(lifecycle.next_deadline(), Some(start + 2 * day + DEBOUNCE), "the signal was long ago");

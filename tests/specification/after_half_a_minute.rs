@@ -1,12 +1,13 @@
 //! What takes half a minute by the helper's own clock. (First in the alphabet, so that it runs beside
 //! all other tests.)
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use grpcio::RpcStatusCode;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use workload_api_server::authority::{Recipe, jwt_response};
+use workload_api_server::authority::{Authority, Recipe, jwt_response};
 use workload_api_server::server::Reply;
 use workload_api_server::wit::{WitRecipe, wit_response};
 
@@ -137,20 +138,26 @@ fn denials_on_streams_that_end_again_and_again_add_up_to_a_withdrawal() {
 }
 
 #[test]
-fn an_identity_that_was_never_there_is_not_withdrawn_and_the_keys_stay() {
+fn an_identity_that_was_never_there_is_not_withdrawn_and_the_keys_stay_and_are_renewed() {
     let pod = Pod::new();
     let agent = pod.agent(offer([pod.mint()]));
     agent.reply_with_jwt_bundles(jwt_bundles([&pod.authority]));
     let id = format!("--pod-spiffe-id={OTHER_ID}");
     let keys = "--jwt-bundle-file-name=jwks.json";
-    let mut refresh = pod.refresh(&["--on-revoked=remove", keys, &id, "--log-level=debug"]);
-    pod.wait_for_file("jwks.json", |_| true);
-    // After half a minute, the agent is asked once more: its answer is a withdrawal if any is.
-    wait_until("the agent is asked again", || agent.calls() >= 2);
-    refresh.wait_for_log(&["DEBUG", "does not offer", OTHER_ID]);
-    pod.read("jwks.json");
-    let log = refresh.stop();
-    assert!(!log.iter().any(|line| line.contains("withdrawn the identity")), "{log:#?}");
+    // The second one finds the keys of the first one.
+    for key_id in ["first", "second"] {
+        let calls = agent.calls();
+        let mut refresh = pod.refresh(&["--on-revoked=remove", keys, &id, "--log-level=debug"]);
+        pod.wait_for_file("jwks.json", |_| true);
+        // After half a minute, the agent is asked once more: its answer is a withdrawal if any is.
+        wait_until("the agent is asked again", || agent.calls() >= calls + 2);
+        refresh.wait_for_log(&["DEBUG", "does not offer", OTHER_ID]);
+        let renewed = Arc::new(Authority::with_jwt_key_id("example.org", key_id));
+        agent.reply_with_jwt_bundles(jwt_bundles([&renewed]));
+        pod.wait_for_file("jwks.json", |text| text.as_bytes() == renewed.jwks());
+        let log = refresh.stop();
+        assert!(!log.iter().any(|line| line.contains("withdrawn the identity")), "{log:#?}");
+    }
 }
 
 /// The files of its predecessor, which had other options, do not read back whole.
