@@ -97,7 +97,8 @@ fn follow(settings: &main_loop::Settings, waiter: &Waiter) -> u8 {
 fn tell(answer: Result<impl AsRef<str>, impl std::fmt::Display>) -> u8 {
     match answer {
         Ok(text) => {
-            // A slow reader of stdout may be waited for.
+            // A slow reader of stdout may be waited for: only a signal ends that.
+            last_resort::end_at_will();
             let_signals_end_us();
             print(text.as_ref()).map_or_else(|error| failed(&error), |()| SUCCESS)
         }

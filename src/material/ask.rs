@@ -27,18 +27,6 @@ pub(crate) fn ask<R: Rpc, Good>(
     take: impl Fn(R::Raw, Now) -> Result<Good, Rejection>,
 ) -> Result<Good, AskError> {
     last_resort::end_within(timeout);
-    let answer = wait_for_answer(endpoint, rpc, (until, timeout), waiter, take);
-    last_resort::end_at_will();
-    answer
-}
-
-fn wait_for_answer<R: Rpc, Good>(
-    endpoint: &Endpoint,
-    rpc: R,
-    (until, timeout): (Until, Duration),
-    waiter: &Waiter,
-    take: impl Fn(R::Raw, Now) -> Result<Good, Rejection>,
-) -> Result<Good, AskError> {
     let start = Now::look();
     let deadline = start.instant + timeout;
     let client = Client::new(endpoint.clone(), start_grpc());

@@ -41,8 +41,8 @@ pub(crate) struct Publications {
     pub(crate) last: Option<SystemTime>,
 }
 
-/// The RPCs, that first which shows first whether the agent is there. Keys may be silent for days, and a single
-/// response says nothing of what came after it.
+/// The RPCs, in the order in which they tell whether the agent is there. A stream of keys may be silent for days, and a
+/// single response tells nothing of later times.
 const BY_LIVELINESS: [&str; 5] = [
     FetchX509Svid::NAME,
     FetchWitSvid::NAME,

@@ -93,13 +93,13 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// What the application was last told of, even if others have removed or changed it since.
+    /// The facts that the application was told last. Others may have removed or changed the files since.
     pub(super) fn before(&self) -> Option<&Facts> {
         self.lost.as_ref().or(self.published.as_ref())
     }
 
-    /// Whether this publication of its newest files is no news: they are those that the application was told of, or
-    /// restore what others have removed or changed, or have the same keys as those of an earlier process.
+    /// Whether the application knows the newest files: this publication has changed nothing, or restores what others
+    /// have removed or changed, or has the same keys as an earlier process.
     pub(super) fn is_known(&self, publication: Publication) -> bool {
         let has_keys = self.newest.as_ref().is_some_and(|facts| facts.keys.is_some());
         let restores = self.before() == self.newest.as_ref() && (has_keys || self.lost.is_some());
