@@ -22,7 +22,7 @@ pub(super) struct Publisher {
     /// How many have changed the directory, and when the last did.
     pub(super) publications: Publications,
     /// When the published files are looked at again.
-    look_at: Option<Instant>,
+    pub(super) look_at: Option<Instant>,
     /// When a probe's look at them was, and whether it found damage.
     probed: Option<(Instant, bool)>,
 }
