@@ -369,7 +369,9 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                 _ => !lacks_identity,
             };
         }
-        if !lacks_identity {
+        if lacks_identity {
+            self.counts.is_connected = false;
+        } else {
             self.denials = Denials::default();
         }
         taken.map_err(|rejection| {

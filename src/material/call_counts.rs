@@ -9,7 +9,7 @@ use crate::workload_api::call_error::USUAL_FAILURES;
 pub(crate) struct CallCounts {
     /// The RPC's name.
     pub(crate) rpc: &'static str,
-    /// Whether the last call has delivered a response, and has not failed since.
+    /// Whether the last call has delivered a response, with the identity if it is for that, and has not failed since.
     pub(crate) is_connected: bool,
     /// Responses that were discarded: they cannot be decoded, break the standard, or lack the
     /// selected SVID.

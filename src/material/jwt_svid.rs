@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::str::FromStr;
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
 use zeroize::Zeroizing;
@@ -292,7 +292,9 @@ impl Renewal {
             self.overdue.reset();
             BETWEEN_TOKENS
         } else {
-            self.overdue.advance()
+            // While verifiers refuse it, or soon will, the next one must not be late.
+            let left = if is_revoked { Duration::ZERO } else { now.until(svid.not_after) };
+            self.overdue.advance().min((left / 4).max(OVERDUE.current()))
         };
         self.earliest_call = now.instant + wait;
         self.moment = random_fraction();
@@ -302,8 +304,6 @@ impl Renewal {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::identity::svid_info::Kind;
     use crate::time::backoff::CHANCE;
@@ -346,12 +346,41 @@ mod tests {
     #[test]
     fn a_token_that_is_due_when_it_arrives_is_asked_for_again_with_a_backoff() {
         let start = Now::look();
-        let (token, mut renewal) = (token(start, 300), Renewal::new(start.instant));
-        let now = start + Duration::from_secs(200);
-        let waits = [(); 5].map(|()| {
+        let (token, mut renewal) = (token(start, 3600), Renewal::new(start.instant));
+        let now = start + Duration::from_secs(2400);
+        let waits = [(); 6].map(|()| {
             assert!(!renewal.received(&token, false, now));
             (renewal.renew_at(&token, now) - now.instant).as_secs()
         });
-        assert_eq!(waits, [5, 10, 20, 40, 60]);
+        assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
+    }
+
+    #[test]
+    fn the_nearer_a_tokens_end_the_sooner_it_is_asked_for_again() {
+        let start = Now::look();
+        for life in [60, 120, 300, 3600] {
+            let (token, mut renewal) = (token(start, life), Renewal::new(start.instant));
+            let mut now = start + Duration::from_secs(life * 3 / 5);
+            while now.time < token.not_after {
+                assert!(!renewal.received(&token, false, now));
+                let wait = renewal.renew_at(&token, now) - now.instant;
+                let left = now.until(token.not_after);
+                assert!(
+                    wait <= (left / 4).max(Duration::from_secs(5)),
+                    "{life}: {wait:?}, {left:?} before the end"
+                );
+                now = now + wait;
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_that_verifiers_refuse_is_asked_for_again_every_5_seconds() {
+        let now = Now::look();
+        let (token, mut renewal) = (token(now, 3600), Renewal::new(now.instant));
+        for _ in 0..10 {
+            assert!(!renewal.received(&token, true, now));
+            assert_eq!(renewal.earliest_call - now.instant, Duration::from_secs(5));
+        }
     }
 }

@@ -49,6 +49,15 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
     }
 }
 
+/// Logs what an earlier helper has left of an item, if anything.
+pub(super) fn found(item: &Item<'_>, path: &Path) {
+    if let Some(facts) = &item.published {
+        let name = || item.part.name();
+        let what = facts.svid.as_ref().map_or_else(name, |svid| item.part.describe(svid));
+        log::info!("found {what} in {}, from an earlier helper", path.display());
+    }
+}
+
 /// What a hook learns of a publication: the directory of the files; the identity, and when the SVID expires, if one is
 /// published.
 pub(super) fn hook_environment(svid: Option<&SvidInfo>, path: &Path) -> Variables {

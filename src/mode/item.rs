@@ -8,9 +8,12 @@ use log::Level;
 use crate::http::NotReady;
 use crate::logging::{Repetition, SharedReminder};
 use crate::material::{ChangeKinds, Facts, Part, Source, fault};
-use crate::store::Publication;
 use crate::store::file::File;
+use crate::store::{Publication, StoreError};
 use crate::time::clock::Now;
+
+/// What has become of what the agent has sent, while the directory is the trouble.
+const UNWRITTEN: &str = "has come, and could not be written";
 
 /// A part of the files, with what is wanted of it and what is there.
 pub(super) struct Item<'a> {
@@ -114,21 +117,29 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Why it is not published or not good now: the one verdict, or else what the agent said, and for how long.
-    pub(super) fn fault(&self, now: Now) -> Option<NotReady> {
+    /// Why it is not published or not good now: the one verdict, or else what the agent said, and for how long; and
+    /// the `error` of the last publication, if its files wait for the next one.
+    pub(super) fn fault(&self, error: Option<&StoreError>, now: Now) -> Option<NotReady> {
+        let unwritten = error.filter(|_| !self.files().is_empty());
         let Some(published) = &self.published else {
             let name = self.part.name();
-            let (cause, lasts) = match &self.problem {
-                Some(Problem { message, since, .. }) => {
+            let (cause, lasts) = match (unwritten, &self.problem) {
+                (Some(error), _) => (format!("one {UNWRITTEN}: {error}"), None),
+                (None, Some(Problem { message, since, .. })) => {
                     (message.clone(), now.instant.checked_duration_since(*since))
                 }
-                None => (self.source.describe_wait(), None),
+                (None, None) => (self.source.describe_wait(), None),
             };
             let name = name.strip_prefix("the ").unwrap_or(&name);
             let cause = cause.strip_prefix(&format!("{name}: ")).unwrap_or(&cause);
             return Some(NotReady { cause: format!("no {name} yet: {cause}"), lasts });
         };
-        fault(self.part, published, now.time).map(|cause| NotReady { cause, lasts: None })
+        let cause = fault(self.part, published, now.time)?;
+        let cause = match unwritten {
+            Some(error) => format!("{cause}, and a newer one {UNWRITTEN}: {error}"),
+            None => cause,
+        };
+        Some(NotReady { cause, lasts: None })
     }
 
     /// What went wrong, or what the source waits for.
@@ -139,14 +150,21 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Logs the fault of the newest material, or else of an earlier process's: at once, and then each minute.
-    pub(super) fn report_expired(&mut self, now: Now) {
-        let newest = self.newest.as_ref().or(self.published.as_ref());
-        match newest.and_then(|facts| fault(self.part, facts, now.time)) {
-            Some(fault) => {
-                let message = format!("{fault}, and the agent has sent nothing newer");
-                self.expiry.log_state(Level::Error, &message, now.instant);
+    /// Logs the fault of the newest material, or else of what is published: at once, and then each minute. `error` is
+    /// that of the last publication.
+    pub(super) fn report_expired(&mut self, error: Option<&StoreError>, now: Now) {
+        let fault =
+            |facts: &Option<Facts>| facts.as_ref().and_then(|facts| fault(self.part, facts, now.time));
+        let newest = if self.newest.is_some() { &self.newest } else { &self.published };
+        let message = match (fault(newest), error) {
+            (Some(fault), _) => Some(format!("{fault}, and the agent has sent nothing newer")),
+            (None, Some(error)) => {
+                fault(&self.published).map(|fault| format!("{fault}, and a newer one {UNWRITTEN}: {error}"))
             }
+            (None, None) => None,
+        };
+        match message {
+            Some(message) => self.expiry.log_state(Level::Error, &message, now.instant),
             None => {
                 self.expiry.end(now.instant);
             }

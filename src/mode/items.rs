@@ -4,12 +4,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
+use log::Level;
+
 use super::announce;
 use super::item::{Change, Item};
 use super::publisher::Publisher;
 use crate::http::NotReady;
 use crate::identity::selection::Selection;
 use crate::identity::svid_info::SvidInfo;
+use crate::logging::Repetition;
 use crate::material::{
     Agent, CallCounts, ChangeKind, ChangeKinds, Facts, Learned, Part, Source, Update, Wish, read_published,
 };
@@ -47,7 +50,10 @@ pub(super) struct Items<'a> {
     /// Whether an earlier helper has left more than keys. They may not read back whole: it had other options, for
     /// example.
     found_set: bool,
-    is_withdrawn: bool,
+    /// That the agent has withdrawn the identity, until it offers one again.
+    withdrawn: Option<String>,
+    /// Logs it, at once and as a reminder.
+    withdrawal: Repetition,
     /// How many calls the agent has ended.
     ended: u64,
 }
@@ -81,7 +87,8 @@ impl<'a> Items<'a> {
             on_revoked,
             publisher,
             found_set: false,
-            is_withdrawn: false,
+            withdrawn: None,
+            withdrawal: Repetition::sharing(agent.share.clone()),
             ended: 0,
         }
     }
@@ -101,6 +108,7 @@ impl<'a> Items<'a> {
         for (item, found) in self.all.iter_mut().zip(found) {
             let is_selected = |svid: &SvidInfo| selection.id.as_ref().is_none_or(|id| svid.id == *id);
             item.published = found.ok().filter(|facts| facts.svid.as_ref().is_none_or(is_selected));
+            announce::found(item, self.publisher.store.path());
         }
     }
 
@@ -125,9 +133,14 @@ impl<'a> Items<'a> {
             && let Poll::Ready(update) = key_watch.poll(is_offered, now, context)
         {
             is_busy = true;
-            // Its failures are nobody's trouble.
-            if let Update::JwtKeys(keys) = update {
-                self.tell(Learned::JwtKeys(&keys), now);
+            match update {
+                Update::JwtKeys(keys) => self.tell(Learned::JwtKeys(&keys), now),
+                // The tokens' own calls show whether it is so.
+                Update::Withdrawn { .. } => {
+                    self.all.iter_mut().for_each(|item| item.source.call_mut().ask_again(now.instant));
+                }
+                // Its failures are nobody's trouble.
+                _ => {}
             }
         }
         for index in order {
@@ -163,8 +176,11 @@ impl<'a> Items<'a> {
         let Some(item) = self.all.get_mut(index) else { return };
         match update {
             Update::Files(files, facts) => {
-                self.is_withdrawn &= facts.svid.is_none() && !self.has_keys_alone;
-                if self.is_withdrawn && self.on_revoked == OnRevoked::Remove {
+                if facts.svid.is_some() || self.has_keys_alone {
+                    self.withdrawn = None;
+                    self.withdrawal.end(now.instant);
+                }
+                if self.withdrawn.is_some() && self.on_revoked == OnRevoked::Remove {
                     // Keys come back with the identity.
                     return item.source.forget();
                 }
@@ -212,13 +228,15 @@ impl<'a> Items<'a> {
         let is_of_identity = |facts: &Facts| facts.svid.is_some() || self.has_keys_alone;
         let has_some = |item: &Item<'_>| item.newest.iter().chain(&item.published).any(is_of_identity);
         let had_nothing = !self.found_set && !self.all.iter().any(has_some);
-        let is_news = !had_nothing && !std::mem::replace(&mut self.is_withdrawn, true);
+        let is_news = !had_nothing && self.withdrawn.is_none();
         if is_news {
             let consequence = match self.on_revoked {
                 OnRevoked::Keep => "the files stay (--on-revoked=remove would remove them)",
-                OnRevoked::Remove => "removing the files",
+                OnRevoked::Remove => "the files are removed",
             };
-            log::error!("the agent has withdrawn the identity; {consequence}: {cause}{next}");
+            let message = format!("the agent has withdrawn the identity; {consequence}: {cause}");
+            self.withdrawal.log(Level::Error, &message, next, now.instant);
+            self.withdrawn = Some(message);
         } else {
             log::debug!("{cause}{next}");
         }
@@ -369,9 +387,14 @@ impl<'a> Items<'a> {
         Effect { publication, changed, renewal_due }
     }
 
-    /// Logs each SVID that is not good any more and has no newer one, once and then as a reminder.
-    pub(super) fn report_expired(&mut self, now: Now) {
-        self.all.iter_mut().for_each(|item| item.report_expired(now));
+    /// Logs that the identity is withdrawn, and each SVID that is not good any more and has no newer one on disk: once,
+    /// and then as a reminder.
+    pub(super) fn report_lasting(&mut self, now: Now) {
+        if let Some(message) = &self.withdrawn {
+            self.withdrawal.log_state(Level::Error, message, now.instant);
+        }
+        let error = self.publisher.error.as_ref();
+        self.all.iter_mut().for_each(|item| item.report_expired(error, now));
     }
 
     /// As [`fault`](Self::fault), after a look at the disk. Damage is repaired at the next turn.
@@ -382,7 +405,7 @@ impl<'a> Items<'a> {
 
     /// The first reason why not every file is there and good now.
     pub(super) fn fault(&self, now: Now) -> Option<NotReady> {
-        self.all.iter().find_map(|item| item.fault(now))
+        self.all.iter().find_map(|item| item.fault(self.store_error(), now))
     }
 
     /// The facts of the published parts.

@@ -252,7 +252,7 @@ impl<'a> MainLoop<'a> {
             Phase::Stopping { .. } | Phase::GivingUp { .. } => return,
             _ => {}
         }
-        self.items.report_expired(now);
+        self.items.report_lasting(now);
         if matches!(self.phase, Phase::Following) {
             self.items.fetch_damaged(now);
         }

@@ -1,23 +1,24 @@
 //! The log lines of a simulation: those of its thread.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// How many lines a report of a failure has.
 const REMEMBERED: usize = 12;
 
-/// What the line says of a hook that does not end.
-const LONG_RUN: &str = "has been running for more than a minute";
+/// What the lines say of states that last: a hook does not end; the identity is withdrawn.
+pub(super) const LONG_RUN: &str = "has been running for more than a minute";
+pub(super) const WITHDRAWN: &str = "has withdrawn the identity";
 
 /// Lines since the last look.
 #[derive(Default)]
 pub(super) struct Lines {
     pub(super) severe: u64,
     pub(super) all: u64,
-    /// Those that say that a hook runs for long.
-    pub(super) long_runs: u64,
+    /// Those that tell of each state that lasts.
+    told: BTreeMap<&'static str, u64>,
     pub(super) last: VecDeque<String>,
 }
 
@@ -38,7 +39,10 @@ impl Log for OfThisThread {
             lines.severe += u64::from(record.level() <= Level::Warn);
             lines.all += 1;
             let line = format!("{} {}", record.level(), record.args());
-            lines.long_runs += u64::from(record.level() == Level::Warn && line.contains(LONG_RUN));
+            for state in [LONG_RUN, WITHDRAWN] {
+                let tells = record.level() <= Level::Warn && line.contains(state);
+                *lines.told.entry(state).or_default() += u64::from(tells);
+            }
             lines.last.push_back(line);
             if lines.last.len() > REMEMBERED {
                 lines.last.pop_front();
@@ -67,9 +71,9 @@ pub(super) fn take_counts() -> (u64, u64) {
     })
 }
 
-/// How many of them have said since the last call that a hook runs for long.
-pub(super) fn take_long_runs() -> u64 {
-    LINES.with_borrow_mut(|lines| std::mem::take(&mut lines.as_mut().unwrap().long_runs))
+/// How many of them have told of a state since the last call.
+pub(super) fn take_told(state: &'static str) -> u64 {
+    LINES.with_borrow_mut(|lines| lines.as_mut().unwrap().told.remove(state).unwrap_or_default())
 }
 
 /// The last lines.

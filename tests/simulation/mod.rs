@@ -22,7 +22,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use agent::{Flaw, Mood, Rpc};
+use agent::{Flaw, Mood, RPCS, Rpc};
 use record::Tally;
 use trouble::Trouble;
 use world::World;
@@ -80,6 +80,26 @@ fn simulation_of_an_agent_with_an_expired_svid_alone_calls_it_once_a_minute() {
         world.pass(Duration::from_secs(10 * 60), None);
         assert!((9..=11).contains(&world.agent.0.borrow().counts[Rpc::X509 as usize]));
     });
+}
+
+#[test]
+fn simulation_of_an_identity_that_stays_withdrawn_has_a_reminder_every_few_minutes() {
+    // The agent offers another identity than that of the options, on a stream that stays open.
+    let has_reminder = |seed: &u64| {
+        let mut has_id = false;
+        World::simulate(*seed, |world| {
+            world.pass(Duration::from_secs(60), None);
+            has_id = world.has_id();
+            lines::take_told(lines::WITHDRAWN);
+            world.trouble = Some(Trouble::Mood(Mood::Partial, None));
+            RPCS.into_iter().for_each(|rpc| world.agent.0.borrow_mut().set_mood(rpc, Mood::Partial));
+            world.pass(Duration::from_secs(31 * 60), None);
+            let times = lines::take_told(lines::WITHDRAWN);
+            assert!(!has_id || (6..=31).contains(&times), "{times}");
+        });
+        has_id
+    };
+    assert!((1..20).any(|seed| has_reminder(&seed)));
 }
 
 /// A number in a variable; an empty one counts as unset.

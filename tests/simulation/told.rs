@@ -134,7 +134,7 @@ impl World<'_> {
                 self.watch.hook.ended(false, now);
             }
         }
-        let warnings = lines::take_long_runs();
+        let warnings = lines::take_told(lines::LONG_RUN);
         let hook = &mut self.watch.hook;
         match &mut hook.run {
             Some(run) => {

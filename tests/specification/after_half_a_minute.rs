@@ -11,10 +11,8 @@ use workload_api_server::authority::{Authority, Recipe, jwt_response};
 use workload_api_server::server::Reply;
 use workload_api_server::wit::{WitRecipe, wit_response};
 
-use crate::pod::{ID, Pod, Running, is_emulated, jwt_bundles, names, offer, wait_until};
+use crate::pod::{ID, OTHER_ID, Pod, Running, is_emulated, jwt_bundles, names, offer, wait_until};
 use crate::process::cpu_time;
-
-const OTHER_ID: &str = "spiffe://example.org/other";
 
 #[test]
 fn a_denied_token_withdraws_nothing_that_the_stream_of_svids_offers() {
@@ -66,7 +64,7 @@ fn half_a_minute_of_denials_alone_is_a_withdrawal() {
     drop(agent);
     let start = Instant::now();
     let agent = pod.agent(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
-    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
     assert!(start.elapsed() >= Duration::from_secs(29), "{:?}", start.elapsed());
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
     agent.reply(offer([svid.clone()]));
@@ -111,8 +109,23 @@ fn half_a_minute_of_a_new_stream_without_the_wit_svid_is_a_withdrawal() {
     refresh.stop();
 }
 
+/// The stream of keys shows what the token's own calls would show at its renewal.
+#[test]
+fn half_a_minute_after_the_keys_are_denied_a_token_alone_is_withdrawn() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(Reply::Silence, Duration::from_secs(3600));
+    let mut refresh = pod.refresh(&["--x509=false", "--jwt-svid=token.jwt=one", "--on-revoked=remove"]);
+    pod.wait_for_file("token.jwt", |_| true);
+    wait_until("the keys are watched", || agent.jwt_bundle_calls() > 0);
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    agent.reply_with_jwt_bundles(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
+    wait_until("nothing is left", || names(&pod.volume()).is_empty());
+    refresh.stop();
+}
+
 fn withdraws_after_half_a_minute(pod: &Pod, refresh: &mut Running, start: Instant) {
-    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files", "does not offer"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed", "does not offer"]);
     assert!(start.elapsed() >= Duration::from_secs(29), "{:?}", start.elapsed());
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
 }
@@ -168,7 +181,7 @@ fn half_a_minute_of_denials_removes_files_of_an_earlier_helper_with_other_option
     pod.init(&[]).succeeded();
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
     let mut refresh = pod.refresh(&["--on-revoked=remove", "--combined-file-name=all.pem"]);
-    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
     refresh.stop();
 }
@@ -182,7 +195,7 @@ fn a_minute_after_its_files_were_removed_refresh_is_at_rest() {
     let mut refresh = pod.refresh(&["--on-revoked=remove"]);
     pod.wait_for(&svid);
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
-    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removing the files"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
     rest_around_a_minute_after(Instant::now(), refresh.pid());
     agent.reply(offer([svid.clone()]));
     pod.wait_for(&svid);

@@ -17,7 +17,7 @@ use crate::pod::{EVERYTHING, ID, NOBODY, PATIENCE, Pod, Running, is_root, offer,
 pub const ANY_PORT: &str = "--http-address=127.0.0.1:0";
 
 /// Longer than a running helper needs to publish it.
-const SHORT: Duration = Duration::from_secs(4);
+pub const SHORT: Duration = Duration::from_secs(4);
 
 /// Asks a helper how it is.
 pub struct Probe(SocketAddr);
@@ -184,10 +184,32 @@ fn files_of_init_are_ready_while_the_agent_is_away() {
     pod.init(&[]).succeeded();
     drop(agent);
     let mut refresh = pod.refresh(&[ANY_PORT]);
+    refresh.wait_for_log(&["INFO", "found", ID, "valid until", "from an earlier helper"]);
     refresh.wait_for_log(&["cannot connect"]);
     let probe = Probe::of(&mut refresh);
     assert_eq!(probe.get("/ready").0, 200);
     refresh.stop();
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named_and_not_the_agent() {
+    let pod = Pod::new();
+    std::fs::remove_dir(pod.volume()).expect("an empty volume");
+    std::fs::write(pod.volume(), "").expect("a file in its place");
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+    for (material, name) in [(&[][..], "X.509-SVID"), (&["--x509=false", "--jwt-svid=a=b"], "JWT-SVID a")] {
+        let mut refresh = pod.refresh(&[&[ANY_PORT], material].concat());
+        let probe = Probe::of(&mut refresh);
+        refresh.wait_for_log(&["ERROR", "Not a directory", "retrying"]);
+        let reason = probe.wait_until_ready_is(503);
+        assert!(
+            reason.starts_with(&format!("no {name} yet: one has come, and could not be written")),
+            "{reason}"
+        );
+        assert!(reason.contains("Not a directory"), "{reason}");
+        refresh.stop();
+    }
+    drop(agent);
 }
 
 /// A publication of the token alone drops them.

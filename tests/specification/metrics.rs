@@ -12,7 +12,7 @@ use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe, port_in};
 use crate::logs::{fill, stop};
-use crate::pod::{App, EVERYTHING, ID, Pod, Running, offer, serial, wait_until};
+use crate::pod::{App, EVERYTHING, ID, OTHER_ID, Pod, Running, offer, serial, wait_until};
 use crate::refresh::AgentProcess;
 
 /// A helper with options, when it is ready.
@@ -153,6 +153,19 @@ fn an_agent_that_accepts_calls_and_says_nothing_is_not_connected() {
     agent.signal(Signal::SIGSTOP);
     probe.wait_for_metric("agent_connected", 0.0);
     probe.wait_for_metric("ready", 0.0);
+    refresh.stop();
+}
+
+#[test]
+fn an_agent_that_offers_another_identity_alone_is_not_connected() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let (refresh, probe) = ready(&pod, &[&format!("--pod-spiffe-id={ID}")]);
+    agent.reply(offer([pod.authority.mint(&Recipe::for_id(OTHER_ID))]));
+    probe.wait_for_metric("agent_connected", 0.0);
+    assert_eq!(probe.metric("ready"), Some(1.0), "the files are good");
+    agent.reply(offer([pod.mint()]));
+    probe.wait_for_metric("agent_connected", 1.0);
     refresh.stop();
 }
 

@@ -54,6 +54,8 @@ pub const BRIEFLY: &str = "--init-timeout=3s";
 
 /// The identity of most tests' workloads.
 pub const ID: &str = "spiffe://example.org/workload";
+/// Of the same trust domain.
+pub const OTHER_ID: &str = "spiffe://example.org/other";
 
 /// A pod: `agent.sock` and the volume `svids` in a directory of its own.
 pub struct Pod {

@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use pod_svid_helper::for_tests::workload::X509SVID;
+use workload_api_server::authority::Recipe;
 use workload_api_server::server::{Reply, WorkloadApiServer};
 
+use crate::http::{ANY_PORT, Probe, SHORT};
 use crate::mounts::Tmpfs;
 use crate::pod::{
-    BRIEFLY, EVERYTHING, NOBODY, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root, mode_of, names,
-    offer, remove, wait_until,
+    BRIEFLY, EVERYTHING, ID, NOBODY, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root, mode_of,
+    names, offer, remove, wait_until,
 };
 
 #[test]
@@ -427,13 +429,39 @@ fn stays_until_repaired(break_it: impl Fn(&Tmpfs), repair: impl Fn(&Tmpfs), comp
     pod.holds_one_set();
 }
 
+fn filler(tmpfs: &Tmpfs) -> PathBuf {
+    tmpfs.0.join("filler")
+}
+
+fn fill(tmpfs: &Tmpfs) {
+    let mut file = std::fs::File::create(filler(tmpfs)).expect("a file");
+    while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
+}
+
+#[test]
+fn an_svid_that_ends_on_a_full_volume_is_told_with_the_volume_as_the_cause() {
+    if !is_root() {
+        crate::pod::skip("nothing can be mounted");
+        return;
+    }
+    let pod = Pod::new();
+    let tmpfs = Tmpfs::mount(&pod.volume(), "size=256k,mode=0755");
+    let agent = pod.agent(offer([pod.authority.mint(&Recipe::for_id(ID).ttl(SHORT))]));
+    let mut refresh = pod.refresh(&[ANY_PORT]);
+    let probe = Probe::of(&mut refresh);
+    probe.wait_until_ready_is(200);
+    fill(&tmpfs);
+    agent.reply(offer([pod.mint()]));
+    let parts =
+        ["expired at", "and a newer one has come, and could not be written", "No space left on device"];
+    let reason = probe.wait_until_ready_is(503);
+    assert!(parts.iter().all(|part| reason.contains(part)), "{reason}");
+    refresh.wait_for_log(&[&["ERROR"], &parts[..]].concat());
+    refresh.stop();
+}
+
 #[test]
 fn on_a_full_volume_the_old_set_stays_until_there_is_room() {
-    let filler = |tmpfs: &Tmpfs| tmpfs.0.join("filler");
-    let fill = |tmpfs: &Tmpfs| {
-        let mut file = std::fs::File::create(filler(tmpfs)).expect("a file");
-        while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
-    };
     let empty = |tmpfs: &Tmpfs| std::fs::remove_file(filler(tmpfs)).expect("the filler");
     stays_until_repaired(fill, empty, &["No space left on device", "sizeLimit"]);
 }

@@ -350,7 +350,7 @@ fn a_withdrawn_identity_is_removed_with_on_revoked_remove() {
     let mut refresh = pod.refresh(&["--on-revoked=remove"]);
     pod.wait_for(&first);
     agent.reply(withdrawn());
-    refresh.wait_for_log(&["ERROR", "the agent has withdrawn the identity", "removing the files"]);
+    refresh.wait_for_log(&["ERROR", "the agent has withdrawn the identity", "the files are removed"]);
     refresh.wait_for_log(&["removed the X.509-SVID from"]);
     assert_eq!(names(&pod.volume()), [""; 0]);
     agent.reply(offer([second.clone()]));

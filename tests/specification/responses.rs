@@ -13,9 +13,7 @@ use workload_api_server::authority::{KeyType, Recipe, jwt_response};
 use workload_api_server::fault::Fault;
 use workload_api_server::server::Reply;
 
-use crate::pod::{BRIEFLY, Finished, Helper, ID, Pod, ders, names, offer, skip};
-
-const OTHER_ID: &str = "spiffe://example.org/other";
+use crate::pod::{BRIEFLY, Finished, Helper, ID, OTHER_ID, Pod, ders, names, offer, skip};
 
 fn discarded(fault: &str, parts: &[&str]) {
     let pod = Pod::new();

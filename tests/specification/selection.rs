@@ -3,9 +3,7 @@
 use workload_api_server::authority::{Authority, Recipe};
 
 use crate::init::says_why;
-use crate::pod::{ID, Pod, offer};
-
-const OTHER_ID: &str = "spiffe://example.org/other";
+use crate::pod::{ID, OTHER_ID, Pod, offer};
 
 fn recipe(id: &str, hint: &str) -> Recipe {
     Recipe::for_id(id).hint(hint)

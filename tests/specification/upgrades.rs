@@ -14,8 +14,8 @@ use workload_api_server::wit::{WitRecipe, wit_bundles, wit_response};
 
 use crate::mounts::ProtectedSymlinks;
 use crate::pod::{
-    App, EVERYTHING, Finished, Helper, ID, PATIENCE, Pod, Published, Running, SetWhenDropped, is_root, names,
-    offer, serial, wait_until,
+    App, EVERYTHING, Finished, Helper, ID, OTHER_ID, PATIENCE, Pod, Published, Running, SetWhenDropped,
+    is_root, names, offer, serial, wait_until,
 };
 use crate::publication::while_reading;
 
@@ -48,8 +48,6 @@ const NEW_FILES: [&str; 5] = [
     "--wit-bundle-file-name=wit.json",
 ];
 const HELD: [&str; 2] = ["another helper that is running publishes", "a directory of its own"];
-const OTHER_ID: &str = "spiffe://example.org/other";
-
 /// The files of both versions, without a token: `init` fetches a new one each time.
 fn files() -> Vec<&'static str> {
     let everything = EVERYTHING.into_iter().filter(|option| !option.starts_with("--jwt-svid="));

@@ -13,7 +13,9 @@ use workload_api_server::authority::Recipe;
 use workload_api_server::server::Reply;
 
 use crate::mounts::{Attribute, BindMount, ProtectedSymlinks, Tmpfs};
-use crate::pod::{BRIEFLY, Helper, ID, NOBODY, Pod, Published, is_root, mode_of, names, offer, wait_until};
+use crate::pod::{
+    BRIEFLY, Helper, ID, NOBODY, OTHER_ID, Pod, Published, is_root, mode_of, names, offer, wait_until,
+};
 
 /// The users of the pod: the helper's, with the pod's fsGroup, and the application's.
 const HELPER: u32 = 65532;
@@ -292,8 +294,6 @@ fn a_second_helper_with_other_names_is_refused_while_the_first_one_lives() {
     let left: Vec<_> = std::fs::read_dir(pod.volume()).expect("a directory").collect();
     assert_eq!(left.len(), 3 + 2, "nothing is left of the claims");
 }
-
-const OTHER_ID: &str = "spiffe://example.org/other";
 
 /// SVIDs of [`ID`] and of [`OTHER_ID`].
 fn of_two_identities(pod: &Pod) -> [X509SVID; 2] {

@@ -11,12 +11,11 @@ use workload_api_server::server::{Reply, WorkloadApiServer};
 use workload_api_server::wit::{WitRecipe, seconds, wit_bundles, wit_response};
 
 use crate::http::{ANY_PORT, Probe};
-use crate::pod::{Finished, Helper, ID, Pod, claims, ders, mode_of, names, offer, wait_until};
+use crate::pod::{Finished, Helper, ID, OTHER_ID, Pod, claims, ders, mode_of, names, offer, wait_until};
 
 const FILES: [&str; 2] = ["--wit-svid-file-name=wit.jwt", "--wit-key-file-name=wit.jwk"];
 const ALONE: [&str; 3] = ["--x509=false", FILES[0], FILES[1]];
 const BUNDLE: &str = "--wit-bundle-file-name=wit.json";
-const OTHER_ID: &str = "spiffe://example.org/other";
 const OFF: &str = "the agent's WIT-SVID profile is off";
 
 fn with<'a>(some: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {

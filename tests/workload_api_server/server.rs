@@ -281,6 +281,11 @@ impl WorkloadApiServer {
         self.wit_bundles.reply(reply);
     }
 
+    /// How many calls for JWT bundles there have been.
+    pub fn jwt_bundle_calls(&self) -> u64 {
+        self.jwt_bundles.lock().calls.len() as u64
+    }
+
     /// How many calls for WIT-SVIDs there have been.
     pub fn wit_calls(&self) -> u64 {
         self.wit_svids.lock().calls.len() as u64
