@@ -246,11 +246,11 @@ impl<'a> Items<'a> {
         all.chain(self.key_watch.iter_mut().map(|source| &mut **source))
     }
 
-    /// Looks whether other programs have removed or changed published files. Such files count as missing and are
-    /// fetched again, and the next publication waits for them.
+    /// Looks whether other programs have removed or changed published files. Files that cannot be put back count as
+    /// missing and are fetched again, and the next publication waits for them.
     pub(super) fn fetch_damaged(&mut self, now: Now) {
         let keeps_some = self.all.iter().any(|item| item.change.is_none());
-        if !self.has_published() || !self.publisher.look_each_minute(keeps_some, now.instant) {
+        if !self.has_published() || !self.publisher.look_each_minute(keeps_some, now) {
             return;
         }
         for item in &mut self.all {

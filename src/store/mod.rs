@@ -205,6 +205,18 @@ impl Store {
         self.snapshot.borrow().is_unchanged()
     }
 
+    /// Puts back names of the published set that others have removed. Whether all is as it was then.
+    pub(crate) fn put_names_back(&self, now: Now) -> bool {
+        let put_back = || {
+            let Some(directory) = self.lock(Absent::Ignore)? else { return Ok(()) };
+            leftovers::repair_names(&directory, now.time)?;
+            directory.sync()?;
+            if self.is_intact() { leftovers::remove_leftovers(&directory) } else { Ok(()) }
+        };
+        put_back().unwrap_or_else(|error: StoreError| log::debug!("{error}"));
+        self.is_intact()
+    }
+
     fn remember<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         self.snapshot.replace(Snapshot::take(&self.path, names));
     }
