@@ -90,7 +90,7 @@ impl<'a> Items<'a> {
     /// part, and keeps nothing of it.
     pub(super) fn adopt_existing(&mut self, parts: &[Rc<dyn Part>], selection: &Selection, now: SystemTime) {
         let store = &self.publisher.store;
-        let names = store.published().and_then(|set| set.names_of_set()).unwrap_or_default();
+        let names = store.names_of_set();
         let is_of_keys =
             |name: &String| parts.iter().any(|part| has_keys_alone(part) && part.mode_of(name).is_some());
         self.found_set = store.has_set() && (self.has_keys_alone || !names.iter().all(is_of_keys));

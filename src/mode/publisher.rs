@@ -40,8 +40,8 @@ impl Publisher {
         }
     }
 
-    /// Whether the published files must be fetched again: other programs have removed or changed them. Names alone
-    /// are put back. Looks once a minute, and before a publication that keeps some of the files.
+    /// Whether the published files must be fetched again: other programs have removed, changed or replaced them. Names
+    /// alone are put back. Looks once a minute, and before a publication that keeps some of the files.
     pub(super) fn look_each_minute(&mut self, keeps_some: bool, now: Now) -> bool {
         let is_publishing = keeps_some && self.schedule.due_at.is_some_and(|at| at <= now.instant);
         if !is_publishing && self.look_at.is_some_and(|at| at > now.instant) {
@@ -52,12 +52,17 @@ impl Publisher {
             return false;
         }
         let path = self.store.path().display();
-        if self.store.put_names_back(now) {
+        let is_replaced = self.store.is_replaced();
+        if !is_replaced && self.store.put_names_back(now) {
             log::warn!("files in {path} were removed; restored them from the published set");
             self.probed = None;
             return false;
         }
-        log::warn!("files in {path} were removed or changed; fetching them again");
+        let (level, what) = match is_replaced {
+            true => (Level::Debug, "were replaced by another helper's"),
+            false => (Level::Warn, "were removed or changed"),
+        };
+        log::log!(level, "files in {path} {what}; fetching them again");
         true
     }
 
