@@ -147,9 +147,7 @@ impl<'a> Item<'a> {
                 let message = format!("{fault}, and the agent has sent nothing newer");
                 self.expiry.log_state(Level::Error, &message, now.instant);
             }
-            None => {
-                self.expiry.end(now.instant);
-            }
+            None => self.expiry.end(),
         }
     }
 }

@@ -94,7 +94,7 @@ impl Publisher {
     ) -> Option<Publication> {
         match self.store.publish(files, keeps, identity, now) {
             Ok(publication) => {
-                self.trouble.end(now.instant);
+                self.trouble.end();
                 self.error = None;
                 self.probed = None;
                 if matches!(publication, Publication::Replaced | Publication::Removed) {

@@ -250,7 +250,7 @@ impl Store {
             data => {
                 let data = data?;
                 self.is_ours.set(self.is_ours.get() || directory.open_set(&data)?.is_some());
-                self.notices.end(Notice::OthersData, now.instant);
+                self.notices.end(Notice::OthersData);
                 Ok(data)
             }
         }
