@@ -16,7 +16,7 @@ use nix::unistd::{UnlinkatFlags, getegid, geteuid, getgroups, unlinkat};
 
 use super::error::StoreError;
 use super::file::{FileMode, file_type};
-use super::locks::{Locked, lock};
+use super::locks::lock;
 use super::notices::{Notice, Notices};
 use super::owner::Owner;
 use super::permissions::{DIRECTORY, finish, make, sync};
@@ -90,7 +90,7 @@ impl<'a> Directory<'a> {
         let fd = fd.map_err(fail("open the directory"))?;
         finish(&fd, path, owner, notices)?;
         let locked = lock(&fd, LOCK).map_err(|cause| lock_error(&fd, path, LOCK, cause))?;
-        let Locked::Yes(lock, stat) = locked else { return Err(StoreError::Busy(path.to_owned())) };
+        let Some((lock, stat)) = locked else { return Err(StoreError::Busy(path.to_owned())) };
         if lock.is_none() {
             notices.warn_once(
                 Notice::NoLocks,
