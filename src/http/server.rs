@@ -95,7 +95,7 @@ impl<'a> HttpServer<'a> {
             Listening::Due(at) if *at <= now => self.listen(now),
             Listening::Due(_) => {}
             Listening::Yes(open) => match open.run_due(now, &mut self.readiness, ask) {
-                Ok(()) if open.paused_until.is_none() => drop(self.trouble.end(now)),
+                Ok(()) if open.paused_until.is_none() => self.trouble.end(),
                 Ok(()) => {}
                 Err(cause) => {
                     let message = format!("cannot accept connections on {}: {}", self.address, cause.desc());
@@ -109,7 +109,7 @@ impl<'a> HttpServer<'a> {
     fn listen(&mut self, now: Instant) {
         match Open::on(self.address, self.waiter) {
             Ok((open, port)) => {
-                self.trouble.end(now);
+                self.trouble.end();
                 self.listen_backoff.reset();
                 let address = SocketAddr::new(self.address.ip(), port);
                 log::info!("serving /live, /ready and /metrics on {address}");

@@ -90,16 +90,16 @@ impl Repetition {
     /// Logs a state of several parts, or that it is over if there is none.
     pub(crate) fn log_all(&mut self, level: Level, parts: &[String], now: Instant) {
         match parts {
-            [] => drop(self.end(now)),
+            [] => self.end(),
             parts => self.log_state(level, &parts.join("; "), now),
         }
     }
 
-    /// The trouble is over; returns how long it lasted, if there was one.
-    pub(crate) fn end(&mut self, now: Instant) -> Option<Duration> {
-        let trouble = self.trouble.take()?;
-        self.share.add(-1);
-        Some(now.saturating_duration_since(trouble.began))
+    /// The trouble is over, if there was one.
+    pub(crate) fn end(&mut self) {
+        if self.trouble.take().is_some() {
+            self.share.add(-1);
+        }
     }
 
     fn decide(&mut self, now: Instant, level: Level, message: &str) -> Decision {
@@ -212,8 +212,7 @@ mod tests {
         let mut clock = Clock::new();
         clock.is_logged("a");
         clock.now += 5 * SECOND;
-        assert_eq!(clock.repetition.end(clock.now), Some(5 * SECOND));
-        assert_eq!(clock.repetition.end(clock.now), None);
+        clock.repetition.end();
         assert_eq!(clock.decide(Level::Warn, "a"), Decision::InFull);
     }
 
@@ -273,7 +272,11 @@ mod tests {
         }
         assert_eq!(logged, [4, 4, 4], "once at first, then every third minute");
         let now = start + 600 * SECOND;
-        troubles[1..].iter_mut().for_each(|trouble| assert!(trouble.end(now).is_some()));
+        for trouble in &mut troubles[1..] {
+            trouble.end();
+            // It is over already.
+            trouble.end();
+        }
         assert_eq!(
             troubles[0].decide(now + 60 * SECOND, Level::Warn, "a"),
             Decision::Reminder { lasted: 660 * SECOND, times: 602 }

@@ -59,7 +59,7 @@ impl FailureLog {
     /// The agent has sent something good. Logs the return of an agent that was away.
     pub(super) fn over(&mut self, endpoint: impl fmt::Display, now: Instant) {
         self.has_served = true;
-        self.repetition.end(now);
+        self.repetition.end();
         if let Some(since) = self.away_since.take() {
             let seconds = now.duration_since(since).as_secs();
             let level = Level::Info.max(self.max_level);

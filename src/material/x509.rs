@@ -198,7 +198,7 @@ impl X509Source<'_> {
     fn look_at_password(&mut self, now: Now) -> bool {
         let looked = self.part.password.look();
         match &looked {
-            Ok(_) => drop(self.password_flaw.end(now.instant)),
+            Ok(_) => self.password_flaw.end(),
             Err(error) => {
                 let message = format!("{error}; the keystores keep the last password");
                 self.password_flaw.log_state(Level::Warn, &message, now.instant);

@@ -165,9 +165,7 @@ impl<'a> Item<'a> {
         };
         match message {
             Some(message) => self.expiry.log_state(Level::Error, &message, now.instant),
-            None => {
-                self.expiry.end(now.instant);
-            }
+            None => self.expiry.end(),
         }
     }
 }

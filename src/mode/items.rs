@@ -97,7 +97,7 @@ impl<'a> Items<'a> {
     /// part, and keeps nothing of it.
     pub(super) fn adopt_existing(&mut self, parts: &[Rc<dyn Part>], selection: &Selection, now: SystemTime) {
         let store = &self.publisher.store;
-        let names = store.published().and_then(|set| set.names_of_set()).unwrap_or_default();
+        let names = store.names_of_set();
         let is_of_keys =
             |name: &String| parts.iter().any(|part| has_keys_alone(part) && part.mode_of(name).is_some());
         self.found_set = store.has_set() && (self.has_keys_alone || !names.iter().all(is_of_keys));
@@ -178,7 +178,7 @@ impl<'a> Items<'a> {
             Update::Files(files, facts) => {
                 if facts.svid.is_some() || self.has_keys_alone {
                     self.withdrawn = None;
-                    self.withdrawal.end(now.instant);
+                    self.withdrawal.end();
                 }
                 if self.withdrawn.is_some() && self.on_revoked == OnRevoked::Remove {
                     // Keys come back with the identity.
@@ -264,11 +264,11 @@ impl<'a> Items<'a> {
         all.chain(self.key_watch.iter_mut().map(|source| &mut **source))
     }
 
-    /// Looks whether other programs have removed or changed published files. Such files count as missing and are
-    /// fetched again, and the next publication waits for them.
+    /// Looks whether other programs have removed or changed published files. Files that cannot be put back count as
+    /// missing and are fetched again, and the next publication waits for them.
     pub(super) fn fetch_damaged(&mut self, now: Now) {
         let keeps_some = self.all.iter().any(|item| item.change.is_none());
-        if !self.has_published() || !self.publisher.look_each_minute(keeps_some, now.instant) {
+        if !self.has_published() || !self.publisher.look_each_minute(keeps_some, now) {
             return;
         }
         for item in &mut self.all {

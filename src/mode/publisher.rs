@@ -40,22 +40,30 @@ impl Publisher {
         }
     }
 
-    /// Whether other programs have removed or changed the published files. Looks once a minute, and
-    /// before a publication that keeps some of them.
-    pub(super) fn look_each_minute(&mut self, keeps_some: bool, now: Instant) -> bool {
-        let is_publishing = keeps_some && self.schedule.due_at.is_some_and(|at| at <= now);
-        if !is_publishing && self.look_at.is_some_and(|at| at > now) {
+    /// Whether the published files must be fetched again: other programs have removed, changed or replaced them. Names
+    /// alone are put back. Looks once a minute, and before a publication that keeps some of the files.
+    pub(super) fn look_each_minute(&mut self, keeps_some: bool, now: Now) -> bool {
+        let is_publishing = keeps_some && self.schedule.due_at.is_some_and(|at| at <= now.instant);
+        if !is_publishing && self.look_at.is_some_and(|at| at > now.instant) {
             return false;
         }
-        self.look_at = Some(now + LOOK_AT_FILES);
-        let is_damaged = !self.store.is_intact();
-        if is_damaged {
-            log::warn!(
-                "files in {} were removed or changed; fetching them again",
-                self.store.path().display()
-            );
+        self.look_at = Some(now.instant + LOOK_AT_FILES);
+        if self.store.is_intact() {
+            return false;
         }
-        is_damaged
+        let path = self.store.path().display();
+        let is_replaced = self.store.is_replaced();
+        if !is_replaced && self.store.put_names_back(now) {
+            log::warn!("files in {path} were removed; restored them from the published set");
+            self.probed = None;
+            return false;
+        }
+        let (level, what) = match is_replaced {
+            true => (Level::Debug, "were replaced by another helper's"),
+            false => (Level::Warn, "were removed or changed"),
+        };
+        log::log!(level, "files in {path} {what}; fetching them again");
+        true
     }
 
     /// Looks at the published files for a probe, now and then, and says what is wrong. They are repaired at the
@@ -86,7 +94,7 @@ impl Publisher {
     ) -> Option<Publication> {
         match self.store.publish(files, keeps, identity, now) {
             Ok(publication) => {
-                self.trouble.end(now.instant);
+                self.trouble.end();
                 self.error = None;
                 self.probed = None;
                 if matches!(publication, Publication::Replaced | Publication::Removed) {
@@ -122,11 +130,11 @@ mod tests {
         let (name, mode) = ("svid.pem".parse().unwrap(), "0644".parse().unwrap());
         let file = File { name, mode, contents: Contents::of(b"leaf".to_vec()) };
         assert_eq!(publisher.publish(&[&file], |_| None, None, now), Some(Publication::Replaced));
-        let after = |seconds| now.instant + Duration::from_secs(seconds);
+        let after = |seconds| Now { instant: now.instant + Duration::from_secs(seconds), ..now };
         assert!(!publisher.look_each_minute(false, after(0)));
-        assert_eq!(publisher.next_deadline(true), Some(after(60)));
+        assert_eq!(publisher.next_deadline(true), Some(after(60).instant));
         assert_eq!(publisher.next_deadline(false), None, "nothing is published");
-        std::fs::remove_file(volume.path().join("svid.pem")).unwrap();
+        std::fs::remove_file(volume.path().join("..data/svid.pem")).unwrap();
         assert!(!publisher.look_each_minute(false, after(59)));
         assert!(publisher.look_each_minute(false, after(60)));
     }

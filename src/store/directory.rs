@@ -12,11 +12,11 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
-use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+use nix::unistd::{UnlinkatFlags, getegid, geteuid, getgroups, unlinkat};
 
 use super::error::StoreError;
 use super::file::{FileMode, file_type};
-use super::locks::{Locked, lock};
+use super::locks::lock;
 use super::notices::{Notice, Notices};
 use super::owner::Owner;
 use super::permissions::{DIRECTORY, finish, make, sync};
@@ -90,7 +90,7 @@ impl<'a> Directory<'a> {
         let fd = fd.map_err(fail("open the directory"))?;
         finish(&fd, path, owner, notices)?;
         let locked = lock(&fd, LOCK).map_err(|cause| lock_error(&fd, path, LOCK, cause))?;
-        let Locked::Yes(lock, stat) = locked else { return Err(StoreError::Busy(path.to_owned())) };
+        let Some((lock, stat)) = locked else { return Err(StoreError::Busy(path.to_owned())) };
         if lock.is_none() {
             notices.warn_once(
                 Notice::NoLocks,
@@ -246,7 +246,7 @@ fn in_the_way(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) -> Option<Sto
     of_name.or_else(|| Some(StoreError::in_the_way(path, obstacle(fd, "")?)))
 }
 
-/// Why a lock file could not be made: something else may have its name.
+/// Why a lock file could not be made: something else may have its name, or the directory may be another user's.
 pub(super) fn lock_error(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) -> StoreError {
     let found = fstatat(fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
     let obstacle = found.ok().and_then(|stat| match cause {
@@ -257,8 +257,22 @@ pub(super) fn lock_error(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) ->
     match obstacle {
         Some(obstacle) => StoreError::in_the_way(&path.join(name), obstacle),
         None => in_the_way(fd, path, name, cause)
+            .or_else(|| made_by_other_user(fd, path, cause))
             .unwrap_or_else(|| StoreError::write("create a lock file in", path, cause)),
     }
+}
+
+/// Why no file can be made in another user's directory that has our group already, as a pod's fsGroup makes it.
+fn made_by_other_user(fd: &OwnedFd, path: &Path, cause: Errno) -> Option<StoreError> {
+    let stat = fstat(fd).ok()?;
+    let groups = getgroups().unwrap_or_default();
+    let has_our_group = groups.iter().chain([&getegid()]).any(|gid| gid.as_raw() == stat.st_gid);
+    let may_group_write = stat.st_mode & Mode::S_IWGRP.bits() != 0;
+    if cause != Errno::EACCES || stat.st_uid == geteuid().as_raw() || !has_our_group || may_group_write {
+        return None;
+    }
+    let (path, user, cause) = (path.display(), stat.st_uid, cause.desc());
+    Some(flaw!("cannot create a lock file in {path}: {cause} (user {user} made it: run both helpers as one user, or remove it)").into())
 }
 
 /// The target of the link under a published name.

@@ -1,4 +1,4 @@
-//! What earlier runs have left: names to repair at the start, and entries to remove after each publication.
+//! What earlier runs have left: names to repair, and entries to remove after each publication.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -10,8 +10,8 @@ use super::file::FileName;
 use super::generation::{is_acceptable, remove_after};
 use super::names::{Naming, Staged, is_file_of};
 
-/// Repairs names of the published set after a crash: missing names and, where names are files, those of
-/// an earlier set. They are not synced.
+/// Repairs names of the published set after a crash, or after others have removed them: missing names and, where
+/// names are files, those of an earlier set. They are not synced.
 pub(super) fn repair_names(directory: &Directory<'_>, now: SystemTime) -> Result<(), StoreError> {
     let data = directory.data()?;
     let Some(set) = directory.open_set(&data)? else { return Ok(()) };

@@ -17,32 +17,26 @@ const ATTEMPTS: u32 = 100;
 /// The longest claim that is read.
 const LONGEST_CLAIM: u64 = 1 << 20;
 
-/// An attempt to lock.
-pub(super) enum Locked {
-    /// We hold the lock. `None`: the file system has no locks. Any new file in this directory has the owner and the
-    /// group that this metadata shows.
-    Yes(Option<File>, FileStat),
-    /// Another process holds it.
-    Others,
-}
-
-/// Opens or makes the file that is locked during a publication, and locks it.
+/// Opens or makes the file that is locked during a publication, and locks it; `None` if another process holds the lock.
+///
+/// Returns the lock, if the file system has locks. Any new file in this directory has the owner and the group that the
+/// metadata shows.
 ///
 /// # Errors
 ///
 /// The file cannot be opened or locked. EWOULDBLOCK: another process has a lease on the file.
-pub(super) fn lock(directory: impl AsFd, name: &str) -> nix::Result<Locked> {
+pub(super) fn lock(directory: impl AsFd, name: &str) -> nix::Result<Option<(Option<File>, FileStat)>> {
     for _ in 0..ATTEMPTS {
         let (fd, stat) = open_private(&directory, name)?;
         match try_lock(fd.into(), File::try_lock) {
             // The holder before us may have removed it.
             Ok(Some(_)) if !is_still(&directory, name, &stat) => {}
-            Ok(lock) => return Ok(Locked::Yes(lock, stat)),
-            Err(Errno::EWOULDBLOCK) => return Ok(Locked::Others),
+            Ok(lock) => return Ok(Some((lock, stat))),
+            Err(Errno::EWOULDBLOCK) => return Ok(None),
             Err(cause) => return Err(cause),
         }
     }
-    Ok(Locked::Others)
+    Ok(None)
 }
 
 /// Locks a file until what it returns is dropped; `None` where the file system has no locks.

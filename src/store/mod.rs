@@ -143,7 +143,7 @@ impl Store {
     pub(crate) fn start(&self, now: Now) -> Result<(), StoreError> {
         let prepared = self.prepare(now);
         // The published set is looked after even if a step has failed.
-        let names = self.published().and_then(|set| set.names_of_set()).unwrap_or_default();
+        let names = self.names_of_set();
         if !names.is_empty() {
             self.remember(names.iter().map(String::as_str));
         }
@@ -205,6 +205,30 @@ impl Store {
         self.snapshot.borrow().is_unchanged()
     }
 
+    /// The names of the published set; none if there is none.
+    pub(crate) fn names_of_set(&self) -> Vec<String> {
+        self.published().and_then(|set| set.names_of_set()).unwrap_or_default()
+    }
+
+    /// Whether another helper has published its set since, and all of that is there.
+    pub(crate) fn is_replaced(&self) -> bool {
+        let names = self.names_of_set();
+        let found = Snapshot::take(&self.path, names.iter().map(String::as_str));
+        self.snapshot.borrow().is_replaced() && !names.is_empty() && found.is_unchanged()
+    }
+
+    /// Puts back names of the published set that others have removed. Whether all is as it was then.
+    pub(crate) fn put_names_back(&self, now: Now) -> bool {
+        let put_back = || {
+            let Some(directory) = self.lock(Absent::Ignore)? else { return Ok(()) };
+            leftovers::repair_names(&directory, now.time)?;
+            directory.sync()?;
+            if self.is_intact() { leftovers::remove_leftovers(&directory) } else { Ok(()) }
+        };
+        put_back().unwrap_or_else(|error: StoreError| log::debug!("{error}"));
+        self.is_intact()
+    }
+
     fn remember<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         self.snapshot.replace(Snapshot::take(&self.path, names));
     }
@@ -226,7 +250,7 @@ impl Store {
             data => {
                 let data = data?;
                 self.is_ours.set(self.is_ours.get() || directory.open_set(&data)?.is_some());
-                self.notices.end(Notice::OthersData, now.instant);
+                self.notices.end(Notice::OthersData);
                 Ok(data)
             }
         }

@@ -45,7 +45,7 @@ impl Notices {
     }
 
     /// The state is over.
-    pub(super) fn end(&self, notice: Notice, now: Instant) {
-        self.0.borrow_mut().entry(notice).or_default().end(now);
+    pub(super) fn end(&self, notice: Notice) {
+        self.0.borrow_mut().entry(notice).or_default().end();
     }
 }

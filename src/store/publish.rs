@@ -119,7 +119,7 @@ impl Store {
         self.is_unfinished.set(false);
         // 13. A leftover does no harm: the next publication tries to remove it again.
         match remove_leftovers(&directory) {
-            Ok(()) => self.notices.end(Notice::NotRemoved, now.instant),
+            Ok(()) => self.notices.end(Notice::NotRemoved),
             Err(error) => {
                 let message = format!("{error}; the new files are published nevertheless");
                 self.notices.warn(Notice::NotRemoved, &message, now.instant);
@@ -192,7 +192,7 @@ fn kept(
         }
     }
     if is_complete {
-        directory.notices.end(Notice::LeftOut, now.instant);
+        directory.notices.end(Notice::LeftOut);
     }
     Ok(kept)
 }

@@ -145,6 +145,11 @@ impl Snapshot {
         }
     }
 
+    /// Whether another set is published behind `..data`.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.target.is_some() && !self.is_of_this_set()
+    }
+
     /// Whether all is there, and is what it was.
     pub(super) fn is_unchanged(&self) -> bool {
         self.looked_at.iter().all(|(before, path)| before.is_some() && stamp(path) == *before)

@@ -113,6 +113,24 @@ fn a_set_is_intact_until_something_of_it_is_changed_by_name_or_behind_it() {
 }
 
 #[test]
+fn names_of_a_whole_set_are_put_back_while_nobody_else_writes() {
+    let volume = volume();
+    let store = Store::new(volume.path().to_owned());
+    assert!(store.put_names_back(Now::look()), "nothing is expected yet");
+    publish(&store, "1", SystemTime::now()).expect("a publication");
+    std::fs::remove_file(volume.path().join("key")).expect("a name");
+    let lock = std::fs::File::create(volume.path().join("..lock")).expect("a file");
+    lock.lock().expect("another helper's lock");
+    assert!(!store.put_names_back(Now::look()));
+    drop(lock);
+    assert!(store.put_names_back(Now::look()));
+    assert_eq!(std::fs::read_to_string(volume.path().join("key")).expect("a file"), "1");
+    assert_eq!(std::fs::read_dir(volume.path()).expect("a directory").count(), 4, "nothing is left over");
+    std::fs::remove_file(volume.path().join("..data/key")).expect("a file");
+    assert!(!store.put_names_back(Now::look()), "the file itself is gone");
+}
+
+#[test]
 fn a_set_whose_directory_is_closed_to_readers_is_not_intact_and_is_opened_again() {
     let volume = volume();
     let store = Store::new(volume.path().to_owned());

@@ -122,7 +122,7 @@ impl Application {
                 self.lasting.log_state(Level::Error, &message, now);
             }
             None if self.lifecycle.fault().is_none() => {
-                self.lasting.end(now);
+                self.lasting.end();
             }
             _ => {}
         }

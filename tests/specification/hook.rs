@@ -214,6 +214,24 @@ fn two_helpers_in_one_directory_tell_of_each_rotation_whichever_writes_it() {
     runner.stop();
 }
 
+/// Each of them looks at the files before a publication that keeps some.
+#[test]
+fn two_helpers_in_one_directory_take_no_rotation_of_the_other_for_damage() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+    let mut helpers = [(); 2].map(|()| pod.refresh(&["--jwt-svid=token.jwt=one", "--log-level=debug"]));
+    let volume = pod.volume().display().to_string();
+    helpers.iter_mut().for_each(|helper| drop(helper.wait_for_log(&["INFO", ID, &volume])));
+    for _ in 0..20 {
+        agent.reply(offer([pod.mint()]));
+        helpers.iter_mut().for_each(|helper| drop(helper.wait_for_log(&["INFO", ID, "rotated"])));
+    }
+    for helper in helpers {
+        let log = helper.stop();
+        assert!(!log.iter().any(|line| line.contains("removed or changed")), "{log:#?}");
+    }
+}
+
 #[test]
 fn a_hook_learns_of_an_svid_that_another_helper_has_written_a_moment_before() {
     let pod = Pod::new();

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use workload_api_server::authority::Recipe;
 use workload_api_server::server::Reply;
 
-use crate::pod::{EVERYTHING, ID, NOBODY, PATIENCE, Pod, Running, is_root, offer, wait_until};
+use crate::pod::{EVERYTHING, Helper, ID, NOBODY, PATIENCE, Pod, Running, is_root, offer, wait_until};
 
 pub const ANY_PORT: &str = "--http-address=127.0.0.1:0";
 
@@ -213,6 +213,36 @@ fn a_directory_that_cannot_be_written_is_named_and_not_the_agent() {
 }
 
 /// A publication of the token alone drops them.
+#[test]
+fn names_that_others_remove_come_back_at_the_next_probe_while_the_agent_is_away() {
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    let mut refresh = pod.refresh(&[ANY_PORT]);
+    let probe = Probe::of(&mut refresh);
+    probe.wait_until_ready_is(200);
+    drop(agent);
+    for name in ["bundle.pem", "svid-key.pem"] {
+        let name = pod.volume().join(name);
+        std::fs::remove_file(&name).expect("a link");
+        wait_until("the name is back", || {
+            probe.get("/ready");
+            name.exists()
+        });
+        refresh.wait_for_log(&["WARN", "were removed", "restored them from the published set"]);
+        probe.wait_until_ready_is(200);
+        pod.holds_one_set();
+        Helper::new()
+            .argument("--mode=check")
+            .argument("--svid-path")
+            .argument(pod.volume())
+            .finish()
+            .succeeded();
+    }
+    pod.wait_for(&svid);
+    refresh.stop();
+}
+
 #[test]
 fn files_that_no_publication_keeps_are_not_ready() {
     let plain: fn(&Pod) = |pod| {

@@ -488,6 +488,28 @@ fn a_volume_that_the_user_cannot_write_is_refused_with_what_to_set() {
     assert_eq!(names(&pod.volume()), [""; 0]);
 }
 
+/// In a pod with an fsGroup, which is set already.
+#[test]
+fn a_directory_that_the_init_of_another_user_has_made_is_refused_with_that_user() {
+    if !is_root() {
+        crate::pod::skip("no other user to become");
+        return;
+    }
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    std::os::unix::fs::chown(pod.volume(), None, Some(NOBODY)).expect("its group");
+    std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o2777)).expect("its permissions");
+    let svid = pod.volume().join("svid");
+    let helper = || pod.helper_at(pod.socket().display(), &svid).argument(BRIEFLY);
+    helper().finish().succeeded();
+    let refused = helper().run_by_nobody().finish().failed_with(&[
+        "cannot create a lock file in",
+        svid.to_str().expect("a path"),
+        "Permission denied (user 0 made it: run both helpers as one user, or remove it)",
+    ]);
+    assert!(!refused.log.contains("fsGroup"), "{}", refused.log);
+}
+
 #[test]
 fn in_another_users_sticky_directory_a_foreign_file_is_refused_before_anything_is_written() {
     if !is_root() {
