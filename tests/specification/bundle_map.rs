@@ -12,7 +12,7 @@ use workload_api_server::authority::{Authority, KeyType};
 use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe};
-use crate::pod::{Pod, mode_of, names, offer, skip};
+use crate::pod::{Pod, mode_of, names, skip};
 
 const MAP: &str = "--bundle-map-file-name=map.json";
 
@@ -110,8 +110,7 @@ fn the_map_holds_the_own_and_all_federated_trust_domains_by_name() {
 
 #[test]
 fn without_federated_bundles_the_map_holds_the_own_trust_domain() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&[MAP, "--layout=spiffe"]).succeeded();
     assert_eq!(
         read(&pod.read("map.json")),

@@ -193,8 +193,7 @@ pub fn check_while_it_rotates(pod: &Pod, refresh: Helper) {
         });
         let _done = SetWhenDropped(&done);
         for svid in svids.iter().take_while(|_| !checks.is_finished()) {
-            agent.reply(offer([svid.clone()]));
-            pod.wait_for(svid);
+            pod.rotate_to(&agent, svid);
         }
     });
     refresh.stop();

@@ -18,8 +18,7 @@ fn check(pod: &Pod) -> Finished {
 
 /// A pod whose files are published, and good.
 fn published() -> Pod {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     check(&pod).succeeded();
     pod

@@ -111,8 +111,7 @@ fn a_hook_learns_of_renewed_tokens_and_of_new_jwt_keys() {
 
 #[test]
 fn a_hook_that_has_failed_learns_of_all_publications_since_its_last_success() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let end = pod.path().join("end");
     let_end(&pod);
     let mut refresh = refresh(&pod, &pod.script(CHANGED));
@@ -139,8 +138,7 @@ fn a_hook_that_has_failed_learns_of_all_publications_since_its_last_success() {
 
 #[test]
 fn a_hook_is_run_for_the_kinds_in_notify_for_and_learns_of_the_others_too() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let_end(&pod);
     let helper = pod.helper(&["--mode=refresh", "--notify-for=bundle"]).command(&pod.script(CHANGED));
     let mut refresh = helper.start();
@@ -197,8 +195,7 @@ fn a_hook_learns_nothing_of_a_wit_svid_and_of_reordered_keys_that_an_earlier_hel
 
 #[test]
 fn two_helpers_in_one_directory_tell_of_each_rotation_whichever_writes_it() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let app = App::start(&pod, "app");
     let signaller = pod.refresh(&[&pod.pid_file(app.pid())]);
     app.wait_for_signals(&["HUP"]);
@@ -254,8 +251,7 @@ fn a_hook_learns_nothing_of_files_that_were_only_touched() {
 fn a_hook_finds_the_credential_folder_of_the_spiffe_layout() {
     for mode in ["--mode=init", "--mode=refresh"] {
         for (layout, folder) in [("spiffe", "svids"), ("pem,spiffe", "svids"), ("pem", "none")] {
-            let pod = Pod::new();
-            let _agent = pod.agent(offer([pod.mint()]));
+            let (pod, _agent) = Pod::with_agent();
             let text = r#"echo "${SPIFFE_CREDENTIAL_FOLDER-$0/none}" >>"$0/runs""#;
             let helper = pod.helper(&[mode, &format!("--layout={layout}")]).command(&pod.script(text));
             let mut helper = helper.start();
@@ -267,8 +263,7 @@ fn a_hook_finds_the_credential_folder_of_the_spiffe_layout() {
 
 #[test]
 fn a_hook_has_the_helpers_own_environment_too() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let text = r#"echo "$GREETING" >>"$0/runs""#;
     let helper = pod.helper(&["--mode=refresh"]).command(&pod.script(text));
     let refresh = helper.variable("GREETING", "good morning").start();
@@ -278,8 +273,7 @@ fn a_hook_has_the_helpers_own_environment_too() {
 
 #[test]
 fn a_hooks_arguments_reach_it_as_they_are() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let arguments = ["two words", "$HOME", "*", "", "\"quoted\"", "a;b", "--mode=init", "--"];
     let text = r#"for argument; do echo "[$argument]" >>"$0/runs"; done"#;
     let hook = [pod.script(text), arguments.map(str::to_owned).to_vec()].concat();
@@ -290,8 +284,7 @@ fn a_hooks_arguments_reach_it_as_they_are() {
 
 #[test]
 fn a_hook_is_found_in_the_path() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     std::os::unix::fs::symlink("/bin/sh", pod.path().join("reload")).expect("a link");
     let command = ["reload", "-c", r#"echo run >>"$0/runs""#, pod.path().to_str().expect("UTF-8")];
     let helper = pod.helper(&["--mode=refresh"]).command(&command);
@@ -302,8 +295,7 @@ fn a_hook_is_found_in_the_path() {
 
 #[test]
 fn a_hook_that_has_ended_is_run_again_after_the_next_publication() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut refresh = refresh(&pod, &pod.script(r#"echo run >>"$0/runs""#));
     for times in 1..=3 {
         refresh.wait_for_log(&["INFO", "running /bin/sh"]);
@@ -316,8 +308,7 @@ fn a_hook_that_has_ended_is_run_again_after_the_next_publication() {
 
 #[test]
 fn a_hook_that_still_runs_is_left_alone_and_runs_once_more_for_all_later_publications() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut refresh = refresh(&pod, &pod.script(LASTING));
     pod.wait_for_runs("start\n");
     for _ in 0..2 {
@@ -344,8 +335,7 @@ fn a_hook_that_still_runs_is_left_alone_and_runs_once_more_for_all_later_publica
 
 #[test]
 fn the_run_after_a_long_one_sees_the_newest_files() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let text = r#"
         until [ -e "$0/end" ]; do sleep 0.05; done
         cksum <"$SVID_PATH/svid.pem" >>"$0/runs"
@@ -353,9 +343,7 @@ fn the_run_after_a_long_one_sees_the_newest_files() {
     "#;
     let mut refresh = refresh(&pod, &pod.script(text));
     refresh.wait_for_log(&["running /bin/sh"]);
-    let newest = pod.mint();
-    agent.reply(offer([newest.clone()]));
-    pod.wait_for(&newest);
+    pod.rotate(&agent);
     refresh.wait_for_log(&["still runs"]);
     let_end(&pod);
     for _ in 0..2 {
@@ -370,8 +358,7 @@ fn the_run_after_a_long_one_sees_the_newest_files() {
 #[test]
 fn a_hook_that_fails_is_run_again_until_it_succeeds() {
     for (end, says) in [("exit 3", "ended with code 3"), ("kill -KILL $$", "was ended by SIGKILL")] {
-        let pod = Pod::new();
-        let agent = pod.agent(offer([pod.mint()]));
+        let (pod, agent) = Pod::with_agent();
         let text = format!(r#"echo run >>"$0/runs"; [ -e "$0/end" ] || {end}"#);
         let mut refresh = refresh(&pod, &pod.script(&text));
         let process = process_in(&refresh.wait_for_log(&["running /bin/sh"]));
@@ -394,14 +381,11 @@ fn a_hook_that_cannot_be_run_is_an_error_and_refresh_goes_on() {
         ("/no/such/program", "is it in this image, and in PATH?"),
         ("/etc/passwd", "Permission denied"),
     ] {
-        let pod = Pod::new();
-        let agent = pod.agent(offer([pod.mint()]));
+        let (pod, agent) = Pod::with_agent();
         let mut refresh = refresh(&pod, &[command]);
         for _ in 0..2 {
             refresh.wait_for_log(&["ERROR", "cannot run", command, reason, "retrying in"]);
-            let next = pod.mint();
-            agent.reply(offer([next.clone()]));
-            pod.wait_for(&next);
+            pod.rotate(&agent);
         }
         refresh.stop();
     }
@@ -468,8 +452,7 @@ fn a_removal_causes_no_run_though_something_stays() {
 #[test]
 fn a_hook_that_runs_is_told_to_end_with_the_helper_and_waited_for() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let text = r#"
             trap 'echo TERM >>"$0/runs"; until [ -e "$0/end" ]; do sleep 0.05; done; exit 1' TERM
             echo start >>"$0/runs"
@@ -492,8 +475,7 @@ fn a_hook_that_runs_is_told_to_end_with_the_helper_and_waited_for() {
 /// The next start runs it.
 #[test]
 fn a_hook_that_fails_is_not_run_again_when_the_helper_ends() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let mut refresh = refresh(&pod, &["/bin/false"]);
     refresh.wait_for_log(&["/bin/false", "retrying in"]);
     let log = refresh.stop();
@@ -505,8 +487,7 @@ fn a_hook_needs_no_dev_null_and_reads_nothing() {
     if !is_root() {
         return skip("it needs root");
     }
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let text = r#"{ [ -e /dev/null ] && echo null; read line || echo nothing; } >>"$0/runs""#;
     let without_dev = r#"mount -t tmpfs none /dev && exec "$0" "$@""#;
     let helper = pod.helper(&["--mode=refresh"]).command(&pod.script(text));
@@ -517,8 +498,7 @@ fn a_hook_needs_no_dev_null_and_reads_nothing() {
 
 #[test]
 fn a_hook_has_no_signal_blocked_or_ignored() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let mut refresh = refresh(&pod, &["/bin/sleep", "60"]);
     let process = process_in(&refresh.wait_for_log(&["running /bin/sleep"]));
     assert_eq!(signals_in_mask(process, "SigBlk:"), 0);
@@ -556,8 +536,7 @@ fn a_hook_inherits_none_of_the_helpers_sockets() {
 
 #[test]
 fn a_hook_that_has_ended_leaves_no_zombie() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let mut refresh = refresh(&pod, &pod.script(LASTING));
     let process = process_in(&refresh.wait_for_log(&["running"]));
     assert_eq!(children(refresh.pid()), [process]);
@@ -569,8 +548,7 @@ fn a_hook_that_has_ended_leaves_no_zombie() {
 
 #[test]
 fn orphans_of_a_hook_leave_no_zombie() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let hook = pod.script("sleep 0.1 & exit 0");
     let (mut unshare, helper) = start_as_process_one(pod.helper(&["--mode=refresh"]).command(&hook));
     unshare.wait_for_log(&["/bin/sh", "ended with code 0"]);
@@ -581,8 +559,7 @@ fn orphans_of_a_hook_leave_no_zombie() {
 /// As README says.
 #[test]
 fn a_hook_that_daemonizes_leaves_one_more_daemon_behind_each_time() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let daemon = r#"(setsid sh -c 'echo run >>"$0/runs"; until [ -e "$0/end" ]; do sleep 0.02; done; echo end >>"$0/runs"' "$0" &)"#;
     let refresh = refresh(&pod, &pod.script(daemon));
     pod.wait_for_runs("run\n");
@@ -595,8 +572,7 @@ fn a_hook_that_daemonizes_leaves_one_more_daemon_behind_each_time() {
 
 #[test]
 fn a_hook_that_is_stopped_does_not_hold_up_the_end() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let refresh = refresh(&pod, &pod.script(r#"echo run >>"$0/runs"; kill -STOP $$; sleep 60"#));
     pod.wait_for_runs("run\n");
     refresh.stop();
@@ -605,8 +581,7 @@ fn a_hook_that_is_stopped_does_not_hold_up_the_end() {
 /// The hook gets it from the helper.
 #[test]
 fn a_signal_to_the_helpers_process_group_reaches_a_hook_once() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let text = r#"
         trap 'echo TERM >>"$0/runs"' TERM
         echo start >>"$0/runs"
@@ -627,8 +602,7 @@ fn a_signal_to_the_helpers_process_group_reaches_a_hook_once() {
 
 #[test]
 fn a_hook_gets_sigterm_when_the_helper_is_killed() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let text = r#"
         trap 'echo TERM >>"$0/runs"; exit' TERM
         echo start >>"$0/runs"
@@ -643,8 +617,7 @@ fn a_hook_gets_sigterm_when_the_helper_is_killed() {
 /// It is for another machine, say. A shell would run it as a script.
 #[test]
 fn a_file_that_the_kernel_cannot_run_is_not_handed_to_a_shell() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let program = pod.path().join("program");
     std::fs::write(&program, "echo run >>runs\n").expect("a file");
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("its permissions");

@@ -61,8 +61,7 @@ fn the_keystore_has_key_and_chain_and_the_truststore_has_the_cas() {
 
 #[test]
 fn the_key_has_the_alias_that_was_asked_for() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let options = ["--keystore-file-name=svid.p12", "--keystore-alias=user"];
     pod.init(&options).succeeded();
     let Some(keystore) = openssl(&pod, "svid.p12", "changeit") else { return };
@@ -93,8 +92,7 @@ fn an_unchanged_update_and_a_restart_touch_nothing() {
 
 #[test]
 fn the_password_comes_from_a_file() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let path = pod.path().join("password");
     std::fs::write(&path, "a better one\n").expect("a file");
     let option = format!("--keystore-password-file={}", path.display());
@@ -152,8 +150,7 @@ fn check_reads_a_trust_store_that_stands_alone() {
 
 #[test]
 fn check_reads_the_keystores() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     pod.init(&STORES).succeeded();
     let first = std::fs::read(pod.volume().join("svid.p12")).expect("a keystore");
     agent.reply(offer([pod.mint()]));
@@ -177,8 +174,7 @@ fn check_reads_the_keystores() {
 
 #[test]
 fn a_password_that_changes_is_the_keystores_at_the_next_publication() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let path = pod.path().join("password");
     std::fs::write(&path, "the first").expect("a file");
     let option = format!("--keystore-password-file={}", path.display());
@@ -186,9 +182,7 @@ fn a_password_that_changes_is_the_keystores_at_the_next_publication() {
     refresh.wait_for_log(&["INFO", "published"]);
     std::fs::write(&path, "the second").expect("a file");
     let rotate = || {
-        let next = pod.mint();
-        agent.reply(offer([next.clone()]));
-        pod.wait_for(&next);
+        pod.rotate(&agent);
     };
     rotate();
     let check = || {

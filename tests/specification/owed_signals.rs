@@ -154,8 +154,7 @@ fn a_process_that_blocks_the_signal_for_good_gets_it() {
 
 #[test]
 fn files_of_a_helper_that_was_killed_are_told_though_no_agent_is_there() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     drop(agent);
     let app = App::start(&pod, "app");

@@ -74,6 +74,13 @@ impl Pod {
         Self { directory, authority, federated }
     }
 
+    /// A pod whose agent offers a new good SVID.
+    pub fn with_agent() -> (Self, WorkloadApiServer) {
+        let pod = Self::new();
+        let agent = pod.agent(offer([pod.mint()]));
+        (pod, agent)
+    }
+
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -203,6 +210,17 @@ impl Pod {
         let lines = text.lines().count();
         wait_until(&format!("a script has written {text:?}"), || self.runs().lines().count() >= lines);
         assert_eq!(self.runs(), text);
+    }
+
+    /// Lets the agent offer this SVID, and waits until it is published.
+    pub fn rotate_to(&self, agent: &WorkloadApiServer, svid: &X509SVID) {
+        agent.reply(offer([svid.clone()]));
+        self.wait_for(svid);
+    }
+
+    /// The same with a new one.
+    pub fn rotate(&self, agent: &WorkloadApiServer) {
+        self.rotate_to(agent, &self.mint());
     }
 
     /// Waits until each of the three names gives the SVID's file.

@@ -27,8 +27,7 @@ fn discarded(fault: &str, parts: &[&str]) {
     agent.reply(bad.reply(&pod.authority, &Recipe::for_id(ID)));
     refresh.wait_for_log(parts);
     pod.wait_for(&first);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     // Between the two, nothing was published.
     let log = refresh.stop();
     assert_eq!(log.iter().filter(|line| line.contains(" published ")).count(), 2, "{}", log.join("\n"));
@@ -182,8 +181,7 @@ fn the_broken_token_and_keys_of_others_hold_nothing_up() {
 
 /// Init gets this token, names these parts of the reason and writes nothing.
 fn token_is_refused(spoil: impl FnOnce(&str) -> String, parts: &[&str]) {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let good = pod.authority.mint_jwt(ID, &["one".to_owned()], Duration::from_secs(300));
     let response = jwt_response([JWTSVID { svid: spoil(&good.svid), ..good }]);
     agent.issue_jwt(move |_| Reply::offer(&response));
@@ -345,8 +343,7 @@ fn that_keys_are_of_an_unknown_type_is_in_the_log_once_for_many_of_them() {
     let agent = pod.agent(offer([first.clone()]));
     let refresh = pod.refresh(&[]);
     pod.wait_for(&first);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     let log = refresh.stop();
     assert_eq!(log.iter().filter(|line| line.contains(UNCHECKED)).count(), 1, "{}", log.join("\n"));
 }
@@ -361,8 +358,7 @@ fn a_key_of_an_unknown_type_with_another_algorithm_or_other_parameters_is_discar
         let mut refresh = pod.refresh(&[]);
         refresh.wait_for_log(&["ERROR", "x509_svid_key: not the key of the leaf"]);
         assert_eq!(names(&pod.volume()), [""; 0]);
-        agent.reply(offer([good.clone()]));
-        pod.wait_for(&good);
+        pod.rotate_to(&agent, &good);
     }
 }
 

@@ -188,8 +188,7 @@ fn a_stream_that_brings_no_renewal_is_replaced_at_two_thirds_of_the_life() {
 
 #[test]
 fn without_id_and_hint_it_is_of_the_identity_of_the_x509_svid() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let svids = [OTHER_ID, ID].map(|id| WitRecipe::for_id(id).mint(&pod.authority));
     agent.reply_with_wit(wit_response(svids));
     pod.init(&FILES).succeeded();
@@ -381,8 +380,7 @@ fn a_silent_wit_stream_holds_nothing_up_and_ready_names_it_as_missing() {
     let mut refresh = pod.refresh(&with(&FILES, &[ANY_PORT]));
     let probe = Probe::of(&mut refresh);
     pod.wait_for(&first);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     let answer = probe.wait_until_ready_is(503);
     assert!(answer.contains("no WIT-SVID wit.jwt yet"), "{answer}");
     refresh.stop();
@@ -412,8 +410,7 @@ fn refresh_without_the_profile_says_so_once_and_asks_again_when_another_stream_h
     let mut refresh = pod.refresh(&FILES);
     refresh.wait_for_log(&["ERROR", "WIT-SVID wit.jwt", OFF, "asking again after the agent has restarted"]);
     pod.wait_for(&first);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     assert_eq!(agent.wit_calls(), 1);
     let svid = mint(&pod);
     agent.reply_with_wit(wit_response([svid.clone()]));
@@ -427,8 +424,7 @@ fn refresh_without_the_profile_says_so_once_and_asks_again_when_another_stream_h
 
 #[test]
 fn a_restarted_agent_is_asked_for_the_profile_again() {
-    let pod = Pod::new();
-    let first = pod.agent(offer([pod.mint()]));
+    let (pod, first) = Pod::with_agent();
     let mut refresh = pod.refresh(&with(&FILES, &[BUNDLE]));
     refresh.wait_for_log(&["ERROR", "WIT-SVID wit.jwt", OFF]);
     refresh.wait_for_log(&["published"]);
@@ -445,8 +441,7 @@ fn a_restarted_agent_is_asked_for_the_profile_again() {
 
 #[test]
 fn run_starts_no_application_without_its_wit_svid() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let script = pod.script("echo started >>\"$0/runs\"; exec sleep 60");
     let mut run = pod.helper(&with(&["--mode=run"], &FILES)).command(&script).start();
     run.wait_for_log(&["ERROR", OFF]);
@@ -541,8 +536,7 @@ fn bundles_are_written_as_they_came_with_those_of_federated_trust_domains() {
 
 #[test]
 fn an_own_bundle_with_a_key_without_kid_is_refused() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     agent.reply_with_wit_bundles(wit_bundles([("spiffe://example.org", r#"{"keys":[{"kty":"EC"}]}"#)]));
     let finished = pod.init(&[BUNDLE, "--init-timeout=1s"]);
     finished.failed_with(&["WIT bundles as ", "bundles[\"spiffe://example.org\"]", "a key has no \"kid\""]);
@@ -563,8 +557,7 @@ fn bundles_with_the_same_keys_in_another_order_are_not_published_again() {
     let mut refresh = pod.refresh(&[BUNDLE]);
     pod.wait_for_file("wit.json", |text| text == first);
     send(same);
-    agent.reply(offer([rotated.clone()]));
-    pod.wait_for(&rotated);
+    pod.rotate_to(&agent, &rotated);
     send(new);
     pod.wait_for_file("wit.json", |text| {
         assert_ne!(text, same);
@@ -599,8 +592,7 @@ fn inspect(pod: &Pod, arguments: &[&str]) -> String {
 
 #[test]
 fn inspect_shows_wit_svids_good_and_bad_and_never_a_key() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let (good, mut bad) = (WitRecipe::for_id(ID), WitRecipe::for_id(OTHER_ID));
     remove(&mut bad.header, "kid");
     bad.hint = "internal".to_owned();
@@ -628,8 +620,7 @@ fn inspect_shows_wit_svids_good_and_bad_and_never_a_key() {
 
 #[test]
 fn inspect_of_an_agent_without_the_profile_shows_the_rest_alone() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     assert!(!inspect(&pod, &[]).contains("WIT"));
     agent.reply_with_wit(Reply::Silence);
     let text = inspect(&pod, &[]);
