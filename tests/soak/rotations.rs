@@ -23,7 +23,7 @@ use super::process::Process;
 use super::readers::{Counts, Reader};
 use super::summary::{Events, Summary};
 use crate::mounts::Tmpfs;
-use crate::pod::{App, Helper, Pod, SetWhenDropped, is_root, names, offer, skip, wait_until};
+use crate::pod::{App, Pod, SetWhenDropped, is_root, names, offer, skip, wait_until};
 
 /// The longest pause between two steps, ms.
 const PAUSE: u64 = 16;
@@ -333,8 +333,7 @@ impl<'a> World<'a> {
 
     /// Ends the program, and looks at what it leaves.
     fn stop(mut self) -> (Events, Figures) {
-        let is_intact = Helper::new().argument("--mode=check").arguments(&FILES);
-        is_intact.argument(format!("--svid-path={}", self.pod.volume().display())).finish().succeeded();
+        self.pod.check(&FILES).succeeded();
         assert!(!self.pod.path().join("overlaps").exists(), "two hooks ran at once");
         (self.events.hooks, self.events.signals) = (self.pod.runs().lines().count(), signals(&self.pod));
         self.refresh.stop();

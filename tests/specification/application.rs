@@ -30,11 +30,6 @@ const APPLICATION: &str = r#"
     while :; do sleep 0.02; done
 "#;
 
-/// Ends scripts that wait for it.
-fn let_end(pod: &Pod) {
-    std::fs::write(pod.path().join("end"), "").expect("a file");
-}
-
 #[test]
 fn the_application_starts_when_everything_is_published() {
     let (pod, agent) = Pod::with_agent();
@@ -120,7 +115,7 @@ fn at_a_rotation_the_application_gets_the_renewal_signal() {
             assert_eq!(process_in(&run.wait_for_log(&["INFO", "sent SIG"])), process);
             pod.wait_for_runs(&("start\n".to_owned() + &format!("{got}\n").repeat(times)));
         }
-        let_end(&pod);
+        pod.let_end();
         run.signal(Signal::SIGTERM);
         run.finish(7);
     }
@@ -161,7 +156,7 @@ fn at_a_rotation_the_application_is_restarted() {
     // It takes as long as it needs.
     pod.wait_for_runs("start\nTERM\n");
     assert_eq!(children(run.pid()), [first]);
-    let_end(&pod);
+    pod.let_end();
     run.wait_for_log(&["INFO", "/bin/sh", "ended with code 7"]);
     let second = process_in(&run.wait_for_log(&["started /bin/sh"]));
     assert_ne!(first, second);
@@ -177,7 +172,7 @@ fn an_application_that_watches_the_files_is_left_alone() {
     pod.wait_for_runs("start\n");
     pod.rotate(&agent);
     // What would come at all comes before the end.
-    let_end(&pod);
+    pod.let_end();
     run.signal(Signal::SIGTERM);
     let log = run.finish(7);
     assert_eq!(pod.runs(), "start\nTERM\n");
@@ -267,7 +262,7 @@ fn an_application_is_not_started_again_before_its_files_are_there() {
     agent.reply(Reply::refuse(grpcio::RpcStatusCode::PERMISSION_DENIED));
     run.wait_for_log(&["removing the files"]);
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
-    let_end(&pod);
+    pod.let_end();
     run.wait_for_log(&["INFO", "/bin/sh", "ended with code 7"]);
     agent.reply(offer([pod.mint()]));
     pod.wait_for_runs("start\nTERM\nstart\n");
@@ -292,7 +287,7 @@ fn an_application_that_catches_the_renewal_signal_and_ends_by_it_is_an_error_wit
 #[test]
 fn an_application_that_is_stopped_is_restarted_too() {
     let (pod, agent) = Pod::with_agent();
-    let_end(&pod);
+    pod.let_end();
     let mut run = run(&pod, &["--on-renewal=restart"], &pod.script(APPLICATION));
     let process = process_in(&run.wait_for_log(&["started /bin/sh"]));
     pod.wait_for_runs("start\n");
@@ -312,7 +307,7 @@ fn a_process_that_a_variable_names_is_not_signalled_in_run() {
     let mut run = helper.variable("HELPER_SIGNAL_PROCESS", "nothing-of-this-name").start();
     pod.wait_for_runs("start\n");
     pod.rotate(&agent);
-    let_end(&pod);
+    pod.let_end();
     run.signal(Signal::SIGTERM);
     let log = run.finish(7);
     assert_eq!(position(&log, &["ERROR"]), None, "{log:#?}");
@@ -375,7 +370,7 @@ fn an_application_that_the_limit_on_processes_keeps_from_its_restart_is_started_
         assert!(status.expect("prlimit").success());
     };
     limit_processes("1");
-    let_end(&pod);
+    pod.let_end();
     run.wait_for_log(&["ERROR", "cannot run /bin/sh", "pids.max", "retrying in 250ms"]);
     assert!(probe.wait_until_ready_is(503).contains("/bin/sh could not be started yet"));
     limit_processes("100");
@@ -410,7 +405,7 @@ fn it_is_not_ready_while_the_application_restarts() {
     let (status, reason) = probe.get("/ready");
     assert_eq!(status, 503);
     assert!(reason.contains("/bin/sh was sent SIGTERM, and is started again"), "{reason}");
-    let_end(&pod);
+    pod.let_end();
     pod.wait_for_runs("start\nTERM\nstart\n");
     assert_eq!(probe.get("/ready").0, 200);
     run.signal(Signal::SIGTERM);
@@ -436,7 +431,7 @@ fn systemd_learns_that_the_application_restarts() {
     pod.wait_for_runs("start\n");
     agent.reply(offer([pod.mint()]));
     wait_for("STATUS=/bin/sh was sent SIGTERM, and is started again");
-    let_end(&pod);
+    pod.let_end();
     wait_for("STATUS=");
     pod.wait_for_runs("start\nTERM\nstart\n");
     run.signal(Signal::SIGTERM);
@@ -448,7 +443,7 @@ fn renewals_of_tokens_alone_do_not_restart_the_application() {
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(4));
     let options = ["--on-renewal=restart", "--jwt-svid=token.jwt=one"];
-    let_end(&pod);
+    pod.let_end();
     let mut run = run(&pod, &options, &pod.script(APPLICATION));
     pod.wait_for_runs("start\n");
     for _ in 0..3 {
@@ -467,7 +462,7 @@ fn renewals_of_tokens_restart_an_application_that_has_nothing_else_or_asks_for_t
     for options in [&["--x509=false"][..], &["--notify-for=token"]] {
         let pod = Pod::new();
         let _agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(4));
-        let_end(&pod);
+        pod.let_end();
         let helper = pod.helper(&["--mode=run", "--on-renewal=restart", "--jwt-svid=token.jwt=one"]);
         let mut run = helper.arguments(options).command(&pod.script(APPLICATION)).start();
         pod.wait_for_runs("start\nTERM\nstart\n");
@@ -484,7 +479,7 @@ fn a_restart_waits_at_random_after_a_rotation_but_not_in_the_last_third_of_the_o
     let [halfway, late] = [begun(hour), begun(24 * hour)].map(|recipe| pod.authority.mint(&recipe));
     let agent = pod.agent(offer([halfway]));
     let options = ["--on-renewal=restart", "--notify-splay=1000h"];
-    let_end(&pod);
+    pod.let_end();
     let mut run = run(&pod, &options, &pod.script(APPLICATION));
     pod.wait_for_runs("start\n");
     agent.reply(offer([late]));

@@ -24,11 +24,6 @@ fn run(pod: &Pod, options: &[&str]) -> Running {
     run
 }
 
-/// Lets scripts end that wait for it.
-fn let_end(pod: &Pod) {
-    std::fs::write(pod.path().join("end"), "").expect("a file");
-}
-
 #[test]
 fn signals_that_do_not_end_it_go_through_to_the_application() {
     let (pod, _agent) = Pod::with_agent();
@@ -44,7 +39,7 @@ fn signals_that_do_not_end_it_go_through_to_the_application() {
         runs += &format!("{name}\n");
         pod.wait_for_runs(&runs);
     }
-    let_end(&pod);
+    pod.let_end();
     run.signal(Signal::SIGTERM);
     let log = run.finish(7);
     assert!(position(&log, &["INFO", "passed SIGHUP on to /bin/sh"]).is_some(), "{log:?}");
@@ -62,7 +57,7 @@ fn as_process_one_the_application_drains_and_its_code_is_ours() {
         kill(helper, signal).expect("a running helper");
         pod.wait_for_runs(&format!("start\n{name}\n"));
         kill(helper, None).expect("the helper waits");
-        let_end(&pod);
+        pod.let_end();
         unshare.finish(7);
     }
 }
@@ -81,7 +76,7 @@ fn files_stay_fresh_while_the_application_drains_and_it_is_not_signalled_for_the
     run.signal(Signal::SIGTERM);
     pod.wait_for_runs("start\nTERM\n");
     pod.rotate(&agent);
-    let_end(&pod);
+    pod.let_end();
     let log = run.finish(7);
     assert_eq!(position(&log, &["sent SIGHUP"]), None, "{log:?}");
     assert_eq!(pod.runs(), "start\nTERM\n");
@@ -97,7 +92,7 @@ fn a_signal_to_stop_during_a_restart_is_the_end() {
         pod.wait_for_runs("start\nTERM\n");
         run.signal(signal);
         run.wait_for_log(&["passed", "on to /bin/sh"]);
-        let_end(&pod);
+        pod.let_end();
         run.finish(7);
         assert_eq!(pod.runs().matches("start").count(), 1);
     }
@@ -127,7 +122,7 @@ fn gets_ctrl_c_once(application: &[&str]) {
     let application = Pid::from_raw(application.trim().parse().expect("a PID"));
     kill(application, Signal::SIGUSR1).expect("a running application");
     pod.wait_for_runs("start\nINT\nUSR1\n");
-    let_end(&pod);
+    pod.let_end();
     kill(application, Signal::SIGTERM).expect("a running application");
     terminal.finish(7);
 }
@@ -154,7 +149,7 @@ fn a_rotation_while_the_application_ends_by_sigquit_does_not_start_it_again() {
     // The old SVID has an hour.
     let line = run.wait_for_log(&["INFO", "may be ending; if not, it is notified in"]);
     assert!((30..=40).any(|minutes| line.contains(&format!(" {minutes} minutes"))), "{line}");
-    let_end(&pod);
+    pod.let_end();
     let log = run.finish(7);
     assert_eq!(pod.runs(), "start\nQUIT\n");
     assert_eq!(position(&log, &["to restart it"]), None, "{log:?}");
@@ -169,7 +164,7 @@ fn an_application_that_is_stopped_wakes_up_for_a_signal_to_stop() {
         let mut run = helper.start();
         let application = process_in(&run.wait_for_log(&["started /bin/sh"]));
         pod.wait_for_runs("start\n");
-        let_end(&pod);
+        pod.let_end();
         kill(application, Signal::SIGSTOP).expect("a running application");
         run.signal(signal);
         run.finish(7);
@@ -212,7 +207,7 @@ fn the_application_gets_sigterm_when_the_helper_is_killed() {
     let run = run(&pod, &[]);
     run.signal(Signal::SIGKILL);
     pod.wait_for_runs("start\nTERM\n");
-    let_end(&pod);
+    pod.let_end();
 }
 
 /// The file is larger than this limit of the helper's: the kernel sends SIGXFSZ, which would end the
@@ -225,7 +220,7 @@ fn a_signal_of_the_kernel_about_the_helper_is_not_passed_on() {
     assert!(std::process::Command::new("prlimit").args(limit).status().expect("prlimit").success());
     agent.reply(offer([pod.mint()]));
     run.wait_for_log(&["DEBUG", "SIGXFSZ is not passed on to /bin/sh"]);
-    let_end(&pod);
+    pod.let_end();
     run.signal(Signal::SIGTERM);
     run.finish(7);
 }

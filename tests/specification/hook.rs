@@ -31,11 +31,6 @@ const LASTING: &str = r#"
     echo end >>"$0/runs"
 "#;
 
-/// Lets scripts end that wait for it.
-fn let_end(pod: &Pod) {
-    std::fs::write(pod.path().join("end"), "").expect("a file");
-}
-
 #[test]
 fn a_hook_learns_the_directory_the_id_and_the_end_of_the_svid() {
     let pod = Pod::new();
@@ -75,7 +70,7 @@ fn a_hook_learns_what_a_publication_has_changed() {
     let pod = Pod::new();
     let first = pod.mint();
     let agent = pod.agent_with_jwt(offer([first]), Duration::from_secs(300));
-    let_end(&pod);
+    pod.let_end();
     let options = ["--mode=refresh", "--jwt-svid=token.jwt=one", "--jwt-bundle-file-name=jwks.json"];
     let helper = pod.helper(&options).variable("SVID_CHANGED", "stale");
     let refresh = helper.command(&pod.script(CHANGED)).start();
@@ -94,7 +89,7 @@ fn a_hook_learns_what_a_publication_has_changed() {
 fn a_hook_learns_of_renewed_tokens_and_of_new_jwt_keys() {
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(Reply::Silence, Duration::from_secs(4));
-    let_end(&pod);
+    pod.let_end();
     let tokens = pod.helper(&["--mode=refresh", "--x509=false", "--jwt-svid=token.jwt=one"]);
     let refresh = tokens.command(&pod.script(CHANGED)).start();
     pod.wait_for_runs("token\ntoken\n");
@@ -113,7 +108,7 @@ fn a_hook_learns_of_renewed_tokens_and_of_new_jwt_keys() {
 fn a_hook_that_has_failed_learns_of_all_publications_since_its_last_success() {
     let (pod, agent) = Pod::with_agent();
     let end = pod.path().join("end");
-    let_end(&pod);
+    pod.let_end();
     let mut refresh = refresh(&pod, &pod.script(CHANGED));
     refresh.wait_for_log(&["ended with code 0"]);
     std::fs::remove_file(&end).expect("a file");
@@ -123,7 +118,7 @@ fn a_hook_that_has_failed_learns_of_all_publications_since_its_last_success() {
     agent.reply(offer([with_another_ca(&pod, &second)]));
     refresh.wait_for_log(&["published", "CA added"]);
     refresh.wait_for_log(&["ended with code 1"]);
-    let_end(&pod);
+    pod.let_end();
     refresh.wait_for_log(&["ended with code 0"]);
     let runs = pod.runs();
     assert!(runs.starts_with("svid,bundle\nsvid\n") && runs.ends_with("\nsvid,bundle\n"), "{runs}");
@@ -139,7 +134,7 @@ fn a_hook_that_has_failed_learns_of_all_publications_since_its_last_success() {
 #[test]
 fn a_hook_is_run_for_the_kinds_in_notify_for_and_learns_of_the_others_too() {
     let (pod, agent) = Pod::with_agent();
-    let_end(&pod);
+    pod.let_end();
     let helper = pod.helper(&["--mode=refresh", "--notify-for=bundle"]).command(&pod.script(CHANGED));
     let mut refresh = helper.start();
     pod.wait_for_runs("svid,bundle\n");
@@ -159,7 +154,7 @@ fn a_hook_learns_of_all_that_stands_already_when_the_helper_starts() {
     let pod = Pod::new();
     let _agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
     pod.init(&["--jwt-bundle-file-name=jwks.json"]).succeeded();
-    let_end(&pod);
+    pod.let_end();
     let helper = pod.helper(&["--mode=refresh", "--jwt-bundle-file-name=jwks.json"]);
     let mut refresh = helper.command(&pod.script(CHANGED)).start();
     refresh.wait_for_log(&["nothing written"]);
@@ -183,7 +178,7 @@ fn a_hook_learns_nothing_of_a_wit_svid_and_of_reordered_keys_that_an_earlier_hel
     pod.init(&files).succeeded();
     agent.reply_with_jwt_bundles(bundles(r#"{"keys":[{"kid":"b"},{"kid":"a"}]}"#));
     agent.reply(Reply::Silence);
-    let_end(&pod);
+    pod.let_end();
     let mut refresh = pod.helper(&["--mode=refresh"]).arguments(&files).command(&pod.script(CHANGED)).start();
     refresh.wait_for_log(&["published the JWT bundles as jwks.json"]);
     pod.wait_for_runs("svid,bundle,keys,wit\n");
@@ -199,7 +194,7 @@ fn two_helpers_in_one_directory_tell_of_each_rotation_whichever_writes_it() {
     let app = App::start(&pod, "app");
     let signaller = pod.refresh(&[&pod.pid_file(app.pid())]);
     app.wait_for_signals(&["HUP"]);
-    let_end(&pod);
+    pod.let_end();
     let runner = refresh(&pod, &pod.script(CHANGED));
     pod.wait_for_runs("svid,bundle\n");
     for rotation in 1..=5 {
@@ -216,7 +211,7 @@ fn a_hook_learns_of_an_svid_that_another_helper_has_written_a_moment_before() {
     let pod = Pod::new();
     let (first, second) = (pod.mint(), pod.mint());
     let agent = pod.agent(offer([first]));
-    let_end(&pod);
+    pod.let_end();
     let mut refresh = refresh(&pod, &pod.script(CHANGED));
     pod.wait_for_runs("svid,bundle\n");
     // The agent of the other one is ahead.
@@ -234,7 +229,7 @@ fn a_hook_learns_nothing_of_files_that_were_only_touched() {
     let pod = Pod::new();
     let (first, second) = (pod.mint(), pod.mint());
     let agent = pod.agent(offer([first.clone()]));
-    let_end(&pod);
+    pod.let_end();
     let helper = pod.helper(&["--mode=refresh", "--log-level=debug"]).command(&pod.script(CHANGED));
     let mut refresh = helper.start();
     pod.wait_for_runs("svid,bundle\n");
@@ -321,7 +316,7 @@ fn a_hook_that_still_runs_is_left_alone_and_runs_once_more_for_all_later_publica
             "--mode=run",
         ]);
     }
-    let_end(&pod);
+    pod.let_end();
     for _ in 0..2 {
         refresh.wait_for_log(&["ended with code 0"]);
     }
@@ -345,7 +340,7 @@ fn the_run_after_a_long_one_sees_the_newest_files() {
     refresh.wait_for_log(&["running /bin/sh"]);
     pod.rotate(&agent);
     refresh.wait_for_log(&["still runs"]);
-    let_end(&pod);
+    pod.let_end();
     for _ in 0..2 {
         refresh.wait_for_log(&["ended with code 0"]);
     }
@@ -364,7 +359,7 @@ fn a_hook_that_fails_is_run_again_until_it_succeeds() {
         let process = process_in(&refresh.wait_for_log(&["running /bin/sh"]));
         let line = refresh.wait_for_log(&["ERROR", "/bin/sh", says, "retrying in 1s"]);
         assert_eq!(process_in(&line), process);
-        let_end(&pod);
+        pod.let_end();
         refresh.wait_for_log(&["INFO", "ended with code 0"]);
         assert_eq!(pod.runs(), "run\n".repeat(2));
         agent.reply(offer([pod.mint()]));
@@ -465,7 +460,7 @@ fn a_hook_that_runs_is_told_to_end_with_the_helper_and_waited_for() {
         refresh.wait_for_log(&["INFO", "sent SIGTERM to /bin/sh", "waiting for it to end"]);
         pod.wait_for_runs("start\nTERM\n");
         assert_eq!(children(refresh.pid()), [process]);
-        let_end(&pod);
+        pod.let_end();
         let log = refresh.finish(0);
         let ended = position(&log, &["INFO", "/bin/sh", "ended with code 1"]);
         assert!(ended.is_some() && ended < position(&log, &["stopped by"]), "{log:?}");
@@ -540,7 +535,7 @@ fn a_hook_that_has_ended_leaves_no_zombie() {
     let mut refresh = refresh(&pod, &pod.script(LASTING));
     let process = process_in(&refresh.wait_for_log(&["running"]));
     assert_eq!(children(refresh.pid()), [process]);
-    let_end(&pod);
+    pod.let_end();
     refresh.wait_for_log(&["ended with code 0"]);
     assert_eq!(children(refresh.pid()), []);
     refresh.stop();
@@ -565,7 +560,7 @@ fn a_hook_that_daemonizes_leaves_one_more_daemon_behind_each_time() {
     pod.wait_for_runs("run\n");
     agent.reply(offer([pod.mint()]));
     pod.wait_for_runs("run\nrun\n");
-    let_end(&pod);
+    pod.let_end();
     pod.wait_for_runs("run\nrun\nend\nend\n");
     refresh.stop();
 }
@@ -595,7 +590,7 @@ fn a_signal_to_the_helpers_process_group_reaches_a_hook_once() {
     killpg(refresh.pid(), Signal::SIGTERM).expect("a process group");
     refresh.wait_for_log(&["sent SIGTERM to /bin/sh"]);
     pod.wait_for_runs("start\nTERM\n");
-    let_end(&pod);
+    pod.let_end();
     refresh.finish(0);
     assert_eq!(pod.runs(), "start\nTERM\n");
 }

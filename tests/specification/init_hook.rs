@@ -21,7 +21,7 @@ fn init_runs_the_hook_and_waits_for_its_end() {
     let text = r#"until [ -e "$0/end" ]; do sleep 0.05; done; echo "$SVID_PATH" >>"$0/runs""#;
     let mut init = pod.helper(&["--mode=init"]).command(&pod.script(text)).start();
     init.wait_for_log(&["running /bin/sh"]);
-    std::fs::write(pod.path().join("end"), "").expect("a file");
+    pod.let_end();
     let log = init.finish(0);
     assert_eq!(pod.runs(), format!("{}\n", pod.volume().display()));
     assert!(position(&log, &["INFO", "/bin/sh", "ended with code 0"]).is_some(), "{log:?}");
@@ -129,7 +129,7 @@ fn init_succeeds_when_the_hook_has_ended_well_just_before_a_signal() {
     let mut init = pod.helper(&["--mode=init"]).command(&pod.script(text)).start();
     let hook = process_in(&init.wait_for_log(&["running /bin/sh"]));
     init.signal(Signal::SIGSTOP);
-    std::fs::write(pod.path().join("end"), "").expect("a file");
+    pod.let_end();
     wait_until("the hook has ended", || is_zombie(hook));
     init.signal(Signal::SIGTERM);
     init.signal(Signal::SIGCONT);

@@ -11,7 +11,7 @@ use pod_svid_helper::for_tests::workload::JWTSVID;
 use workload_api_server::authority::{Authority, Recipe, jwt_response};
 use workload_api_server::server::{Reply, WorkloadApiServer};
 
-use crate::pod::{Helper, ID, Pod, claims, jwt_bundles, mode_of, names, offer, wait_until};
+use crate::pod::{ID, Pod, claims, jwt_bundles, mode_of, names, offer, wait_until};
 
 const LONG: Duration = Duration::from_secs(300);
 const JWT_ALONE: &str = "--x509=false";
@@ -269,8 +269,7 @@ fn a_token_with_dates_before_1970_and_after_9999_is_published() {
     agent.issue_jwt(move |_| Reply::offer(&jwt_response([token.clone()])));
     let refresh = pod.refresh(&[JWT_ALONE, TOKEN]);
     assert_eq!(pod.wait_for_file("token.jwt", |_| true), text);
-    let path = format!("--svid-path={}", pod.volume().display());
-    let check = Helper::new().arguments(&["--mode=check", JWT_ALONE, TOKEN, &path]).finish().succeeded();
+    let check = pod.check(&[JWT_ALONE, TOKEN]).succeeded();
     assert!(check.stdout.contains("9999-12-31"), "{}", check.stdout);
     refresh.stop();
 }

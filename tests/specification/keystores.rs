@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use workload_api_server::authority::{Authority, Recipe};
 
-use crate::pod::{Helper, ID, Pod, mode_of, offer, skip};
+use crate::pod::{ID, Pod, mode_of, offer, skip};
 
 const STORES: [&str; 2] = ["--keystore-file-name=svid.p12", "--truststore-file-name=trust.p12"];
 
@@ -100,12 +100,8 @@ fn the_password_comes_from_a_file() {
     if openssl(&pod, "svid.p12", "a better one").is_none() {
         return;
     }
-    let check = |options: &[&str]| {
-        let volume = format!("--svid-path={}", pod.volume().display());
-        Helper::new().arguments(&["--mode=check", &volume]).arguments(&STORES).arguments(options).finish()
-    };
-    check(&[&option]).succeeded();
-    check(&[]).failed_with(&["trust.p12", "password"]);
+    pod.check(&[&STORES[..], &[&option]].concat()).succeeded();
+    pod.check(&STORES).failed_with(&["trust.p12", "password"]);
 }
 
 #[test]
@@ -139,13 +135,11 @@ fn check_reads_a_trust_store_that_stands_alone() {
         let _agent = pod.agent(offer([pod.mint()]));
         pod.init(&[TRUST_STORE]).succeeded();
     }
-    let volume = format!("--svid-path={}", pod.volume().display());
-    let check = || Helper::new().arguments(&["--mode=check", &volume, TRUST_STORE]).finish();
-    check().succeeded();
+    pod.check(&[TRUST_STORE]).succeeded();
     let path = pod.volume().join("..data/trust.p12");
     std::fs::remove_file(&path).expect("a file");
     std::fs::copy(other.volume().join("trust.p12"), &path).expect("a file");
-    check().failed_with(&["trust.p12", "no CA that has issued"]);
+    pod.check(&[TRUST_STORE]).failed_with(&["trust.p12", "no CA that has issued"]);
 }
 
 #[test]
@@ -155,9 +149,7 @@ fn check_reads_the_keystores() {
     let first = std::fs::read(pod.volume().join("svid.p12")).expect("a keystore");
     agent.reply(offer([pod.mint()]));
     pod.init(&STORES).succeeded();
-    let volume = format!("--svid-path={}", pod.volume().display());
-    let check = || Helper::new().arguments(&["--mode=check", &volume]).arguments(&STORES).finish();
-    check().succeeded();
+    pod.check(&STORES).succeeded();
     let truncated = std::fs::read(pod.volume().join("trust.p12")).expect("a keystore")[1..].to_vec();
     for (name, bad, parts) in [
         ("svid.p12", first, ["different certificates", "svid.p12"]),
@@ -167,7 +159,7 @@ fn check_reads_the_keystores() {
         let good = std::fs::read(&path).expect("a keystore");
         std::fs::remove_file(&path).expect("a file");
         std::fs::write(&path, bad).expect("a file");
-        check().failed_with(&parts);
+        pod.check(&STORES).failed_with(&parts);
         std::fs::write(&path, good).expect("a file");
     }
 }
@@ -181,18 +173,12 @@ fn a_password_that_changes_is_the_keystores_at_the_next_publication() {
     let mut refresh = pod.helper(&["--mode=refresh"]).arguments(&STORES).arguments(&[&option]).start();
     refresh.wait_for_log(&["INFO", "published"]);
     std::fs::write(&path, "the second").expect("a file");
-    let rotate = || {
-        pod.rotate(&agent);
-    };
-    rotate();
-    let check = || {
-        let volume = format!("--svid-path={}", pod.volume().display());
-        Helper::new().arguments(&["--mode=check", &volume, &option]).arguments(&STORES).finish()
-    };
+    pod.rotate(&agent);
+    let check = || pod.check(&[&STORES[..], &[&option]].concat());
     check().succeeded();
     // A password that cannot be read holds up nothing: the last one stays.
     std::fs::remove_file(&path).expect("a file");
-    rotate();
+    pod.rotate(&agent);
     refresh.wait_for_log(&["WARN", "cannot use the password file", "keep the last password"]);
     std::fs::write(&path, "the second").expect("a file");
     check().succeeded();

@@ -160,8 +160,7 @@ fn nothing_of_the_key_is_logged_whichever_variable_of_grpc_is_set() {
 #[test]
 fn the_result_of_a_probe_has_no_time_in_front_so_that_equal_ones_add_up() {
     let pod = Pod::new();
-    let path = format!("--svid-path={}", pod.volume().display());
-    let check = || Helper::new().arguments(&["--mode=check", &path]).finish().failed_with(&["svid"]).log;
+    let check = || pod.check(&[]).failed_with(&["svid"]).log;
     assert_eq!(check(), check());
     assert!(check().starts_with("ERROR "), "{}", check());
 }

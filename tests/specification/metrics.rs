@@ -206,7 +206,7 @@ fn the_time_for_which_a_hook_has_been_running_is_told() {
     let probe = Probe::of(&mut refresh);
     let seconds = || probe.metric("hook_running_seconds").expect("a number");
     wait_until("the hook has been running for a second", || seconds() >= 1.0);
-    std::fs::write(pod.path().join("end"), "").expect("a file");
+    pod.let_end();
     probe.wait_for_metric("hook_running_seconds", 0.0);
     assert_eq!(probe.metric("hook_runs_total{outcome=\"success\"}"), Some(1.0));
     refresh.stop();

@@ -264,11 +264,10 @@ tests_of_keys! {
 
     "health_checks": health_checks_are_an_http_address_or_mode_check {
         let (pod, _agent) = Pod::with_agent();
-        let check = || Helper::new().argument("--mode=check").argument("--svid-path").argument(pod.volume());
-        check().finish().failed_with(&["svid"]);
+        pod.check(&[]).failed_with(&["svid"]);
         let mut refresh = pod.refresh(&["--http-address=127.0.0.1:0"]);
         Probe::of(&mut refresh).wait_until_ready_is(200);
-        check().finish().succeeded();
+        pod.check(&[]).succeeded();
         refresh.stop();
     }
 

@@ -173,6 +173,12 @@ impl Pod {
         self.helper(&["--mode=init"]).arguments(arguments).finish()
     }
 
+    /// Lets the helper check what is published.
+    pub fn check(&self, arguments: &[&str]) -> Finished {
+        let path = format!("--svid-path={}", self.volume().display());
+        Helper::new().arguments(&["--mode=check", &path]).arguments(arguments).finish()
+    }
+
     /// An init that tries again until its time is over, and fails with a last line that says all of these. It
     /// gets more time where it had none for its first attempt: a busy machine takes seconds for a large response.
     pub fn init_fails_with(&self, parts: &[&str]) -> Finished {
@@ -198,6 +204,11 @@ impl Pod {
     /// A command that runs a script, for which `$0` is the pod's directory.
     pub fn script(&self, text: &str) -> Vec<String> {
         ["/bin/sh", "-c", text, self.path().to_str().expect("UTF-8")].map(str::to_owned).to_vec()
+    }
+
+    /// Lets scripts end that wait for the file `end` of the pod's directory.
+    pub fn let_end(&self) {
+        std::fs::write(self.path().join("end"), "").expect("a file");
     }
 
     /// What scripts have written into the file `runs` of the pod's directory.

@@ -13,7 +13,7 @@ use workload_api_server::authority::{KeyType, Recipe, jwt_response};
 use workload_api_server::fault::Fault;
 use workload_api_server::server::Reply;
 
-use crate::pod::{BRIEFLY, Finished, Helper, ID, Pod, ders, names, offer, skip};
+use crate::pod::{BRIEFLY, Helper, ID, Pod, ders, names, offer, skip};
 
 const OTHER_ID: &str = "spiffe://example.org/other";
 
@@ -317,11 +317,6 @@ fn with_oid(der: &mut [u8], old: &[u8], new: &[u8]) {
 /// The warning about a key that cannot be checked.
 const UNCHECKED: &str = "cannot be checked against its certificate: its type is 2.16.840.1.101.3.4.3.17 (not known to this helper)";
 
-fn check(pod: &Pod, arguments: &[&str]) -> Finished {
-    let directory = format!("--svid-path={}", pod.volume().display());
-    Helper::new().arguments(&["--mode=check", &directory]).arguments(arguments).finish()
-}
-
 #[test]
 fn a_key_of_an_unknown_type_is_published_with_a_warning_and_check_says_the_same_and_passes() {
     let pod = Pod::new();
@@ -331,7 +326,7 @@ fn a_key_of_an_unknown_type_is_published_with_a_warning_and_check_says_the_same_
     pod.wait_for(&svid);
     let says_so = |line: &&str| line.contains("WARN") && line.contains(UNCHECKED);
     assert_eq!(log.lines().filter(says_so).count(), 1, "{log}");
-    let checked = check(&pod, &[]).succeeded();
+    let checked = pod.check(&[]).succeeded();
     assert_eq!(checked.log.lines().filter(says_so).count(), 1, "{}", checked.log);
     assert!(checked.stdout.starts_with(&format!("ok: {ID}")), "{}", checked.stdout);
 }
@@ -368,7 +363,7 @@ fn keystores_hold_a_key_of_an_unknown_type() {
     let _agent = pod.agent(offer([of_tomorrow(&pod)]));
     let stores = ["--layout=spiffe", "--keystore-file-name=svid.p12", "--truststore-file-name=trust.p12"];
     pod.init(&stores).succeeded();
-    check(&pod, &stores).succeeded();
+    pod.check(&stores).succeeded();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use workload_api_server::server::{Reply, WorkloadApiServer};
 use workload_api_server::wit::{WitRecipe, seconds, wit_bundles, wit_response};
 
 use crate::http::{ANY_PORT, Probe};
-use crate::pod::{Finished, Helper, ID, Pod, claims, ders, mode_of, names, offer, wait_until};
+use crate::pod::{Helper, ID, Pod, claims, ders, mode_of, names, offer, wait_until};
 
 const FILES: [&str; 2] = ["--wit-svid-file-name=wit.jwt", "--wit-key-file-name=wit.jwk"];
 const ALONE: [&str; 3] = ["--x509=false", FILES[0], FILES[1]];
@@ -35,11 +35,6 @@ fn mint(pod: &Pod) -> WITSVID {
 fn wait_for(pod: &Pod, svid: &WITSVID) {
     pod.wait_for_file("wit.jwt", |token| token == svid.wit_svid);
     pod.wait_for_file("wit.jwk", |key| key == svid.wit_svid_key);
-}
-
-fn check(pod: &Pod, arguments: &[&str]) -> Finished {
-    let path = format!("--svid-path={}", pod.volume().display());
-    Helper::new().argument("--mode=check").argument(path).arguments(arguments).finish()
 }
 
 #[test]
@@ -83,7 +78,7 @@ fn a_key_is_written_as_pkcs8_that_openssl_loads() {
         let pem = with(&ALONE, &["--wit-key-format=pem"]);
         pod.init(&pem).succeeded();
         assert!(!ders(&pod.read("wit.jwk"), "PRIVATE KEY").is_empty());
-        check(&pod, &pem).succeeded();
+        pod.check(&pem).succeeded();
         let path = pod.volume().join("wit.jwk");
         match std::process::Command::new("openssl")
             .args(["pkey", "-noout", "-check", "-in"])
@@ -573,15 +568,15 @@ fn check_names_the_file_that_is_not_good() {
     let (first, second) = (mint(&pod), mint(&pod));
     let _agent = agent(&pod, &first);
     pod.init(&ALONE).succeeded();
-    let found = check(&pod, &ALONE).succeeded().stdout;
+    let found = pod.check(&ALONE).succeeded().stdout;
     assert!(found.starts_with(&format!("ok: {ID} (valid until 2")), "{found}");
-    check(&pod, &with(&ALONE, &["--min-ttl=2h"])).failed_with(&["the WIT-SVID of", "sooner than"]);
-    check(&pod, &with(&ALONE, &["--wit-key-format=pem"])).failed_with(&["wit.jwk: "]);
+    pod.check(&with(&ALONE, &["--min-ttl=2h"])).failed_with(&["the WIT-SVID of", "sooner than"]);
+    pod.check(&with(&ALONE, &["--wit-key-format=pem"])).failed_with(&["wit.jwk: "]);
     let key = pod.volume().join("wit.jwk");
     std::fs::remove_file(pod.volume().join("..data/wit.jwk")).expect("a key");
     std::fs::write(pod.volume().join("..data/wit.jwk"), second.wit_svid_key).expect("a key");
     assert!(key.exists());
-    check(&pod, &ALONE).failed_with(&["wit.jwk: not the key that the token is bound to"]);
+    pod.check(&ALONE).failed_with(&["wit.jwk: not the key that the token is bound to"]);
 }
 
 fn inspect(pod: &Pod, arguments: &[&str]) -> String {
