@@ -121,17 +121,6 @@ fn at_a_rotation_the_application_gets_the_renewal_signal() {
     }
 }
 
-/// A handler that ends the application is its own affair: `trap 'exit 129' HUP`, or a JVM's shutdown hook.
-#[test]
-fn an_application_that_the_renewal_signal_ends_is_our_end() {
-    let (pod, agent) = Pod::with_agent();
-    let text = r#"trap "exit 129" HUP; echo start >>"$0/runs"; while :; do sleep 0.02; done"#;
-    let mut run = run(&pod, &[], &pod.script(text));
-    pod.wait_for_runs("start\n");
-    agent.reply(offer([pod.mint()]));
-    run.finish(129);
-}
-
 #[test]
 fn a_signal_that_would_end_the_application_is_not_sent() {
     let (pod, agent) = Pod::with_agent();

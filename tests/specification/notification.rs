@@ -388,26 +388,6 @@ fn a_process_is_ended_by_a_signal_that_asks_it_to_end() {
     refresh.stop();
 }
 
-/// It may have been started just now, and catch the signal in a moment.
-#[test]
-fn a_process_that_the_signal_would_end_is_given_time() {
-    let pod = Pod::new();
-    let script = r#"
-        until [ -e "$0/go" ]; do sleep 0.02; done
-        trap 'echo HUP >>"$0/runs"' HUP
-        while kill -0 $PPID; do sleep 0.05; done
-    "#;
-    let command = pod.script(script);
-    let mut app = std::process::Command::new(&command[0]).args(&command[1..]).spawn().expect("a shell");
-    let _agent = pod.agent(offer([pod.mint()]));
-    let mut refresh = pod.refresh(&[&pod.pid_file(app.id())]);
-    refresh.wait_for_log(&["DEBUG", "neither catches nor ignores SIGHUP", "retrying in"]);
-    std::fs::write(pod.path().join("go"), "").expect("a file");
-    pod.wait_for_runs("HUP\n");
-    refresh.stop();
-    app.kill().and_then(|()| app.wait()).expect("a child");
-}
-
 #[test]
 fn the_same_response_again_signals_nobody() {
     let pod = Pod::new();
