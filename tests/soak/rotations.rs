@@ -218,8 +218,6 @@ impl<'a> World<'a> {
 
     fn agent_away(&mut self, away: Away, pause: Duration) {
         self.agent = None;
-        // It has been renamed, so that nobody else removes it.
-        fs::remove_file(self.pod.socket()).expect("a socket");
         match away {
             Away::Nothing => sleep(pause),
             Away::Silence => {
@@ -346,11 +344,7 @@ impl<'a> World<'a> {
 /// An agent that has both from its first moment on: a helper that asks earlier takes its WIT-SVID profile for
 /// turned off.
 fn agent(pod: &Pod, x509: Reply, wit: Reply) -> WorkloadApiServer {
-    let aside = pod.path().join("aside.sock");
-    let agent = WorkloadApiServer::on_socket(&aside, x509);
-    agent.reply_with_wit(wit);
-    fs::rename(aside, pod.socket()).expect("a socket");
-    agent
+    pod.agent_after(x509, |agent| agent.reply_with_wit(wit))
 }
 
 /// What a reader finds.
