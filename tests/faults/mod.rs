@@ -34,6 +34,8 @@ use point::Point;
 use scenario::{Scene, Stage};
 use table::Table;
 
+use crate::soak::plan::Random;
+
 /// How many points the sample has.
 const SAMPLE: usize = 80;
 /// How many points are tried at once: most of the time goes by in waiting for the next attempt.
@@ -53,7 +55,7 @@ fn at_a_sample_of_system_calls_a_crash_or_an_error_leaves_a_whole_set() {
     let stage = Stage::new();
     let scenes = stage.scenes();
     let mut points = points(&scenes);
-    let sample: Vec<_> = (0..SAMPLE).map(|_| points.swap_remove(random() % points.len())).collect();
+    let sample: Vec<_> = (0..SAMPLE).map(|_| points.swap_remove(random(points.len()))).collect();
     let table = try_all(&sample);
     assert_eq!(table.tried(), SAMPLE);
 }
@@ -102,19 +104,16 @@ fn a_file_that_is_written_in_part_is_never_published() {
     }
 }
 
-/// Numbers from FAULTS_SEED, or from the time.
-fn random() -> impl FnMut() -> usize {
+/// Draws numbers below another, by FAULTS_SEED or by the time.
+fn random() -> impl FnMut(usize) -> usize {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let mut seed = match std::env::var("FAULTS_SEED") {
+    let seed = match std::env::var("FAULTS_SEED") {
         Ok(seed) => seed.parse().expect("a number in FAULTS_SEED"),
         Err(_) => now.as_nanos() as u64,
     };
     eprintln!("the sample's seed: FAULTS_SEED={seed}");
-    move || {
-        // A linear congruential generator: all that is asked of it is to be another one each time.
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) as usize
-    }
+    let mut random = Random::new(seed);
+    move |end| random.below(end as u64) as usize
 }
 
 /// Every point of these scenes.
@@ -122,31 +121,34 @@ fn points<'a>(scenes: &'a [Scene<'a>]) -> Vec<Point<'a>> {
     scenes.iter().flat_map(Point::all).collect()
 }
 
-/// Tries points, several at a time; fails with the first failures, each with the way to repeat it.
+/// Tries points; fails with the way to repeat each.
 fn try_all(points: &[Point<'_>]) -> Table {
-    let queue = Mutex::new(points.iter().enumerate());
-    let (table, failures) = (Mutex::new(Table::default()), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            scope.spawn(|| {
-                while let Some((index, point)) = next(&queue) {
-                    if index % PROGRESS == 0 {
-                        eprintln!("{index} of {} points", points.len());
-                    }
-                    match point.attempt() {
-                        Ok(outcome) => table.lock().expect("no panic").count(point, outcome),
-                        Err(failure) => {
-                            failures.lock().expect("no panic").push(format!("{point}\n{failure}"))
-                        }
-                    }
-                }
-            });
-        }
+    let table = Mutex::new(Table::default());
+    all_succeed(points, "points", |point| {
+        let outcome = point.attempt().map_err(|failure| format!("{point}\n{failure}"))?;
+        table.lock().expect("no panic").count(point, outcome);
+        Ok(())
     });
-    let (table, failures) = (table.into_inner().expect("no panic"), failures.into_inner().expect("no panic"));
+    table.into_inner().expect("no panic")
+}
+
+/// Tries all, several at a time; fails with the first failures.
+fn all_succeed<T: Sync>(all: &[T], what: &str, attempt: impl Fn(&T) -> Result<(), String> + Sync) {
+    let (queue, failures) = (Mutex::new(all.iter().enumerate()), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some((index, one)) = next(&queue) {
+            if index % PROGRESS == 0 {
+                eprintln!("{index} of {} {what}", all.len());
+            }
+            if let Err(failure) = attempt(one) {
+                failures.lock().expect("no panic").push(failure);
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..WORKERS).for_each(|_| _ = scope.spawn(work)));
+    let failures = failures.into_inner().expect("no panic");
     let shown = failures.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n\n");
-    assert!(failures.is_empty(), "{} of {} points failed:\n{shown}", failures.len(), points.len());
-    table
+    assert!(failures.is_empty(), "{} of {} {what} failed:\n{shown}", failures.len(), all.len());
 }
 
 /// Not in the condition of a loop: the lock would be held all through it.

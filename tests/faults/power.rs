@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
-use std::sync::Mutex;
 
 use super::calls::Call;
 use super::check::State;
@@ -13,7 +12,7 @@ use super::disk::{Operation, Recording};
 use super::losses::{Loss, Model, losses};
 use super::scenario::{Place, Scenario, Scene, Stage};
 use super::volume::listing;
-use super::{PROGRESS, SHOWN, WITHOUT_STRACE, WORKERS, next, random, strace};
+use super::{WITHOUT_STRACE, all_succeed, random, strace};
 use crate::pod::skip;
 
 /// How many moments of each publication the sample has beside the last one, and how many states in all.
@@ -146,25 +145,6 @@ impl Case<'_> {
     }
 }
 
-/// Checks states, several at a time; fails with the first failures.
-fn check_all(cases: &[Case<'_>]) {
-    let (queue, failures) = (Mutex::new(cases.iter().enumerate()), Mutex::new(Vec::new()));
-    let work = || {
-        while let Some((index, case)) = next(&queue) {
-            if index % PROGRESS == 0 {
-                eprintln!("{index} of {} states", cases.len());
-            }
-            if let Err(failure) = case.check() {
-                failures.lock().expect("no panic").push(failure);
-            }
-        }
-    };
-    std::thread::scope(|scope| (0..WORKERS).for_each(|_| _ = scope.spawn(work)));
-    let failures = failures.into_inner().expect("no panic");
-    let shown = failures.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n\n");
-    assert!(failures.is_empty(), "{} of {} states failed:\n{shown}", failures.len(), cases.len());
-}
-
 #[test]
 fn at_a_sample_of_moments_a_loss_of_power_leaves_a_whole_set() {
     if !strace::works() {
@@ -176,14 +156,12 @@ fn at_a_sample_of_moments_a_loss_of_power_leaves_a_whole_set() {
     let mut sample = Vec::new();
     for publication in &publications {
         let end = publication.end();
-        let moments: Vec<_> = (0..MOMENTS)
-            .map(|_| publication.start + random() % (end - publication.start))
-            .chain([end])
-            .collect();
+        let moments: Vec<_> =
+            (0..MOMENTS).map(|_| publication.start + random(end - publication.start)).chain([end]).collect();
         let (mut cases, _) = publication.cases(moments.into_iter());
-        sample.extend((0..STATES.min(cases.len())).map(|_| cases.swap_remove(random() % cases.len())));
+        sample.extend((0..STATES.min(cases.len())).map(|_| cases.swap_remove(random(cases.len()))));
     }
-    check_all(&sample);
+    all_succeed(&sample, "states", Case::check);
 }
 
 #[test]
@@ -202,7 +180,7 @@ fn at_every_moment_a_loss_of_power_leaves_a_whole_set() {
         cases.extend(found);
     }
     println!("\n{table}\n| all | | | {} |", cases.len());
-    check_all(&cases);
+    all_succeed(&cases, "states", Case::check);
 }
 
 #[test]

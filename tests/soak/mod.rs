@@ -18,7 +18,7 @@ mod clock;
 pub mod growth;
 mod ledger;
 mod peers;
-mod plan;
+pub mod plan;
 mod process;
 mod readers;
 mod rotations;

@@ -23,7 +23,7 @@ use super::process::Process;
 use super::readers::{Counts, Reader};
 use super::summary::{Events, Summary};
 use crate::mounts::Tmpfs;
-use crate::pod::{App, Helper, Pod, SetWhenDropped, is_root, names, offer, skip, wait_until};
+use crate::pod::{App, Pod, SetWhenDropped, is_root, names, offer, skip, wait_until};
 
 /// The longest pause between two steps, ms.
 const PAUSE: u64 = 16;
@@ -218,8 +218,6 @@ impl<'a> World<'a> {
 
     fn agent_away(&mut self, away: Away, pause: Duration) {
         self.agent = None;
-        // It has been renamed, so that nobody else removes it.
-        fs::remove_file(self.pod.socket()).expect("a socket");
         match away {
             Away::Nothing => sleep(pause),
             Away::Silence => {
@@ -333,8 +331,7 @@ impl<'a> World<'a> {
 
     /// Ends the program, and looks at what it leaves.
     fn stop(mut self) -> (Events, Figures) {
-        let is_intact = Helper::new().argument("--mode=check").arguments(&FILES);
-        is_intact.argument(format!("--svid-path={}", self.pod.volume().display())).finish().succeeded();
+        self.pod.check(&FILES).succeeded();
         assert!(!self.pod.path().join("overlaps").exists(), "two hooks ran at once");
         (self.events.hooks, self.events.signals) = (self.pod.runs().lines().count(), signals(&self.pod));
         self.refresh.stop();
@@ -347,11 +344,7 @@ impl<'a> World<'a> {
 /// An agent that has both from its first moment on: a helper that asks earlier takes its WIT-SVID profile for
 /// turned off.
 fn agent(pod: &Pod, x509: Reply, wit: Reply) -> WorkloadApiServer {
-    let aside = pod.path().join("aside.sock");
-    let agent = WorkloadApiServer::on_socket(&aside, x509);
-    agent.reply_with_wit(wit);
-    fs::rename(aside, pod.socket()).expect("a socket");
-    agent
+    pod.agent_after(x509, |agent| agent.reply_with_wit(wit))
 }
 
 /// What a reader finds.

@@ -41,8 +41,7 @@ fn a_token_that_comes_after_half_a_minute_is_in_time_for_init() {
     if is_emulated("times") {
         return;
     }
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let authority = pod.authority.clone();
     agent.issue_jwt(move |request| {
         std::thread::sleep(Duration::from_secs(31));
@@ -67,8 +66,7 @@ fn half_a_minute_of_denials_alone_is_a_withdrawal() {
     refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
     assert!(start.elapsed() >= Duration::from_secs(29), "{:?}", start.elapsed());
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
-    agent.reply(offer([svid.clone()]));
-    pod.wait_for(&svid);
+    pod.rotate_to(&agent, &svid);
     let log = refresh.stop();
     assert_eq!(log.iter().filter(|line| line.contains("withdrawn the identity")).count(), 1, "{log:#?}");
 }
@@ -85,8 +83,7 @@ fn half_a_minute_of_a_new_stream_without_the_identity_is_a_withdrawal() {
     let start = Instant::now();
     let agent = pod.agent(offer([pod.authority.mint(&Recipe::for_id(OTHER_ID))]));
     withdraws_after_half_a_minute(&pod, &mut refresh, start);
-    agent.reply(offer([svid.clone()]));
-    pod.wait_for(&svid);
+    pod.rotate_to(&agent, &svid);
     refresh.stop();
 }
 
@@ -152,8 +149,7 @@ fn denials_on_streams_that_end_again_and_again_add_up_to_a_withdrawal() {
 
 #[test]
 fn an_identity_that_was_never_there_is_not_withdrawn_and_the_keys_stay_and_are_renewed() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     agent.reply_with_jwt_bundles(jwt_bundles([&pod.authority]));
     let id = format!("--pod-spiffe-id={OTHER_ID}");
     let keys = "--jwt-bundle-file-name=jwks.json";
@@ -176,8 +172,7 @@ fn an_identity_that_was_never_there_is_not_withdrawn_and_the_keys_stay_and_are_r
 /// The files of its predecessor, which had other options, do not read back whole.
 #[test]
 fn half_a_minute_of_denials_removes_files_of_an_earlier_helper_with_other_options() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
     let mut refresh = pod.refresh(&["--on-revoked=remove", "--combined-file-name=all.pem"]);
@@ -197,8 +192,7 @@ fn a_minute_after_its_files_were_removed_refresh_is_at_rest() {
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
     refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
     rest_around_a_minute_after(Instant::now(), refresh.pid());
-    agent.reply(offer([svid.clone()]));
-    pod.wait_for(&svid);
+    pod.rotate_to(&agent, &svid);
     refresh.stop();
 }
 
@@ -217,8 +211,7 @@ const STUBBORN: &str = r#"trap '' TERM; while [ -d "$0" ]; do sleep 1; done"#;
 
 #[test]
 fn a_helper_that_waits_for_its_hook_to_end_is_at_rest() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let hook = pod.script(STUBBORN);
     let mut refresh = pod.helper(&["--mode=refresh"]).command(&hook).start();
     refresh.wait_for_log(&["running /bin/sh"]);
@@ -230,8 +223,7 @@ fn a_helper_that_waits_for_its_hook_to_end_is_at_rest() {
 
 #[test]
 fn init_is_at_rest_while_its_hook_runs() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let hook = pod.script(STUBBORN);
     let mut init = pod.helper(&["--mode=init", "--init-timeout=1h"]).command(&hook).start();
     init.wait_for_log(&["running /bin/sh"]);
@@ -246,9 +238,7 @@ fn a_pid_file_with_the_helpers_own_number_is_an_error_and_refresh_goes_on() {
     let mut refresh = pod.refresh(&[&pod.pid_file("")]);
     pod.pid_file(refresh.pid());
     for _ in 0..2 {
-        let svid = pod.mint();
-        agent.reply(offer([svid.clone()]));
-        pod.wait_for(&svid);
+        pod.rotate(&agent);
         refresh.wait_for_log(&["ERROR", "app.pid", "is this process itself", "shareProcessNamespace"]);
     }
     refresh.stop();
@@ -256,8 +246,7 @@ fn a_pid_file_with_the_helpers_own_number_is_an_error_and_refresh_goes_on() {
 
 #[test]
 fn a_hook_that_does_not_end_is_a_warning_after_a_minute() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let hook = ["/bin/sleep", "1000"];
     let mut refresh = pod.helper(&["--mode=refresh"]).command(&hook).start();
     refresh.wait_for_log(&["running /bin/sleep"]);

@@ -30,15 +30,9 @@ const APPLICATION: &str = r#"
     while :; do sleep 0.02; done
 "#;
 
-/// Ends scripts that wait for it.
-fn let_end(pod: &Pod) {
-    std::fs::write(pod.path().join("end"), "").expect("a file");
-}
-
 #[test]
 fn the_application_starts_when_everything_is_published() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     agent.issue_jwt(|_| Reply::refuse(grpcio::RpcStatusCode::UNAVAILABLE));
     let text =
         r#"cat "$0/svids/svid.pem" "$0/svids/svid-key.pem" "$0/svids/token.jwt" && echo all >>"$0/runs""#;
@@ -52,8 +46,7 @@ fn the_application_starts_when_everything_is_published() {
 
 #[test]
 fn the_application_starts_with_files_that_are_still_good_while_no_agent_is_there() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     drop(agent);
     run(&pod, &[], &pod.script(r#"echo start >>"$0/runs""#)).finish(0);
@@ -62,8 +55,7 @@ fn the_application_starts_with_files_that_are_still_good_while_no_agent_is_there
 
 #[test]
 fn the_application_has_our_stdin_and_stdout() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let application = pod.script(r#"read line && echo "[$line]""#);
     let helper = pod.helper(&["--mode=run"]).command(&application);
     let finished = helper.through("sh", &["-c", r#"echo hello | "$0" "$@""#]).finish().succeeded();
@@ -72,8 +64,7 @@ fn the_application_has_our_stdin_and_stdout() {
 
 #[test]
 fn the_application_has_no_signal_blocked_or_ignored() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let mut run = run(&pod, &[], &["/bin/sleep", "60"]);
     let process = process_in(&run.wait_for_log(&["started /bin/sleep"]));
     assert_eq!(signals_in_mask(process, "SigBlk:"), 0);
@@ -87,8 +78,7 @@ fn the_exit_code_of_the_application_is_ours() {
     for (end, code) in
         [("exit 0", 0), ("exit 3", 3), ("kill -KILL $$", 137), ("kill -HUP $$", 129), ("exec /no/such", 127)]
     {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let log = run(&pod, &[], &pod.script(end)).finish(code);
         let level = if code == 0 { "INFO" } else { "ERROR" };
         assert!(position(&log, &[level, "/bin/sh", "ended"]).is_some(), "{log:?}");
@@ -101,8 +91,7 @@ fn an_application_that_cannot_be_started_ends_us_with_the_code_of_a_shell() {
         ("no-such-program", 127, "is it in this image, and in PATH?"),
         ("/etc/passwd", 126, "Permission denied"),
     ] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let log = run(&pod, &[], &[application]).finish(code);
         assert!(position(&log, &["ERROR", "cannot run", application, cause]).is_some(), "{log:?}");
     }
@@ -117,8 +106,7 @@ fn at_a_rotation_the_application_gets_the_renewal_signal() {
         if got == "37" && is_emulated("real-time signals") {
             continue;
         }
-        let pod = Pod::new();
-        let agent = pod.agent(offer([pod.mint()]));
+        let (pod, agent) = Pod::with_agent();
         let mut run = run(&pod, &[option], &pod.script(APPLICATION));
         let process = process_in(&run.wait_for_log(&["started /bin/sh"]));
         pod.wait_for_runs("start\n");
@@ -127,28 +115,15 @@ fn at_a_rotation_the_application_gets_the_renewal_signal() {
             assert_eq!(process_in(&run.wait_for_log(&["INFO", "sent SIG"])), process);
             pod.wait_for_runs(&("start\n".to_owned() + &format!("{got}\n").repeat(times)));
         }
-        let_end(&pod);
+        pod.let_end();
         run.signal(Signal::SIGTERM);
         run.finish(7);
     }
 }
 
-/// A handler that ends the application is its own affair: `trap 'exit 129' HUP`, or a JVM's shutdown hook.
-#[test]
-fn an_application_that_the_renewal_signal_ends_is_our_end() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
-    let text = r#"trap "exit 129" HUP; echo start >>"$0/runs"; while :; do sleep 0.02; done"#;
-    let mut run = run(&pod, &[], &pod.script(text));
-    pod.wait_for_runs("start\n");
-    agent.reply(offer([pod.mint()]));
-    run.finish(129);
-}
-
 #[test]
 fn a_signal_that_would_end_the_application_is_not_sent() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut run = run(&pod, &[], &["/bin/sleep", "1000"]);
     let process = process_in(&run.wait_for_log(&["started /bin/sleep"]));
     agent.reply(offer([pod.mint()]));
@@ -162,8 +137,7 @@ fn a_signal_that_would_end_the_application_is_not_sent() {
 
 #[test]
 fn at_a_rotation_the_application_is_restarted() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut run = run(&pod, &["--on-renewal=restart"], &pod.script(APPLICATION));
     let first = process_in(&run.wait_for_log(&["started /bin/sh"]));
     pod.wait_for_runs("start\n");
@@ -171,7 +145,7 @@ fn at_a_rotation_the_application_is_restarted() {
     // It takes as long as it needs.
     pod.wait_for_runs("start\nTERM\n");
     assert_eq!(children(run.pid()), [first]);
-    let_end(&pod);
+    pod.let_end();
     run.wait_for_log(&["INFO", "/bin/sh", "ended with code 7"]);
     let second = process_in(&run.wait_for_log(&["started /bin/sh"]));
     assert_ne!(first, second);
@@ -182,15 +156,12 @@ fn at_a_rotation_the_application_is_restarted() {
 
 #[test]
 fn an_application_that_watches_the_files_is_left_alone() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut run = run(&pod, &["--on-renewal=nothing"], &pod.script(APPLICATION));
     pod.wait_for_runs("start\n");
-    let next = pod.mint();
-    agent.reply(offer([next.clone()]));
-    pod.wait_for(&next);
+    pod.rotate(&agent);
     // What would come at all comes before the end.
-    let_end(&pod);
+    pod.let_end();
     run.signal(Signal::SIGTERM);
     let log = run.finish(7);
     assert_eq!(pod.runs(), "start\nTERM\n");
@@ -199,8 +170,7 @@ fn an_application_that_watches_the_files_is_left_alone() {
 
 #[test]
 fn orphans_of_the_application_leave_no_zombie() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let text = "(sleep 0.1 &); while :; do sleep 0.02; done";
     let (mut unshare, helper) = start_as_process_one(pod.helper(&["--mode=run"]).command(&pod.script(text)));
     unshare.wait_for_log(&["started /bin/sh"]);
@@ -250,8 +220,7 @@ fn an_application_is_not_started_before_its_files_are_there() {
 /// Scripts inherit what a shell ignores.
 #[test]
 fn a_signal_that_the_helper_was_started_with_ignored_is_not_ignored_in_the_application() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let helper = pod.helper(&["--mode=run"]).command(&["/bin/sleep", "60"]);
     let mut run = helper.through("sh", &["-c", r#"trap '' USR1 PIPE; exec "$0" "$@""#]).start();
     let process = process_in(&run.wait_for_log(&["started /bin/sleep"]));
@@ -265,16 +234,14 @@ fn a_signal_that_the_helper_was_started_with_ignored_is_not_ignored_in_the_appli
 /// The kernel would keep the ends of children to itself.
 #[test]
 fn the_end_of_the_application_is_noticed_although_sigchld_was_ignored_before_us() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let helper = pod.helper(&["--mode=run"]).command(&["/bin/sh", "-c", "exit 7"]);
     helper.through("sh", &["-c", r#"trap '' CHLD; exec "$0" "$@""#]).start().finish(7);
 }
 
 #[test]
 fn an_application_is_not_started_again_before_its_files_are_there() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let options = ["--on-renewal=restart", "--on-revoked=remove"];
     let text = APPLICATION.replace("echo start", r#"cat "$0/svids/svid.pem" >/dev/null && echo start"#);
     let mut run = run(&pod, &options, &pod.script(&text));
@@ -284,7 +251,7 @@ fn an_application_is_not_started_again_before_its_files_are_there() {
     agent.reply(Reply::refuse(grpcio::RpcStatusCode::PERMISSION_DENIED));
     run.wait_for_log(&["the files are removed"]);
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
-    let_end(&pod);
+    pod.let_end();
     run.wait_for_log(&["INFO", "/bin/sh", "ended with code 7"]);
     agent.reply(offer([pod.mint()]));
     pod.wait_for_runs("start\nTERM\nstart\n");
@@ -297,8 +264,7 @@ fn an_application_is_not_started_again_before_its_files_are_there() {
 /// As programs in Go and in a JVM do.
 #[test]
 fn an_application_that_catches_the_renewal_signal_and_ends_by_it_is_an_error_with_the_cure() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let text = r#"trap 'exit 129' HUP; echo start >>"$0/runs"; while :; do sleep 0.02; done"#;
     let mut run = run(&pod, &[], &pod.script(text));
     pod.wait_for_runs("start\n");
@@ -309,9 +275,8 @@ fn an_application_that_catches_the_renewal_signal_and_ends_by_it_is_an_error_wit
 
 #[test]
 fn an_application_that_is_stopped_is_restarted_too() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
-    let_end(&pod);
+    let (pod, agent) = Pod::with_agent();
+    pod.let_end();
     let mut run = run(&pod, &["--on-renewal=restart"], &pod.script(APPLICATION));
     let process = process_in(&run.wait_for_log(&["started /bin/sh"]));
     pod.wait_for_runs("start\n");
@@ -325,16 +290,13 @@ fn an_application_that_is_stopped_is_restarted_too() {
 
 #[test]
 fn a_process_that_a_variable_names_is_not_signalled_in_run() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let helper = pod.helper(&["--mode=run", "--on-renewal=nothing"]).command(&pod.script(APPLICATION));
     let helper = helper.variable("HELPER_PID_FILE", pod.path().join("no.pid"));
     let mut run = helper.variable("HELPER_SIGNAL_PROCESS", "nothing-of-this-name").start();
     pod.wait_for_runs("start\n");
-    let next = pod.mint();
-    agent.reply(offer([next.clone()]));
-    pod.wait_for(&next);
-    let_end(&pod);
+    pod.rotate(&agent);
+    pod.let_end();
     run.signal(Signal::SIGTERM);
     let log = run.finish(7);
     assert_eq!(position(&log, &["ERROR"]), None, "{log:#?}");
@@ -344,8 +306,7 @@ fn a_process_that_a_variable_names_is_not_signalled_in_run() {
 #[test]
 fn variables_of_grpc_are_for_the_application_alone() {
     for strategy in ["none", "epollex", "epollsig", ""] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let text = r#"echo "[$GRPC_POLL_STRATEGY] [$GRPC_VERBOSITY] ${GRPC_TRACE-none}" >>"$0/runs""#;
         let helper = pod.helper(&["--mode=run"]).command(&pod.script(text));
         let helper = helper.variable("GRPC_POLL_STRATEGY", strategy).variable("GRPC_VERBOSITY", "debug");
@@ -364,8 +325,7 @@ fn an_empty_command_is_refused() {
 
 #[test]
 fn a_command_line_that_was_given_as_one_word_is_named_as_such() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let log = run(&pod, &[], &["sleep 3"]).finish(127);
     let says = ["ERROR", r#"cannot run "sleep 3" (one word): no such program"#, "no shell is used here"];
     assert!(position(&log, &says).is_some(), "{log:?}");
@@ -399,7 +359,7 @@ fn an_application_that_the_limit_on_processes_keeps_from_its_restart_is_started_
         assert!(status.expect("prlimit").success());
     };
     limit_processes("1");
-    let_end(&pod);
+    pod.let_end();
     run.wait_for_log(&["ERROR", "cannot run /bin/sh", "pids.max", "retrying in 250ms"]);
     assert!(probe.wait_until_ready_is(503).contains("/bin/sh could not be started yet"));
     limit_processes("100");
@@ -411,8 +371,7 @@ fn an_application_that_the_limit_on_processes_keeps_from_its_restart_is_started_
 
 #[test]
 fn an_application_that_is_just_being_installed_is_started_later() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let program = pod.path().join("application");
     std::fs::copy("/bin/sh", &program).expect("a program");
     let being_written = std::fs::OpenOptions::new().append(true).open(&program).expect("a program");
@@ -425,8 +384,7 @@ fn an_application_that_is_just_being_installed_is_started_later() {
 /// Whoever asks /ready would send it requests.
 #[test]
 fn it_is_not_ready_while_the_application_restarts() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut run = run(&pod, &["--on-renewal=restart", ANY_PORT], &pod.script(APPLICATION));
     let probe = Probe::of(&mut run);
     pod.wait_for_runs("start\n");
@@ -436,7 +394,7 @@ fn it_is_not_ready_while_the_application_restarts() {
     let (status, reason) = probe.get("/ready");
     assert_eq!(status, 503);
     assert!(reason.contains("/bin/sh was sent SIGTERM, and is started again"), "{reason}");
-    let_end(&pod);
+    pod.let_end();
     pod.wait_for_runs("start\nTERM\nstart\n");
     assert_eq!(probe.get("/ready").0, 200);
     run.signal(Signal::SIGTERM);
@@ -462,7 +420,7 @@ fn systemd_learns_that_the_application_restarts() {
     pod.wait_for_runs("start\n");
     agent.reply(offer([pod.mint()]));
     wait_for("STATUS=/bin/sh was sent SIGTERM, and is started again");
-    let_end(&pod);
+    pod.let_end();
     wait_for("STATUS=");
     pod.wait_for_runs("start\nTERM\nstart\n");
     run.signal(Signal::SIGTERM);
@@ -474,7 +432,7 @@ fn renewals_of_tokens_alone_do_not_restart_the_application() {
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(4));
     let options = ["--on-renewal=restart", "--jwt-svid=token.jwt=one"];
-    let_end(&pod);
+    pod.let_end();
     let mut run = run(&pod, &options, &pod.script(APPLICATION));
     pod.wait_for_runs("start\n");
     for _ in 0..3 {
@@ -493,7 +451,7 @@ fn renewals_of_tokens_restart_an_application_that_has_nothing_else_or_asks_for_t
     for options in [&["--x509=false"][..], &["--notify-for=token"]] {
         let pod = Pod::new();
         let _agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(4));
-        let_end(&pod);
+        pod.let_end();
         let helper = pod.helper(&["--mode=run", "--on-renewal=restart", "--jwt-svid=token.jwt=one"]);
         let mut run = helper.arguments(options).command(&pod.script(APPLICATION)).start();
         pod.wait_for_runs("start\nTERM\nstart\n");
@@ -510,7 +468,7 @@ fn a_restart_waits_at_random_after_a_rotation_but_not_in_the_last_third_of_the_o
     let [halfway, late] = [begun(hour), begun(24 * hour)].map(|recipe| pod.authority.mint(&recipe));
     let agent = pod.agent(offer([halfway]));
     let options = ["--on-renewal=restart", "--notify-splay=1000h"];
-    let_end(&pod);
+    pod.let_end();
     let mut run = run(&pod, &options, &pod.script(APPLICATION));
     pod.wait_for_runs("start\n");
     agent.reply(offer([late]));
@@ -526,8 +484,7 @@ fn a_restart_waits_at_random_after_a_rotation_but_not_in_the_last_third_of_the_o
 #[test]
 fn the_application_finds_the_credential_folder_of_the_spiffe_layout() {
     for (layout, folder) in [("spiffe", "svids"), ("pem,spiffe", "svids"), ("pem", "none")] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let text = r#"echo "${SPIFFE_CREDENTIAL_FOLDER-$0/none}" >>"$0/runs""#;
         run(&pod, &[&format!("--layout={layout}")], &pod.script(text)).finish(0);
         assert_eq!(pod.runs(), format!("{}\n", pod.path().join(folder).display()));

@@ -24,15 +24,9 @@ fn run(pod: &Pod, options: &[&str]) -> Running {
     run
 }
 
-/// Lets scripts end that wait for it.
-fn let_end(pod: &Pod) {
-    std::fs::write(pod.path().join("end"), "").expect("a file");
-}
-
 #[test]
 fn signals_that_do_not_end_it_go_through_to_the_application() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let mut run = run(&pod, &[]);
     let mut runs = "start\n".to_owned();
     for (signal, name) in
@@ -45,7 +39,7 @@ fn signals_that_do_not_end_it_go_through_to_the_application() {
         runs += &format!("{name}\n");
         pod.wait_for_runs(&runs);
     }
-    let_end(&pod);
+    pod.let_end();
     run.signal(Signal::SIGTERM);
     let log = run.finish(7);
     assert!(position(&log, &["INFO", "passed SIGHUP on to /bin/sh"]).is_some(), "{log:?}");
@@ -56,38 +50,33 @@ fn signals_that_do_not_end_it_go_through_to_the_application() {
 #[test]
 fn as_process_one_the_application_drains_and_its_code_is_ours() {
     for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGQUIT, "QUIT")] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let helper = pod.helper(&["--mode=run"]).command(&pod.script(APPLICATION));
         let (mut unshare, helper) = start_as_process_one(helper);
         pod.wait_for_runs("start\n");
         kill(helper, signal).expect("a running helper");
         pod.wait_for_runs(&format!("start\n{name}\n"));
         kill(helper, None).expect("the helper waits");
-        let_end(&pod);
+        pod.let_end();
         unshare.finish(7);
     }
 }
 
 #[test]
 fn a_crash_of_the_application_is_the_end_of_process_one() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let helper = pod.helper(&["--mode=run"]).command(&pod.script("kill -SEGV $$"));
     start_as_process_one(helper).0.finish(128 + Signal::SIGSEGV as i32);
 }
 
 #[test]
 fn files_stay_fresh_while_the_application_drains_and_it_is_not_signalled_for_them() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut run = run(&pod, &[]);
     run.signal(Signal::SIGTERM);
     pod.wait_for_runs("start\nTERM\n");
-    let next = pod.mint();
-    agent.reply(offer([next.clone()]));
-    pod.wait_for(&next);
-    let_end(&pod);
+    pod.rotate(&agent);
+    pod.let_end();
     let log = run.finish(7);
     assert_eq!(position(&log, &["sent SIGHUP"]), None, "{log:?}");
     assert_eq!(pod.runs(), "start\nTERM\n");
@@ -96,15 +85,14 @@ fn files_stay_fresh_while_the_application_drains_and_it_is_not_signalled_for_the
 #[test]
 fn a_signal_to_stop_during_a_restart_is_the_end() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
-        let pod = Pod::new();
-        let agent = pod.agent(offer([pod.mint()]));
+        let (pod, agent) = Pod::with_agent();
         let mut run = run(&pod, &["--on-renewal=restart"]);
         agent.reply(offer([pod.mint()]));
         run.wait_for_log(&["sent SIGTERM to /bin/sh", "to restart it"]);
         pod.wait_for_runs("start\nTERM\n");
         run.signal(signal);
         run.wait_for_log(&["passed", "on to /bin/sh"]);
-        let_end(&pod);
+        pod.let_end();
         run.finish(7);
         assert_eq!(pod.runs().matches("start").count(), 1);
     }
@@ -112,8 +100,7 @@ fn a_signal_to_stop_during_a_restart_is_the_end() {
 
 /// Types Ctrl-C in a terminal whose program is the helper; the application must get it once.
 fn gets_ctrl_c_once(application: &[&str]) {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     std::fs::write(pod.path().join("app.sh"), APPLICATION).expect("a script");
     let script = pod.script(r#"echo $$ >"$0/pid"; . "$0/app.sh""#);
     let words: Vec<_> = application.iter().copied().chain(script.iter().map(String::as_str)).collect();
@@ -135,7 +122,7 @@ fn gets_ctrl_c_once(application: &[&str]) {
     let application = Pid::from_raw(application.trim().parse().expect("a PID"));
     kill(application, Signal::SIGUSR1).expect("a running application");
     pod.wait_for_runs("start\nINT\nUSR1\n");
-    let_end(&pod);
+    pod.let_end();
     kill(application, Signal::SIGTERM).expect("a running application");
     terminal.finish(7);
 }
@@ -154,18 +141,15 @@ fn a_signal_of_the_terminal_reaches_an_application_of_another_session_too() {
 
 #[test]
 fn a_rotation_while_the_application_ends_by_sigquit_does_not_start_it_again() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut run = run(&pod, &["--on-renewal=restart"]);
     run.signal(Signal::SIGQUIT);
     pod.wait_for_runs("start\nQUIT\n");
-    let next = pod.mint();
-    agent.reply(offer([next.clone()]));
-    pod.wait_for(&next);
+    pod.rotate(&agent);
     // The old SVID has an hour.
     let line = run.wait_for_log(&["INFO", "may be ending; if not, it is notified in"]);
     assert!((30..=40).any(|minutes| line.contains(&format!(" {minutes} minutes"))), "{line}");
-    let_end(&pod);
+    pod.let_end();
     let log = run.finish(7);
     assert_eq!(pod.runs(), "start\nQUIT\n");
     assert_eq!(position(&log, &["to restart it"]), None, "{log:?}");
@@ -175,13 +159,12 @@ fn a_rotation_while_the_application_ends_by_sigquit_does_not_start_it_again() {
 #[test]
 fn an_application_that_is_stopped_wakes_up_for_a_signal_to_stop() {
     for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGQUIT, "QUIT")] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let helper = pod.helper(&["--mode=run"]).command(&pod.script(APPLICATION));
         let mut run = helper.start();
         let application = process_in(&run.wait_for_log(&["started /bin/sh"]));
         pod.wait_for_runs("start\n");
-        let_end(&pod);
+        pod.let_end();
         kill(application, Signal::SIGSTOP).expect("a running application");
         run.signal(signal);
         run.finish(7);
@@ -192,8 +175,7 @@ fn an_application_that_is_stopped_wakes_up_for_a_signal_to_stop() {
 /// As dumb-init, `tini -g`, `timeout` and systemd do.
 #[test]
 fn a_signal_to_the_helpers_process_group_reaches_the_application_once() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let text = r#"
         trap 'echo TERM >>"$0/runs"' TERM
         trap 'exit 7' USR1
@@ -221,26 +203,24 @@ fn a_signal_to_the_helpers_process_group_reaches_the_application_once() {
 /// `timeout -k`, or the kernel when memory is short. (As process 1, the helper takes all others with it.)
 #[test]
 fn the_application_gets_sigterm_when_the_helper_is_killed() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let run = run(&pod, &[]);
     run.signal(Signal::SIGKILL);
     pod.wait_for_runs("start\nTERM\n");
-    let_end(&pod);
+    pod.let_end();
 }
 
 /// The file is larger than this limit of the helper's: the kernel sends SIGXFSZ, which would end the
 /// application.
 #[test]
 fn a_signal_of_the_kernel_about_the_helper_is_not_passed_on() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut run = run(&pod, &[]);
     let limit = ["--pid", &run.pid().to_string(), "--fsize=10:"];
     assert!(std::process::Command::new("prlimit").args(limit).status().expect("prlimit").success());
     agent.reply(offer([pod.mint()]));
     run.wait_for_log(&["DEBUG", "SIGXFSZ is not passed on to /bin/sh"]);
-    let_end(&pod);
+    pod.let_end();
     run.signal(Signal::SIGTERM);
     run.finish(7);
 }

@@ -12,7 +12,7 @@ use workload_api_server::authority::{Authority, KeyType};
 use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe};
-use crate::pod::{Pod, mode_of, names, offer, skip};
+use crate::pod::{Pod, mode_of, names, skip};
 
 const MAP: &str = "--bundle-map-file-name=map.json";
 
@@ -105,13 +105,12 @@ fn the_map_holds_the_own_and_all_federated_trust_domains_by_name() {
     assert!(places.is_sorted(), "{text}");
     assert_eq!(mode_of(&pod.volume().join("map.json")), 0o644);
     assert!(!names(&pod.volume()).contains(&"other.org.bundle.pem".to_owned()));
-    check(&pod).succeeded();
+    pod.check(&[MAP]).succeeded();
 }
 
 #[test]
 fn without_federated_bundles_the_map_holds_the_own_trust_domain() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&[MAP, "--layout=spiffe"]).succeeded();
     assert_eq!(
         read(&pod.read("map.json")),
@@ -129,12 +128,7 @@ fn each_key_of_rsa_and_of_the_three_curves_is_in_the_map() {
     let _agent = pod.agent(response(&pod, &[&pod.authority.bundle()], &[("other.org", &others)]));
     pod.init(&[MAP]).succeeded();
     assert_eq!(read(&pod.read("map.json"))["other.org"], ders);
-    check(&pod).succeeded();
-}
-
-fn check(pod: &Pod) -> crate::pod::Finished {
-    let volume = format!("--svid-path={}", pod.volume().display());
-    crate::pod::Helper::new().arguments(&["--mode=check", &volume, MAP]).finish()
+    pod.check(&[MAP]).succeeded();
 }
 
 #[test]
@@ -155,7 +149,7 @@ fn a_ca_with_another_key_is_left_out_with_a_warning_and_a_metric() {
     let map = read(&pod.read("map.json"));
     assert_eq!(map.into_keys().collect::<Vec<_>>(), ["example.org", "other.org"]);
     assert_eq!(probe.metric("bundle_map_omitted_certificates"), Some(2.0));
-    check(&pod).succeeded();
+    pod.check(&[MAP]).succeeded();
     agent.reply(response(&pod, &[&own], &others[1..]));
     crate::pod::wait_until("nothing is left out", || {
         probe.metric("bundle_map_omitted_certificates") == Some(0.0)
@@ -202,7 +196,7 @@ fn check_refuses_a_map_that_is_not_of_the_standard() {
     let _agent =
         pod.agent(response(&pod, &[&pod.authority.bundle()], &[("other.org", &[&pod.federated.bundle()])]));
     pod.init(&[MAP]).succeeded();
-    check(&pod).succeeded();
+    pod.check(&[MAP]).succeeded();
     let path = pod.volume().join("..data/map.json");
     let good: Value = serde_json::from_str(&pod.read("map.json")).expect("JSON");
     let key = |place: &str| format!("/trust_domains/{place}/keys/0");
@@ -212,7 +206,7 @@ fn check_refuses_a_map_that_is_not_of_the_standard() {
         spoil(&mut map);
         std::fs::remove_file(&path).expect("a file");
         std::fs::write(&path, map.to_string()).expect("a file");
-        check(&pod).failed_with(&["map.json: not a SPIFFE bundle map", reason]);
+        pod.check(&[MAP]).failed_with(&["map.json: not a SPIFFE bundle map", reason]);
     };
     refused(&|map| *map = Value::Null, "no object \"trust_domains\"");
     refused(&|map| map["trust_domains"]["No"] = other.clone(), "trust domain \"No\"");
@@ -232,5 +226,5 @@ fn check_refuses_a_map_that_is_not_of_the_standard() {
     of_key("x5c", vec!["AA=="].into(), "no certificate");
     of_key("x5c", vec!["AA"].into(), "not base64");
     std::fs::write(&path, "{").expect("a file");
-    check(&pod).failed_with(&["map.json: not a SPIFFE bundle map"]);
+    pod.check(&[MAP]).failed_with(&["map.json: not a SPIFFE bundle map"]);
 }

@@ -7,12 +7,7 @@ use std::time::Duration;
 use workload_api_server::authority::Recipe;
 use workload_api_server::server::Reply;
 
-use crate::pod::{EVERYTHING, Finished, Helper, ID, Pod, SetWhenDropped, offer, serial};
-
-fn check(pod: &Pod, arguments: &[&str]) -> Finished {
-    let path = format!("--svid-path={}", pod.volume().display());
-    Helper::new().argument("--mode=check").argument(path).arguments(arguments).finish()
-}
+use crate::pod::{EVERYTHING, Helper, ID, Pod, SetWhenDropped, offer, serial};
 
 /// A pod with published files, and no agent any more.
 fn pod_with(arguments: &[&str]) -> Pod {
@@ -46,7 +41,7 @@ fn check_says_in_one_line_what_is_there_and_needs_no_agent() {
     let agent = pod.agent(offer([svid.clone()]));
     pod.init(&[]).succeeded();
     drop(agent);
-    let finished = check(&pod, &[]).succeeded();
+    let finished = pod.check(&[]).succeeded();
     assert_eq!(finished.stdout.lines().count(), 1, "{}", finished.stdout);
     let (serial, path) = (serial(&svid), pod.volume().display().to_string());
     for part in ["ok: ", ID, &format!("serial {serial}"), "valid until 2", "59 minutes", " left", &path] {
@@ -57,7 +52,7 @@ fn check_says_in_one_line_what_is_there_and_needs_no_agent() {
 
 #[test]
 fn check_fails_before_anything_is_published() {
-    check(&Pod::new(), &[]).failed_with(&["cannot read", "svid-key.pem", "No such file", "its log says why"]);
+    Pod::new().check(&[]).failed_with(&["cannot read", "svid-key.pem", "No such file", "its log says why"]);
 }
 
 /// Kubernetes counts equal messages of an exec probe as one event; what collects JSON lines wants a time.
@@ -65,16 +60,16 @@ fn check_fails_before_anything_is_published() {
 fn the_log_of_check_has_the_time_as_json_alone() {
     let pod = Pod::new();
     let time = |log: &str| serde_json::from_str::<serde_json::Value>(log).expect("JSON")["time"].clone();
-    let json = check(&pod, &["--log-format=json"]);
+    let json = pod.check(&["--log-format=json"]);
     assert!(time(&json.log).as_str().is_some_and(|time| time.ends_with('Z')), "{}", json.log);
-    assert!(check(&pod, &[]).log.starts_with("ERROR "));
+    assert!(pod.check(&[]).log.starts_with("ERROR "));
 }
 
 #[test]
 fn check_fails_without_a_directory() {
     let pod = Pod::new();
     std::fs::remove_dir(pod.volume()).expect("an empty volume");
-    check(&pod, &[]).failed_with(&[pod.volume().to_str().expect("UTF-8"), "No such file"]);
+    pod.check(&[]).failed_with(&[pod.volume().to_str().expect("UTF-8"), "No such file"]);
 }
 
 #[test]
@@ -84,9 +79,9 @@ fn check_fails_when_any_of_the_files_is_missing() {
     let mandatory = names.iter().filter(|name| !optional.contains(&name.as_str()));
     for name in mandatory.filter(|name| !name.starts_with("other.org.")) {
         let pod = pod_with(&EVERYTHING);
-        check(&pod, &EVERYTHING).succeeded();
+        pod.check(&EVERYTHING).succeeded();
         std::fs::remove_file(pod.volume().join("..data").join(name)).expect("a file");
-        check(&pod, &EVERYTHING).failed_with(&[name, "No such file"]);
+        pod.check(&EVERYTHING).failed_with(&[name, "No such file"]);
     }
 }
 
@@ -95,7 +90,7 @@ fn check_fails_when_any_of_the_files_cannot_be_read_as_what_it_should_be() {
     for name in crate::pod::names(&pod_with(&EVERYTHING).volume().join("..data")) {
         let pod = pod_with(&EVERYTHING);
         overwrite(&pod, &name, "garbage");
-        check(&pod, &EVERYTHING).failed_with(&[&name]);
+        pod.check(&EVERYTHING).failed_with(&[&name]);
     }
 }
 
@@ -103,7 +98,7 @@ fn check_fails_when_any_of_the_files_cannot_be_read_as_what_it_should_be() {
 fn check_fails_when_the_key_is_another_certificates() {
     let (pod, other) = (pod_with(&[]), pod_with(&[]));
     overwrite(&pod, "svid-key.pem", &other.read("svid-key.pem"));
-    check(&pod, &[]).failed_with(&["svid-key.pem: not the key of the leaf certificate"]);
+    pod.check(&[]).failed_with(&["svid-key.pem: not the key of the leaf certificate"]);
 }
 
 #[test]
@@ -114,15 +109,15 @@ fn check_fails_when_two_files_hold_different_svids() {
     let _agent = pod.agent(offer([pod.mint()]));
     pod.init(&combined).succeeded();
     overwrite(&pod, "combined.pem", &first);
-    check(&pod, &combined).failed_with(&["svid.pem and combined.pem hold different certificates"]);
+    pod.check(&combined).failed_with(&["svid.pem and combined.pem hold different certificates"]);
 }
 
 #[test]
 fn check_fails_when_the_id_is_another() {
     let pod = pod_with(&[]);
-    check(&pod, &[&format!("--pod-spiffe-id={ID}")]).succeeded();
+    pod.check(&[&format!("--pod-spiffe-id={ID}")]).succeeded();
     let other = "spiffe://example.org/other";
-    check(&pod, &[&format!("--pod-spiffe-id={other}")]).failed_with(&[
+    pod.check(&[&format!("--pod-spiffe-id={other}")]).failed_with(&[
         "svid.pem",
         ID,
         other,
@@ -134,15 +129,15 @@ fn check_fails_when_the_id_is_another() {
 fn check_fails_when_the_svid_has_expired() {
     let ttl = Duration::from_secs(2);
     let pod = pod_with_reply(|pod| offer([pod.authority.mint(&Recipe::for_id(ID).ttl(ttl))]));
-    crate::pod::wait_until("the SVID has expired", || check(&pod, &[]).status.code() == Some(1));
-    check(&pod, &[]).failed_with(&[ID, "expired at"]);
+    crate::pod::wait_until("the SVID has expired", || pod.check(&[]).status.code() == Some(1));
+    pod.check(&[]).failed_with(&[ID, "expired at"]);
 }
 
 #[test]
 fn check_fails_when_less_than_the_least_time_is_left() {
     let pod = pod_with(&[]);
-    check(&pod, &["--min-ttl=30m"]).succeeded();
-    check(&pod, &["--min-ttl=2h"]).failed_with(&[ID, "sooner than in 2 hours (--min-ttl)"]);
+    pod.check(&["--min-ttl=30m"]).succeeded();
+    pod.check(&["--min-ttl=2h"]).failed_with(&[ID, "sooner than in 2 hours (--min-ttl)"]);
 }
 
 #[test]
@@ -154,9 +149,9 @@ fn check_honours_names_and_layouts() {
         &["--add-intermediates-to-bundle", "--merge-federated-bundles"],
     ] {
         let pod = pod_with(arguments);
-        check(&pod, arguments).succeeded();
+        pod.check(arguments).succeeded();
     }
-    check(&pod_with(&["--layout=spiffe"]), &[]).failed_with(&["svid-key.pem", "No such file"]);
+    pod_with(&["--layout=spiffe"]).check(&[]).failed_with(&["svid-key.pem", "No such file"]);
 }
 
 #[test]
@@ -183,18 +178,16 @@ pub fn check_while_it_rotates(pod: &Pod, refresh: Helper) {
     let agent = pod.agent(offer([svids[0].clone()]));
     let refresh = refresh.start();
     pod.wait_for(&svids[0]);
-    let path = format!("--svid-path={}", pod.volume().display());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let checks = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                Helper::new().arguments(&["--mode=check", &path]).finish().succeeded();
+                pod.check(&[]).succeeded();
             }
         });
         let _done = SetWhenDropped(&done);
         for svid in svids.iter().take_while(|_| !checks.is_finished()) {
-            agent.reply(offer([svid.clone()]));
-            pod.wait_for(svid);
+            pod.rotate_to(&agent, svid);
         }
     });
     refresh.stop();
@@ -205,11 +198,10 @@ const JWT_ALONE: [&str; 2] = ["--x509=false", "--jwt-svid=token.jwt=one,two"];
 #[test]
 fn check_of_jwt_alone_says_whose_token_it_is() {
     let pod = pod_with(&JWT_ALONE);
-    let finished = check(&pod, &JWT_ALONE).succeeded();
+    let finished = pod.check(&JWT_ALONE).succeeded();
     assert!(finished.stdout.starts_with(&format!("ok: {ID} (valid until 2")), "{}", finished.stdout);
-    check(&pod, &["--x509=false", "--jwt-svid=token.jwt=three"]).failed_with(&["token.jwt", "\"three\""]);
-    check(&pod, &["--x509=false", "--jwt-svid=token.jwt=one", "--min-ttl=10m"])
-        .failed_with(&[ID, "--min-ttl"]);
+    pod.check(&["--x509=false", "--jwt-svid=token.jwt=three"]).failed_with(&["token.jwt", "\"three\""]);
+    pod.check(&["--x509=false", "--jwt-svid=token.jwt=one", "--min-ttl=10m"]).failed_with(&[ID, "--min-ttl"]);
 }
 
 #[test]
@@ -218,8 +210,8 @@ fn check_fails_when_a_jwt_svid_has_expired() {
     let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(2));
     pod.init(&JWT_ALONE).succeeded();
     drop(agent);
-    crate::pod::wait_until("the token has expired", || check(&pod, &JWT_ALONE).status.code() == Some(1));
-    check(&pod, &JWT_ALONE).failed_with(&[ID, "expired at"]);
+    crate::pod::wait_until("the token has expired", || pod.check(&JWT_ALONE).status.code() == Some(1));
+    pod.check(&JWT_ALONE).failed_with(&[ID, "expired at"]);
 }
 
 #[test]
@@ -229,12 +221,12 @@ fn check_fails_when_a_jwt_svid_is_not_valid_yet() {
         "sub": ID, "aud": ["one", "two"], "nbf": 9_999_999_998u64, "exp": 9_999_999_999u64
     });
     overwrite(&pod, "token.jwt", &pod.authority.sign_jwt(ID, &claims).svid);
-    check(&pod, &JWT_ALONE).failed_with(&["JWT-SVID", ID, "not valid until 2286-11-20T17:46:38Z"]);
+    pod.check(&JWT_ALONE).failed_with(&["JWT-SVID", ID, "not valid until 2286-11-20T17:46:38Z"]);
 }
 
 #[test]
 fn the_least_time_is_the_x509_svids_when_there_is_one() {
     let arguments = ["--jwt-svid=token.jwt=one"];
     let pod = pod_with(&arguments);
-    check(&pod, &["--jwt-svid=token.jwt=one", "--min-ttl=30m"]).succeeded();
+    pod.check(&["--jwt-svid=token.jwt=one", "--min-ttl=30m"]).succeeded();
 }

@@ -9,19 +9,13 @@ use workload_api_server::authority::{Authority, Recipe};
 use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe};
-use crate::pod::{BRIEFLY, Finished, Helper, ID, Pod, names, offer};
-
-fn check(pod: &Pod) -> Finished {
-    let volume = format!("--svid-path={}", pod.volume().display());
-    Helper::new().arguments(&["--mode=check", &volume]).finish()
-}
+use crate::pod::{BRIEFLY, ID, Pod, names, offer};
 
 /// A pod whose files are published, and good.
 fn published() -> Pod {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
-    check(&pod).succeeded();
+    pod.check(&[]).succeeded();
     pod
 }
 
@@ -39,14 +33,14 @@ fn check_fails_when_the_names_are_gone() {
     for name in ["svid.pem", "svid-key.pem", "bundle.pem"] {
         std::fs::remove_file(pod.volume().join(name)).expect("a name");
     }
-    check(&pod).failed_with(&["svid-key.pem", "No such file"]);
+    pod.check(&[]).failed_with(&["svid-key.pem", "No such file"]);
 }
 
 #[test]
 fn check_fails_when_the_keys_name_alone_is_gone() {
     let pod = published();
     std::fs::remove_file(pod.volume().join("svid-key.pem")).expect("a name");
-    check(&pod).failed_with(&["svid-key.pem", "No such file"]);
+    pod.check(&[]).failed_with(&["svid-key.pem", "No such file"]);
 }
 
 #[test]
@@ -55,7 +49,7 @@ fn check_fails_when_the_keys_name_leads_elsewhere() {
     let name = pod.volume().join("svid-key.pem");
     std::fs::remove_file(&name).expect("a name");
     symlink(other.volume().join("svid-key.pem"), &name).expect("a link");
-    check(&pod).failed_with(&["svid-key.pem"]);
+    pod.check(&[]).failed_with(&["svid-key.pem"]);
 }
 
 #[test]
@@ -69,7 +63,7 @@ fn check_passes_with_an_expired_ca_beside_the_one_that_has_issued_the_svid() {
             true => [expired, svid.bundle].concat(),
             false => [svid.bundle, expired].concat(),
         };
-        check(&published_from(offer([svid]))).succeeded();
+        published_from(offer([svid])).check(&[]).succeeded();
     }
 }
 
@@ -78,7 +72,7 @@ fn check_passes_with_an_expired_ca_of_the_same_name_and_key() {
     let authority = Authority::new("example.org");
     let mut svid = authority.mint(&Recipe::for_id(ID));
     svid.bundle = [authority.root_until(an_hour_ago()), svid.bundle].concat();
-    check(&published_from(offer([svid]))).succeeded();
+    published_from(offer([svid])).check(&[]).succeeded();
 }
 
 /// That of a company's PKI, for example.
@@ -87,7 +81,7 @@ fn a_ca_with_a_uri_that_is_no_spiffe_id_is_one_of_the_trust_domain() {
     let authority = Authority::new("example.org");
     let mut svid = authority.mint(&Recipe::for_id(ID));
     svid.bundle = authority.root_with_uri("https://pki.example.com/root");
-    check(&published_from(offer([svid]))).succeeded();
+    published_from(offer([svid])).check(&[]).succeeded();
 }
 
 fn an_hour_ago() -> SystemTime {
@@ -97,7 +91,7 @@ fn an_hour_ago() -> SystemTime {
 #[test]
 fn check_passes_with_an_intermediate_that_is_valid() {
     let authority = Authority::new("example.org").with_intermediate();
-    check(&published_from(offer([authority.mint(&Recipe::for_id(ID))]))).succeeded();
+    published_from(offer([authority.mint(&Recipe::for_id(ID))])).check(&[]).succeeded();
 }
 
 /// Such an SVID is never published, and files that hold it all the same are good neither for `check` nor for
@@ -111,7 +105,7 @@ fn is_refused_by_all(svid: &X509SVID, file: &str, sentence: &[&str]) {
     drop(agent);
 
     let pod = written_by_hand(svid);
-    check(&pod).failed_with(&[&[file], sentence].concat());
+    pod.check(&[]).failed_with(&[&[file], sentence].concat());
     let mut refresh = pod.refresh(&[ANY_PORT]);
     Probe::of(&mut refresh).wait_until_ready_is(503);
     refresh.stop();
@@ -159,7 +153,7 @@ fn a_ca_of_another_key_but_the_same_name_is_good_where_it_is_the_only_one() {
     // The key identifiers of some CAs are their own invention: only among several of a name do they choose.
     let mut svid = Pod::new().mint();
     svid.bundle = Authority::new("example.org").bundle();
-    check(&published_from(offer([svid]))).succeeded();
+    published_from(offer([svid])).check(&[]).succeeded();
 }
 
 #[test]
@@ -174,7 +168,7 @@ fn when_every_ca_has_expired_ready_and_check_say_so() {
     probe.wait_until_ready_is(200);
     let reason = probe.wait_until_ready_is(503);
     assert!(reason.starts_with("bundle.pem: certificate 0 expired at 2"), "{reason}");
-    check(&pod).failed_with(&[reason.trim_end()]);
+    pod.check(&[]).failed_with(&[reason.trim_end()]);
     refresh.wait_for_log(&["ERROR", "bundle.pem: certificate 0 expired at", "nothing newer"]);
     refresh.stop();
 }
@@ -213,7 +207,7 @@ fn published_too_early() -> Pod {
 
 #[test]
 fn check_fails_when_the_svid_is_not_valid_yet() {
-    check(&published_too_early()).failed_with(&[ID, "not valid until"]);
+    published_too_early().check(&[]).failed_with(&[ID, "not valid until"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use workload_api_server::authority::Authority;
 use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe};
-use crate::pod::{Finished, Helper, Pod, ders, mode_of, names, skip};
+use crate::pod::{Pod, ders, mode_of, names, skip};
 
 const CRL: &str = "--crl-file-name=crl.pem";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -28,11 +28,6 @@ fn wait_for(pod: &Pod, lists: &[&[u8]]) {
     pod.wait_for_file("crl.pem", holds);
 }
 
-fn check(pod: &Pod) -> Finished {
-    let volume = format!("--svid-path={}", pod.volume().display());
-    Helper::new().arguments(&["--mode=check", &volume, CRL]).finish()
-}
-
 #[test]
 fn the_lists_of_the_response_are_one_public_file() {
     let pod = Pod::new();
@@ -47,7 +42,7 @@ fn the_lists_of_the_response_are_one_public_file() {
     let next = probe.metric("crl_earliest_next_update_timestamp_seconds").expect("a metric");
     assert!(next > now && next < now + 3601.0, "{next}");
     refresh.stop();
-    check(&pod).succeeded();
+    pod.check(&[CRL]).succeeded();
 }
 
 #[test]
@@ -83,7 +78,7 @@ fn before_the_first_list_there_is_no_file() {
     let _agent = pod.agent(response(&pod.mint(), &[]));
     pod.init(&[CRL]).succeeded();
     assert!(!names(&pod.volume()).contains(&"crl.pem".to_owned()));
-    check(&pod).succeeded();
+    pod.check(&[CRL]).succeeded();
 }
 
 #[test]
@@ -176,6 +171,6 @@ fn check_refuses_a_file_that_holds_no_list() {
     ] {
         std::fs::remove_file(&path).expect("a file");
         std::fs::write(&path, text).expect("a file");
-        check(&pod).failed_with(&["crl.pem: ", reason]);
+        pod.check(&[CRL]).failed_with(&["crl.pem: ", reason]);
     }
 }

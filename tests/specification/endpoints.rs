@@ -60,8 +60,7 @@ fn a_path_too_long_for_a_unix_socket_is_refused() {
 
 #[test]
 fn every_form_of_a_unix_address_reaches_the_agent() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let path = pod.socket();
     let path = path.display();
     for address in

@@ -57,8 +57,7 @@ fn a_rotation_is_told_whichever_of_its_syncs_fails_once() {
         return;
     }
     let rotates = |number: u32| {
-        let pod = Pod::new();
-        let agent = pod.agent(offer([pod.mint()]));
+        let (pod, agent) = Pod::with_agent();
         pod.init(&[]).succeeded();
         let inject = format!("inject=fsync:error=EIO:when={number}");
         let hook = pod.script(r#"echo "$SVID_CHANGED" >>"$0/runs""#);
@@ -139,8 +138,7 @@ fn a_new_directory_has_its_mode_although_the_first_helper_was_killed_while_it_ma
     if !can_trace() {
         return;
     }
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     std::fs::remove_dir(pod.volume()).expect("an empty volume");
     let killed = pod.helper(&["--mode=init"]).through(
         "/bin/sh",
@@ -162,8 +160,7 @@ fn a_failed_publication_leaves_nothing_on_the_volume() {
         return;
     }
     for inject in ["fsync:error=EIO", "renameat:error=EIO", "fchmod:error=EIO", "mkdirat:error=ENOSPC"] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let options = ["--key-file-mode=0440", "--init-timeout=2s"];
         init_with(&pod, inject, &options).finish().failed_with(&["could not publish the files"]);
         assert_eq!(names(&pod.volume()), [""; 0], "{inject}");
@@ -192,8 +189,7 @@ fn the_target_of_a_name_is_on_disk_before_the_name() {
     if !can_trace() {
         return;
     }
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let files = ["sync within"; 4];
     // The names first, which lead nowhere for a moment; then all appear as one.
     let named = ["svid.pem", "svid-key.pem", "bundle.pem", "sync", "..data", "sync"];

@@ -31,11 +31,6 @@ const LASTING: &str = r#"
     echo end >>"$0/runs"
 "#;
 
-/// Lets scripts end that wait for it.
-fn let_end(pod: &Pod) {
-    std::fs::write(pod.path().join("end"), "").expect("a file");
-}
-
 #[test]
 fn a_hook_learns_the_directory_the_id_and_the_end_of_the_svid() {
     let pod = Pod::new();
@@ -75,7 +70,7 @@ fn a_hook_learns_what_a_publication_has_changed() {
     let pod = Pod::new();
     let first = pod.mint();
     let agent = pod.agent_with_jwt(offer([first]), Duration::from_secs(300));
-    let_end(&pod);
+    pod.let_end();
     let options = ["--mode=refresh", "--jwt-svid=token.jwt=one", "--jwt-bundle-file-name=jwks.json"];
     let helper = pod.helper(&options).variable("SVID_CHANGED", "stale");
     let refresh = helper.command(&pod.script(CHANGED)).start();
@@ -94,7 +89,7 @@ fn a_hook_learns_what_a_publication_has_changed() {
 fn a_hook_learns_of_renewed_tokens_and_of_new_jwt_keys() {
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(Reply::Silence, Duration::from_secs(4));
-    let_end(&pod);
+    pod.let_end();
     let tokens = pod.helper(&["--mode=refresh", "--x509=false", "--jwt-svid=token.jwt=one"]);
     let refresh = tokens.command(&pod.script(CHANGED)).start();
     pod.wait_for_runs("token\ntoken\n");
@@ -111,10 +106,9 @@ fn a_hook_learns_of_renewed_tokens_and_of_new_jwt_keys() {
 
 #[test]
 fn a_hook_that_has_failed_learns_of_all_publications_since_its_last_success() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let end = pod.path().join("end");
-    let_end(&pod);
+    pod.let_end();
     let mut refresh = refresh(&pod, &pod.script(CHANGED));
     refresh.wait_for_log(&["ended with code 0"]);
     std::fs::remove_file(&end).expect("a file");
@@ -124,7 +118,7 @@ fn a_hook_that_has_failed_learns_of_all_publications_since_its_last_success() {
     agent.reply(offer([with_another_ca(&pod, &second)]));
     refresh.wait_for_log(&["published", "CA added"]);
     refresh.wait_for_log(&["ended with code 1"]);
-    let_end(&pod);
+    pod.let_end();
     refresh.wait_for_log(&["ended with code 0"]);
     let runs = pod.runs();
     assert!(runs.starts_with("svid,bundle\nsvid\n") && runs.ends_with("\nsvid,bundle\n"), "{runs}");
@@ -139,9 +133,8 @@ fn a_hook_that_has_failed_learns_of_all_publications_since_its_last_success() {
 
 #[test]
 fn a_hook_is_run_for_the_kinds_in_notify_for_and_learns_of_the_others_too() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
-    let_end(&pod);
+    let (pod, agent) = Pod::with_agent();
+    pod.let_end();
     let helper = pod.helper(&["--mode=refresh", "--notify-for=bundle"]).command(&pod.script(CHANGED));
     let mut refresh = helper.start();
     pod.wait_for_runs("svid,bundle\n");
@@ -161,7 +154,7 @@ fn a_hook_learns_of_all_that_stands_already_when_the_helper_starts() {
     let pod = Pod::new();
     let _agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
     pod.init(&["--jwt-bundle-file-name=jwks.json"]).succeeded();
-    let_end(&pod);
+    pod.let_end();
     let helper = pod.helper(&["--mode=refresh", "--jwt-bundle-file-name=jwks.json"]);
     let mut refresh = helper.command(&pod.script(CHANGED)).start();
     refresh.wait_for_log(&["nothing written"]);
@@ -185,7 +178,7 @@ fn a_hook_learns_nothing_of_a_wit_svid_and_of_reordered_keys_that_an_earlier_hel
     pod.init(&files).succeeded();
     agent.reply_with_jwt_bundles(bundles(r#"{"keys":[{"kid":"b"},{"kid":"a"}]}"#));
     agent.reply(Reply::Silence);
-    let_end(&pod);
+    pod.let_end();
     let mut refresh = pod.helper(&["--mode=refresh"]).arguments(&files).command(&pod.script(CHANGED)).start();
     refresh.wait_for_log(&["published the JWT bundles as jwks.json"]);
     pod.wait_for_runs("svid,bundle,keys,wit\n");
@@ -197,12 +190,11 @@ fn a_hook_learns_nothing_of_a_wit_svid_and_of_reordered_keys_that_an_earlier_hel
 
 #[test]
 fn two_helpers_in_one_directory_tell_of_each_rotation_whichever_writes_it() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let app = App::start(&pod, "app");
     let signaller = pod.refresh(&[&pod.pid_file(app.pid())]);
     app.wait_for_signals(&["HUP"]);
-    let_end(&pod);
+    pod.let_end();
     let runner = refresh(&pod, &pod.script(CHANGED));
     pod.wait_for_runs("svid,bundle\n");
     for rotation in 1..=5 {
@@ -237,7 +229,7 @@ fn a_hook_learns_of_an_svid_that_another_helper_has_written_a_moment_before() {
     let pod = Pod::new();
     let (first, second) = (pod.mint(), pod.mint());
     let agent = pod.agent(offer([first]));
-    let_end(&pod);
+    pod.let_end();
     let mut refresh = refresh(&pod, &pod.script(CHANGED));
     pod.wait_for_runs("svid,bundle\n");
     // The agent of the other one is ahead.
@@ -255,7 +247,7 @@ fn a_hook_learns_nothing_of_files_that_were_only_touched() {
     let pod = Pod::new();
     let (first, second) = (pod.mint(), pod.mint());
     let agent = pod.agent(offer([first.clone()]));
-    let_end(&pod);
+    pod.let_end();
     let helper = pod.helper(&["--mode=refresh", "--log-level=debug"]).command(&pod.script(CHANGED));
     let mut refresh = helper.start();
     pod.wait_for_runs("svid,bundle\n");
@@ -272,8 +264,7 @@ fn a_hook_learns_nothing_of_files_that_were_only_touched() {
 fn a_hook_finds_the_credential_folder_of_the_spiffe_layout() {
     for mode in ["--mode=init", "--mode=refresh"] {
         for (layout, folder) in [("spiffe", "svids"), ("pem,spiffe", "svids"), ("pem", "none")] {
-            let pod = Pod::new();
-            let _agent = pod.agent(offer([pod.mint()]));
+            let (pod, _agent) = Pod::with_agent();
             let text = r#"echo "${SPIFFE_CREDENTIAL_FOLDER-$0/none}" >>"$0/runs""#;
             let helper = pod.helper(&[mode, &format!("--layout={layout}")]).command(&pod.script(text));
             let mut helper = helper.start();
@@ -285,8 +276,7 @@ fn a_hook_finds_the_credential_folder_of_the_spiffe_layout() {
 
 #[test]
 fn a_hook_has_the_helpers_own_environment_too() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let text = r#"echo "$GREETING" >>"$0/runs""#;
     let helper = pod.helper(&["--mode=refresh"]).command(&pod.script(text));
     let refresh = helper.variable("GREETING", "good morning").start();
@@ -296,8 +286,7 @@ fn a_hook_has_the_helpers_own_environment_too() {
 
 #[test]
 fn a_hooks_arguments_reach_it_as_they_are() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let arguments = ["two words", "$HOME", "*", "", "\"quoted\"", "a;b", "--mode=init", "--"];
     let text = r#"for argument; do echo "[$argument]" >>"$0/runs"; done"#;
     let hook = [pod.script(text), arguments.map(str::to_owned).to_vec()].concat();
@@ -308,8 +297,7 @@ fn a_hooks_arguments_reach_it_as_they_are() {
 
 #[test]
 fn a_hook_is_found_in_the_path() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     std::os::unix::fs::symlink("/bin/sh", pod.path().join("reload")).expect("a link");
     let command = ["reload", "-c", r#"echo run >>"$0/runs""#, pod.path().to_str().expect("UTF-8")];
     let helper = pod.helper(&["--mode=refresh"]).command(&command);
@@ -320,8 +308,7 @@ fn a_hook_is_found_in_the_path() {
 
 #[test]
 fn a_hook_that_has_ended_is_run_again_after_the_next_publication() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut refresh = refresh(&pod, &pod.script(r#"echo run >>"$0/runs""#));
     for times in 1..=3 {
         refresh.wait_for_log(&["INFO", "running /bin/sh"]);
@@ -334,8 +321,7 @@ fn a_hook_that_has_ended_is_run_again_after_the_next_publication() {
 
 #[test]
 fn a_hook_that_still_runs_is_left_alone_and_runs_once_more_for_all_later_publications() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut refresh = refresh(&pod, &pod.script(LASTING));
     pod.wait_for_runs("start\n");
     for _ in 0..2 {
@@ -348,7 +334,7 @@ fn a_hook_that_still_runs_is_left_alone_and_runs_once_more_for_all_later_publica
             "--mode=run",
         ]);
     }
-    let_end(&pod);
+    pod.let_end();
     for _ in 0..2 {
         refresh.wait_for_log(&["ended with code 0"]);
     }
@@ -362,8 +348,7 @@ fn a_hook_that_still_runs_is_left_alone_and_runs_once_more_for_all_later_publica
 
 #[test]
 fn the_run_after_a_long_one_sees_the_newest_files() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let text = r#"
         until [ -e "$0/end" ]; do sleep 0.05; done
         cksum <"$SVID_PATH/svid.pem" >>"$0/runs"
@@ -371,11 +356,9 @@ fn the_run_after_a_long_one_sees_the_newest_files() {
     "#;
     let mut refresh = refresh(&pod, &pod.script(text));
     refresh.wait_for_log(&["running /bin/sh"]);
-    let newest = pod.mint();
-    agent.reply(offer([newest.clone()]));
-    pod.wait_for(&newest);
+    pod.rotate(&agent);
     refresh.wait_for_log(&["still runs"]);
-    let_end(&pod);
+    pod.let_end();
     for _ in 0..2 {
         refresh.wait_for_log(&["ended with code 0"]);
     }
@@ -388,14 +371,13 @@ fn the_run_after_a_long_one_sees_the_newest_files() {
 #[test]
 fn a_hook_that_fails_is_run_again_until_it_succeeds() {
     for (end, says) in [("exit 3", "ended with code 3"), ("kill -KILL $$", "was ended by SIGKILL")] {
-        let pod = Pod::new();
-        let agent = pod.agent(offer([pod.mint()]));
+        let (pod, agent) = Pod::with_agent();
         let text = format!(r#"echo run >>"$0/runs"; [ -e "$0/end" ] || {end}"#);
         let mut refresh = refresh(&pod, &pod.script(&text));
         let process = process_in(&refresh.wait_for_log(&["running /bin/sh"]));
         let line = refresh.wait_for_log(&["ERROR", "/bin/sh", says, "retrying in 1s"]);
         assert_eq!(process_in(&line), process);
-        let_end(&pod);
+        pod.let_end();
         refresh.wait_for_log(&["INFO", "ended with code 0"]);
         assert_eq!(pod.runs(), "run\n".repeat(2));
         agent.reply(offer([pod.mint()]));
@@ -412,14 +394,11 @@ fn a_hook_that_cannot_be_run_is_an_error_and_refresh_goes_on() {
         ("/no/such/program", "is it in this image, and in PATH?"),
         ("/etc/passwd", "Permission denied"),
     ] {
-        let pod = Pod::new();
-        let agent = pod.agent(offer([pod.mint()]));
+        let (pod, agent) = Pod::with_agent();
         let mut refresh = refresh(&pod, &[command]);
         for _ in 0..2 {
             refresh.wait_for_log(&["ERROR", "cannot run", command, reason, "retrying in"]);
-            let next = pod.mint();
-            agent.reply(offer([next.clone()]));
-            pod.wait_for(&next);
+            pod.rotate(&agent);
         }
         refresh.stop();
     }
@@ -486,8 +465,7 @@ fn a_removal_causes_no_run_though_something_stays() {
 #[test]
 fn a_hook_that_runs_is_told_to_end_with_the_helper_and_waited_for() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let text = r#"
             trap 'echo TERM >>"$0/runs"; until [ -e "$0/end" ]; do sleep 0.05; done; exit 1' TERM
             echo start >>"$0/runs"
@@ -500,7 +478,7 @@ fn a_hook_that_runs_is_told_to_end_with_the_helper_and_waited_for() {
         refresh.wait_for_log(&["INFO", "sent SIGTERM to /bin/sh", "waiting for it to end"]);
         pod.wait_for_runs("start\nTERM\n");
         assert_eq!(children(refresh.pid()), [process]);
-        let_end(&pod);
+        pod.let_end();
         let log = refresh.finish(0);
         let ended = position(&log, &["INFO", "/bin/sh", "ended with code 1"]);
         assert!(ended.is_some() && ended < position(&log, &["stopped by"]), "{log:?}");
@@ -510,8 +488,7 @@ fn a_hook_that_runs_is_told_to_end_with_the_helper_and_waited_for() {
 /// The next start runs it.
 #[test]
 fn a_hook_that_fails_is_not_run_again_when_the_helper_ends() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let mut refresh = refresh(&pod, &["/bin/false"]);
     refresh.wait_for_log(&["/bin/false", "retrying in"]);
     let log = refresh.stop();
@@ -523,8 +500,7 @@ fn a_hook_needs_no_dev_null_and_reads_nothing() {
     if !is_root() {
         return skip("it needs root");
     }
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let text = r#"{ [ -e /dev/null ] && echo null; read line || echo nothing; } >>"$0/runs""#;
     let without_dev = r#"mount -t tmpfs none /dev && exec "$0" "$@""#;
     let helper = pod.helper(&["--mode=refresh"]).command(&pod.script(text));
@@ -535,8 +511,7 @@ fn a_hook_needs_no_dev_null_and_reads_nothing() {
 
 #[test]
 fn a_hook_has_no_signal_blocked_or_ignored() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let mut refresh = refresh(&pod, &["/bin/sleep", "60"]);
     let process = process_in(&refresh.wait_for_log(&["running /bin/sleep"]));
     assert_eq!(signals_in_mask(process, "SigBlk:"), 0);
@@ -574,12 +549,11 @@ fn a_hook_inherits_none_of_the_helpers_sockets() {
 
 #[test]
 fn a_hook_that_has_ended_leaves_no_zombie() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let mut refresh = refresh(&pod, &pod.script(LASTING));
     let process = process_in(&refresh.wait_for_log(&["running"]));
     assert_eq!(children(refresh.pid()), [process]);
-    let_end(&pod);
+    pod.let_end();
     refresh.wait_for_log(&["ended with code 0"]);
     assert_eq!(children(refresh.pid()), []);
     refresh.stop();
@@ -587,8 +561,7 @@ fn a_hook_that_has_ended_leaves_no_zombie() {
 
 #[test]
 fn orphans_of_a_hook_leave_no_zombie() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let hook = pod.script("sleep 0.1 & exit 0");
     let (mut unshare, helper) = start_as_process_one(pod.helper(&["--mode=refresh"]).command(&hook));
     unshare.wait_for_log(&["/bin/sh", "ended with code 0"]);
@@ -599,22 +572,20 @@ fn orphans_of_a_hook_leave_no_zombie() {
 /// As README says.
 #[test]
 fn a_hook_that_daemonizes_leaves_one_more_daemon_behind_each_time() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let daemon = r#"(setsid sh -c 'echo run >>"$0/runs"; until [ -e "$0/end" ]; do sleep 0.02; done; echo end >>"$0/runs"' "$0" &)"#;
     let refresh = refresh(&pod, &pod.script(daemon));
     pod.wait_for_runs("run\n");
     agent.reply(offer([pod.mint()]));
     pod.wait_for_runs("run\nrun\n");
-    let_end(&pod);
+    pod.let_end();
     pod.wait_for_runs("run\nrun\nend\nend\n");
     refresh.stop();
 }
 
 #[test]
 fn a_hook_that_is_stopped_does_not_hold_up_the_end() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let refresh = refresh(&pod, &pod.script(r#"echo run >>"$0/runs"; kill -STOP $$; sleep 60"#));
     pod.wait_for_runs("run\n");
     refresh.stop();
@@ -623,8 +594,7 @@ fn a_hook_that_is_stopped_does_not_hold_up_the_end() {
 /// The hook gets it from the helper.
 #[test]
 fn a_signal_to_the_helpers_process_group_reaches_a_hook_once() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let text = r#"
         trap 'echo TERM >>"$0/runs"' TERM
         echo start >>"$0/runs"
@@ -638,15 +608,14 @@ fn a_signal_to_the_helpers_process_group_reaches_a_hook_once() {
     killpg(refresh.pid(), Signal::SIGTERM).expect("a process group");
     refresh.wait_for_log(&["sent SIGTERM to /bin/sh"]);
     pod.wait_for_runs("start\nTERM\n");
-    let_end(&pod);
+    pod.let_end();
     refresh.finish(0);
     assert_eq!(pod.runs(), "start\nTERM\n");
 }
 
 #[test]
 fn a_hook_gets_sigterm_when_the_helper_is_killed() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let text = r#"
         trap 'echo TERM >>"$0/runs"; exit' TERM
         echo start >>"$0/runs"
@@ -661,8 +630,7 @@ fn a_hook_gets_sigterm_when_the_helper_is_killed() {
 /// It is for another machine, say. A shell would run it as a script.
 #[test]
 fn a_file_that_the_kernel_cannot_run_is_not_handed_to_a_shell() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let program = pod.path().join("program");
     std::fs::write(&program, "echo run >>runs\n").expect("a file");
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("its permissions");

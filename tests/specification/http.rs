@@ -119,8 +119,7 @@ fn it_is_ready_when_the_set_is_published() {
 
 #[test]
 fn the_address_may_come_from_a_variable() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let helper = pod.helper(&["--mode=refresh"]).variable("HELPER_HTTP_ADDRESS", "127.0.0.1:0");
     let mut refresh = helper.start();
     Probe::of(&mut refresh).wait_until_ready_is(200);
@@ -161,8 +160,7 @@ fn an_svid_that_has_expired_is_not_ready_until_the_next_one_comes() {
 /// X.509 is good for an hour, and the agent is away.
 #[test]
 fn a_jwt_svid_that_has_expired_is_not_ready() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::UNAVAILABLE));
     let mut refresh = pod.refresh(&[ANY_PORT, "--jwt-svid=token.jwt=one"]);
     let probe = Probe::of(&mut refresh);
@@ -179,8 +177,7 @@ fn a_jwt_svid_that_has_expired_is_not_ready() {
 
 #[test]
 fn files_of_init_are_ready_while_the_agent_is_away() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     drop(agent);
     let mut refresh = pod.refresh(&[ANY_PORT]);
@@ -274,11 +271,9 @@ fn files_that_no_publication_keeps_are_not_ready() {
 
 #[test]
 fn files_that_are_not_good_are_not_ready() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
-    let other = Pod::new();
-    let _other_agent = other.agent(offer([other.mint()]));
+    let (other, _other_agent) = Pod::with_agent();
     other.init(&[]).succeeded();
     // Another SVID's key.
     let key = pod.volume().join("..data").join("svid-key.pem");
@@ -309,8 +304,7 @@ fn files_of_init_that_expire_are_not_ready_from_then_on() {
 
 #[test]
 fn an_identity_that_is_withdrawn_and_removed_is_not_ready() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut refresh = pod.refresh(&[ANY_PORT, "--on-revoked=remove"]);
     let probe = Probe::of(&mut refresh);
     probe.wait_until_ready_is(200);
@@ -321,8 +315,7 @@ fn an_identity_that_is_withdrawn_and_removed_is_not_ready() {
 
 #[test]
 fn an_identity_that_is_withdrawn_and_kept_stays_ready() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut refresh = pod.refresh(&[ANY_PORT]);
     let probe = Probe::of(&mut refresh);
     probe.wait_until_ready_is(200);
@@ -567,8 +560,7 @@ strangers! {
 /// No descriptor is left for any connection, and then there are some again.
 #[test]
 fn without_descriptors_connections_wait_and_rotations_go_on() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut refresh = pod.refresh(&[ANY_PORT]);
     let probe = Probe::of(&mut refresh);
     probe.wait_until_ready_is(200);
@@ -588,9 +580,7 @@ fn without_descriptors_connections_wait_and_rotations_go_on() {
     let mut answer = String::new();
     waiting.read_to_string(&mut answer).expect("an answer");
     assert_eq!(status(&answer), 200);
-    let svid = pod.mint();
-    agent.reply(offer([svid.clone()]));
-    pod.wait_for(&svid);
+    pod.rotate(&agent);
     refresh.stop();
 }
 

@@ -23,15 +23,13 @@ fn init_writes_certificate_key_and_bundle_and_succeeds() {
 
 #[test]
 fn init_is_the_default_mode() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.helper(&[]).finish().succeeded();
 }
 
 #[test]
 fn certificate_and_bundle_are_readable_by_all_and_the_key_by_its_owner_alone() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     let modes = ["svid.pem", "svid-key.pem", "bundle.pem"].map(|name| mode_of(&pod.volume().join(name)));
     assert_eq!(modes, [0o644, 0o400, 0o644]);
@@ -40,8 +38,7 @@ fn certificate_and_bundle_are_readable_by_all_and_the_key_by_its_owner_alone() {
 #[test]
 fn file_modes_do_not_depend_on_the_umask() {
     for umask in ["000", "077"] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let script = format!("umask {umask}; exec \"$0\" \"$@\"");
         let helper = pod.helper(&["--key-file-mode=0440"]).through("sh", &["-c", &script]);
         helper.finish().succeeded();
@@ -52,8 +49,7 @@ fn file_modes_do_not_depend_on_the_umask() {
 
 #[test]
 fn a_key_that_every_user_can_read_is_written_with_a_warning() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let finished = pod.init(&["--key-file-mode=0444"]).succeeded();
     assert!(
         finished.log.contains("WARN  --key-file-mode=0444 lets every user read the private key"),

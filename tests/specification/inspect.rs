@@ -383,8 +383,7 @@ fn the_page_has_each_field_of_the_json_and_no_other() {
 
 #[test]
 fn inspect_shows_an_expired_token_and_one_without_what_a_token_need_not_have() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let now = seconds(SystemTime::now());
     let token = pod.authority.sign(
         &json!({ "alg": "ES256" }),
@@ -406,8 +405,7 @@ fn inspect_shows_an_expired_token_and_one_without_what_a_token_need_not_have() {
 
 #[test]
 fn inspect_waits_for_tokens_until_init_timeout_and_shows_the_rest() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     agent.issue_jwt(|_| Reply::Silence);
     let text =
         inspect(&pod, &["--jwt-svid=a=one", "--jwt-svid=b=two", "--init-timeout=2s"]).succeeded().stdout;

@@ -11,7 +11,7 @@ use pod_svid_helper::for_tests::workload::JWTSVID;
 use workload_api_server::authority::{Authority, Recipe, jwt_response};
 use workload_api_server::server::{Reply, WorkloadApiServer};
 
-use crate::pod::{Helper, ID, Pod, claims, jwt_bundles, mode_of, names, offer, wait_until};
+use crate::pod::{ID, Pod, claims, jwt_bundles, mode_of, names, offer, wait_until};
 
 const LONG: Duration = Duration::from_secs(300);
 const JWT_ALONE: &str = "--x509=false";
@@ -75,8 +75,7 @@ fn token(pod: &Pod, id: &str, hint: &str) -> JWTSVID {
 
 #[test]
 fn the_token_has_the_hint_that_was_asked_for() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let tokens = [token(&pod, "spiffe://example.org/other", "external"), token(&pod, ID, "internal")];
     agent.issue_jwt(move |_| Reply::offer(&jwt_response(tokens.clone())));
     pod.init(&[JWT_ALONE, TOKEN, "--hint=internal"]).succeeded();
@@ -131,8 +130,7 @@ fn the_rotation_of_an_svid_does_not_touch_the_token() {
     let refresh = pod.refresh(&[TOKEN]);
     pod.wait_for(&first);
     let token = pod.wait_for_file("token.jwt", |_| true);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     assert_eq!(pod.read("token.jwt"), token);
     refresh.stop();
 }
@@ -153,8 +151,7 @@ fn a_jwt_fault_does_not_hold_up_x509() {
         agent.reply_with_jwt_bundles(fault());
         let refresh = pod.refresh(&[TOKEN, "--jwt-bundle-file-name=jwks.json"]);
         pod.wait_for(&first);
-        agent.reply(offer([second.clone()]));
-        pod.wait_for(&second);
+        pod.rotate_to(&agent, &second);
         refresh.stop();
     }
 }
@@ -241,8 +238,7 @@ fn a_token_that_has_expired_is_discarded() {
 
 #[test]
 fn a_token_that_is_not_valid_yet_is_published_when_its_time_comes() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let begins = SystemTime::now() + Duration::from_secs(6);
     let seconds = begins.duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
     let claims =
@@ -264,8 +260,7 @@ fn a_token_that_is_not_valid_yet_is_published_when_its_time_comes() {
 
 #[test]
 fn a_token_with_dates_before_1970_and_after_9999_is_published() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let claims = serde_json::json!({
         "sub": ID, "aud": ["one", "two"], "iat": -1, "nbf": -1e18, "exp": 1e18
     });
@@ -274,16 +269,14 @@ fn a_token_with_dates_before_1970_and_after_9999_is_published() {
     agent.issue_jwt(move |_| Reply::offer(&jwt_response([token.clone()])));
     let refresh = pod.refresh(&[JWT_ALONE, TOKEN]);
     assert_eq!(pod.wait_for_file("token.jwt", |_| true), text);
-    let path = format!("--svid-path={}", pod.volume().display());
-    let check = Helper::new().arguments(&["--mode=check", JWT_ALONE, TOKEN, &path]).finish().succeeded();
+    let check = pod.check(&[JWT_ALONE, TOKEN]).succeeded();
     assert!(check.stdout.contains("9999-12-31"), "{}", check.stdout);
     refresh.stop();
 }
 
 #[test]
 fn a_response_without_tokens_is_discarded() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     agent.issue_jwt(|_| Reply::offer(&jwt_response([])));
     let mut refresh = pod.refresh(&[TOKEN]);
     refresh.wait_for_log(&["ERROR", "JWT-SVID token.jwt", "svids: the mandatory field is empty", "retrying"]);
@@ -304,8 +297,7 @@ fn the_end_of_a_token_that_is_not_renewed_is_an_error() {
 
 #[test]
 fn an_old_token_that_the_agent_keeps_handing_out_is_not_asked_for_in_a_loop() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     // Issued long ago, and good for a while yet.
     let claims = serde_json::json!({ "sub": ID, "aud": ["one", "two"], "iat": 1, "exp": 2_000_000_000 });
     let overdue = pod.authority.sign_jwt(ID, &claims);
@@ -379,8 +371,7 @@ fn keys_come_back_with_a_withdrawn_identity_and_not_before() {
     agent.reply_with_jwt_bundles(jwt_bundles([&renewed]));
     wait_until("it was denied twice more", || agent.calls() >= calls + 2);
     assert_eq!(names(&pod.volume()), [""; 0]);
-    agent.reply(offer([svid.clone()]));
-    pod.wait_for(&svid);
+    pod.rotate_to(&agent, &svid);
     pod.wait_for_file("jwks.json", |text| text.as_bytes() == renewed.jwks());
     let log = refresh.stop();
     assert_eq!(log.iter().filter(|line| line.contains("withdrawn the identity")).count(), 1, "{log:#?}");
@@ -611,9 +602,7 @@ fn a_token_of_another_identity_is_replaced_when_the_x509_svid_comes() {
         let agent = agent_with_two_identities(&pod);
         let mut helper = pod.helper(&[mode, TOKEN]).variable("HELPER_INIT_TIMEOUT", "1h").start();
         pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == "spiffe://example.org/other");
-        let svid = pod.mint();
-        agent.reply(offer([svid.clone()]));
-        pod.wait_for(&svid);
+        pod.rotate(&agent);
         if mode == "--mode=refresh" {
             pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == ID);
             helper.signal(Signal::SIGTERM);
@@ -625,8 +614,7 @@ fn a_token_of_another_identity_is_replaced_when_the_x509_svid_comes() {
 
 #[test]
 fn a_token_is_of_the_identity_whose_files_stand() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     drop(agent);
     let _agent = agent_with_two_identities(&pod);
@@ -649,8 +637,7 @@ fn files_of_keys_come_back_with_the_identity() {
     agent.reply(offer([other]));
     refresh.wait_for_log(&["withdrawn the identity", "the files are removed"]);
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
-    agent.reply(offer([svid.clone()]));
-    pod.wait_for(&svid);
+    pod.rotate_to(&agent, &svid);
     pod.wait_for_file("jwks.json", |_| true);
     refresh.stop();
 }
@@ -664,8 +651,7 @@ fn the_own_trust_domains_keys_follow_the_svid() {
     pod.wait_for(&first);
     let own = String::from_utf8(pod.authority.jwks()).expect("UTF-8");
     pod.wait_for_file("jwks.json", |text| text == own);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     let other = String::from_utf8(pod.federated.jwks()).expect("UTF-8");
     pod.wait_for_file("jwks.json", |text| text == other);
     refresh.stop();
@@ -775,8 +761,7 @@ fn when_the_agent_lets_one_call_in_again_the_others_follow_at_once() {
     refresh.wait_for_log(&["JWT-SVID token.jwt", "Unimplemented", "retrying in 60s"]);
     let svid = pod.mint();
     pod.issue_jwt(&agent, LONG);
-    agent.reply(offer([svid.clone()]));
-    pod.wait_for(&svid);
+    pod.rotate_to(&agent, &svid);
     let start = Instant::now();
     pod.wait_for_file("token.jwt", |_| true);
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());

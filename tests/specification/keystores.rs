@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use workload_api_server::authority::{Authority, Recipe};
 
-use crate::pod::{Helper, ID, Pod, mode_of, offer, skip};
+use crate::pod::{ID, Pod, mode_of, offer, skip};
 
 const STORES: [&str; 2] = ["--keystore-file-name=svid.p12", "--truststore-file-name=trust.p12"];
 
@@ -61,8 +61,7 @@ fn the_keystore_has_key_and_chain_and_the_truststore_has_the_cas() {
 
 #[test]
 fn the_key_has_the_alias_that_was_asked_for() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let options = ["--keystore-file-name=svid.p12", "--keystore-alias=user"];
     pod.init(&options).succeeded();
     let Some(keystore) = openssl(&pod, "svid.p12", "changeit") else { return };
@@ -93,8 +92,7 @@ fn an_unchanged_update_and_a_restart_touch_nothing() {
 
 #[test]
 fn the_password_comes_from_a_file() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let path = pod.path().join("password");
     std::fs::write(&path, "a better one\n").expect("a file");
     let option = format!("--keystore-password-file={}", path.display());
@@ -102,12 +100,8 @@ fn the_password_comes_from_a_file() {
     if openssl(&pod, "svid.p12", "a better one").is_none() {
         return;
     }
-    let check = |options: &[&str]| {
-        let volume = format!("--svid-path={}", pod.volume().display());
-        Helper::new().arguments(&["--mode=check", &volume]).arguments(&STORES).arguments(options).finish()
-    };
-    check(&[&option]).succeeded();
-    check(&[]).failed_with(&["trust.p12", "password"]);
+    pod.check(&[&STORES[..], &[&option]].concat()).succeeded();
+    pod.check(&STORES).failed_with(&["trust.p12", "password"]);
 }
 
 #[test]
@@ -141,26 +135,21 @@ fn check_reads_a_trust_store_that_stands_alone() {
         let _agent = pod.agent(offer([pod.mint()]));
         pod.init(&[TRUST_STORE]).succeeded();
     }
-    let volume = format!("--svid-path={}", pod.volume().display());
-    let check = || Helper::new().arguments(&["--mode=check", &volume, TRUST_STORE]).finish();
-    check().succeeded();
+    pod.check(&[TRUST_STORE]).succeeded();
     let path = pod.volume().join("..data/trust.p12");
     std::fs::remove_file(&path).expect("a file");
     std::fs::copy(other.volume().join("trust.p12"), &path).expect("a file");
-    check().failed_with(&["trust.p12", "no CA that has issued"]);
+    pod.check(&[TRUST_STORE]).failed_with(&["trust.p12", "no CA that has issued"]);
 }
 
 #[test]
 fn check_reads_the_keystores() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     pod.init(&STORES).succeeded();
     let first = std::fs::read(pod.volume().join("svid.p12")).expect("a keystore");
     agent.reply(offer([pod.mint()]));
     pod.init(&STORES).succeeded();
-    let volume = format!("--svid-path={}", pod.volume().display());
-    let check = || Helper::new().arguments(&["--mode=check", &volume]).arguments(&STORES).finish();
-    check().succeeded();
+    pod.check(&STORES).succeeded();
     let truncated = std::fs::read(pod.volume().join("trust.p12")).expect("a keystore")[1..].to_vec();
     for (name, bad, parts) in [
         ("svid.p12", first, ["different certificates", "svid.p12"]),
@@ -170,35 +159,26 @@ fn check_reads_the_keystores() {
         let good = std::fs::read(&path).expect("a keystore");
         std::fs::remove_file(&path).expect("a file");
         std::fs::write(&path, bad).expect("a file");
-        check().failed_with(&parts);
+        pod.check(&STORES).failed_with(&parts);
         std::fs::write(&path, good).expect("a file");
     }
 }
 
 #[test]
 fn a_password_that_changes_is_the_keystores_at_the_next_publication() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let path = pod.path().join("password");
     std::fs::write(&path, "the first").expect("a file");
     let option = format!("--keystore-password-file={}", path.display());
     let mut refresh = pod.helper(&["--mode=refresh"]).arguments(&STORES).arguments(&[&option]).start();
     refresh.wait_for_log(&["INFO", "published"]);
     std::fs::write(&path, "the second").expect("a file");
-    let rotate = || {
-        let next = pod.mint();
-        agent.reply(offer([next.clone()]));
-        pod.wait_for(&next);
-    };
-    rotate();
-    let check = || {
-        let volume = format!("--svid-path={}", pod.volume().display());
-        Helper::new().arguments(&["--mode=check", &volume, &option]).arguments(&STORES).finish()
-    };
+    pod.rotate(&agent);
+    let check = || pod.check(&[&STORES[..], &[&option]].concat());
     check().succeeded();
     // A password that cannot be read holds up nothing: the last one stays.
     std::fs::remove_file(&path).expect("a file");
-    rotate();
+    pod.rotate(&agent);
     refresh.wait_for_log(&["WARN", "cannot use the password file", "keep the last password"]);
     std::fs::write(&path, "the second").expect("a file");
     check().succeeded();

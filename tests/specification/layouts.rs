@@ -34,8 +34,7 @@ fn the_combined_file_holds_the_key_and_then_the_chain() {
 #[test]
 fn every_file_with_the_key_has_the_mode_of_the_key() {
     for (argument, mode) in [(&[][..], 0o400), (&["--key-file-mode=0440"], 0o440)] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let both = ["--combined-file-name=combined.pem", "--layout=pem,spiffe"];
         pod.helper(&both).arguments(argument).finish().succeeded();
         for name in ["svid-key.pem", "combined.pem", CREDENTIAL_BUNDLE] {
@@ -79,8 +78,7 @@ fn both_layouts_are_one_set_that_is_replaced_at_once() {
     let refresh = pod.refresh(&["--layout=pem,spiffe"]);
     pod.wait_for(&first);
     let set = std::fs::read_link(pod.volume().join("..data")).expect("a link");
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     assert_ne!(std::fs::read_link(pod.volume().join("..data")).expect("a link"), set);
     holds_key_and_chain(&pod.read(CREDENTIAL_BUNDLE), &second);
     refresh.stop();

@@ -103,16 +103,13 @@ fn a_response_of_millions_of_small_parts_is_refused_before_it_is_decoded() {
         (&unknown_fields, fields),
     ];
     for (part, excess) in cases {
-        let pod = Pod::new();
-        let agent = pod.agent(offer([pod.mint()]));
+        let (pod, agent) = Pod::with_agent();
         let mut refresh = pod.refresh(&[]);
         refresh.wait_for_log(&["published"]);
         agent.reply(Reply::Send(part.repeat((SIZE / part.len()).max(1))));
         refresh.wait_for_log(&["ERROR", excess, "waiting for the agent's next response"]);
         fits_into_the_memory(&refresh);
-        let next = pod.mint();
-        agent.reply(offer([next.clone()]));
-        pod.wait_for(&next);
+        pod.rotate(&agent);
         refresh.stop();
     }
 }

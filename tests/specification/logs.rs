@@ -19,8 +19,7 @@ use crate::pod::{Helper, ID, PATIENCE, Pod, STOP, offer, program_under_test, ser
 
 #[test]
 fn a_text_line_has_a_utc_time_a_level_and_a_message() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let log = pod.init(&[]).succeeded().log;
     for line in log.lines() {
         let (time, rest) = line.split_once(' ').expect("a time");
@@ -72,8 +71,7 @@ fn a_lasting_state_is_one_warning_and_single_attempts_are_for_trace() {
 
 #[test]
 fn the_level_leaves_out_what_is_less_important() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     assert_eq!(pod.init(&["--log-level=warn"]).succeeded().log, "");
 }
 
@@ -122,8 +120,7 @@ fn nothing_of_the_key_is_logged_at_any_level() {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let child = tracing(helper.argument(format!("--log-level={level}"))).start_with_stderr(writer);
         for svid in [&svid, &next] {
-            agent.reply(offer([svid.clone()]));
-            pod.wait_for(svid);
+            pod.rotate_to(&agent, svid);
         }
         let pem = pod.read("svid-key.pem");
         stop(child);
@@ -163,8 +160,7 @@ fn nothing_of_the_key_is_logged_whichever_variable_of_grpc_is_set() {
 #[test]
 fn the_result_of_a_probe_has_no_time_in_front_so_that_equal_ones_add_up() {
     let pod = Pod::new();
-    let path = format!("--svid-path={}", pod.volume().display());
-    let check = || Helper::new().arguments(&["--mode=check", &path]).finish().failed_with(&["svid"]).log;
+    let check = || pod.check(&[]).failed_with(&["svid"]).log;
     assert_eq!(check(), check());
     assert!(check().starts_with("ERROR "), "{}", check());
 }
@@ -193,16 +189,13 @@ pub fn stop(mut helper: Child) {
 #[test]
 fn rotations_are_published_while_nobody_reads_stderr() {
     const ROTATIONS: u32 = 200;
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let (reader, writer) = std::io::pipe().expect("a pipe");
     // Room for a few lines.
     fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).expect("a small pipe");
     let helper = pod.helper(&["--mode=refresh"]).start_with_stderr(writer);
     for _ in 0..ROTATIONS {
-        let svid = pod.mint();
-        agent.reply(offer([svid.clone()]));
-        pod.wait_for(&svid);
+        pod.rotate(&agent);
     }
     // Now the test reads.
     let mut lines = BufReader::new(reader).lines().map_while(Result::ok);
@@ -257,8 +250,7 @@ fn stderr_that_is_closed_full_or_without_a_reader_stops_nothing() {
 /// As journald gives it.
 #[test]
 fn stderr_may_be_a_socket_that_nobody_reads() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let (reader, writer) = UnixStream::pair().expect("a pair of sockets");
     let helper = pod.helper(&["--mode=refresh"]).start_with_stderr(OwnedFd::from(writer));
     let mut rotations = 0;

@@ -43,8 +43,7 @@ fn issue_at_most_one_in(
 
 #[test]
 fn an_agent_that_limits_calls_serves_each_token_once() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let served = issue_at_most_one_in(&pod, &agent, Duration::from_secs(1));
     let options = tokens(3);
     let options: Vec<_> = options.iter().map(String::as_str).chain(["--init-timeout=100s"]).collect();
@@ -63,9 +62,7 @@ fn ten_tokens_cost_ten_calls_when_an_agent_appears() {
     let agent = pod.agent_with_jwt(offer([pod.mint()]), LIFE);
     (0..10).for_each(|number| drop(pod.wait_for_file(&format!("{number}.jwt"), |_| true)));
     // Whatever was called for nothing is called by then.
-    let next = pod.mint();
-    agent.reply(offer([next.clone()]));
-    pod.wait_for(&next);
+    pod.rotate(&agent);
     assert_eq!(agent.jwt_calls(), 10);
     refresh.stop();
 }
@@ -182,8 +179,7 @@ fn a_bad_federated_bundle_in_every_response_is_one_warning() {
 #[test]
 fn a_first_identity_that_changes_is_a_warning_with_both_ids() {
     const OTHER: &str = "spiffe://example.org/other";
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut refresh = pod.refresh(&[]);
     refresh.wait_for_log(&["INFO", "published", ID]);
     agent.reply(offer([pod.authority.mint(&Recipe::for_id(OTHER)), pod.mint()]));

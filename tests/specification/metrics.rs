@@ -71,8 +71,7 @@ fn a_token_has_its_dates_and_each_bundle_its_earliest_expiry() {
 
 #[test]
 fn a_withdrawn_identity_has_no_series() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let (refresh, probe) = ready(&pod, &["--on-revoked=remove"]);
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
     probe.wait_until_ready_is(503);
@@ -97,8 +96,7 @@ fn publications_are_counted_and_dated() {
 
 #[test]
 fn an_unchanged_set_is_not_a_publication() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     let (mut refresh, probe) = ready(&pod, &[]);
     refresh.wait_for_log(&["nothing written"]);
@@ -109,8 +107,7 @@ fn an_unchanged_set_is_not_a_publication() {
 
 #[test]
 fn rejected_responses_are_counted_by_procedure() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let (refresh, probe) = ready(&pod, &[]);
     let series = "rejected_responses_total{procedure=\"FetchX509SVID\"}";
     assert_eq!(probe.metric(series), Some(0.0));
@@ -123,8 +120,7 @@ fn rejected_responses_are_counted_by_procedure() {
 
 #[test]
 fn failed_calls_are_counted_by_code_and_the_agent_is_away_meanwhile() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let (refresh, probe) = ready(&pod, &[]);
     let failed = |code: &str| {
         probe.metric(&format!("failed_calls_total{{procedure=\"FetchX509SVID\",code=\"{code}\"}}"))
@@ -158,8 +154,7 @@ fn an_agent_that_accepts_calls_and_says_nothing_is_not_connected() {
 
 #[test]
 fn an_agent_that_offers_another_identity_alone_is_not_connected() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let (refresh, probe) = ready(&pod, &[&format!("--pod-spiffe-id={ID}")]);
     agent.reply(offer([pod.authority.mint(&Recipe::for_id(OTHER_ID))]));
     probe.wait_for_metric("agent_connected", 0.0);
@@ -199,8 +194,7 @@ fn signals_are_counted_by_outcome() {
 
 #[test]
 fn hook_runs_are_counted_by_outcome() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let command = pod.script("test -e \"$0/good\"");
     let helper = pod.helper(&["--mode=refresh", ANY_PORT]).command(&command);
     let mut refresh = helper.start();
@@ -218,14 +212,13 @@ fn hook_runs_are_counted_by_outcome() {
 
 #[test]
 fn the_time_for_which_a_hook_has_been_running_is_told() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let hook = pod.script(r#"until [ -e "$0/end" ]; do sleep 0.02; done"#);
     let mut refresh = pod.helper(&["--mode=refresh", ANY_PORT]).command(&hook).start();
     let probe = Probe::of(&mut refresh);
     let seconds = || probe.metric("hook_running_seconds").expect("a number");
     wait_until("the hook has been running for a second", || seconds() >= 1.0);
-    std::fs::write(pod.path().join("end"), "").expect("a file");
+    pod.let_end();
     probe.wait_for_metric("hook_running_seconds", 0.0);
     assert_eq!(probe.metric("hook_runs_total{outcome=\"success\"}"), Some(1.0));
     refresh.stop();
@@ -233,8 +226,7 @@ fn the_time_for_which_a_hook_has_been_running_is_told() {
 
 #[test]
 fn dropped_log_lines_are_counted() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let ours = writer.try_clone().expect("a descriptor");
     let helper = pod.helper(&["--mode=refresh", ANY_PORT]).start_with_stderr(writer);

@@ -47,8 +47,7 @@ tests_of_keys! {
     }
 
     "cmd": cmd_is_what_follows_the_dashes {
-        let pod = Pod::new();
-        let agent = pod.agent(offer([pod.mint()]));
+        let (pod, agent) = Pod::with_agent();
         let text = r#"
             trap 'echo HUP >>"$0/runs"' HUP
             echo started >>"$0/runs"
@@ -62,8 +61,7 @@ tests_of_keys! {
     }
 
     "cmd_args": cmd_args_are_words_of_their_own {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let text = r#"for argument; do echo "[$argument]" >>"$0/runs"; done"#;
         let arguments = ["-g", "daemon off;"].map(str::to_owned).to_vec();
         let command = [pod.script(text), arguments].concat();
@@ -88,8 +86,7 @@ tests_of_keys! {
     }
 
     "cert_dir": cert_dir_is_svid_path_and_need_not_be_there {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let directory = pod.volume().join("certs");
         pod.helper_at(pod.socket().display(), &directory).finish().succeeded();
         let files = names(&directory).into_iter().filter(|name| name.ends_with(".pem"));
@@ -103,8 +100,7 @@ tests_of_keys! {
         pod.helper(&[]).finish().succeeded();
         pod.wait_for(&first);
         let refresh = pod.helper(&["--mode=refresh"]).start();
-        agent.reply(offer([second.clone()]));
-        pod.wait_for(&second);
+        pod.rotate_to(&agent, &second);
         refresh.stop();
     }
 
@@ -237,16 +233,14 @@ tests_of_keys! {
         let refresh = pod.refresh(&["--cert-file-mode=0444"]);
         pod.wait_for(&first);
         // Its owner may not write to it, which spiffe-helper would have to do now.
-        agent.reply(offer([second.clone()]));
-        pod.wait_for(&second);
+        pod.rotate_to(&agent, &second);
         refresh.stop();
         let modes = ["svid.pem", "bundle.pem"].map(|name| mode_of(&pod.volume().join(name)));
         assert_eq!(modes, [0o444, 0o444]);
     }
 
     "key_file_mode": key_file_mode_is_the_option_of_the_same_name {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         pod.init(&["--key-file-mode=0600"]).succeeded();
         assert_eq!(mode_of(&pod.volume().join("svid-key.pem")), 0o600);
     }
@@ -269,13 +263,11 @@ tests_of_keys! {
     }
 
     "health_checks": health_checks_are_an_http_address_or_mode_check {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
-        let check = || Helper::new().argument("--mode=check").argument("--svid-path").argument(pod.volume());
-        check().finish().failed_with(&["svid"]);
+        let (pod, _agent) = Pod::with_agent();
+        pod.check(&[]).failed_with(&["svid"]);
         let mut refresh = pod.refresh(&["--http-address=127.0.0.1:0"]);
         Probe::of(&mut refresh).wait_until_ready_is(200);
-        check().finish().succeeded();
+        pod.check(&[]).succeeded();
         refresh.stop();
     }
 
@@ -293,8 +285,7 @@ tests_of_keys! {
     }
 
     "bind_port": bind_port_is_in_the_http_address {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("a port")

@@ -179,8 +179,7 @@ fn a_link_that_a_kill_left_in_the_set_blocks_no_publication() {
 
 #[test]
 fn anything_in_place_of_the_lock_is_replaced_and_not_followed() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let target = pod.path().join("target");
     for name in ["..lock", "..names", "..identity"] {
         symlink(&target, pod.volume().join(name)).expect("a link");
@@ -195,8 +194,7 @@ fn another_users_lock_file_in_a_shared_directory_is_named_in_the_error() {
     if !is_root() {
         return crate::pod::skip("only root can become another user");
     }
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
     std::fs::write(pod.volume().join("..lock"), "").expect("a file");
     let finished = pod.helper(&[BRIEFLY]).run_by_nobody().finish();

@@ -141,9 +141,7 @@ fn a_pid_file_with_the_last_date_that_there_is_is_an_error_and_refresh_goes_on()
     assert!(touched.expect("touch").success());
     let mut refresh = pod.refresh(&[&format!("--pid-file={}", path.display())]);
     refresh.wait_for_log(&["ERROR", "could not notify", "app.pid has a date that no clock shows"]);
-    let next = pod.mint();
-    agent.reply(offer([next.clone()]));
-    pod.wait_for(&next);
+    pod.rotate(&agent);
     std::fs::write(&path, app.pid().to_string()).expect("a PID file");
     app.wait_for_signals(&["HUP"]);
     refresh.stop();
@@ -211,8 +209,7 @@ fn the_number_may_be_followed_by_more_lines() {
 
 #[test]
 fn a_pid_file_that_stays_missing_is_a_warning_and_refresh_goes_on() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let missing = pod.path().join("missing.pid");
     let mut refresh = pod.refresh(&[&format!("--pid-file={}", missing.display())]);
     refresh.wait_for_log(&[
@@ -221,9 +218,7 @@ fn a_pid_file_that_stays_missing_is_a_warning_and_refresh_goes_on() {
         "missing.pid",
         "is it mounted here?",
     ]);
-    let next = pod.mint();
-    agent.reply(offer([next.clone()]));
-    pod.wait_for(&next);
+    pod.rotate(&agent);
     refresh.stop();
 }
 
@@ -244,9 +239,7 @@ fn a_pid_file_that_names_no_process_is_an_error_and_refresh_goes_on() {
         ("WARN", "2147483647", "no process has this PID here"),
     ] {
         pod.pid_file(text);
-        let svid = pod.mint();
-        agent.reply(offer([svid.clone()]));
-        pod.wait_for(&svid);
+        pod.rotate(&agent);
         refresh.wait_for_log(&[level, "could not notify the application", "app.pid", text, reason]);
     }
     refresh.stop();
@@ -255,15 +248,12 @@ fn a_pid_file_that_names_no_process_is_an_error_and_refresh_goes_on() {
 /// A writer of the PID file must not be able to stop the rotation.
 #[test]
 fn a_pid_file_that_is_a_pipe_is_an_error_and_refresh_goes_on() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let pipe = pod.path().join("pipe");
     nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).expect("a pipe");
     let mut refresh = pod.refresh(&[&format!("--pid-file={}", pipe.display())]);
     refresh.wait_for_log(&["published"]);
-    let next = pod.mint();
-    agent.reply(offer([next.clone()]));
-    pod.wait_for(&next);
+    pod.rotate(&agent);
     refresh.wait_for_log(&["ERROR", "could not notify the application", "pipe"]);
     refresh.stop();
 }
@@ -271,8 +261,7 @@ fn a_pid_file_that_is_a_pipe_is_an_error_and_refresh_goes_on() {
 /// Without a shared PID namespace, a low number that is meant for the application may be a thread's.
 #[test]
 fn a_thread_of_the_helpers_own_is_not_signalled() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let path = pod.path().join("app.pid");
     let mut refresh = pod.refresh(&[&format!("--pid-file={}", path.display())]);
     refresh.wait_for_log(&["published"]);
@@ -363,8 +352,7 @@ fn a_process_that_proc_hides_is_not_signalled() {
     if !is_root() {
         return skip("only root can mount /proc");
     }
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let mut unshare = start_with_hidepid(&pod, &["--signal-process=sleep"]);
     let says =
         ["WARN", "could not notify", "catches SIGHUP, which might end it", "hidepid", "gid=", "ProtectProc"];
@@ -382,8 +370,7 @@ fn a_process_that_proc_hides_gets_a_signal_that_ends_none_and_one_that_asks_it_t
         return skip("only root can mount /proc");
     }
     for signal in ["WINCH", "TERM"] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         let mut unshare = start_with_hidepid(&pod, &[&format!("--renew-signal={signal}")]);
         unshare.wait_for_log(&["INFO", &format!("sent SIG{signal}"), "app.pid"]);
     }
@@ -399,26 +386,6 @@ fn a_process_is_ended_by_a_signal_that_asks_it_to_end() {
     let status = app.wait().expect("a child");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGTERM as i32));
     refresh.stop();
-}
-
-/// It may have been started just now, and catch the signal in a moment.
-#[test]
-fn a_process_that_the_signal_would_end_is_given_time() {
-    let pod = Pod::new();
-    let script = r#"
-        until [ -e "$0/go" ]; do sleep 0.02; done
-        trap 'echo HUP >>"$0/runs"' HUP
-        while kill -0 $PPID; do sleep 0.05; done
-    "#;
-    let command = pod.script(script);
-    let mut app = std::process::Command::new(&command[0]).args(&command[1..]).spawn().expect("a shell");
-    let _agent = pod.agent(offer([pod.mint()]));
-    let mut refresh = pod.refresh(&[&pod.pid_file(app.id())]);
-    refresh.wait_for_log(&["DEBUG", "neither catches nor ignores SIGHUP", "retrying in"]);
-    std::fs::write(pod.path().join("go"), "").expect("a file");
-    pod.wait_for_runs("HUP\n");
-    refresh.stop();
-    app.kill().and_then(|()| app.wait()).expect("a child");
 }
 
 #[test]

@@ -58,8 +58,7 @@ fn each_mode_works_on_a_kernel_without_the_system_calls_of_the_last_years() {
     pod.issue_jwt(&agent, std::time::Duration::from_secs(300));
     with_refused(FIRST_NEW_CALL, u32::MAX, Errno::ENOSYS, move || {
         pod.init(&["--jwt-svid=token.jwt=one"]).succeeded();
-        let volume = format!("--svid-path={}", pod.volume().display());
-        Helper::new().arguments(&["--mode=check", &volume]).finish().succeeded();
+        pod.check(&[]).succeeded();
         let hook = pod.script(r#"echo hook >>"$0/runs""#);
         let refresh = pod.helper(&["--mode=refresh"]).command(&hook).start();
         pod.wait_for_runs("hook\n");
@@ -74,8 +73,7 @@ fn each_mode_works_on_a_kernel_without_the_system_calls_of_the_last_years() {
 
 #[test]
 fn inspect_and_token_work_on_a_kernel_without_the_system_calls_of_the_last_years() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     pod.issue_jwt(&agent, std::time::Duration::from_secs(300));
     let socket = format!("--workload-api-socket={}", pod.socket().display());
     with_refused(FIRST_NEW_CALL, u32::MAX, Errno::ENOSYS, || {

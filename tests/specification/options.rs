@@ -195,8 +195,7 @@ fn a_variable_is_read_in_its_modes_and_ignored_in_the_others_value_and_all() {
 
 #[test]
 fn names_and_modes_of_the_files_can_be_chosen() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let names = ["--svid-file-name=tls.crt", "--svid-key-file-name=tls.key", "--bundle-file-name=ca.crt"];
     pod.helper(&names).arguments(&["--cert-file-mode=0640", "--key-file-mode=0440"]).finish().succeeded();
     for (name, mode) in [("tls.crt", 0o640), ("tls.key", 0o440), ("ca.crt", 0o640)] {
@@ -206,22 +205,19 @@ fn names_and_modes_of_the_files_can_be_chosen() {
 
 #[test]
 fn a_mode_is_a_word_in_any_case() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.helper(&["--mode=INIT"]).finish().succeeded();
 }
 
 #[test]
 fn an_empty_variable_counts_as_unset() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.helper(&[]).variable("HELPER_MODE", "").variable("HELPER_POD_SPIFFE_ID", "").finish().succeeded();
 }
 
 #[test]
 fn the_standard_endpoint_variable_counts_when_nothing_else_names_the_socket() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let socket = format!("unix://{}", pod.socket().display());
     let volume = format!("--svid-path={}", pod.volume().display());
     Helper::new().argument(&volume).variable("SPIFFE_ENDPOINT_SOCKET", &socket).finish().succeeded();
@@ -311,8 +307,7 @@ fn help_says_which_exit_codes_the_application_can_give() {
 
 #[test]
 fn a_variable_that_has_no_meaning_in_a_mode_is_ignored() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let helper = pod.helper(&[]).variable("HELPER_MIN_TTL", "1h").variable("HELPER_OUTPUT", "json");
     helper.variable("HELPER_RENEW_SIGNAL", "USR1").finish().succeeded();
     let mut refresh = pod.helper(&["--mode=refresh"]).variable("HELPER_ON_RENEWAL", "restart").start();
@@ -349,8 +344,7 @@ fn the_readme_has_each_option_as_the_help_has_it() {
 
 #[test]
 fn a_result_that_cannot_be_printed_is_a_failure() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     let volume = format!("--svid-path={}", pod.volume().display());
     let socket = format!("--workload-api-socket={}", pod.socket().display());
@@ -378,8 +372,7 @@ fn a_spiffe_id_without_a_path_is_refused_at_the_start() {
 
 #[test]
 fn white_space_around_a_value_does_not_count() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let socket = format!("{}\n", pod.socket().display());
     let volume = format!("--svid-path={}", pod.volume().display());
     for name in ["HELPER_WORKLOAD_API_SOCKET", "SPIFFE_ENDPOINT_SOCKET"] {
@@ -514,8 +507,7 @@ fn a_file_mode_that_yaml_has_made_decimal_is_refused_with_what_was_meant() {
 #[test]
 fn a_file_mode_for_reading_is_taken_with_or_without_a_zero_before_it() {
     for mode in ["0400", "0440", "0444", "0600", "0640", "0644", "0604", "400", "644"] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([pod.mint()]));
+        let (pod, _agent) = Pod::with_agent();
         pod.init(&[&format!("--key-file-mode={mode}")]).succeeded();
         let bits = u32::from_str_radix(mode, 8).expect("octal");
         assert_eq!(crate::pod::mode_of(&pod.volume().join("svid-key.pem")), bits);
@@ -524,8 +516,7 @@ fn a_file_mode_for_reading_is_taken_with_or_without_a_zero_before_it() {
 
 /// The warnings of an init with these variables.
 fn warnings(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let helper =
         variables.iter().fold(pod.helper(arguments), |helper, (name, value)| helper.variable(name, value));
     let log = helper.finish().succeeded().log;

@@ -76,6 +76,13 @@ impl Pod {
         Self { directory, authority, federated }
     }
 
+    /// A pod whose agent offers a new good SVID.
+    pub fn with_agent() -> (Self, WorkloadApiServer) {
+        let pod = Self::new();
+        let agent = pod.agent(offer([pod.mint()]));
+        (pod, agent)
+    }
+
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -168,6 +175,12 @@ impl Pod {
         self.helper(&["--mode=init"]).arguments(arguments).finish()
     }
 
+    /// Lets the helper check what is published.
+    pub fn check(&self, arguments: &[&str]) -> Finished {
+        let path = format!("--svid-path={}", self.volume().display());
+        Helper::new().arguments(&["--mode=check", &path]).arguments(arguments).finish()
+    }
+
     /// An init that tries again until its time is over, and fails with a last line that says all of these. It
     /// gets more time where it had none for its first attempt: a busy machine takes seconds for a large response.
     pub fn init_fails_with(&self, parts: &[&str]) -> Finished {
@@ -195,6 +208,11 @@ impl Pod {
         ["/bin/sh", "-c", text, self.path().to_str().expect("UTF-8")].map(str::to_owned).to_vec()
     }
 
+    /// Lets scripts end that wait for the file `end` of the pod's directory.
+    pub fn let_end(&self) {
+        std::fs::write(self.path().join("end"), "").expect("a file");
+    }
+
     /// What scripts have written into the file `runs` of the pod's directory.
     pub fn runs(&self) -> String {
         std::fs::read_to_string(self.path().join("runs")).unwrap_or_default()
@@ -205,6 +223,17 @@ impl Pod {
         let lines = text.lines().count();
         wait_until(&format!("a script has written {text:?}"), || self.runs().lines().count() >= lines);
         assert_eq!(self.runs(), text);
+    }
+
+    /// Lets the agent offer this SVID, and waits until it is published.
+    pub fn rotate_to(&self, agent: &WorkloadApiServer, svid: &X509SVID) {
+        agent.reply(offer([svid.clone()]));
+        self.wait_for(svid);
+    }
+
+    /// The same with a new one.
+    pub fn rotate(&self, agent: &WorkloadApiServer) {
+        self.rotate_to(agent, &self.mint());
     }
 
     /// Waits until each of the three names gives the SVID's file.

@@ -90,9 +90,7 @@ fn a_name_that_no_process_has_is_a_warning_and_refresh_goes_on() {
     let agent = pod.agent(offer([pod.mint()]));
     let mut refresh = pod.refresh(&[&format!("--signal-process={name}")]);
     refresh.wait_for_log(&["WARN", "could not notify the application", &name, "shareProcessNamespace: true"]);
-    let next = pod.mint();
-    agent.reply(offer([next.clone()]));
-    pod.wait_for(&next);
+    pod.rotate(&agent);
     refresh.stop();
 }
 

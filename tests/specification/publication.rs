@@ -20,8 +20,7 @@ use crate::pod::{
 
 #[test]
 fn the_names_lead_through_data_to_one_hidden_directory() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     let target = std::fs::read_link(pod.volume().join("..data")).expect("a link");
     let target = target.to_str().expect("UTF-8");
@@ -183,8 +182,7 @@ fn a_missing_directory_is_created_if_its_parent_exists() {
 
 #[test]
 fn a_directory_without_a_parent_is_refused_by_name() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let path = pod.volume().join("a/b");
     let finished = pod.helper_at(pod.socket().display(), &path).argument(BRIEFLY).finish();
     finished.failed_with(&["create the directory", path.to_str().unwrap(), "parent"]);
@@ -192,8 +190,7 @@ fn a_directory_without_a_parent_is_refused_by_name() {
 
 #[test]
 fn a_file_in_place_of_the_directory_is_refused_by_name_and_stays() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let path = pod.volume().join("file");
     std::fs::write(&path, "content").expect("a file");
     let finished = pod.helper_at(pod.socket().display(), &path).argument(BRIEFLY).finish();
@@ -203,8 +200,7 @@ fn a_file_in_place_of_the_directory_is_refused_by_name_and_stays() {
 
 #[test]
 fn a_directory_in_place_of_a_file_is_refused_before_anything_is_written() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     std::fs::create_dir(pod.volume().join("svid-key.pem")).expect("a directory");
     pod.init(&[BRIEFLY]).failed_with(&["svid-key.pem", "it is a directory"]);
     assert_eq!(names(&pod.volume()), ["svid-key.pem"]);
@@ -231,8 +227,7 @@ fn plain_files_of_the_same_names_are_replaced_as_one() {
 
 #[test]
 fn a_changed_mode_alone_is_a_new_set() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     pod.init(&["--key-file-mode=0440"]).succeeded();
     assert_eq!(mode_of(&pod.volume().join("svid-key.pem")), 0o440);
@@ -240,8 +235,7 @@ fn a_changed_mode_alone_is_a_new_set() {
 
 #[test]
 fn another_writers_data_link_is_refused_and_stays() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let theirs = Path::new("..2026_11_23_16_40_05.123456789");
     std::fs::create_dir(pod.volume().join(theirs)).expect("a directory");
     symlink(theirs, pod.volume().join("..data")).expect("a link");
@@ -259,8 +253,7 @@ fn files_that_are_not_ours_are_left_alone() {
     symlink("app.conf", pod.volume().join("link")).expect("a link");
     let refresh = pod.refresh(&[]);
     pod.wait_for(&first);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     refresh.stop();
     let found = names(&pod.volume());
     for name in ["app.conf", "..2026_11_23_16_40_05.123456789", "link"] {
@@ -291,8 +284,7 @@ fn what_cannot_be_removed_is_one_warning_and_not_one_for_each_rotation() {
 
 #[test]
 fn names_that_are_no_longer_in_the_set_disappear() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&["--svid-file-name=tls.crt"]).succeeded();
     assert!(names(&pod.volume()).contains(&"tls.crt".to_owned()));
     pod.init(&[]).succeeded();
@@ -340,8 +332,7 @@ fn files_inherit_the_group_of_a_setgid_volume() {
         crate::pod::skip("no other group to give the volume to");
         return;
     }
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     std::os::unix::fs::chown(pod.volume(), None, Some(NOBODY)).expect("its group");
     std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o2775)).expect("its permissions");
     pod.init(&["--key-file-mode=0440"]).succeeded();
@@ -383,8 +374,7 @@ fn a_directory_that_is_removed_while_refresh_runs_is_made_again() {
     let refresh = pod.refresh(&[]);
     pod.wait_for(&first);
     remove(&pod.volume());
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     refresh.stop();
 }
 
@@ -481,8 +471,7 @@ fn a_volume_that_the_user_cannot_write_is_refused_with_what_to_set() {
         crate::pod::skip("no other user to become");
         return;
     }
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     let finished = pod.helper(&[BRIEFLY]).run_by_nobody().finish();
     finished.failed_with(&["Permission denied", pod.volume().to_str().unwrap(), "fsGroup"]);
     assert_eq!(names(&pod.volume()), [""; 0]);
@@ -495,8 +484,7 @@ fn a_directory_that_the_init_of_another_user_has_made_is_refused_with_that_user(
         crate::pod::skip("no other user to become");
         return;
     }
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     std::os::unix::fs::chown(pod.volume(), None, Some(NOBODY)).expect("its group");
     std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o2777)).expect("its permissions");
     let svid = pod.volume().join("svid");
@@ -516,8 +504,7 @@ fn in_another_users_sticky_directory_a_foreign_file_is_refused_before_anything_i
         crate::pod::skip("no other user to become");
         return;
     }
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
     std::fs::write(pod.volume().join("bundle.pem"), "root's").expect("a file");
     let finished = pod.helper(&[BRIEFLY]).run_by_nobody().finish();
@@ -541,8 +528,7 @@ fn in_a_shared_sticky_directory_the_log_warns_and_others_names_do_no_harm() {
     let mut refresh = pod.helper(&["--mode=refresh"]).run_by_nobody().start();
     refresh.wait_for_log(&["WARN", "shared by all users"]);
     pod.wait_for(&first);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     refresh.stop();
     assert_eq!(names(&pod.volume()).len(), 3 + 2 + 2, "the set and the names of others");
 }
@@ -551,8 +537,7 @@ fn in_a_shared_sticky_directory_the_log_warns_and_others_names_do_no_harm() {
 #[test]
 fn a_watch_on_the_directory_sees_the_rename_of_the_link_and_one_on_a_name_sees_nothing() {
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let refresh = pod.refresh(&[]);
     wait_until("it is published", || pod.volume().join("svid.pem").exists());
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK).expect("inotify");

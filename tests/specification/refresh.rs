@@ -21,9 +21,7 @@ fn refresh_publishes_every_rotation() {
     let refresh = pod.refresh(&[]);
     pod.wait_for(&first);
     for _ in 0..5 {
-        let next = pod.mint();
-        agent.reply(offer([next.clone()]));
-        pod.wait_for(&next);
+        pod.rotate(&agent);
     }
     assert_eq!(agent.calls(), 1);
     refresh.stop();
@@ -36,8 +34,7 @@ fn a_new_ca_comes_with_its_first_svid() {
     let agent = pod.agent(offer([first.clone()]));
     let refresh = pod.refresh(&[]);
     pod.wait_for(&first);
-    agent.reply(offer([other.clone()]));
-    pod.wait_for(&other);
+    pod.rotate_to(&agent, &other);
     refresh.stop();
 }
 
@@ -52,15 +49,13 @@ fn the_same_response_again_writes_nothing() {
     agent.reply(offer([first.clone()]));
     refresh.wait_for_log(&["nothing written"]);
     assert_eq!(std::fs::read_link(pod.volume().join("..data")).expect("a link"), directory);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     refresh.stop();
 }
 
 #[test]
 fn refresh_takes_over_the_files_of_init_without_writing() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     let before = names(&pod.volume());
     let mut refresh = pod.refresh(&[]);
@@ -77,8 +72,7 @@ fn refresh_restores_files_that_others_have_changed() {
     let refresh = pod.refresh(&[]);
     pod.wait_for(&svid);
     std::fs::remove_file(pod.volume().join("svid.pem")).expect("a link");
-    agent.reply(offer([svid.clone()]));
-    pod.wait_for(&svid);
+    pod.rotate_to(&agent, &svid);
     refresh.stop();
 }
 
@@ -161,8 +155,7 @@ fn a_stream_that_ends_after_a_message_is_called_again() {
         pod.wait_for(&first);
         agent.reply(end);
         agent.wait_for_calls(2, PATIENCE);
-        agent.reply(offer([second.clone()]));
-        pod.wait_for(&second);
+        pod.rotate_to(&agent, &second);
         refresh.stop();
     }
 }
@@ -237,8 +230,7 @@ fn an_agent_that_was_never_away_does_not_return_after_a_withdrawal() {
     agent.reply(withdrawn());
     refresh.wait_for_log(&["withdrawn the identity"]);
     refresh.wait_for_log(&["WARN", NO_IDENTITY]);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     let log = refresh.stop();
     assert!(!log.iter().any(|line| line.contains("serves again")), "{}", log.join("\n"));
 }
@@ -337,8 +329,7 @@ fn a_withdrawn_identity_is_an_error_and_the_files_stay() {
     agent.reply(withdrawn());
     refresh.wait_for_log(&["ERROR", "the agent has withdrawn the identity", NO_IDENTITY, "the files stay"]);
     pod.wait_for(&first);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     refresh.stop();
 }
 
@@ -353,8 +344,7 @@ fn a_withdrawn_identity_is_removed_with_on_revoked_remove() {
     refresh.wait_for_log(&["ERROR", "the agent has withdrawn the identity", "the files are removed"]);
     refresh.wait_for_log(&["removed the X.509-SVID from"]);
     assert_eq!(names(&pod.volume()), [""; 0]);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     refresh.stop();
 }
 
@@ -382,9 +372,7 @@ fn a_new_stream_whose_first_message_lacks_the_identity_withdraws_nothing() {
     drop(agent);
     let agent = pod.agent(offer([pod.authority.mint(&Recipe::for_id("spiffe://example.org/other"))]));
     refresh.wait_for_log(&["ERROR", "does not offer", ID, "waiting for the agent's next response"]);
-    let second = pod.mint();
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate(&agent);
     let log = refresh.stop();
     assert!(!log.iter().any(|line| line.contains("withdrawn")), "{}", log.join("\n"));
 }

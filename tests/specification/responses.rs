@@ -13,7 +13,7 @@ use workload_api_server::authority::{KeyType, Recipe, jwt_response};
 use workload_api_server::fault::Fault;
 use workload_api_server::server::Reply;
 
-use crate::pod::{BRIEFLY, Finished, Helper, ID, OTHER_ID, Pod, ders, names, offer, skip};
+use crate::pod::{BRIEFLY, Helper, ID, OTHER_ID, Pod, ders, names, offer, skip};
 
 fn discarded(fault: &str, parts: &[&str]) {
     let pod = Pod::new();
@@ -25,8 +25,7 @@ fn discarded(fault: &str, parts: &[&str]) {
     agent.reply(bad.reply(&pod.authority, &Recipe::for_id(ID)));
     refresh.wait_for_log(parts);
     pod.wait_for(&first);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     // Between the two, nothing was published.
     let log = refresh.stop();
     assert_eq!(log.iter().filter(|line| line.contains(" published ")).count(), 2, "{}", log.join("\n"));
@@ -180,8 +179,7 @@ fn the_broken_token_and_keys_of_others_hold_nothing_up() {
 
 /// Init gets this token, names these parts of the reason and writes nothing.
 fn token_is_refused(spoil: impl FnOnce(&str) -> String, parts: &[&str]) {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let good = pod.authority.mint_jwt(ID, &["one".to_owned()], Duration::from_secs(300));
     let response = jwt_response([JWTSVID { svid: spoil(&good.svid), ..good }]);
     agent.issue_jwt(move |_| Reply::offer(&response));
@@ -317,11 +315,6 @@ fn with_oid(der: &mut [u8], old: &[u8], new: &[u8]) {
 /// The warning about a key that cannot be checked.
 const UNCHECKED: &str = "cannot be checked against its certificate: its type is 2.16.840.1.101.3.4.3.17 (not known to this helper)";
 
-fn check(pod: &Pod, arguments: &[&str]) -> Finished {
-    let directory = format!("--svid-path={}", pod.volume().display());
-    Helper::new().arguments(&["--mode=check", &directory]).arguments(arguments).finish()
-}
-
 #[test]
 fn a_key_of_an_unknown_type_is_published_with_a_warning_and_check_says_the_same_and_passes() {
     let pod = Pod::new();
@@ -331,7 +324,7 @@ fn a_key_of_an_unknown_type_is_published_with_a_warning_and_check_says_the_same_
     pod.wait_for(&svid);
     let says_so = |line: &&str| line.contains("WARN") && line.contains(UNCHECKED);
     assert_eq!(log.lines().filter(says_so).count(), 1, "{log}");
-    let checked = check(&pod, &[]).succeeded();
+    let checked = pod.check(&[]).succeeded();
     assert_eq!(checked.log.lines().filter(says_so).count(), 1, "{}", checked.log);
     assert!(checked.stdout.starts_with(&format!("ok: {ID}")), "{}", checked.stdout);
 }
@@ -343,8 +336,7 @@ fn that_keys_are_of_an_unknown_type_is_in_the_log_once_for_many_of_them() {
     let agent = pod.agent(offer([first.clone()]));
     let refresh = pod.refresh(&[]);
     pod.wait_for(&first);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     let log = refresh.stop();
     assert_eq!(log.iter().filter(|line| line.contains(UNCHECKED)).count(), 1, "{}", log.join("\n"));
 }
@@ -359,8 +351,7 @@ fn a_key_of_an_unknown_type_with_another_algorithm_or_other_parameters_is_discar
         let mut refresh = pod.refresh(&[]);
         refresh.wait_for_log(&["ERROR", "x509_svid_key: not the key of the leaf"]);
         assert_eq!(names(&pod.volume()), [""; 0]);
-        agent.reply(offer([good.clone()]));
-        pod.wait_for(&good);
+        pod.rotate_to(&agent, &good);
     }
 }
 
@@ -370,7 +361,7 @@ fn keystores_hold_a_key_of_an_unknown_type() {
     let _agent = pod.agent(offer([of_tomorrow(&pod)]));
     let stores = ["--layout=spiffe", "--keystore-file-name=svid.p12", "--truststore-file-name=trust.p12"];
     pod.init(&stores).succeeded();
-    check(&pod, &stores).succeeded();
+    pod.check(&stores).succeeded();
 }
 
 #[test]

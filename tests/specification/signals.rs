@@ -134,8 +134,7 @@ fn a_signal_ends_refresh_as_process_one() {
 
 #[test]
 fn other_signals_do_not_end_refresh() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let mut refresh = pod.refresh(&[]);
     refresh.wait_for_log(&["published"]);
     for signal in [
@@ -156,9 +155,7 @@ fn other_signals_do_not_end_refresh() {
         assert!(std::process::Command::new("/bin/sh").args(command).status().expect("a shell").success());
         refresh.wait_for_log(&["DEBUG", "ignored SIGRTMIN+3"]);
     }
-    let next = pod.mint();
-    agent.reply(offer([next.clone()]));
-    pod.wait_for(&next);
+    pod.rotate(&agent);
     refresh.stop();
 }
 

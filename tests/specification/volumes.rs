@@ -66,8 +66,7 @@ fn in_a_pods_in_memory_volume_another_user_reads_every_set() {
     let stop = pod.path().join("stop");
     let script = "until [ -e \"$0\" ]; do cat svid.pem svid-key.pem bundle.pem || exit 1; done";
     for svid in &svids {
-        agent.reply(offer([svid.clone()]));
-        pod.wait_for(svid);
+        pod.rotate_to(&agent, svid);
         let by_name = read_as_application(&pod, &["svid.pem", "svid-key.pem", "bundle.pem"]);
         let as_one =
             read_as_application(&pod, &["..data/svid.pem", "..data/svid-key.pem", "..data/bundle.pem"]);
@@ -79,8 +78,7 @@ fn in_a_pods_in_memory_volume_another_user_reads_every_set() {
     reader.args(["-c", script]).arg(&stop).current_dir(pod.volume()).uid(APPLICATION).gid(FS_GROUP);
     let mut reader = reader.stdout(std::process::Stdio::null()).spawn().expect("a shell");
     for svid in &svids {
-        agent.reply(offer([svid.clone()]));
-        pod.wait_for(svid);
+        pod.rotate_to(&agent, svid);
     }
     let check = Helper::new().argument("--mode=check").argument("--svid-path").argument(pod.volume());
     check.run_by(APPLICATION, FS_GROUP).finish().succeeded();
@@ -399,8 +397,7 @@ fn files_that_another_user_has_published_do_not_hold_up_a_token() {
     if !is_root() {
         return crate::pod::skip("only root can become another user");
     }
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     pod.issue_jwt(&agent, Duration::from_secs(300));
     std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o777)).expect("its permissions");
     pod.init(&[]).succeeded();
@@ -447,8 +444,7 @@ fn a_key_that_is_kept_stays_its_owners_though_its_name_ends_as_that_of_a_bundle(
 
 #[test]
 fn generations_are_told_apart_when_the_clock_is_set_back() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     let target = || std::fs::read_link(pod.volume().join("..data")).expect("a link");
     let future = "..9999-12-31T23-59-59.999999999Z";
@@ -470,8 +466,7 @@ fn generations_are_told_apart_when_the_clock_is_set_back() {
 
 #[test]
 fn a_set_whose_directory_was_closed_to_readers_is_opened_again() {
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&[]).succeeded();
     let set = std::fs::canonicalize(pod.volume().join("..data")).expect("a set");
     std::fs::set_permissions(&set, PermissionsExt::from_mode(0o700)).expect("its permissions");
@@ -495,8 +490,7 @@ fn all_files_belong_to_the_owner_that_is_asked_for() {
     if !is_root() {
         return crate::pod::skip("only root can give files away");
     }
-    let pod = Pod::new();
-    let _agent = pod.agent(offer([pod.mint()]));
+    let (pod, _agent) = Pod::with_agent();
     pod.init(&["--file-owner=12345:54321"]).succeeded();
     let metadata = std::fs::metadata(pod.volume().join("svid-key.pem")).expect("a key");
     assert_eq!((metadata.uid(), metadata.gid()), (12345, 54321));

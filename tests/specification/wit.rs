@@ -11,7 +11,7 @@ use workload_api_server::server::{Reply, WorkloadApiServer};
 use workload_api_server::wit::{WitRecipe, seconds, wit_bundles, wit_response};
 
 use crate::http::{ANY_PORT, Probe};
-use crate::pod::{Finished, Helper, ID, OTHER_ID, Pod, claims, ders, mode_of, names, offer, wait_until};
+use crate::pod::{Helper, ID, OTHER_ID, Pod, claims, ders, mode_of, names, offer, wait_until};
 
 const FILES: [&str; 2] = ["--wit-svid-file-name=wit.jwt", "--wit-key-file-name=wit.jwk"];
 const ALONE: [&str; 3] = ["--x509=false", FILES[0], FILES[1]];
@@ -34,11 +34,6 @@ fn mint(pod: &Pod) -> WITSVID {
 fn wait_for(pod: &Pod, svid: &WITSVID) {
     pod.wait_for_file("wit.jwt", |token| token == svid.wit_svid);
     pod.wait_for_file("wit.jwk", |key| key == svid.wit_svid_key);
-}
-
-fn check(pod: &Pod, arguments: &[&str]) -> Finished {
-    let path = format!("--svid-path={}", pod.volume().display());
-    Helper::new().argument("--mode=check").argument(path).arguments(arguments).finish()
 }
 
 #[test]
@@ -82,7 +77,7 @@ fn a_key_is_written_as_pkcs8_that_openssl_loads() {
         let pem = with(&ALONE, &["--wit-key-format=pem"]);
         pod.init(&pem).succeeded();
         assert!(!ders(&pod.read("wit.jwk"), "PRIVATE KEY").is_empty());
-        check(&pod, &pem).succeeded();
+        pod.check(&pem).succeeded();
         let path = pod.volume().join("wit.jwk");
         match std::process::Command::new("openssl")
             .args(["pkey", "-noout", "-check", "-in"])
@@ -187,8 +182,7 @@ fn a_stream_that_brings_no_renewal_is_replaced_at_two_thirds_of_the_life() {
 
 #[test]
 fn without_id_and_hint_it_is_of_the_identity_of_the_x509_svid() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let svids = [OTHER_ID, ID].map(|id| WitRecipe::for_id(id).mint(&pod.authority));
     agent.reply_with_wit(wit_response(svids));
     pod.init(&FILES).succeeded();
@@ -380,8 +374,7 @@ fn a_silent_wit_stream_holds_nothing_up_and_ready_names_it_as_missing() {
     let mut refresh = pod.refresh(&with(&FILES, &[ANY_PORT]));
     let probe = Probe::of(&mut refresh);
     pod.wait_for(&first);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     let answer = probe.wait_until_ready_is(503);
     assert!(answer.contains("no WIT-SVID wit.jwt yet"), "{answer}");
     refresh.stop();
@@ -411,8 +404,7 @@ fn refresh_without_the_profile_says_so_once_and_asks_again_when_another_stream_h
     let mut refresh = pod.refresh(&FILES);
     refresh.wait_for_log(&["ERROR", "WIT-SVID wit.jwt", OFF, "asking again after the agent has restarted"]);
     pod.wait_for(&first);
-    agent.reply(offer([second.clone()]));
-    pod.wait_for(&second);
+    pod.rotate_to(&agent, &second);
     assert_eq!(agent.wit_calls(), 1);
     let svid = mint(&pod);
     agent.reply_with_wit(wit_response([svid.clone()]));
@@ -426,8 +418,7 @@ fn refresh_without_the_profile_says_so_once_and_asks_again_when_another_stream_h
 
 #[test]
 fn a_restarted_agent_is_asked_for_the_profile_again() {
-    let pod = Pod::new();
-    let first = pod.agent(offer([pod.mint()]));
+    let (pod, first) = Pod::with_agent();
     let mut refresh = pod.refresh(&with(&FILES, &[BUNDLE]));
     refresh.wait_for_log(&["ERROR", "WIT-SVID wit.jwt", OFF]);
     refresh.wait_for_log(&["published"]);
@@ -444,8 +435,7 @@ fn a_restarted_agent_is_asked_for_the_profile_again() {
 
 #[test]
 fn run_starts_no_application_without_its_wit_svid() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let script = pod.script("echo started >>\"$0/runs\"; exec sleep 60");
     let mut run = pod.helper(&with(&["--mode=run"], &FILES)).command(&script).start();
     run.wait_for_log(&["ERROR", OFF]);
@@ -540,8 +530,7 @@ fn bundles_are_written_as_they_came_with_those_of_federated_trust_domains() {
 
 #[test]
 fn an_own_bundle_with_a_key_without_kid_is_refused() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     agent.reply_with_wit_bundles(wit_bundles([("spiffe://example.org", r#"{"keys":[{"kty":"EC"}]}"#)]));
     let finished = pod.init(&[BUNDLE, "--init-timeout=1s"]);
     finished.failed_with(&["WIT bundles as ", "bundles[\"spiffe://example.org\"]", "a key has no \"kid\""]);
@@ -562,8 +551,7 @@ fn bundles_with_the_same_keys_in_another_order_are_not_published_again() {
     let mut refresh = pod.refresh(&[BUNDLE]);
     pod.wait_for_file("wit.json", |text| text == first);
     send(same);
-    agent.reply(offer([rotated.clone()]));
-    pod.wait_for(&rotated);
+    pod.rotate_to(&agent, &rotated);
     send(new);
     pod.wait_for_file("wit.json", |text| {
         assert_ne!(text, same);
@@ -579,15 +567,15 @@ fn check_names_the_file_that_is_not_good() {
     let (first, second) = (mint(&pod), mint(&pod));
     let _agent = agent(&pod, &first);
     pod.init(&ALONE).succeeded();
-    let found = check(&pod, &ALONE).succeeded().stdout;
+    let found = pod.check(&ALONE).succeeded().stdout;
     assert!(found.starts_with(&format!("ok: {ID} (valid until 2")), "{found}");
-    check(&pod, &with(&ALONE, &["--min-ttl=2h"])).failed_with(&["the WIT-SVID of", "sooner than"]);
-    check(&pod, &with(&ALONE, &["--wit-key-format=pem"])).failed_with(&["wit.jwk: "]);
+    pod.check(&with(&ALONE, &["--min-ttl=2h"])).failed_with(&["the WIT-SVID of", "sooner than"]);
+    pod.check(&with(&ALONE, &["--wit-key-format=pem"])).failed_with(&["wit.jwk: "]);
     let key = pod.volume().join("wit.jwk");
     std::fs::remove_file(pod.volume().join("..data/wit.jwk")).expect("a key");
     std::fs::write(pod.volume().join("..data/wit.jwk"), second.wit_svid_key).expect("a key");
     assert!(key.exists());
-    check(&pod, &ALONE).failed_with(&["wit.jwk: not the key that the token is bound to"]);
+    pod.check(&ALONE).failed_with(&["wit.jwk: not the key that the token is bound to"]);
 }
 
 fn inspect(pod: &Pod, arguments: &[&str]) -> String {
@@ -598,8 +586,7 @@ fn inspect(pod: &Pod, arguments: &[&str]) -> String {
 
 #[test]
 fn inspect_shows_wit_svids_good_and_bad_and_never_a_key() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     let (good, mut bad) = (WitRecipe::for_id(ID), WitRecipe::for_id(OTHER_ID));
     remove(&mut bad.header, "kid");
     bad.hint = "internal".to_owned();
@@ -627,8 +614,7 @@ fn inspect_shows_wit_svids_good_and_bad_and_never_a_key() {
 
 #[test]
 fn inspect_of_an_agent_without_the_profile_shows_the_rest_alone() {
-    let pod = Pod::new();
-    let agent = pod.agent(offer([pod.mint()]));
+    let (pod, agent) = Pod::with_agent();
     assert!(!inspect(&pod, &[]).contains("WIT"));
     agent.reply_with_wit(Reply::Silence);
     let text = inspect(&pod, &[]);

@@ -15,10 +15,9 @@ use grpcio::{
     RpcContext, RpcStatus, RpcStatusCode, Server, ServerBuilder, ServerCredentials, ServerStreamingSink,
     ServiceBuilder, UnarySink, WriteFlags,
 };
-use pod_svid_helper::for_tests::workload::{
-    JWTBundlesRequest, JWTSVIDRequest, WITBundlesRequest, WITSVIDRequest, X509SVIDRequest, X509SVIDResponse,
-};
+use pod_svid_helper::for_tests::workload::{JWTSVIDRequest, X509SVIDResponse};
 use protobuf::Message;
+use protobuf::well_known_types::empty::Empty;
 
 /// What the server does with a call, and with the open calls when it changes.
 #[derive(Clone)]
@@ -153,33 +152,19 @@ impl WorkloadApiServer {
                 });
             }
         };
-        let service = ServiceBuilder::new()
-            .add_server_streaming_handler(
-                &method::<X509SVIDRequest>(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchX509SVID"),
-                x509.clone().handler(),
-            )
-            .add_server_streaming_handler(
-                &method::<JWTBundlesRequest>(
-                    MethodType::ServerStreaming,
-                    "/SpiffeWorkloadAPI/FetchJWTBundles",
-                ),
-                jwt_bundles.clone().handler(),
-            )
-            .add_server_streaming_handler(
-                &method::<WITSVIDRequest>(MethodType::ServerStreaming, "/SpiffeWorkloadAPI/FetchWITSVID"),
-                wit_svids.clone().handler(),
-            )
-            .add_server_streaming_handler(
-                &method::<WITBundlesRequest>(
-                    MethodType::ServerStreaming,
-                    "/SpiffeWorkloadAPI/FetchWITBundles",
-                ),
-                wit_bundles.clone().handler(),
-            )
-            .add_unary_handler(
-                &method::<JWTSVIDRequest>(MethodType::Unary, "/SpiffeWorkloadAPI/FetchJWTSVID"),
-                issuer,
-            )
+        let streams = [
+            ("/SpiffeWorkloadAPI/FetchX509SVID", &x509),
+            ("/SpiffeWorkloadAPI/FetchJWTBundles", &jwt_bundles),
+            ("/SpiffeWorkloadAPI/FetchWITSVID", &wit_svids),
+            ("/SpiffeWorkloadAPI/FetchWITBundles", &wit_bundles),
+        ];
+        let service = streams
+            .into_iter()
+            .fold(ServiceBuilder::new(), |service, (name, stream)| {
+                let method = method(MethodType::ServerStreaming, name);
+                service.add_server_streaming_handler(&method, stream.clone().handler())
+            })
+            .add_unary_handler(&method(MethodType::Unary, "/SpiffeWorkloadAPI/FetchJWTSVID"), issuer)
             .build();
         let arguments = ChannelBuilder::new(environment())
             .max_send_message_len(-1)
@@ -363,9 +348,8 @@ impl Stream {
         state.wake_streams();
     }
 
-    fn handler<Request>(
-        self: Arc<Self>,
-    ) -> impl FnMut(RpcContext<'_>, Request, ServerStreamingSink<Vec<u8>>) + Clone {
+    /// It looks at no request.
+    fn handler(self: Arc<Self>) -> impl FnMut(RpcContext<'_>, Empty, ServerStreamingSink<Vec<u8>>) + Clone {
         move |context, _, sink| {
             let (stream, trusted) = (self.clone(), has_security_header(&context));
             std::thread::spawn(move || stream.serve(trusted, sink));
