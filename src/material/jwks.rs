@@ -284,7 +284,7 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
     }
 
     /// Learns the workload's own trust domain from an SVID.
-    fn learn(&mut self, learned: Learned<'_>, _now: Now) -> bool {
+    fn learn(&mut self, learned: Learned<'_>, _now: Now) {
         if let Learned::Identity(own) = learned {
             let own = own.trust_domain();
             if self.own.as_ref() != Some(&own) {
@@ -292,7 +292,6 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
                 self.is_laid_out = false;
             }
         }
-        false
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Items<'a> {
     /// Whether no SVID is wanted, so that keys alone show that the agent serves us.
     has_keys_alone: bool,
     on_revoked: OnRevoked,
+    /// The hint that chooses the identity, if one does.
+    hint: Option<&'a str>,
     pub(super) publisher: Publisher,
     /// Whether an earlier helper has left more than keys. They may not read back whole: it had other options, for
     /// example.
@@ -79,6 +81,7 @@ impl<'a> Items<'a> {
             key_watch: key_watch.map(std::mem::ManuallyDrop::new),
             has_keys_alone: parts.iter().all(has_keys_alone),
             on_revoked,
+            hint: selection.hint.as_deref(),
             publisher,
             found_set: false,
             is_withdrawn: false,
@@ -185,26 +188,25 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// Names the workload's own identity to the sources.
+    /// Names the workload's own identity to the sources. Where one of the parts decides it, an item that turns out to
+    /// be another identity's is not published, what is published of it does not count, and the next publication gives
+    /// its source a moment to bring another.
     pub(super) fn tell_identity(&mut self, now: Now) {
-        if let Some(id) = self.identity().map(|svid| svid.id.clone()) {
-            self.tell(Learned::Identity(&id), now);
-        }
-    }
-
-    /// An item that turns out to be another identity's is not published, what is published of it does not count,
-    /// and the next publication gives its source a moment to bring another.
-    fn tell(&mut self, learned: Learned<'_>, now: Now) {
+        let Some(own) = self.identity().map(|svid| svid.id.clone()) else { return };
+        self.tell(Learned::Identity(&own), now);
+        let is_decided = self.all.iter().any(|item| item.part.decides_identity());
         let mut has_dropped = false;
-        for item in &mut self.all {
-            if item.source.learn(learned, now) {
-                (item.newest, item.change, item.published) = (None, None, None);
-                has_dropped = true;
-            }
+        for item in self.all.iter_mut().filter(|item| is_decided && item.is_anothers(&own)) {
+            (item.newest, item.change, item.published) = (None, None, None);
+            has_dropped = true;
         }
         if has_dropped {
             self.publisher.schedule.restart(self.has_changes(), now.instant);
         }
+    }
+
+    fn tell(&mut self, learned: Learned<'_>, now: Now) {
+        self.all.iter_mut().for_each(|item| item.source.learn(learned, now));
     }
 
     /// A withdrawal covers every form of the identity, and is one log line.
@@ -343,7 +345,7 @@ impl<'a> Items<'a> {
         for item in &mut self.all {
             match item.change.take() {
                 Some(Change::Write(_)) => {
-                    announce::written(item, publication, path);
+                    announce::written(item, publication, path, self.hint);
                     if !item.is_known(publication) {
                         changed.add(item.changes());
                         written.add(item.part.kinds());
