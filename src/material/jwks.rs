@@ -229,6 +229,9 @@ impl<'a, R: Rpc<Raw = RawJwtBundles>> JwksSource<'a, R> {
 
 impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
     fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
+        if self.bundles.is_some() {
+            self.flaws.remind(now.instant);
+        }
         loop {
             if let Some(update) = self.watch(now).or_else(|| self.lay_out(now)) {
                 return Poll::Ready(update);

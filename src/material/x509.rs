@@ -214,6 +214,9 @@ impl X509Source<'_> {
 
 impl Source for X509Source<'_> {
     fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
+        if self.stream.svid.is_some() {
+            self.flaws.remind(now.instant);
+        }
         if self.password_look_at.is_some_and(|at| at <= now.instant) {
             self.password_look_at = Some(now.instant + LOOK_AT_FILES);
             if self.look_at_password(now) {

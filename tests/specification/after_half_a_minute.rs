@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use grpcio::RpcStatusCode;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, X509SVIDResponse};
 use workload_api_server::authority::{Authority, Recipe, jwt_response};
 use workload_api_server::server::Reply;
 use workload_api_server::wit::{WitRecipe, wit_response};
@@ -223,6 +224,28 @@ fn init_is_at_rest_while_its_hook_runs() {
     let mut init = pod.helper(&["--mode=init", "--init-timeout=1h"]).command(&hook).start();
     init.wait_for_log(&["running /bin/sh"]);
     rest_around_a_minute_after(Instant::now(), init.pid());
+}
+
+/// The agent sends each once.
+#[test]
+fn federated_bundles_that_stay_broken_are_a_warning_again_after_a_minute() {
+    let (x509, jwt) = (Pod::new(), Pod::new());
+    let mut response = X509SVIDResponse { svids: vec![x509.mint()], ..Default::default() };
+    response.federated_bundles.insert(x509.federated.id(), b"broken".to_vec());
+    let _x509_agent = x509.agent(Reply::offer(&response));
+    let mut response = JWTBundlesResponse::new();
+    response.bundles.insert(jwt.authority.id(), jwt.authority.jwks());
+    response.bundles.insert(jwt.federated.id(), b"broken".to_vec());
+    let _jwt_agent = jwt.agent_after(offer([jwt.mint()]), |agent| {
+        agent.reply_with_jwt_bundles(Reply::offer(&response));
+    });
+    const OPTIONS: [&str; 2] = ["--include-federated-bundles", "--jwt-bundle-file-name=jwks.json"];
+    let helpers = [(x509.refresh(&OPTIONS[..1]), "federated bundle"), (jwt.refresh(&OPTIONS), "JWT bundle")];
+    for (mut refresh, what) in helpers {
+        refresh.wait_for_log(&["WARN", "left out a federated ", what, "spiffe://other.org"]);
+        refresh.wait_for_log(&["WARN", "left out a federated ", what, "spiffe://other.org", " now)"]);
+        refresh.stop();
+    }
 }
 
 /// The second error is the reminder of a minute.

@@ -81,7 +81,9 @@ fn while_a_federated_bundle_is_broken_the_last_good_one_of_its_trust_domain_stay
             agent.reply(Reply::offer(&response));
             wait_for(svid);
             match option {
-                "--include-federated-bundles" => assert_eq!(certificates(&pod, "other.org.bundle.pem"), other),
+                "--include-federated-bundles" => {
+                    assert_eq!(certificates(&pod, "other.org.bundle.pem"), other)
+                }
                 _ => assert_eq!(merged(&pod, svid), other),
             }
             let map: serde_json::Value = serde_json::from_str(&pod.read("map.json")).expect("JSON");
