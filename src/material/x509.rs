@@ -220,7 +220,10 @@ impl Source for X509Source<'_> {
         if self.password_look_at.is_some_and(|at| at <= now.instant) {
             self.password_look_at = Some(now.instant + LOOK_AT_FILES);
             if self.look_at_password(now) {
-                // The key is not kept in memory: the agent sends it again, and new keystores are made.
+                // The key is not kept in memory: the agent sends it again.
+                log::info!(
+                    "the password of the keystores has changed; asking the agent for the SVID again, to make new ones"
+                );
                 self.stream.call.call_now(now);
             }
         }

@@ -12,7 +12,7 @@ use workload_api_server::authority::{Authority, Recipe, jwt_response};
 use workload_api_server::server::Reply;
 use workload_api_server::wit::{WitRecipe, wit_response};
 
-use crate::pod::{ID, Pod, Running, is_emulated, jwt_bundles, names, offer, wait_until};
+use crate::pod::{Helper, ID, Pod, Running, is_emulated, jwt_bundles, names, offer, wait_until};
 use crate::process::cpu_time;
 
 const OTHER_ID: &str = "spiffe://example.org/other";
@@ -246,6 +246,30 @@ fn federated_bundles_that_stay_broken_are_a_warning_again_after_a_minute() {
         refresh.wait_for_log(&["WARN", "left out a federated ", what, "spiffe://other.org", " now)"]);
         refresh.stop();
     }
+}
+
+/// The agent is away meanwhile: the keystores keep the old password, and `check` expects the new one.
+#[test]
+fn a_password_of_keystores_that_changes_is_told_within_a_minute() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.mint()]));
+    let path = pod.path().join("password");
+    std::fs::write(&path, "the first").expect("a file");
+    let options = ["--keystore-file-name=svid.p12", &format!("--keystore-password-file={}", path.display())];
+    let mut refresh = pod.refresh(&options);
+    refresh.wait_for_log(&["INFO", "published"]);
+    drop(agent);
+    std::fs::write(&path, "the second").expect("a file");
+    let told =
+        "the password of the keystores has changed; asking the agent for the SVID again, to make new ones";
+    refresh.wait_for_log(&["INFO", told]);
+    let volume = format!("--svid-path={}", pod.volume().display());
+    let check = || Helper::new().arguments(&["--mode=check", &volume]).arguments(&options).finish();
+    check().failed_with(&["svid.p12", "password"]);
+    let _agent = pod.agent(offer([pod.mint()]));
+    refresh.wait_for_log(&["INFO", "published"]);
+    check().succeeded();
+    refresh.stop();
 }
 
 /// The second error is the reminder of a minute.
