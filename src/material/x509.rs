@@ -42,11 +42,7 @@ impl Part for X509Part {
     }
 
     fn file(&self) -> &str {
-        match (&self.pem, &self.combined) {
-            (Some(pem), _) => pem.certificate.as_str(),
-            (None, Some(combined)) if !self.spiffe => combined.as_str(),
-            _ => CREDENTIAL_BUNDLE,
-        }
+        self.pem.as_ref().map_or(CREDENTIAL_BUNDLE, |pem| pem.certificate.as_str())
     }
 
     fn file_of(&self, field: Field) -> &str {
