@@ -55,7 +55,9 @@ pub fn x509_response(bytes: &[u8]) -> Parsed<Vec<(String, Vec<u8>)>> {
         certificate_mode: "0644".parse().map_err(text)?,
         key_mode: "0400".parse().map_err(text)?,
     };
-    let files = x509_files::write(&part, context, Default::default(), now()).map_err(text)?.files;
+    let files = x509_files::write(&part, context, Default::default(), &mut Default::default(), now())
+        .map_err(text)?
+        .files;
     let bytes_of = |file: &crate::store::file::File| {
         let mut bytes = Vec::new();
         file.contents.write_to(&mut bytes).map(|()| (file.name.as_str().to_owned(), bytes))

@@ -10,7 +10,11 @@ use super::token::Profile;
 use crate::words::{Flaw, flaw};
 
 /// The JWKS documents of one response, good and bad, by the SPIFFE ID of their trust domain.
-pub(crate) struct JwtBundles(BTreeMap<String, Result<(TrustDomain, Document), Flaw>>);
+pub(crate) struct JwtBundles {
+    sent: BTreeMap<String, Result<(TrustDomain, Document), Flaw>>,
+    /// The last good ones in place of the bad ones.
+    kept: BTreeMap<String, (TrustDomain, Document)>,
+}
 
 /// A JWKS document, as it came. Shared: all together are large.
 pub(crate) type Document = Rc<Vec<u8>>;
@@ -30,12 +34,20 @@ impl JwtBundles {
             let checked = checked.map_err(|flaw| flaw.within(format_args!("bundles[{:?}]", shortened(&key))));
             (key, checked)
         };
-        Ok(Self(raw.into_iter().map(check).collect()))
+        Ok(Self { sent: raw.into_iter().map(check).collect(), kept: BTreeMap::new() })
+    }
+
+    /// Keeps the last good document of each trust domain whose new one is bad.
+    pub(crate) fn keep_good_of(&mut self, last: &Self) {
+        let bad = self.sent.iter().filter(|(_, entry)| entry.is_err());
+        let last_good = |key| last.sent.get(key).and_then(|entry| entry.as_ref().ok()).or(last.kept.get(key));
+        let kept = bad.filter_map(|(key, _)| Some((key.clone(), last_good(key)?.clone())));
+        self.kept = kept.collect();
     }
 
     /// The document of one trust domain, as it came.
     pub(crate) fn of(&self, trust_domain: &TrustDomain) -> Result<&Document, Flaw> {
-        match self.0.get(&trust_domain.id()) {
+        match self.sent.get(&trust_domain.id()) {
             Some(Ok((_, document))) => Ok(document),
             Some(Err(flaw)) => Err(flaw.clone()),
             None => Err(flaw!("bundles: no bundle of {trust_domain}, our own trust domain")),
@@ -47,13 +59,13 @@ impl JwtBundles {
         self.of(trust_domain).is_ok_and(|document| jwks::has_key(document, kid))
     }
 
-    /// All good documents.
+    /// All good documents: those that came, and those that are kept.
     pub(crate) fn good(&self) -> impl Iterator<Item = (&TrustDomain, &Document)> + Clone {
-        self.0.values().flatten().map(|(name, document)| (name, document))
+        self.sent.values().flatten().chain(self.kept.values()).map(|(name, document)| (name, document))
     }
 
-    /// Why the others are refused.
-    pub(crate) fn bad(&self) -> impl Iterator<Item = &Flaw> {
-        self.0.values().filter_map(|entry| entry.as_ref().err())
+    /// Why the others are refused, and whether the last good one is kept.
+    pub(crate) fn bad(&self) -> impl Iterator<Item = (&Flaw, bool)> {
+        self.sent.iter().filter_map(|(key, entry)| Some((entry.as_ref().err()?, self.kept.contains_key(key))))
     }
 }

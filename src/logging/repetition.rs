@@ -22,7 +22,7 @@ const LONGEST_MESSAGE: usize = 1024;
 /// attempts) is for trace. Messages that differ every time are throttled too.
 #[derive(Debug, Default)]
 pub(crate) struct Repetition {
-    trouble: Option<Trouble>,
+    trouble: Option<Box<Trouble>>,
     share: SharedReminder,
 }
 
@@ -49,6 +49,7 @@ struct Trouble {
     /// How many messages there were.
     times: u32,
     logged: Vec<(String, Level)>,
+    newest: (String, Level),
 }
 
 /// How a message is logged.
@@ -95,6 +96,15 @@ impl Repetition {
         }
     }
 
+    /// Logs the newest message of a state again when its reminder is due, if the state lasts.
+    pub(crate) fn remind(&mut self, now: Instant) {
+        let Some(trouble) = &self.trouble else { return };
+        if now.saturating_duration_since(trouble.logged_at) >= self.share.interval() {
+            let (message, level) = trouble.newest.clone();
+            self.log_state(level, &message, now);
+        }
+    }
+
     /// The trouble is over, if there was one.
     pub(crate) fn end(&mut self) {
         if self.trouble.take().is_some() {
@@ -105,9 +115,11 @@ impl Repetition {
     fn decide(&mut self, now: Instant, level: Level, message: &str) -> Decision {
         let trouble = self.trouble.get_or_insert_with(|| {
             self.share.add(1);
-            Trouble { began: now, logged_at: now, times: 0, logged: Vec::new() }
+            let newest = (String::new(), level);
+            Box::new(Trouble { began: now, logged_at: now, times: 0, logged: Vec::new(), newest })
         });
         trouble.times += 1;
+        trouble.newest = (message.to_owned(), level);
         let decision = match trouble.logged.iter().position(|(logged, _)| logged == message) {
             // `Level` counts downwards: an error is less than a warning.
             Some(index) if level < trouble.logged[index].1 => {
@@ -179,6 +191,24 @@ mod tests {
             clock.now += SECOND;
         }
         assert_eq!(logged, [0, 60, 120]);
+    }
+
+    #[test]
+    fn a_state_that_comes_in_one_message_is_due_again_each_minute_until_it_ends() {
+        let mut clock = Clock::new();
+        clock.is_logged("a");
+        let mut reminded = Vec::new();
+        for second in 1..=150 {
+            clock.now += SECOND;
+            if second == 130 {
+                clock.repetition.end();
+            }
+            clock.repetition.remind(clock.now);
+            if clock.repetition.trouble.as_ref().is_some_and(|trouble| trouble.logged_at == clock.now) {
+                reminded.push(second);
+            }
+        }
+        assert_eq!(reminded, [60, 120]);
     }
 
     #[test]

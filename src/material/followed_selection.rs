@@ -11,8 +11,8 @@ use crate::time::clock::Now;
 use crate::time::timing::FIRST_SET;
 use crate::workload_api::rpc::Rpc;
 
-/// The ID and the hint of the SVID to select. With neither, the ID is that of the part that decides the identity,
-/// once it is known.
+/// The ID and the hint of the SVID to select. Without an ID, it is that of the part that decides the identity, once it
+/// is known: the hint alone may be another identity's by now.
 pub(super) struct FollowedSelection {
     pub(super) selection: Selection,
     is_followed: bool,
@@ -21,7 +21,7 @@ pub(super) struct FollowedSelection {
 impl FollowedSelection {
     pub(super) fn of(wish: &Wish<'_>) -> Self {
         let selection = wish.selection.clone();
-        let is_followed = wish.follows_identity && selection == Selection::default();
+        let is_followed = wish.follows_identity && selection.id.is_none();
         Self { selection, is_followed }
     }
 
@@ -30,23 +30,21 @@ impl FollowedSelection {
         if self.is_followed { now + FIRST_SET } else { now }
     }
 
-    /// The identity is `own`. Drops an SVID of another one, and calls for the right one. Returns whether it has
-    /// dropped one.
+    /// The identity is `own`. Drops an SVID of another one, and calls for the right one.
     pub(super) fn learn<R: Rpc>(
         &mut self,
         own: &SpiffeId,
         svid: &mut Option<SvidInfo>,
         call: &mut RetriedCall<'_, R>,
         now: Now,
-    ) -> bool {
+    ) {
         if !self.is_followed || self.selection.id.as_ref() == Some(own) {
-            return false;
+            return;
         }
         self.selection.id = Some(own.clone());
-        let is_anothers = svid.take_if(|svid| svid.id != *own).is_some();
+        svid.take_if(|svid| svid.id != *own);
         if svid.is_none() {
             call.call_now(now);
         }
-        is_anothers
     }
 }

@@ -14,7 +14,7 @@ use super::facts::Facts;
 use super::file_flaw::in_file;
 use super::part::{Call, Learned, Part, Source, Update, Wish};
 use super::rejection::Rejection;
-use super::x509_files::too_many;
+use super::x509_files::{LAST_ONE_STAYS, too_many};
 use crate::identity::digest;
 use crate::identity::jwks::check_jwks;
 use crate::identity::jwt_bundle::{Document, JwtBundles};
@@ -73,7 +73,10 @@ impl JwksPart {
         };
         add(self.name.clone(), bundles.of(own)?);
         if self.federated_files {
-            let left_out = |flaw| format!("left out a federated {} bundle: {flaw}", self.label());
+            let left_out = |(flaw, is_kept)| {
+                let next = if is_kept { LAST_ONE_STAYS } else { "" };
+                format!("left out a federated {} bundle: {flaw}{next}", self.label())
+            };
             flaws.extend(bundles.bad().map(left_out));
             let federated = bundles.good().filter(|(trust_domain, _)| *trust_domain != own);
             flaws.extend(too_many(federated.clone().count()));
@@ -226,6 +229,9 @@ impl<'a, R: Rpc<Raw = RawJwtBundles>> JwksSource<'a, R> {
 
 impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
     fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
+        if self.bundles.is_some() {
+            self.flaws.remind(now.instant);
+        }
         loop {
             if let Some(update) = self.watch(now).or_else(|| self.lay_out(now)) {
                 return Poll::Ready(update);
@@ -235,10 +241,12 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
                 Err(update) => return Poll::Ready(update),
             };
             let taken = JwtBundles::parse(raw, self.profile).map_err(Rejection::from);
-            let bundles = match self.call.settle(taken, is_offered, now) {
-                Ok(bundles) => Rc::new(bundles),
+            let mut bundles = match self.call.settle(taken, is_offered, now) {
+                Ok(bundles) => bundles,
                 Err(update) => return Poll::Ready(update),
             };
+            self.bundles.iter().for_each(|last| bundles.keep_good_of(last));
+            let bundles = Rc::new(bundles);
             if self.part.is_none() || self.own.is_none() {
                 self.call.served(now);
             }
@@ -284,7 +292,7 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
     }
 
     /// Learns the workload's own trust domain from an SVID.
-    fn learn(&mut self, learned: Learned<'_>, _now: Now) -> bool {
+    fn learn(&mut self, learned: Learned<'_>, _now: Now) {
         if let Learned::Identity(own) = learned {
             let own = own.trust_domain();
             if self.own.as_ref() != Some(&own) {
@@ -292,7 +300,6 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
                 self.is_laid_out = false;
             }
         }
-        false
     }
 }
 

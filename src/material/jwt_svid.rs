@@ -248,17 +248,15 @@ impl Source for JwtSvidSource<'_> {
         self.svid = None;
     }
 
-    fn learn(&mut self, learned: Learned<'_>, now: Now) -> bool {
+    fn learn(&mut self, learned: Learned<'_>, now: Now) {
         match learned {
             Learned::JwtKeys(keys) => {
                 self.keys = Some(keys.clone());
                 self.is_revoked = self.lacks_key();
-                false
             }
             Learned::Identity(own) => {
-                let is_anothers = self.followed.learn(own, &mut self.svid, &mut self.call, now);
+                self.followed.learn(own, &mut self.svid, &mut self.call, now);
                 self.call.rpc.id = self.followed.selection.id.clone();
-                is_anothers
             }
         }
     }

@@ -44,6 +44,7 @@ pub(crate) use wit_svid::{KeyFormat, WitSvidPart};
 pub(crate) use x509_part::{CrlFile, PemFiles, X509Part};
 
 use crate::store::{Store, StoreError};
+use crate::words::flaw;
 
 /// The facts of each part of the published set, in their order, or why it cannot be read.
 pub(crate) fn read_published(
@@ -59,7 +60,27 @@ pub(crate) fn read_published(
         let found: Vec<_> = parts.iter().map(|part| part.read(&set, now)).collect();
         // A set that is replaced meanwhile loses its files: read the new one.
         if found.iter().all(Result::is_ok) || set.is_current() {
-            return found;
+            return of_one_identity(parts, found);
         }
     }
+}
+
+/// The X.509-SVID decides whose the set is: a token or a WIT-SVID of another identity does not count.
+fn of_one_identity(
+    parts: &[Rc<dyn Part>],
+    found: Vec<Result<Facts, StoreError>>,
+) -> Vec<Result<Facts, StoreError>> {
+    let decides = parts.iter().zip(&found).find(|(part, _)| part.decides_identity());
+    let own = decides.and_then(|(part, found)| Some((part, found.as_ref().ok()?.svid.clone()?.id)));
+    let Some((deciding, own)) = own else { return found };
+    let check = |(part, found): (&Rc<dyn Part>, Result<Facts, StoreError>)| {
+        let facts = found?;
+        let Some(svid) = facts.svid.as_ref().filter(|svid| svid.id != own) else { return Ok(facts) };
+        let (file, id, deciding) = (part.file(), &svid.id, deciding.file());
+        Err(flaw!(
+            "{file}: it is the SVID of {id}, and {deciding} is that of {own} (the log of the helper that writes there says why)"
+        )
+        .into())
+    };
+    parts.iter().zip(found).map(check).collect()
 }

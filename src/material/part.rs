@@ -115,11 +115,8 @@ pub(crate) trait Source {
         self.call_mut().retry_now(now);
     }
 
-    /// Takes what another source has brought. Returns whether its own files turn out to be another identity's:
-    /// it fetches others.
-    fn learn(&mut self, _learned: Learned<'_>, _now: Now) -> bool {
-        false
-    }
+    /// Takes what another source has brought. If its own files turn out to be another identity's, it fetches others.
+    fn learn(&mut self, _learned: Learned<'_>, _now: Now) {}
 }
 
 /// What a source learns from others.

@@ -185,12 +185,9 @@ impl Source for WitSvidSource<'_> {
         self.stream.svid = None;
     }
 
-    fn learn(&mut self, learned: Learned<'_>, now: Now) -> bool {
-        match learned {
-            Learned::Identity(own) => {
-                self.followed.learn(own, &mut self.stream.svid, &mut self.stream.call, now)
-            }
-            Learned::JwtKeys(_) => false,
+    fn learn(&mut self, learned: Learned<'_>, now: Now) {
+        if let Learned::Identity(own) = learned {
+            self.followed.learn(own, &mut self.stream.svid, &mut self.stream.call, now);
         }
     }
 }

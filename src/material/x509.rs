@@ -13,7 +13,7 @@ use super::part::{Call, Part, Source, Update, Wish};
 use super::rejection::Rejection;
 use super::svid_stream::SvidStream;
 use super::verdict::fault;
-use super::x509_files::{self, Written};
+use super::x509_files::{self, Federated, Written};
 use super::x509_part::X509Part;
 use super::x509_read;
 use crate::identity::context::X509Context;
@@ -42,11 +42,7 @@ impl Part for X509Part {
     }
 
     fn file(&self) -> &str {
-        match (&self.pem, &self.combined) {
-            (Some(pem), _) => pem.certificate.as_str(),
-            (None, Some(combined)) if !self.spiffe => combined.as_str(),
-            _ => CREDENTIAL_BUNDLE,
-        }
+        self.pem.as_ref().map_or(CREDENTIAL_BUNDLE, |pem| pem.certificate.as_str())
     }
 
     fn file_of(&self, field: Field) -> &str {
@@ -124,6 +120,7 @@ impl Part for X509Part {
             selection: wish.selection,
             stream: SvidStream::new(call),
             crls: None,
+            federated: Federated::new(),
             flaws: Repetition::sharing(wish.agent.share.clone()),
             password_look_at: self.password.is_in_file().then_some(wish.now.instant + LOOK_AT_FILES),
             password_flaw: Repetition::sharing(wish.agent.share.clone()),
@@ -137,6 +134,8 @@ struct X509Source<'a> {
     stream: SvidStream<'a, FetchX509Svid>,
     /// The newest revocation list of each issuer, once the first response has come.
     crls: Option<RevocationLists>,
+    /// The last good bundle of each federated trust domain.
+    federated: Federated,
     /// What is wrong beside the SVID, for the log.
     flaws: Repetition,
     /// When the password of the keystores is looked at again.
@@ -165,7 +164,8 @@ impl X509Source<'_> {
         facts.crl_next_update = crls.earliest_next_update();
         facts.crls = crls.digest();
         let Written { files, bundles, bundle_map_omitted, mut flaws, expires_at } =
-            x509_files::write(self.part, context, crls, now.time).map_err(Rejection::Unwritable)?;
+            x509_files::write(self.part, context, crls, &mut self.federated, now.time)
+                .map_err(Rejection::Unwritable)?;
         flaws.extend(crl_flaws);
         flaws.extend(facts.doubts());
         self.stream.call_again_at = expires_at;
@@ -210,10 +210,16 @@ impl X509Source<'_> {
 
 impl Source for X509Source<'_> {
     fn poll(&mut self, is_offered: bool, now: Now, context: &mut Context<'_>) -> Poll<Update> {
+        if self.stream.svid.is_some() {
+            self.flaws.remind(now.instant);
+        }
         if self.password_look_at.is_some_and(|at| at <= now.instant) {
             self.password_look_at = Some(now.instant + LOOK_AT_FILES);
             if self.look_at_password(now) {
-                // The key is not kept in memory: the agent sends it again, and new keystores are made.
+                // The key is not kept in memory: the agent sends it again.
+                log::info!(
+                    "the password of the keystores has changed; asking the agent for the SVID again, to make new ones"
+                );
                 self.stream.call.call_now(now);
             }
         }

@@ -33,7 +33,11 @@ pub(crate) struct Written {
     pub(super) expires_at: Option<SystemTime>,
 }
 
-/// The files of an X.509-SVID with its bundles.
+/// Good bundles of federated trust domains.
+pub(crate) type Federated = BTreeMap<TrustDomain, Rc<X509Bundle>>;
+
+/// The files of an X.509-SVID with its bundles. `last_good`: the federated bundles of the last response, and then those
+/// of this one.
 ///
 /// # Errors
 ///
@@ -42,13 +46,17 @@ pub(crate) fn write(
     part: &X509Part,
     context: X509Context,
     crls: RevocationLists,
+    last_good: &mut Federated,
     now: SystemTime,
 ) -> Result<Written, Flaw> {
     let X509Context { svid, federated, .. } = context;
     let mut flaws = Vec::new();
-    let federated = if part.writes_federated() { good(federated, &mut flaws) } else { Vec::new() };
+    if part.writes_federated() {
+        *last_good = good(federated, last_good, &mut flaws);
+    }
     let valid_at = part.omit_expired.then_some(now);
-    let federated = federated.into_iter().filter(|(_, bundle)| valid(bundle, valid_at).next().is_some());
+    let federated = last_good.iter().filter(|(_, bundle)| valid(bundle, valid_at).next().is_some());
+    let federated = federated.map(|(trust_domain, bundle)| (trust_domain.clone(), bundle.clone()));
     let material = Material {
         trust_domain: svid.info.id.trust_domain(),
         svid,
@@ -60,7 +68,7 @@ pub(crate) fn write(
         password: part.password.newest(),
     };
     let own = std::iter::once((&material.trust_domain, &material.svid.bundle));
-    let all = own.chain(material.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle)));
+    let all = own.chain(material.federated());
     let bundles: Vec<_> =
         all.map(|(trust_domain, bundle)| bundle.info(trust_domain.clone(), valid_at)).collect();
     let expires_at = valid_at.and_then(|_| bundles.iter().map(|bundle| bundle.earliest_expiry).min());
@@ -95,19 +103,28 @@ pub(crate) fn write(
     Ok(Written { files: all, bundles, bundle_map_omitted, flaws, expires_at })
 }
 
-fn good(federated: FederatedBundles, flaws: &mut Vec<String>) -> Vec<(TrustDomain, X509Bundle)> {
+/// The good bundles of a response. While one is unusable, the last good one of its trust domain stays.
+fn good(federated: FederatedBundles, last_good: &Federated, flaws: &mut Vec<String>) -> Federated {
     flaws.extend(too_many(federated.len()));
-    let mut good = Vec::new();
+    let mut good = Federated::new();
     for bundle in federated.parse().take(MAX_TRUST_DOMAINS) {
-        match bundle {
-            Ok(bundle) => good.push(bundle),
-            Err((key, flaw)) => {
-                flaws.push(format!("left out a federated bundle: federated_bundles[{key:?}]: {flaw}"));
+        let (key, flaw) = match bundle {
+            Ok((trust_domain, bundle)) => {
+                good.insert(trust_domain, Rc::new(bundle));
+                continue;
             }
-        }
+            Err(bad) => bad,
+        };
+        let kept = TrustDomain::from_id(&key).ok().and_then(|name| last_good.get_key_value(&name));
+        let next = if kept.is_some() { LAST_ONE_STAYS } else { "" };
+        flaws.push(format!("left out a federated bundle: federated_bundles[{key:?}]: {flaw}{next}"));
+        good.extend(kept.map(|(trust_domain, bundle)| (trust_domain.clone(), bundle.clone())));
     }
     good
 }
+
+/// What happens though a federated bundle is unusable.
+pub(super) const LAST_ONE_STAYS: &str = "; the last good one stays";
 
 /// What is left out of so many federated trust domains.
 pub(super) fn too_many(federated: usize) -> Option<String> {
@@ -123,7 +140,7 @@ struct Material {
     svid: X509Svid,
     /// The SVID's.
     trust_domain: TrustDomain,
-    federated: Vec<(TrustDomain, X509Bundle)>,
+    federated: Vec<(TrustDomain, Rc<X509Bundle>)>,
     crls: RevocationLists,
     /// CA certificates that have expired by then are left out.
     valid_at: Option<SystemTime>,
@@ -153,10 +170,13 @@ impl Material {
         write_certificates(self.chain(), out)
     }
 
+    fn federated(&self) -> impl Iterator<Item = (&TrustDomain, &X509Bundle)> {
+        self.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle.as_ref()))
+    }
+
     /// All trust domains with their bundles, by name.
     fn trust_domains(&self) -> BTreeMap<&TrustDomain, &X509Bundle> {
-        let federated = self.federated.iter().map(|(trust_domain, bundle)| (trust_domain, bundle));
-        federated.chain([(&self.trust_domain, &self.svid.bundle)]).collect()
+        self.federated().chain([(&self.trust_domain, &self.svid.bundle)]).collect()
     }
 
     fn own(&self) -> impl Iterator<Item = &[u8]> + Clone {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::layout::pkcs12::{Alias, KeystorePassword};
 use crate::store::file::{FileMode, FileName};
 
-/// The files of an X.509-SVID and its bundles.
+/// The files of an X.509-SVID and its bundles. Those of PEM or the credential folder are always there.
 #[derive(Debug, Clone)]
 pub(crate) struct X509Part {
     /// The three files of `--layout=pem`.

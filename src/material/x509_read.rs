@@ -5,7 +5,6 @@ use zeroize::Zeroizing;
 use super::crl_file;
 use super::facts::Facts;
 use super::file_flaw::{NOT_ONE_KEY, in_file};
-use super::part::Part;
 use super::x509_part::{PemFiles, X509Part};
 use crate::identity::bundle::{BundleInfo, X509Bundle};
 use crate::identity::crl::RevocationLists;
@@ -35,20 +34,15 @@ impl Reader<'_> {
     fn read(&self) -> Result<Facts, StoreError> {
         let pem = self.part.pem.as_ref();
         let intermediates_in_bundle = pem.is_some_and(|pem| pem.intermediates_in_bundle);
-        let mut found: Option<(X509Svid, String)> = None;
-        for files in self.svid_files()? {
-            let name = files.chain.file.clone();
-            let svid = files.parse(intermediates_in_bundle)?;
-            match &found {
-                Some((other, other_name)) if other.leaf() != svid.leaf() => {
-                    return Err(flaw!("{other_name} and {name} hold different certificates").into());
-                }
-                Some(_) => {}
-                None => found = Some((svid, name)),
+        let (first, others) = self.svid_files()?;
+        let name = first.chain.file.clone();
+        let svid = first.parse(intermediates_in_bundle)?;
+        for files in others {
+            let other_name = files.chain.file.clone();
+            if files.parse(intermediates_in_bundle)?.leaf() != svid.leaf() {
+                return Err(flaw!("{name} and {other_name} hold different certificates").into());
             }
         }
-        let no_svid = || in_file(self.part.file())(flaw!("no file of the layout holds an SVID"));
-        let (svid, _) = found.ok_or_else(no_svid)?;
         let trust_domain = svid.info.id.trust_domain();
         let mut bundles = vec![svid.bundle.info(trust_domain, None)];
         if pem.is_some_and(|pem| pem.federated_in_bundle) {
@@ -106,18 +100,18 @@ impl Reader<'_> {
         crl_file::parse(&self.set.read(name)?).map_err(in_file(name))
     }
 
-    /// The key and its chain, from each place that holds them.
-    fn svid_files(&self) -> Result<Vec<SvidFiles>, StoreError> {
-        let (mut all, part) = (Vec::new(), self.part);
-        if let Some(pem) = &part.pem {
-            all.push(self.pem_files(pem)?);
-        }
-        if part.spiffe {
-            all.push(self.combined(CREDENTIAL_BUNDLE, None)?);
+    /// The key and its chain, from the first place that holds them, and from each other one.
+    fn svid_files(&self) -> Result<(SvidFiles, Vec<SvidFiles>), StoreError> {
+        let (mut others, part) = (Vec::new(), self.part);
+        let first = match &part.pem {
+            Some(pem) => self.pem_files(pem)?,
+            None => self.combined(CREDENTIAL_BUNDLE, None)?,
+        };
+        if part.pem.is_some() && part.spiffe {
+            others.push(self.combined(CREDENTIAL_BUNDLE, None)?);
         }
         if let Some(name) = &part.combined {
-            let bundle = all.first().map(|files| files.bundle.clone());
-            all.push(self.combined(name.as_str(), bundle)?);
+            others.push(self.combined(name.as_str(), Some(first.bundle.clone()))?);
         }
         let truststore = match &part.truststore {
             Some(name) => Some(named(self.keystore(name.as_str())?.certificates.concat(), name.as_str())),
@@ -126,13 +120,13 @@ impl Reader<'_> {
         if let Some(name) = &part.keystore {
             let contents = self.keystore(name.as_str())?;
             let key = contents.key.ok_or(Flaw::new(NOT_ONE_KEY)).map_err(in_file(name.as_str()))?;
-            let bundle = truststore.or(all.first().map(|files| files.bundle.clone())).unwrap_or_default();
+            let bundle = truststore.unwrap_or_else(|| first.bundle.clone());
             let chain = named(contents.certificates.concat(), name.as_str());
-            all.push(SvidFiles { chain, key: named(key, name.as_str()), bundle });
-        } else if let (Some(bundle), Some(files)) = (truststore, all.first()) {
-            all.push(SvidFiles { bundle, ..files.clone() });
+            others.push(SvidFiles { chain, key: named(key, name.as_str()), bundle });
+        } else if let Some(bundle) = truststore {
+            others.push(SvidFiles { bundle, ..first.clone() });
         }
-        Ok(all)
+        Ok((first, others))
     }
 
     fn pem_files(&self, pem: &PemFiles) -> Result<SvidFiles, StoreError> {
@@ -184,7 +178,7 @@ impl Reader<'_> {
 }
 
 /// DER, and the name of its file.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Named<T = Vec<u8>> {
     bytes: T,
     file: String,

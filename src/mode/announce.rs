@@ -12,8 +12,8 @@ use crate::store::Publication;
 use crate::time::timestamp::rfc3339;
 
 /// Logs that the newest files of an item were published, or were there already; with the change, if files were
-/// there before.
-pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
+/// there before. `hint` chooses the identity, if there is one.
+pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path, hint: Option<&str>) {
     // There always are facts: `Item::accept` sets them with the files, and both are dropped together.
     let Some(facts) = &item.newest else { return };
     let path = path.display();
@@ -37,9 +37,12 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path) {
     };
     let before = item.before().and_then(|facts| facts.svid.as_ref());
     let (level, advice) = if before.is_some_and(|before| before.id != svid.id) {
-        (Level::Warn, " (the agent now offers another identity first; choose one with --pod-spiffe-id)")
+        let place = hint.map_or("first".to_owned(), |hint| format!("with the hint {hint:?}"));
+        let advice =
+            format!(" (the agent now offers another identity {place}; choose one with --pod-spiffe-id)");
+        (Level::Warn, advice)
     } else {
-        (Level::Info, "")
+        (Level::Info, String::new())
     };
     let (id, not_after) = (&svid.id, rfc3339(svid.not_after, 0));
     let (not_after, text) = (not_after.as_str(), format!("{news}{advice}"));

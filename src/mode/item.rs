@@ -6,6 +6,7 @@ use std::time::Instant;
 use log::Level;
 
 use crate::http::NotReady;
+use crate::identity::spiffe_id::SpiffeId;
 use crate::logging::{Repetition, SharedReminder};
 use crate::material::{ChangeKinds, Facts, Part, Source, fault};
 use crate::store::file::File;
@@ -86,6 +87,13 @@ impl<'a> Item<'a> {
             self.change = Some(Change::Write(files));
         }
         self.problem.take().is_some()
+    }
+
+    /// Whether it is of another identity than `own`, and is to be there.
+    pub(super) fn is_anothers(&self, own: &SpiffeId) -> bool {
+        let facts = self.newest.as_ref().or(self.published.as_ref());
+        let svid = facts.and_then(|facts| facts.svid.as_ref());
+        !matches!(self.change, Some(Change::Remove)) && svid.is_some_and(|svid| svid.id != *own)
     }
 
     /// The new files, if there are any.

@@ -46,13 +46,14 @@ pub(super) struct Items<'a> {
     /// Whether no SVID is wanted, so that keys alone show that the agent serves us.
     has_keys_alone: bool,
     on_revoked: OnRevoked,
+    /// The hint that chooses the identity, if one does.
+    hint: Option<&'a str>,
     pub(super) publisher: Publisher,
     /// Whether an earlier helper has left more than keys. They may not read back whole: it had other options, for
     /// example.
     found_set: bool,
-    /// That the agent has withdrawn the identity, until it offers one again.
-    withdrawn: Option<String>,
-    /// Logs it, at once and as a reminder.
+    is_withdrawn: bool,
+    /// Logs that, until the agent offers an identity again.
     withdrawal: Repetition,
     /// How many calls the agent has ended.
     ended: u64,
@@ -85,9 +86,10 @@ impl<'a> Items<'a> {
             key_watch: key_watch.map(std::mem::ManuallyDrop::new),
             has_keys_alone: parts.iter().all(has_keys_alone),
             on_revoked,
+            hint: selection.hint.as_deref(),
             publisher,
             found_set: false,
-            withdrawn: None,
+            is_withdrawn: false,
             withdrawal: Repetition::sharing(agent.share.clone()),
             ended: 0,
         }
@@ -177,10 +179,10 @@ impl<'a> Items<'a> {
         match update {
             Update::Files(files, facts) => {
                 if facts.svid.is_some() || self.has_keys_alone {
-                    self.withdrawn = None;
+                    self.is_withdrawn = false;
                     self.withdrawal.end();
                 }
-                if self.withdrawn.is_some() && self.on_revoked == OnRevoked::Remove {
+                if self.is_withdrawn && self.on_revoked == OnRevoked::Remove {
                     // Keys come back with the identity.
                     return item.source.forget();
                 }
@@ -201,26 +203,25 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// Names the workload's own identity to the sources.
+    /// Names the workload's own identity to the sources. Where one of the parts decides it, an item that turns out to
+    /// be another identity's is not published, what is published of it does not count, and the next publication gives
+    /// its source a moment to bring another.
     pub(super) fn tell_identity(&mut self, now: Now) {
-        if let Some(id) = self.identity().map(|svid| svid.id.clone()) {
-            self.tell(Learned::Identity(&id), now);
-        }
-    }
-
-    /// An item that turns out to be another identity's is not published, what is published of it does not count,
-    /// and the next publication gives its source a moment to bring another.
-    fn tell(&mut self, learned: Learned<'_>, now: Now) {
+        let Some(own) = self.identity().map(|svid| svid.id.clone()) else { return };
+        self.tell(Learned::Identity(&own), now);
+        let is_decided = self.all.iter().any(|item| item.part.decides_identity());
         let mut has_dropped = false;
-        for item in &mut self.all {
-            if item.source.learn(learned, now) {
-                (item.newest, item.change, item.published) = (None, None, None);
-                has_dropped = true;
-            }
+        for item in self.all.iter_mut().filter(|item| is_decided && item.is_anothers(&own)) {
+            (item.newest, item.change, item.published) = (None, None, None);
+            has_dropped = true;
         }
         if has_dropped {
             self.publisher.schedule.restart(self.has_changes(), now.instant);
         }
+    }
+
+    fn tell(&mut self, learned: Learned<'_>, now: Now) {
+        self.all.iter_mut().for_each(|item| item.source.learn(learned, now));
     }
 
     /// A withdrawal covers every form of the identity, and is one log line.
@@ -228,7 +229,7 @@ impl<'a> Items<'a> {
         let is_of_identity = |facts: &Facts| facts.svid.is_some() || self.has_keys_alone;
         let has_some = |item: &Item<'_>| item.newest.iter().chain(&item.published).any(is_of_identity);
         let had_nothing = !self.found_set && !self.all.iter().any(has_some);
-        let is_news = !had_nothing && self.withdrawn.is_none();
+        let is_news = !had_nothing && !std::mem::replace(&mut self.is_withdrawn, true);
         if is_news {
             let consequence = match self.on_revoked {
                 OnRevoked::Keep => "the files stay (--on-revoked=remove would remove them)",
@@ -236,7 +237,6 @@ impl<'a> Items<'a> {
             };
             let message = format!("the agent has withdrawn the identity; {consequence}: {cause}");
             self.withdrawal.log(Level::Error, &message, next, now.instant);
-            self.withdrawn = Some(message);
         } else {
             log::debug!("{cause}{next}");
         }
@@ -361,7 +361,7 @@ impl<'a> Items<'a> {
         for item in &mut self.all {
             match item.change.take() {
                 Some(Change::Write(_)) => {
-                    announce::written(item, publication, path);
+                    announce::written(item, publication, path, self.hint);
                     if !item.is_known(publication) {
                         changed.add(item.changes());
                         written.add(item.part.kinds());
@@ -390,9 +390,7 @@ impl<'a> Items<'a> {
     /// Logs that the identity is withdrawn, and each SVID that is not good any more and has no newer one on disk: once,
     /// and then as a reminder.
     pub(super) fn report_lasting(&mut self, now: Now) {
-        if let Some(message) = &self.withdrawn {
-            self.withdrawal.log_state(Level::Error, message, now.instant);
-        }
+        self.withdrawal.remind(now.instant);
         let error = self.publisher.error.as_ref();
         self.all.iter_mut().for_each(|item| item.report_expired(error, now));
     }

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use grpcio::RpcStatusCode;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use pod_svid_helper::for_tests::workload::{JWTBundlesResponse, X509SVIDResponse};
 use workload_api_server::authority::{Authority, Recipe, jwt_response};
 use workload_api_server::server::Reply;
 use workload_api_server::wit::{WitRecipe, wit_response};
 
-use crate::pod::{ID, OTHER_ID, Pod, Running, is_emulated, jwt_bundles, names, offer, wait_until};
+use crate::pod::{Helper, ID, OTHER_ID, Pod, Running, is_emulated, jwt_bundles, names, offer, wait_until};
 use crate::process::cpu_time;
 
 #[test]
@@ -228,6 +229,51 @@ fn init_is_at_rest_while_its_hook_runs() {
     let mut init = pod.helper(&["--mode=init", "--init-timeout=1h"]).command(&hook).start();
     init.wait_for_log(&["running /bin/sh"]);
     rest_around_a_minute_after(Instant::now(), init.pid());
+}
+
+/// The agent sends each once.
+#[test]
+fn federated_bundles_that_stay_broken_are_a_warning_again_after_a_minute() {
+    let (x509, jwt) = (Pod::new(), Pod::new());
+    let mut response = X509SVIDResponse { svids: vec![x509.mint()], ..Default::default() };
+    response.federated_bundles.insert(x509.federated.id(), b"broken".to_vec());
+    let _x509_agent = x509.agent(Reply::offer(&response));
+    let mut response = JWTBundlesResponse::new();
+    response.bundles.insert(jwt.authority.id(), jwt.authority.jwks());
+    response.bundles.insert(jwt.federated.id(), b"broken".to_vec());
+    let _jwt_agent = jwt.agent_after(offer([jwt.mint()]), |agent| {
+        agent.reply_with_jwt_bundles(Reply::offer(&response));
+    });
+    const OPTIONS: [&str; 2] = ["--include-federated-bundles", "--jwt-bundle-file-name=jwks.json"];
+    let helpers = [(x509.refresh(&OPTIONS[..1]), "federated bundle"), (jwt.refresh(&OPTIONS), "JWT bundle")];
+    for (mut refresh, what) in helpers {
+        refresh.wait_for_log(&["WARN", "left out a federated ", what, "spiffe://other.org"]);
+        refresh.wait_for_log(&["WARN", "left out a federated ", what, "spiffe://other.org", " now)"]);
+        refresh.stop();
+    }
+}
+
+/// The agent is away meanwhile: the keystores keep the old password, and `check` expects the new one.
+#[test]
+fn a_password_of_keystores_that_changes_is_told_within_a_minute() {
+    let (pod, agent) = Pod::with_agent();
+    let path = pod.path().join("password");
+    std::fs::write(&path, "the first").expect("a file");
+    let options = ["--keystore-file-name=svid.p12", &format!("--keystore-password-file={}", path.display())];
+    let mut refresh = pod.refresh(&options);
+    refresh.wait_for_log(&["INFO", "published"]);
+    drop(agent);
+    std::fs::write(&path, "the second").expect("a file");
+    let told =
+        "the password of the keystores has changed; asking the agent for the SVID again, to make new ones";
+    refresh.wait_for_log(&["INFO", told]);
+    let volume = format!("--svid-path={}", pod.volume().display());
+    let check = || Helper::new().arguments(&["--mode=check", &volume]).arguments(&options).finish();
+    check().failed_with(&["svid.p12", "password"]);
+    let _agent = pod.agent(offer([pod.mint()]));
+    refresh.wait_for_log(&["INFO", "published"]);
+    check().succeeded();
+    refresh.stop();
 }
 
 /// The second error is the reminder of a minute.

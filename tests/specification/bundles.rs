@@ -57,6 +57,52 @@ fn the_bundle_of_a_trust_domain_that_is_no_longer_federated_disappears() {
     assert_eq!(certificates(&pod, "third.org.bundle.pem"), third.bundle());
 }
 
+/// What follows the own bundle where federated ones are merged.
+fn merged(pod: &Pod, own: &X509SVID) -> Vec<u8> {
+    certificates(pod, "bundle.pem").strip_prefix(own.bundle.as_slice()).expect("the own bundle").to_vec()
+}
+
+#[test]
+fn while_a_federated_bundle_is_broken_the_last_good_one_of_its_trust_domain_stays_until_it_leaves() {
+    for option in ["--include-federated-bundles", "--merge-federated-bundles"] {
+        let pod = Pod::new();
+        let svids = [pod.mint(), pod.mint(), pod.mint(), pod.mint()];
+        let other = pod.federated.bundle();
+        let agent = pod.agent(federated(&svids[0], &[&pod.federated, &Authority::new("third.org")]));
+        let mut refresh = pod.refresh(&[option, "--bundle-map-file-name=map.json"]);
+        let wait_for = |svid: &X509SVID| {
+            pod.wait_for_file("svid.pem", |text| ders(text, "CERTIFICATE") == svid.x509_svid);
+        };
+        wait_for(&svids[0]);
+        // Again and again, and not for a trust domain that leaves meanwhile.
+        for svid in &svids[1..3] {
+            let mut response = X509SVIDResponse { svids: vec![svid.clone()], ..Default::default() };
+            response.federated_bundles.insert(pod.federated.id(), b"broken".to_vec());
+            agent.reply(Reply::offer(&response));
+            wait_for(svid);
+            match option {
+                "--include-federated-bundles" => {
+                    assert_eq!(certificates(&pod, "other.org.bundle.pem"), other)
+                }
+                _ => assert_eq!(merged(&pod, svid), other),
+            }
+            let map: serde_json::Value = serde_json::from_str(&pod.read("map.json")).expect("JSON");
+            let trust_domains = map["trust_domains"].as_object().expect("trust domains");
+            assert_eq!(trust_domains.keys().collect::<Vec<_>>(), ["example.org", "other.org"]);
+        }
+        refresh.wait_for_log(&[
+            "WARN",
+            "left out a federated bundle: federated_bundles[\"spiffe://other.org\"]",
+            "; the last good one stays",
+        ]);
+        agent.reply(federated(&svids[3], &[]));
+        wait_for(&svids[3]);
+        wait_until("it goes", || !names(&pod.volume()).contains(&"other.org.bundle.pem".to_owned()));
+        assert_eq!(certificates(&pod, "bundle.pem"), svids[3].bundle);
+        refresh.stop();
+    }
+}
+
 #[test]
 fn a_change_of_a_federated_bundle_alone_is_published() {
     let pod = Pod::new();

@@ -7,7 +7,8 @@ use std::time::Duration;
 use workload_api_server::authority::Recipe;
 use workload_api_server::server::Reply;
 
-use crate::pod::{EVERYTHING, Helper, ID, Pod, SetWhenDropped, offer, serial};
+use crate::http::{ANY_PORT, Probe};
+use crate::pod::{EVERYTHING, Helper, ID, OTHER_ID, Pod, SetWhenDropped, offer, serial};
 
 /// A pod with published files, and no agent any more.
 fn pod_with(arguments: &[&str]) -> Pod {
@@ -99,6 +100,21 @@ fn check_fails_when_the_key_is_another_certificates() {
     let (pod, other) = (pod_with(&[]), pod_with(&[]));
     overwrite(&pod, "svid-key.pem", &other.read("svid-key.pem"));
     pod.check(&[]).failed_with(&["svid-key.pem: not the key of the leaf certificate"]);
+}
+
+#[test]
+fn check_fails_for_a_token_of_another_identity_and_a_new_helper_is_not_ready_with_it() {
+    const TOKEN: &str = "--jwt-svid=token.jwt=one";
+    let pod = pod_with(&[TOKEN]);
+    pod.check(&[TOKEN]).succeeded();
+    let token = pod.authority.mint_jwt(OTHER_ID, &["one".to_owned()], Duration::from_secs(300));
+    overwrite(&pod, "token.jwt", &token.svid);
+    let parts = [format!("token.jwt: it is the SVID of {OTHER_ID}"), format!("svid.pem is that of {ID}")];
+    pod.check(&[TOKEN]).failed_with(&parts.each_ref().map(String::as_str));
+    let mut refresh = pod.refresh(&[TOKEN, ANY_PORT]);
+    let reason = Probe::of(&mut refresh).wait_until_ready_is(503);
+    assert!(reason.starts_with("no JWT-SVID token.jwt yet"), "{reason}");
+    refresh.stop();
 }
 
 #[test]

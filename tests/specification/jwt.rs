@@ -546,6 +546,32 @@ fn one_bundle(key: &str, document: &[u8]) -> Reply {
 }
 
 #[test]
+fn while_federated_keys_are_broken_the_last_good_ones_of_their_trust_domain_stay() {
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), LONG);
+    agent.reply_with_jwt_bundles(jwt_bundles([&pod.authority, &pod.federated]));
+    let mut refresh = pod.refresh(&[BUNDLE, "--include-federated-bundles"]);
+    pod.wait_for_file("other.org.jwks.json", |text| text.as_bytes() == pod.federated.jwks());
+    for key_id in ["2", "3"] {
+        let renewed = Authority::with_jwt_key_id("example.org", key_id).jwks();
+        let mut response = pod_svid_helper::for_tests::workload::JWTBundlesResponse::new();
+        response.bundles.insert(pod.authority.id(), renewed.clone());
+        response.bundles.insert(pod.federated.id(), b"what".to_vec());
+        agent.reply_with_jwt_bundles(Reply::offer(&response));
+        pod.wait_for_file("jwks.json", |text| text.as_bytes() == renewed);
+        assert_eq!(pod.read("other.org.jwks.json").as_bytes(), pod.federated.jwks());
+    }
+    refresh.wait_for_log(&[
+        "WARN",
+        "left out a federated JWT bundle: bundles[\"spiffe://other.org\"]",
+        "the last good one stays",
+    ]);
+    agent.reply_with_jwt_bundles(jwt_bundles([&pod.authority]));
+    wait_until("they go", || !names(&pod.volume()).contains(&"other.org.jwks.json".to_owned()));
+    refresh.stop();
+}
+
+#[test]
 fn keys_without_the_own_trust_domains_are_discarded() {
     bundles_are_discarded(|pod| jwt_bundles([&pod.federated]), &["no bundle of example.org"]);
 }

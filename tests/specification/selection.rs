@@ -1,9 +1,13 @@
 //! The choice among several SVIDs: `--pod-spiffe-id` and `--hint`.
 
-use workload_api_server::authority::{Authority, Recipe};
+use std::time::Duration;
+
+use workload_api_server::authority::{Authority, Recipe, jwt_response};
+use workload_api_server::server::{Reply, WorkloadApiServer};
+use workload_api_server::wit::{WitRecipe, wit_response};
 
 use crate::init::says_why;
-use crate::pod::{ID, OTHER_ID, Pod, offer};
+use crate::pod::{Helper, ID, OTHER_ID, Pod, claims, offer};
 
 fn recipe(id: &str, hint: &str) -> Recipe {
     Recipe::for_id(id).hint(hint)
@@ -72,4 +76,50 @@ fn a_hint_that_moves_to_another_svid_is_followed() {
     agent.reply(offer([mint(ID, ""), second.clone()]));
     pod.wait_for(&second);
     refresh.stop();
+}
+
+/// Issues tokens of this ID alone, with the hint "main".
+fn issue_with_hint(pod: &Pod, agent: &WorkloadApiServer, id: &'static str) {
+    let authority = pod.authority.clone();
+    agent.issue_jwt(move |request| {
+        let mut token = authority.mint_jwt(id, &request.audience, Duration::from_secs(300));
+        token.hint = "main".to_owned();
+        Reply::offer(&jwt_response([token]))
+    });
+}
+
+#[test]
+fn a_hint_that_moves_to_another_identity_takes_the_tokens_with_it() {
+    let pod = Pod::new();
+    let agent = pod.agent_after(offer([pod.authority.mint(&recipe(ID, "main"))]), |agent| {
+        issue_with_hint(&pod, agent, ID);
+    });
+    let options = ["--jwt-svid=token.jwt=one"];
+    let mut refresh = pod.refresh(&["--hint=main", options[0]]);
+    pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == ID);
+    issue_with_hint(&pod, &agent, OTHER_ID);
+    let other = pod.authority.mint(&recipe(OTHER_ID, "main"));
+    agent.reply(offer([other.clone()]));
+    refresh.wait_for_log(&[
+        "WARN",
+        &format!("identity was {ID}"),
+        "now offers another identity with the hint \"main\"; choose one with --pod-spiffe-id",
+    ]);
+    pod.wait_for(&other);
+    // Its renewal would be due after minutes.
+    pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == OTHER_ID);
+    let volume = format!("--svid-path={}", pod.volume().display());
+    Helper::new().arguments(&["--mode=check", &volume]).arguments(&options).finish().succeeded();
+    refresh.stop();
+}
+
+#[test]
+fn of_two_identities_with_the_hint_the_wit_svid_is_that_of_the_x509_svid() {
+    let pod = Pod::new();
+    let agent = pod.agent(offer([pod.authority.mint(&recipe(ID, "main"))]));
+    let mut svids = [OTHER_ID, ID].map(|id| WitRecipe::for_id(id).mint(&pod.authority));
+    svids.iter_mut().for_each(|svid| svid.hint = "main".to_owned());
+    agent.reply_with_wit(wit_response(svids));
+    pod.init(&["--hint=main", "--wit-svid-file-name=wit.jwt", "--wit-key-file-name=wit.jwk"]).succeeded();
+    assert_eq!(claims(&pod.read("wit.jwt"))["sub"], ID);
 }
