@@ -197,7 +197,7 @@ fn damage_that_a_probe_finds_is_repaired_at_once_and_notifies_nobody() {
     let probe = Probe::of(&mut refresh);
     probe.wait_until_ready_is(200);
     pod.wait_for_runs("run\n");
-    std::fs::remove_file(pod.volume().join("bundle.pem")).expect("a name");
+    std::fs::remove_file(pod.volume().join("..data/bundle.pem")).expect("a file");
     let start = Instant::now();
     probe.wait_until_ready_is(503);
     probe.wait_until_ready_is(200);
