@@ -22,6 +22,9 @@ use crate::words::{Flaw, flaw};
 /// Longer than PostgreSQL's PID file, which has more than a number.
 const LONGEST_PID_FILE: u64 = 64 * 1024;
 
+/// The cure for a `/proc` that hides a process.
+const UNHIDE: &str = "(is /proc mounted with hidepid? mount it with gid= of a group of the helper's; under systemd, set ProtectProc=default)";
+
 /// The name of a program, as the kernel knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProcessName(String);
@@ -124,6 +127,8 @@ impl Target {
         let may_end = signal.asks_to_end() && !matches!(self, Self::Child { .. });
         match (&doubt, Reaction::of(pid, signal)) {
             (_, Reaction::Gone) => return Err(self.absent(pid)),
+            // Its start, too, is hidden: the number may be another process's by now.
+            (None, Reaction::Hidden) if may_end => return Err(self.might_be_another(pid, signal)),
             (None, _) if may_end => {}
             (Some(doubt), reaction) if may_end || reaction != Reaction::Handles => {
                 return Err(doubt.error.clone());
@@ -158,10 +163,16 @@ impl Target {
         ))
     }
 
-    /// The error for a process that `/proc` hides.
+    /// The errors for a process that `/proc` hides.
     fn might_end(&self, pid: Pid, signal: SignalNumber) -> TargetError {
         TargetError::WouldEnd(flaw!(
-            "/proc does not show whether {self} (process {pid}) catches {signal}, which might end it (is /proc mounted with hidepid? mount it with gid= of a group of the helper's; under systemd, set ProtectProc=default)"
+            "/proc does not show whether {self} (process {pid}) catches {signal}, which might end it {UNHIDE}"
+        ))
+    }
+
+    fn might_be_another(&self, pid: Pid, signal: SignalNumber) -> TargetError {
+        TargetError::WouldEnd(flaw!(
+            "/proc does not show whether process {pid} is still {self}, and {signal} would end it {UNHIDE}"
         ))
     }
 
