@@ -98,8 +98,9 @@ impl Target {
     /// Finds the process and signals it, unless the signal would end it by its default action: the process
     /// may have just started, and not catch signals yet. SIGTERM and the like are there to end it.
     ///
-    /// A process that started after the publication has read the new files. (`published`: in ticks since the
-    /// system started.) `waits`: a process that has blocked the signal for long, to wait for it.
+    /// A process that started after the publication has read the new files, unless it is a daemon's fork that goes
+    /// on with what its parent has read. (`published`: in ticks since the system started.) `waits`: a process that
+    /// has blocked the signal for long, to wait for it.
     pub(super) fn signal(
         &mut self,
         signal: SignalNumber,
@@ -119,12 +120,13 @@ impl Target {
             )
             .into());
         }
-        if doubt.is_none() && has_started_after(pid, published) {
+        // The end of a child would be ours.
+        let may_end = signal.asks_to_end() && !matches!(self, Self::Child { .. });
+        // One signal too many has the files read again. One that ends a process is a restart, for a chance of milliseconds.
+        if doubt.is_none() && has_started_after(pid, published, may_end) {
             log::debug!("{self} (process {pid}) needs no {signal}: it started after the publication");
             return Ok(Look::Told);
         }
-        // The end of a child would be ours.
-        let may_end = signal.asks_to_end() && !matches!(self, Self::Child { .. });
         match (&doubt, Reaction::of(pid, signal)) {
             (_, Reaction::Gone) => return Err(self.absent(pid)),
             // Its start, too, is hidden: the number may be another process's by now.
@@ -191,9 +193,10 @@ impl Target {
 }
 
 /// Whether a process started after a moment, in ticks since the system started. A start in the future would
-/// show that this system's clocks cannot be compared.
-fn has_started_after(pid: Pid, moment: u64) -> bool {
-    Stat::of(pid).is_some_and(|stat| stat.start_ticks > moment && stat.start_ticks <= ticks_since_boot())
+/// show that this system's clocks cannot be compared. The start of a fork counts only if that is asked for.
+fn has_started_after(pid: Pid, moment: u64, with_forks: bool) -> bool {
+    let is_after = |start: u64| start > moment && start <= ticks_since_boot();
+    Stat::of(pid).is_some_and(|stat| is_after(stat.start_ticks) && (with_forks || !stat.is_fork))
 }
 
 /// A signal that an application can take as "read your files again", or as "end".

@@ -16,6 +16,9 @@ const LONGEST_NAME: usize = 15;
 /// The unit of start times in `/proc`, in ticks a second: part of the kernel's interface.
 const USER_HZ: u64 = 100;
 
+/// PF_FORKNOEXEC of the kernel: a bit of the flags in `/proc/PID/stat`.
+const FORKED: u64 = 0x40;
+
 /// CAP_FOWNER of capabilities(7): a bit of CapEff in `/proc/PID/status`.
 const FOWNER: u64 = 1 << 3;
 
@@ -26,6 +29,8 @@ pub(crate) struct Stat {
     pub(crate) name: String,
     /// When it began, in ticks since the system started.
     pub(crate) start_ticks: u64,
+    /// It has forked, and runs on without an exec: what its parent had read, it has too.
+    pub(crate) is_fork: bool,
 }
 
 impl Stat {
@@ -41,9 +46,10 @@ impl Stat {
         let (_, name) = before.split_once('(')?;
         let fields: Vec<&str> = after.split_whitespace().collect();
         let is_alive = !matches!(fields.first()?, &"Z" | &"X");
-        // starttime is the 22nd field; the 3rd is the first here.
+        // The flags are the 9th field, starttime is the 22nd; the 3rd is the first here.
+        let is_fork = fields.get(6)?.parse::<u64>().ok()? & FORKED != 0;
         let start_ticks = fields.get(19)?.parse().ok()?;
-        is_alive.then(|| Self { name: name.to_owned(), start_ticks })
+        is_alive.then(|| Self { name: name.to_owned(), start_ticks, is_fork })
     }
 
     /// When it began, by today's wall clock, up to a second early. `None` if the kernel does not say
@@ -199,7 +205,7 @@ mod tests {
     fn a_name_may_have_parentheses_and_spaces() {
         let rest = "S 1 ".to_owned() + &"0 ".repeat(17) + "4711 0";
         let stat = Stat::parse(&format!("12 (a) b (c) {rest}")).unwrap();
-        assert_eq!(stat, Stat { name: "a) b (c".to_owned(), start_ticks: 4711 });
+        assert_eq!(stat, Stat { name: "a) b (c".to_owned(), start_ticks: 4711, is_fork: false });
         assert_eq!(Stat::parse(&format!("12 (a) {}", rest.replace('S', "Z"))), None);
     }
 
