@@ -162,7 +162,7 @@ pub fn pkcs12(bytes: &[u8]) -> Parsed<Keystore> {
 /// The keystore as it is written.
 pub fn pkcs12_file(keystore: &Keystore) -> Parsed<Vec<u8>> {
     let (password, certificates) = (pkcs12::Password::default(), &keystore.certificates);
-    let alias = "svid".parse()?;
+    let alias = "svid".parse().map_err(text)?;
     let certificates: Vec<_> = certificates.iter().map(Vec::as_slice).collect();
     let mut file = Vec::new();
     let written = match &keystore.key {

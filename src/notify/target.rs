@@ -22,6 +22,9 @@ use crate::words::{Flaw, flaw};
 /// Longer than PostgreSQL's PID file, which has more than a number.
 const LONGEST_PID_FILE: u64 = 64 * 1024;
 
+/// The cure for a `/proc` that hides a process.
+const UNHIDE: &str = "(is /proc mounted with hidepid? mount it with gid= of a group of the helper's; under systemd, set ProtectProc=default)";
+
 /// The name of a program, as the kernel knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProcessName(String);
@@ -95,8 +98,9 @@ impl Target {
     /// Finds the process and signals it, unless the signal would end it by its default action: the process
     /// may have just started, and not catch signals yet. SIGTERM and the like are there to end it.
     ///
-    /// A process that started after the publication has read the new files. (`published`: in ticks since the
-    /// system started.) `waits`: a process that has blocked the signal for long, to wait for it.
+    /// A process that started after the publication has read the new files, unless it is a daemon's fork that goes
+    /// on with what its parent has read. (`published`: in ticks since the system started.) `waits`: a process that
+    /// has blocked the signal for long, to wait for it.
     pub(super) fn signal(
         &mut self,
         signal: SignalNumber,
@@ -116,14 +120,17 @@ impl Target {
             )
             .into());
         }
-        if doubt.is_none() && has_started_after(pid, published) {
+        // The end of a child would be ours.
+        let may_end = signal.asks_to_end() && !matches!(self, Self::Child { .. });
+        // One signal too many has the files read again. One that ends a process is a restart, for a chance of milliseconds.
+        if doubt.is_none() && has_started_after(pid, published, may_end) {
             log::debug!("{self} (process {pid}) needs no {signal}: it started after the publication");
             return Ok(Look::Told);
         }
-        // The end of a child would be ours.
-        let may_end = signal.asks_to_end() && !matches!(self, Self::Child { .. });
         match (&doubt, Reaction::of(pid, signal)) {
             (_, Reaction::Gone) => return Err(self.absent(pid)),
+            // Its start, too, is hidden: the number may be another process's by now.
+            (None, Reaction::Hidden) if may_end => return Err(self.might_be_another(pid, signal)),
             (None, _) if may_end => {}
             (Some(doubt), reaction) if may_end || reaction != Reaction::Handles => {
                 return Err(doubt.error.clone());
@@ -158,10 +165,16 @@ impl Target {
         ))
     }
 
-    /// The error for a process that `/proc` hides.
+    /// The errors for a process that `/proc` hides.
     fn might_end(&self, pid: Pid, signal: SignalNumber) -> TargetError {
         TargetError::WouldEnd(flaw!(
-            "/proc does not show whether {self} (process {pid}) catches {signal}, which might end it (is /proc mounted with hidepid? mount it with gid= of a group of the helper's; under systemd, set ProtectProc=default)"
+            "/proc does not show whether {self} (process {pid}) catches {signal}, which might end it {UNHIDE}"
+        ))
+    }
+
+    fn might_be_another(&self, pid: Pid, signal: SignalNumber) -> TargetError {
+        TargetError::WouldEnd(flaw!(
+            "/proc does not show whether process {pid} is still {self}, and {signal} would end it {UNHIDE}"
         ))
     }
 
@@ -180,9 +193,10 @@ impl Target {
 }
 
 /// Whether a process started after a moment, in ticks since the system started. A start in the future would
-/// show that this system's clocks cannot be compared.
-fn has_started_after(pid: Pid, moment: u64) -> bool {
-    Stat::of(pid).is_some_and(|stat| stat.start_ticks > moment && stat.start_ticks <= ticks_since_boot())
+/// show that this system's clocks cannot be compared. The start of a fork counts only if that is asked for.
+fn has_started_after(pid: Pid, moment: u64, with_forks: bool) -> bool {
+    let is_after = |start: u64| start > moment && start <= ticks_since_boot();
+    Stat::of(pid).is_some_and(|stat| is_after(stat.start_ticks) && (with_forks || !stat.is_fork))
 }
 
 /// A signal that an application can take as "read your files again", or as "end".

@@ -151,10 +151,7 @@ fn check_targets(options: &Options, is_flag: impl Fn(&Row) -> bool) -> Result<()
     let has_target = has_process || !options.command.is_empty();
     // A hook is no target of a signal.
     let takes_signals = has_process || options.mode == Mode::Run;
-    // A variable may be meant for the other container of the pod, which has the target.
-    let has_signal = is_flag(&row::renew_signal)
-        || options.renew_signal.is_some() && options.mode == Mode::Refresh && !has_target;
-    if has_signal && !takes_signals {
+    if is_flag(&row::renew_signal) && !takes_signals {
         return Err(flaw!(
             "--renew-signal has no meaning without a target: --pid-file, --signal-process or the application of --mode=run"
         ));

@@ -68,7 +68,7 @@ impl Sources {
         let Some((place, texts)) = self.texts(row)? else {
             return T::unset().ok_or_else(|| missing(row));
         };
-        let read = |text: String| T::read(&text).map_err(|rule| bad(row, &place, text.into(), rule));
+        let read = |text: String| T::read(&text).map_err(|flaw| bad(row, &place, text.into(), flaw));
         let values = texts.into_iter().map(read).reduce(|earlier, later| Ok(earlier?.and(later?)));
         values.unwrap_or_else(|| Err(missing(row)))
     }
@@ -90,7 +90,7 @@ impl Sources {
         let texts = values.into_iter().map(|value| match value.to_str().map(str::trim) {
             Some("") => Err(missing(row)),
             Some(text) => Ok(text.to_owned()),
-            None => Err(bad(row, &place, value, "it is not valid UTF-8".to_owned())),
+            None => Err(bad(row, &place, value, Flaw::new("it is not valid UTF-8"))),
         });
         let texts = texts.collect::<Result<_, _>>()?;
         Ok(Some((place, texts)))
@@ -102,10 +102,10 @@ pub(super) fn missing(row: &Row) -> Flaw {
     flaw!("--{} needs a value: {}", row.name(), row.allowed)
 }
 
-/// A value that is not allowed. `rule`: the one that it breaks, if the list of what is allowed does not say enough.
-fn bad(row: &Row, place: &str, value: OsString, rule: String) -> Flaw {
-    let colon = if rule.is_empty() { "" } else { ": " };
-    flaw!("{place} takes {}, not {:?}{colon}{rule}", row.allowed, shown(&value))
+/// A value that is not allowed, and its flaw.
+fn bad(row: &Row, place: &str, value: OsString, flaw: Flaw) -> Flaw {
+    let colon = if flaw == Flaw::obvious() { "" } else { ": " };
+    flaw!("{place} takes {}, not {:?}{colon}{flaw}", row.allowed, shown(&value))
 }
 
 fn is_blank(value: &OsStr) -> bool {

@@ -28,8 +28,8 @@ pub(crate) trait Value: Sized {
     /// Whether there may be several values; `read` then takes one per line.
     const REPEATS: bool = false;
 
-    /// Reads a text that is not empty. The error says which rule it breaks, or nothing when `ALLOWED` says all.
-    fn read(text: &str) -> Result<Self, String>;
+    /// Reads a text that is not empty. The error says which rule it breaks, unless `ALLOWED` says all.
+    fn read(text: &str) -> Result<Self, Flaw>;
 
     /// The value of an option that is given again.
     fn and(self, later: Self) -> Self {
@@ -46,7 +46,7 @@ pub(crate) trait Value: Sized {
 impl<T: Value> Value for Option<T> {
     const ALLOWED: &'static str = T::ALLOWED;
 
-    fn read(text: &str) -> Result<Self, String> {
+    fn read(text: &str) -> Result<Self, Flaw> {
         T::read(text).map(Some)
     }
 
@@ -60,7 +60,7 @@ impl<T: Value> Value for Vec<T> {
     const ALLOWED: &'static str = T::ALLOWED;
     const REPEATS: bool = true;
 
-    fn read(text: &str) -> Result<Self, String> {
+    fn read(text: &str) -> Result<Self, Flaw> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         lines.map(T::read).collect()
     }
@@ -78,16 +78,16 @@ impl<T: Value> Value for Vec<T> {
 impl Value for bool {
     const ALLOWED: &'static str = "true or false";
 
-    fn read(text: &str) -> Result<Self, String> {
-        text.to_ascii_lowercase().parse().map_err(|_| String::new())
+    fn read(text: &str) -> Result<Self, Flaw> {
+        text.to_ascii_lowercase().parse().map_err(|_| Flaw::obvious())
     }
 }
 
 impl Value for SpiffeId {
     const ALLOWED: &'static str = "a SPIFFE ID such as spiffe://example.org/workload";
 
-    fn read(text: &str) -> Result<Self, String> {
-        text.parse().and_then(Self::must_name_workload).map_err(|flaw: Flaw| flaw.to_string())
+    fn read(text: &str) -> Result<Self, Flaw> {
+        text.parse().and_then(Self::must_name_workload)
     }
 }
 
@@ -95,8 +95,8 @@ impl Value for SignalNumber {
     const ALLOWED: &'static str = "a signal's name or number, such as SIGHUP";
 
     /// The one option of this type is `--renew-signal`.
-    fn read(text: &str) -> Result<Self, String> {
-        text.parse().and_then(renewal_signal).map_err(|flaw: Flaw| flaw.to_string())
+    fn read(text: &str) -> Result<Self, Flaw> {
+        text.parse().and_then(renewal_signal)
     }
 }
 
@@ -104,7 +104,7 @@ impl Value for Duration {
     const ALLOWED: &'static str = "a number with ms, s, m or h, such as 30s";
 
     /// A time span from a millisecond to less than a year.
-    fn read(text: &str) -> Result<Self, String> {
+    fn read(text: &str) -> Result<Self, Flaw> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let milliseconds_per_unit = match unit {
@@ -112,36 +112,35 @@ impl Value for Duration {
             "s" => 1000,
             "m" => 60 * 1000,
             "h" => 60 * 60 * 1000,
-            _ => return Err(String::new()),
+            _ => return Err(Flaw::obvious()),
         };
         let year = 365 * 24 * 60 * 60 * 1000;
         match number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds_per_unit)) {
-            Some(0) => Err("the least is 1ms".to_owned()),
+            Some(0) => Err(Flaw::new("the least is 1ms")),
             Some(milliseconds) if milliseconds < year => Ok(Self::from_millis(milliseconds)),
-            _ if digits > 0 => Err("it must be less than a year".to_owned()),
-            _ => Err(String::new()),
+            _ if digits > 0 => Err(Flaw::new("it must be less than a year")),
+            _ => Err(Flaw::obvious()),
         }
     }
 }
 
-/// Types that are read by their `FromStr`. `$rule` turns its error into the broken rule.
+/// Types that are read by their `FromStr`. `$flaw` makes a flaw of its error.
 macro_rules! values {
-    ($rule:expr => $($type:ty: $allowed:expr;)+) => {$(
+    ($flaw:expr => $($type:ty: $allowed:expr;)+) => {$(
         impl Value for $type {
             const ALLOWED: &'static str = $allowed;
 
-            fn read(text: &str) -> Result<Self, String> {
-                text.parse::<Self>().map_err($rule)
+            fn read(text: &str) -> Result<Self, Flaw> {
+                text.parse::<Self>().map_err($flaw)
             }
         }
     )+};
 }
 
 values! {
-    |error| error.to_string() =>
+    Flaw::from =>
     Mode: Mode::ALLOWED;
     Endpoint: "an absolute path, unix:PATH, unix:///PATH or tcp://IP:PORT";
-    PathBuf: "a path";
     FileName: "a plain file name";
     Owner: "UID or UID:GID, both numbers below 4294967295 (`id NAME` shows those of a user)";
     Alias: "an alias in printable ASCII";
@@ -156,13 +155,14 @@ values! {
     OnRevoked: OnRevoked::ALLOWED;
     LogFormat: LogFormat::ALLOWED;
     OutputFormat: OutputFormat::ALLOWED;
-    // A hint.
-    String: "the hint of a registration entry";
 }
 
-// Their errors say no more than what is allowed.
+// Their errors, if there are any, say no more than what is allowed.
 values! {
-    |_| String::new() =>
+    |_| Flaw::obvious() =>
+    PathBuf: "a path";
+    // A hint.
+    String: "the hint of a registration entry";
     SocketAddr: "an IP address and a port, such as 0.0.0.0:8081";
     LevelFilter: "off, error, warn, info, debug or trace";
 }

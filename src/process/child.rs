@@ -16,9 +16,9 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc::{self, c_char};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::stat::Mode;
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stdin, fork, getpid, getppid, pipe2, setpgid, write};
 use thiserror::Error;
 
@@ -248,6 +248,16 @@ fn short_of(cause: Errno) -> Option<&'static str> {
         Errno::EMFILE | Errno::ENFILE => Some("open files: ulimit -n, fs.file-max"),
         _ => None,
     }
+}
+
+/// Whether processes of this group live, or children of ours: process 1 inherits the daemons of other groups.
+pub(crate) fn has_left_processes(group: Pid) -> bool {
+    #[cfg(test)]
+    if simulated().is_some() {
+        return false;
+    }
+    let living_child = WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::WEXITED;
+    killpg(group, None) != Err(Errno::ESRCH) || waitid(Id::All, living_child) == Ok(WaitStatus::StillAlive)
 }
 
 /// How a process ended.

@@ -1,7 +1,7 @@
 //! Facts about a process, from `/proc`.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::libc;
@@ -16,6 +16,9 @@ const LONGEST_NAME: usize = 15;
 /// The unit of start times in `/proc`, in ticks a second: part of the kernel's interface.
 const USER_HZ: u64 = 100;
 
+/// PF_FORKNOEXEC of the kernel: a bit of the flags in `/proc/PID/stat`.
+const FORKED: u64 = 0x40;
+
 /// CAP_FOWNER of capabilities(7): a bit of CapEff in `/proc/PID/status`.
 const FOWNER: u64 = 1 << 3;
 
@@ -26,6 +29,8 @@ pub(crate) struct Stat {
     pub(crate) name: String,
     /// When it began, in ticks since the system started.
     pub(crate) start_ticks: u64,
+    /// It has forked, and runs on without an exec: what its parent had read, it has too.
+    pub(crate) is_fork: bool,
 }
 
 impl Stat {
@@ -41,9 +46,10 @@ impl Stat {
         let (_, name) = before.split_once('(')?;
         let fields: Vec<&str> = after.split_whitespace().collect();
         let is_alive = !matches!(fields.first()?, &"Z" | &"X");
-        // starttime is the 22nd field; the 3rd is the first here.
+        // The flags are the 9th field, starttime is the 22nd; the 3rd is the first here.
+        let is_fork = fields.get(6)?.parse::<u64>().ok()? & FORKED != 0;
         let start_ticks = fields.get(19)?.parse().ok()?;
-        is_alive.then(|| Self { name: name.to_owned(), start_ticks })
+        is_alive.then(|| Self { name: name.to_owned(), start_ticks, is_fork })
     }
 
     /// When it began, by today's wall clock, up to a second early. `None` if the kernel does not say
@@ -97,7 +103,7 @@ pub(crate) fn program(command_line: &[u8]) -> Option<String> {
 pub(crate) enum Reaction {
     /// It catches or ignores it, or waits for it, or runs on by the default action.
     Handles,
-    /// It blocks it: to read it from a descriptor, or for the moment in which it forks or starts a thread.
+    /// All its threads block it: to read it from a descriptor, or for the moment in which one forks or starts a thread.
     Blocks,
     /// It ends.
     Ends,
@@ -113,13 +119,16 @@ impl Reaction {
         if let Some(processes) = super::simulated::simulated() {
             return Self::parse(&processes.status(pid), signal);
         }
-        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let Ok(status) = std::fs::read_to_string(process.join("status")) else {
             // Mounted with `hidepid`, `/proc` has no processes of other users. A signal that cannot be sent says why.
             let is_hidden = signal.ends_by_default() && kill(pid, None).is_ok();
             return if is_hidden { Self::Hidden } else { Self::Handles };
         };
         match Self::parse(&status, signal) {
-            Self::Ends if waits_for_signals(pid) => Self::Handles,
+            Self::Ends if waits_for_signals(&process) => Self::Handles,
+            // The first thread's mask is its own. Another thread gets a signal that the first one blocks.
+            Self::Blocks if !each_thread_blocks(&process, signal) => Self::Ends,
             reaction => reaction,
         }
     }
@@ -168,14 +177,27 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-/// Whether it is in `sigwait`, which unblocks for its time the signals that it waits for.
-fn waits_for_signals(pid: Pid) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place.contains("sigtimedwait"))
+/// Whether each thread of a process blocks a signal, or waits for it. One that has ended meanwhile does not count.
+fn each_thread_blocks(process: &Path, signal: SignalNumber) -> bool {
+    std::fs::read_dir(process.join("task"))
+        .is_ok_and(|threads| threads.flatten().all(|thread| thread_blocks(&thread.path(), signal)))
+}
+
+fn thread_blocks(thread: &Path, signal: SignalNumber) -> bool {
+    let status = std::fs::read_to_string(thread.join("status")).ok();
+    status.is_none_or(|status| Reaction::parse(&status, signal) != Reaction::Ends)
+        || waits_for_signals(thread)
+}
+
+/// Whether a process or a thread is in `sigwait`, which unblocks for its time the signals that it waits for.
+fn waits_for_signals(task: &Path) -> bool {
+    std::fs::read_to_string(task.join("wchan")).is_ok_and(|place| place.contains("sigtimedwait"))
 }
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::signal::Signal;
+    use nix::sys::signal::{SigSet, Signal};
+    use nix::unistd::gettid;
 
     use super::*;
 
@@ -183,7 +205,7 @@ mod tests {
     fn a_name_may_have_parentheses_and_spaces() {
         let rest = "S 1 ".to_owned() + &"0 ".repeat(17) + "4711 0";
         let stat = Stat::parse(&format!("12 (a) b (c) {rest}")).unwrap();
-        assert_eq!(stat, Stat { name: "a) b (c".to_owned(), start_ticks: 4711 });
+        assert_eq!(stat, Stat { name: "a) b (c".to_owned(), start_ticks: 4711, is_fork: false });
         assert_eq!(Stat::parse(&format!("12 (a) {}", rest.replace('S', "Z"))), None);
     }
 
@@ -221,6 +243,40 @@ mod tests {
             assert_eq!(Reaction::parse(&status, Signal::SIGHUP.into()), reaction, "{name}");
             assert_eq!(Reaction::parse(&status, Signal::SIGUSR1.into()), Reaction::Ends, "{name}");
         }
+    }
+
+    /// The first thread of the tests blocks nothing.
+    #[test]
+    fn a_process_blocks_a_signal_if_all_its_threads_do() {
+        let mask = SigSet::from_iter([Signal::SIGVTALRM]);
+        let thread = std::thread::spawn(move || {
+            mask.thread_block().unwrap();
+            let thread = std::fs::read_to_string(format!("/proc/{}/status", gettid())).unwrap();
+            let own = Reaction::parse(&thread, Signal::SIGVTALRM.into());
+            // The kernel takes the number of any thread for its process.
+            (own, Reaction::of(gettid(), Signal::SIGVTALRM.into()))
+        });
+        assert_eq!(thread.join().unwrap(), (Reaction::Blocks, Reaction::Ends));
+    }
+
+    /// As the one thread of a program that handles its signals.
+    #[test]
+    fn a_thread_that_waits_for_a_signal_counts_as_one_that_blocks_it() {
+        let mask = SigSet::from_iter([Signal::SIGPROF]);
+        let (say, hear) = std::sync::mpsc::channel();
+        // It waits until the tests end.
+        std::thread::spawn(move || {
+            mask.thread_block().unwrap();
+            say.send(gettid()).unwrap();
+            mask.wait()
+        });
+        let task = PathBuf::from(format!("/proc/self/task/{}", hear.recv().unwrap()));
+        while !waits_for_signals(&task) {
+            std::thread::yield_now();
+        }
+        let status = std::fs::read_to_string(task.join("status")).unwrap();
+        assert_eq!(Reaction::parse(&status, Signal::SIGPROF.into()), Reaction::Ends);
+        assert!(thread_blocks(&task, Signal::SIGPROF.into()));
     }
 
     #[test]

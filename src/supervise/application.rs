@@ -9,7 +9,7 @@ use nix::unistd::{Pid, getpgid, getpgrp};
 use super::lifecycle::{Lifecycle, OnRenewal};
 use crate::logging::{Repetition, retrying_in};
 use crate::notify::{Look, News, Outcomes, Policy, Target, TargetError};
-use crate::process::child::{ExitStatus, Program, Stdin};
+use crate::process::child::{ExitStatus, Program, Stdin, has_left_processes};
 use crate::process::signal::SignalNumber;
 use crate::time::timestamp::in_words;
 use crate::time::timing::REMINDER;
@@ -177,6 +177,9 @@ impl Application {
         let hint = match is_well {
             false if self.may_be_ended_by_renewal(status) => {
                 " (by the renewal signal? choose --on-renewal=restart, or --on-renewal=nothing if it watches the files)"
+            }
+            true if !is_stopping && self.exit_code().is_some() && has_left_processes(pid) => {
+                " and left processes running (does it go to the background? keep it in the foreground)"
             }
             _ => "",
         };

@@ -179,6 +179,23 @@ fn orphans_of_the_application_leave_no_zombie() {
 }
 
 #[test]
+fn an_application_that_goes_to_the_background_is_told_to_stay() {
+    let hint = ["INFO", "ended with code 0", "keep it in the foreground"];
+    let (pod, _agent) = Pod::with_agent();
+    let in_group = pod.script(r#"while [ -d "$0" ]; do sleep 0.05; done >/dev/null 2>&1 & exit 0"#);
+    let log = run(&pod, &[], &in_group).finish(0);
+    assert!(position(&log, &hint).is_some(), "{log:?}");
+    // A daemon of its own session is found by process 1.
+    let text =
+        r#"setsid sh -c ': >"$0/there"; sleep 60' "$0" & until [ -e "$0/there" ]; do sleep 0.02; done"#;
+    let (mut unshare, _) = start_as_process_one(pod.helper(&["--mode=run"]).command(&pod.script(text)));
+    let log = unshare.finish(0);
+    assert!(position(&log, &hint).is_some(), "{log:?}");
+    let log = run(&pod, &[], &["/bin/true"]).finish(0);
+    assert_eq!(position(&log, &["foreground"]), None, "{log:?}");
+}
+
+#[test]
 fn without_an_application_run_is_refused() {
     let run = Pod::new().helper(&["--mode=run"]).finish();
     run.refused_with(&["--mode=run needs an application after --"]);

@@ -63,6 +63,31 @@ fn an_application_that_starts_after_the_publication_is_no_error_and_needs_no_sig
     assert_eq!(position(&log, &["ERROR"]), None, "{log:?}");
 }
 
+/// Its parent may have read the old files.
+#[test]
+fn a_daemon_that_forks_after_the_publication_gets_the_signal() {
+    let pod = Pod::new();
+    let text = r#"
+        until [ -e "$0/go" ]; do sleep 0.02; done
+        (
+            trap 'echo HUP >>"$0/runs"' HUP
+            read -r pid rest </proc/self/stat
+            echo $pid >"$0/app.pid"
+            while kill -0 $$; do sleep 0.05; done
+        ) &
+        wait
+    "#;
+    let command = pod.script(text);
+    let mut parent = Command::new(&command[0]).args(&command[1..]).spawn().expect("a shell");
+    let _agent = pod.agent(offer([pod.mint()]));
+    let mut refresh = pod.refresh(&[&format!("--pid-file={}", pod.path().join("app.pid").display())]);
+    refresh.wait_for_log(&["WARN", "no PID file at"]);
+    std::fs::write(pod.path().join("go"), "").expect("a file");
+    pod.wait_for_runs("HUP\n");
+    refresh.stop();
+    parent.kill().and_then(|()| parent.wait()).expect("a child");
+}
+
 #[test]
 fn a_process_is_signalled_by_the_next_helper_when_the_first_was_killed_after_its_publication() {
     let pod = Pod::new();

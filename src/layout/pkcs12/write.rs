@@ -13,6 +13,7 @@ use super::asn1::{self, CertificateBag, ContentInfo, EncryptedPrivateKey, SafeBa
 use super::envelope::{EXPLICIT, Envelope, IMPLICIT_OCTETS};
 use super::password::Password;
 use super::protection::{self, Authenticated, Encrypted, Salt, Salts};
+use crate::words::Flaw;
 
 pub(super) const NO_CERTIFICATE: &str = "there is no certificate to put into the keystore";
 
@@ -21,12 +22,11 @@ pub(super) const NO_CERTIFICATE: &str = "there is no certificate to put into the
 pub(crate) struct Alias(String);
 
 impl FromStr for Alias {
-    /// `ALLOWED` says all.
-    type Err = &'static str;
+    type Err = Flaw;
 
-    fn from_str(text: &str) -> Result<Self, &'static str> {
+    fn from_str(text: &str) -> Result<Self, Flaw> {
         let is_printable = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        is_printable.then(|| Self(text.to_owned())).ok_or("")
+        is_printable.then(|| Self(text.to_owned())).ok_or(Flaw::obvious())
     }
 }
 
