@@ -251,8 +251,8 @@ fn is_published_already(
         && files.iter().all(holds_file)
 }
 
-/// Removes the published set, all of it at one moment, unless its names are files. What cannot be removed keeps
-/// nothing else: it is the error in the end.
+/// Removes the published set, all of it at one moment, unless its names are files. What cannot be removed, or synced,
+/// keeps nothing else: it is the error in the end.
 fn withdraw(directory: &Directory<'_>, data: &Data) -> Result<Publication, StoreError> {
     let mut outcome = Ok(());
     // Before their set: after a crash between them, nobody would know the names as ours.
@@ -267,9 +267,8 @@ fn withdraw(directory: &Directory<'_>, data: &Data) -> Result<Publication, Store
         Data::Directory => remove_after(directory, DATA, |set, name| remove_name_of(directory, set, name)),
     });
     // A loss of power must not bring back a set whose files are removed here.
-    directory.sync()?;
+    outcome = outcome.and(directory.sync());
     outcome = outcome.and(remove_all(directory));
-    directory.sync()?;
-    outcome?;
+    outcome.and(directory.sync())?;
     Ok(if *data == Data::Absent { Publication::Unchanged } else { Publication::Removed })
 }
