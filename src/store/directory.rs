@@ -115,10 +115,13 @@ impl<'a> Directory<'a> {
     }
 
     /// Whether it is a regular file, with the permissions, the owner and the group that a new file
-    /// of this mode would have.
+    /// of this mode would have. Without chmod, these permissions may be fewer.
     pub(super) fn is_as_new(&self, stat: &FileStat, mode: FileMode) -> bool {
         let gid = self.owner.and_then(|owner| owner.gid).map_or(self.gid, |gid| gid.as_raw());
-        stat.st_mode == SFlag::S_IFREG.bits() | mode.bits()
+        let found = stat.st_mode & 0o7777;
+        let is_narrower = found & !mode.bits() == 0 && self.notices.is_given(Notice::NarrowerMode);
+        file_type(stat) == SFlag::S_IFREG
+            && (found == mode.bits() || is_narrower)
             && stat.st_uid == self.target_uid()
             && stat.st_gid == gid
     }
