@@ -20,7 +20,7 @@ use super::locks::{Locked, lock};
 use super::notices::{Notice, Notices};
 use super::owner::Owner;
 use super::permissions::{DIRECTORY, finish, make, sync};
-use crate::process::facts::has_fowner;
+use crate::process::facts::{has_fowner, maps_user};
 use crate::words::{Flaw, flaw};
 
 /// The name that leads to the published set; its replacement is the moment of publication.
@@ -328,7 +328,9 @@ pub(super) fn check_replaceable(
             // d.
             None if file_type(&stat) == SFlag::S_IFDIR && !is_set => Flaw::new(A_DIRECTORY),
             // e.
-            None if is_sticky && !directory.owns(&stat) && !overrides_owners() => of_other_user(stat.st_uid),
+            None if is_sticky && !directory.owns(&stat) && !overrides(stat.st_uid) => {
+                of_other_user(stat.st_uid)
+            }
             None => continue,
         };
         return Err(StoreError::in_the_way(&directory.path.join(name), found));
@@ -336,11 +338,13 @@ pub(super) fn check_replaceable(
     Ok(())
 }
 
-/// Whether this process may replace other users' files in a sticky directory: root may lack the
-/// capability.
-fn overrides_owners() -> bool {
+/// Whether this process may replace another user's files in a sticky directory: root may lack the
+/// capability, and in a user namespace it counts only for the users there.
+fn overrides(uid: u32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    has_fowner(&status).unwrap_or_else(|| geteuid().is_root())
+    // A kernel without user namespaces has no map.
+    let is_mapped = std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| maps_user(&map, uid));
+    is_mapped && has_fowner(&status).unwrap_or_else(|| geteuid().is_root())
 }
 
 const A_DIRECTORY: &str = "it is a directory (remove it, or choose another file name)";

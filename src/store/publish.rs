@@ -19,15 +19,16 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
+use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
-use super::directory::{Absent, DATA, Data, Directory, check_replaceable, entries};
+use super::directory::{Absent, DATA, Data, Directory, check_replaceable, entries, is_generation_name};
 use super::error::StoreError;
 use super::file::{File, FileMode, is_regular_with};
 use super::generation::{Generation, is_acceptable, remove_after};
 use super::leftovers::{file_names, remove_all, remove_leftovers, remove_name_of};
-use super::names::{Naming, Staged, adopt_plain_files};
+use super::names::{Naming, Staged, adopt_plain_files, is_file_of};
 use super::notices::Notice;
 use super::permissions::open_to_readers;
 use super::{Publication, Store};
@@ -113,7 +114,7 @@ impl Store {
             self.is_unfinished.set(true);
             directory.sync()?;
             // 12.
-            staged.place()?;
+            staged.place().inspect_err(|_| drop(remove_unused(&directory)))?;
             directory.sync()?;
         }
         self.is_unfinished.set(false);
@@ -165,6 +166,23 @@ fn swap<'a>(
     // 11.
     new.swap(is_link, now)?;
     Ok(staged)
+}
+
+/// Removes hidden directories that are not published. Of those, a file that is still under its name stays: by it, a
+/// withdrawal knows the name as ours.
+fn remove_unused(directory: &Directory<'_>) -> Result<(), StoreError> {
+    let data = directory.data()?;
+    let Some(published) = directory.open_set(&data)? else { return Ok(()) };
+    let names = entries(&directory.fd).map_err(|cause| StoreError::write("list", directory.path, cause))?;
+    for name in names.iter().filter(|name| is_generation_name(name) && data != Data::Link((*name).clone())) {
+        let keep_named = |set: &OwnedFd, file: &str| {
+            let is_needed = is_file_of(directory, set, file)? && !is_file_of(directory, &published, file)?;
+            if is_needed { Err(directory.error("remove", file, Errno::EBUSY)) } else { Ok(()) }
+        };
+        // The next publication tries again.
+        remove_after(directory, name, keep_named).ok();
+    }
+    Ok(())
 }
 
 /// The names in the published set that are not among `files` and are to be kept, with their modes.
