@@ -14,6 +14,8 @@ use super::file::{errno, file_id, file_type};
 
 /// How often to open a file again that others remove meanwhile.
 const ATTEMPTS: u32 = 100;
+/// Is made to see its owner, and removed at once.
+const PROBE: &str = "..owner";
 /// The longest claim that is read.
 const LONGEST_CLAIM: u64 = 1 << 20;
 
@@ -140,7 +142,7 @@ fn open_private(directory: impl AsFd, name: &str) -> nix::Result<(OwnedFd, FileS
         match openat(&directory, name, flags, Mode::empty()) {
             Ok(fd) => {
                 let stat = fstat(&fd)?;
-                if file_type(&stat) == SFlag::S_IFREG && stat.st_uid == geteuid().as_raw() {
+                if file_type(&stat) == SFlag::S_IFREG && is_ours(&directory, &stat)? {
                     return Ok((fd, stat));
                 }
             }
@@ -161,4 +163,24 @@ fn open_private(directory: impl AsFd, name: &str) -> nix::Result<(OwnedFd, FileS
         }
     }
     Err(Errno::EBUSY)
+}
+
+/// Whether it is of the owner that a file has which we make here: a network's file system may map our user to another.
+fn is_ours(directory: impl AsFd, stat: &FileStat) -> nix::Result<bool> {
+    if stat.st_uid == geteuid().as_raw() {
+        return Ok(true);
+    }
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let remove = || unlinkat(&directory, PROBE, UnlinkatFlags::NoRemoveDir);
+    // What a killed helper has left.
+    remove().ok();
+    match openat(&directory, PROBE, flags, Mode::S_IRUSR) {
+        Ok(made) => {
+            remove().ok();
+            Ok(fstat(made)?.st_uid == stat.st_uid)
+        }
+        // Another helper looks just now.
+        Err(Errno::EEXIST) => Err(Errno::EWOULDBLOCK),
+        Err(cause) => Err(cause),
+    }
 }
