@@ -19,7 +19,7 @@ use super::file::{FileMode, file_type};
 use super::locks::{Locked, lock};
 use super::notices::{Notice, Notices};
 use super::owner::Owner;
-use super::permissions::{DIRECTORY, finish, make, sync};
+use super::permissions::{DIRECTORY, finish, is_unfinished, make, sync};
 use crate::process::facts::{has_fowner, maps_user};
 use crate::words::{Flaw, flaw};
 
@@ -79,16 +79,16 @@ impl<'a> Directory<'a> {
     ) -> Result<Option<Self>, StoreError> {
         let fail = |action| move |cause| StoreError::write(action, path, cause);
         let open = || nix::fcntl::open(path, DIRECTORY, Mode::empty());
+        let mut is_new = false;
         let fd = match (open(), absent) {
             (Err(Errno::ENOENT), Absent::Ignore) => return Ok(None),
             (Err(Errno::ENOENT), Absent::Create) => {
-                make(path)?;
+                is_new = make(path)?;
                 open()
             }
             (opened, _) => opened,
         };
         let fd = fd.map_err(fail("open the directory"))?;
-        finish(&fd, path, owner, notices)?;
         let locked = lock(&fd, LOCK).map_err(|cause| lock_error(&fd, path, LOCK, cause))?;
         let Locked::Yes(lock, stat) = locked else { return Err(StoreError::Busy(path.to_owned())) };
         if lock.is_none() {
@@ -104,6 +104,9 @@ impl<'a> Directory<'a> {
         let mut directory =
             Self { fd, path, owner, notices, is_told_to_end, uid, gid, is_shared: false, _lock: lock };
         let own = fstat(&directory.fd).map_err(fail("look at"))?;
+        if directory.owns(&own) && is_unfinished(&own, is_new) {
+            finish(&directory.fd, path, owner, &own, notices)?;
+        }
         let shared = (Mode::S_ISVTX | Mode::S_IWOTH).bits();
         directory.is_shared = own.st_mode & shared == shared && own.st_uid != directory.target_uid();
         Ok(Some(directory))
