@@ -12,11 +12,11 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
-use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+use nix::unistd::{UnlinkatFlags, getegid, geteuid, unlinkat};
 
 use super::error::StoreError;
 use super::file::{FileMode, file_type};
-use super::locks::{Locked, lock};
+use super::locks::{Locked, is_no_room, lock};
 use super::notices::{Notice, Notices};
 use super::owner::Owner;
 use super::permissions::{DIRECTORY, finish, is_unfinished, make, sync};
@@ -89,18 +89,26 @@ impl<'a> Directory<'a> {
             (opened, _) => opened,
         };
         let fd = fd.map_err(fail("open the directory"))?;
-        let locked = lock(&fd, LOCK).map_err(|cause| lock_error(&fd, path, LOCK, cause))?;
-        let Locked::Yes(lock, stat) = locked else { return Err(StoreError::Busy(path.to_owned())) };
-        if lock.is_none() {
-            notices.warn_once(
-                Notice::NoLocks,
-                format_args!(
-                    "the file system of {} has no locks: publishing without a lock; run no second helper there",
-                    path.display()
-                ),
-            );
-        }
-        let (uid, gid) = (stat.st_uid, stat.st_gid);
+        let (lock, uid, gid) = match lock(&fd, LOCK) {
+            Ok(Locked::Yes(lock, stat)) => {
+                if lock.is_none() {
+                    notices.warn_once(
+                        Notice::NoLocks,
+                        format_args!(
+                            "the file system of {} has no locks: publishing without a lock; run no second helper there",
+                            path.display()
+                        ),
+                    );
+                }
+                (lock, stat.st_uid, stat.st_gid)
+            }
+            Ok(Locked::Others) => return Err(StoreError::Busy(path.to_owned())),
+            // A withdrawal makes room, and must not wait for it.
+            Err(cause) if is_no_room(cause) && absent == Absent::Ignore => {
+                (None, geteuid().as_raw(), getegid().as_raw())
+            }
+            Err(cause) => return Err(lock_error(&fd, path, LOCK, cause)),
+        };
         let mut directory =
             Self { fd, path, owner, notices, is_told_to_end, uid, gid, is_shared: false, _lock: lock };
         let own = fstat(&directory.fd).map_err(fail("look at"))?;

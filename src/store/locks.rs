@@ -75,7 +75,7 @@ pub(super) struct Claim {
 
 /// An attempt to claim.
 pub(super) enum Claimed {
-    /// We hold the claim. `None`: the file system has no locks.
+    /// We hold the claim. `None`: the file system has no locks, or no room.
     Yes(Option<Claim>),
     /// A live helper has claimed this instead.
     Others(String),
@@ -84,7 +84,11 @@ pub(super) enum Claimed {
 impl Claim {
     /// Claims what the lines of the text say, in a file of this name.
     pub(super) fn take(directory: impl AsFd, name: &str, text: &str) -> nix::Result<Claimed> {
-        let (fd, stat) = open_private(&directory, name)?;
+        let (fd, stat) = match open_private(&directory, name) {
+            // Nobody else has a claim. Without room, only a withdrawal goes any further.
+            Err(cause) if is_no_room(cause) => return Ok(Claimed::Yes(None)),
+            opened => opened?,
+        };
         let mut file = File::from(fd.try_clone().map_err(errno)?);
         match try_lock(fd.into(), File::try_lock) {
             Ok(None) => {
@@ -101,7 +105,13 @@ impl Claim {
             // No live helper holds it.
             Ok(Some(_)) => {
                 ftruncate(&file, 0)?;
-                file.rewind().and_then(|()| file.write_all(text.as_bytes())).map_err(errno)?;
+                match file.rewind().and_then(|()| file.write_all(text.as_bytes())).map_err(errno) {
+                    Err(cause) if is_no_room(cause) => {
+                        unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir).ok();
+                        return Ok(Claimed::Yes(None));
+                    }
+                    written => written?,
+                }
             }
             Err(cause) => return Err(cause),
         }
@@ -129,6 +139,11 @@ impl Claim {
             unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir).ok();
         }
     }
+}
+
+/// Whether the volume is full, or the user's share of it.
+pub(super) fn is_no_room(cause: Errno) -> bool {
+    matches!(cause, Errno::ENOSPC | Errno::EDQUOT)
 }
 
 fn is_still(directory: impl AsFd, name: &str, stat: &FileStat) -> bool {
