@@ -22,6 +22,9 @@ const FORKED: u64 = 0x40;
 /// CAP_FOWNER of capabilities(7): a bit of CapEff in `/proc/PID/status`.
 const FOWNER: u64 = 1 << 3;
 
+/// The user whose files those of users outside a user namespace seem to be.
+const UNMAPPED: u32 = 65534;
+
 /// A live process, by its `/proc/PID/stat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -168,6 +171,17 @@ pub(crate) fn has_fowner(status: &str) -> Option<bool> {
     mask(status, "CapEff:").map(|capabilities| capabilities & FOWNER != 0)
 }
 
+/// Whether the user namespace with this `/proc/PID/uid_map` has the user of a file.
+pub(crate) fn maps_user(map: &str, uid: u32) -> bool {
+    map.lines().any(|line| {
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        let &[first, _, count] = &numbers[..] else { return false };
+        // Files of users that it does not have are shown as this one's.
+        let is_certain = uid != UNMAPPED || count == u32::MAX;
+        is_certain && uid.checked_sub(first).is_some_and(|offset| offset < count)
+    })
+}
+
 /// A mask in the text of `/proc/PID/status`.
 fn mask(status: &str, name: &str) -> Option<u64> {
     u64::from_str_radix(field(status, name)?, 16).ok()
@@ -290,5 +304,19 @@ mod tests {
             let status = format!("Name:\tapp\nState:\t{state}\nThreads:\t{threads}\nSigCgt:\t1\n");
             assert_eq!(Reaction::parse(&status, Signal::SIGHUP.into()), reaction, "{state}, {threads}");
         }
+    }
+
+    #[test]
+    fn a_user_namespace_has_the_users_of_its_map() {
+        let initial = "         0          0 4294967295\n";
+        for uid in [0, 1000, UNMAPPED, u32::MAX - 1] {
+            assert!(maps_user(initial, uid), "{uid}");
+        }
+        let pod = "         0     100000      65536\n     70000       1000          1\n";
+        for (uid, is_there) in [(0, true), (65535, true), (65536, false), (70000, true), (70001, false)] {
+            assert_eq!(maps_user(pod, uid), is_there, "{uid}");
+        }
+        assert!(!maps_user(pod, UNMAPPED), "it may be any other one");
+        assert!(!maps_user("", 0));
     }
 }

@@ -16,11 +16,11 @@ use nix::unistd::{UnlinkatFlags, getegid, geteuid, getgroups, unlinkat};
 
 use super::error::StoreError;
 use super::file::{FileMode, file_type};
-use super::locks::lock;
+use super::locks::{is_no_room, lock};
 use super::notices::{Notice, Notices};
 use super::owner::Owner;
-use super::permissions::{DIRECTORY, finish, make, sync};
-use crate::process::facts::has_fowner;
+use super::permissions::{DIRECTORY, finish, is_unfinished, make, sync};
+use crate::process::facts::{has_fowner, maps_user};
 use crate::words::{Flaw, flaw};
 
 /// The name that leads to the published set; its replacement is the moment of publication.
@@ -79,31 +79,42 @@ impl<'a> Directory<'a> {
     ) -> Result<Option<Self>, StoreError> {
         let fail = |action| move |cause| StoreError::write(action, path, cause);
         let open = || nix::fcntl::open(path, DIRECTORY, Mode::empty());
+        let mut is_new = false;
         let fd = match (open(), absent) {
             (Err(Errno::ENOENT), Absent::Ignore) => return Ok(None),
             (Err(Errno::ENOENT), Absent::Create) => {
-                make(path)?;
+                is_new = make(path)?;
                 open()
             }
             (opened, _) => opened,
         };
         let fd = fd.map_err(fail("open the directory"))?;
-        finish(&fd, path, owner, notices)?;
-        let locked = lock(&fd, LOCK).map_err(|cause| lock_error(&fd, path, LOCK, cause))?;
-        let Some((lock, stat)) = locked else { return Err(StoreError::Busy(path.to_owned())) };
-        if lock.is_none() {
-            notices.warn_once(
-                Notice::NoLocks,
-                format_args!(
-                    "the file system of {} has no locks: publishing without a lock; run no second helper there",
-                    path.display()
-                ),
-            );
-        }
-        let (uid, gid) = (stat.st_uid, stat.st_gid);
+        let (lock, uid, gid) = match lock(&fd, LOCK) {
+            Ok(Some((lock, stat))) => {
+                if lock.is_none() {
+                    notices.warn_once(
+                        Notice::NoLocks,
+                        format_args!(
+                            "the file system of {} has no locks: publishing without a lock; run no second helper there",
+                            path.display()
+                        ),
+                    );
+                }
+                (lock, stat.st_uid, stat.st_gid)
+            }
+            Ok(None) => return Err(StoreError::Busy(path.to_owned())),
+            // A withdrawal makes room, and must not wait for it.
+            Err(cause) if is_no_room(cause) && absent == Absent::Ignore => {
+                (None, geteuid().as_raw(), getegid().as_raw())
+            }
+            Err(cause) => return Err(lock_error(&fd, path, LOCK, cause)),
+        };
         let mut directory =
             Self { fd, path, owner, notices, is_told_to_end, uid, gid, is_shared: false, _lock: lock };
         let own = fstat(&directory.fd).map_err(fail("look at"))?;
+        if directory.owns(&own) && is_unfinished(&own, is_new) {
+            finish(&directory.fd, path, owner, &own, notices)?;
+        }
         let shared = (Mode::S_ISVTX | Mode::S_IWOTH).bits();
         directory.is_shared = own.st_mode & shared == shared && own.st_uid != directory.target_uid();
         Ok(Some(directory))
@@ -115,10 +126,13 @@ impl<'a> Directory<'a> {
     }
 
     /// Whether it is a regular file, with the permissions, the owner and the group that a new file
-    /// of this mode would have.
+    /// of this mode would have. Without chmod, these permissions may be fewer.
     pub(super) fn is_as_new(&self, stat: &FileStat, mode: FileMode) -> bool {
         let gid = self.owner.and_then(|owner| owner.gid).map_or(self.gid, |gid| gid.as_raw());
-        stat.st_mode == SFlag::S_IFREG.bits() | mode.bits()
+        let found = stat.st_mode & 0o7777;
+        let is_narrower = found & !mode.bits() == 0 && self.notices.is_given(Notice::NarrowerMode);
+        file_type(stat) == SFlag::S_IFREG
+            && (found == mode.bits() || is_narrower)
             && stat.st_uid == self.target_uid()
             && stat.st_gid == gid
     }
@@ -339,7 +353,9 @@ pub(super) fn check_replaceable(
             // d.
             None if file_type(&stat) == SFlag::S_IFDIR && !is_set => Flaw::new(A_DIRECTORY),
             // e.
-            None if is_sticky && !directory.owns(&stat) && !overrides_owners() => of_other_user(stat.st_uid),
+            None if is_sticky && !directory.owns(&stat) && !overrides(stat.st_uid) => {
+                of_other_user(stat.st_uid)
+            }
             None => continue,
         };
         return Err(StoreError::in_the_way(&directory.path.join(name), found));
@@ -347,11 +363,13 @@ pub(super) fn check_replaceable(
     Ok(())
 }
 
-/// Whether this process may replace other users' files in a sticky directory: root may lack the
-/// capability.
-fn overrides_owners() -> bool {
+/// Whether this process may replace another user's files in a sticky directory: root may lack the
+/// capability, and in a user namespace it counts only for the users there.
+fn overrides(uid: u32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    has_fowner(&status).unwrap_or_else(|| geteuid().is_root())
+    // A kernel without user namespaces has no map.
+    let is_mapped = std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| maps_user(&map, uid));
+    is_mapped && has_fowner(&status).unwrap_or_else(|| geteuid().is_root())
 }
 
 const A_DIRECTORY: &str = "it is a directory (remove it, or choose another file name)";

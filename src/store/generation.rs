@@ -14,7 +14,7 @@ use super::directory::{DATA, Data, Directory, entries, is_generation_name, throu
 use super::error::StoreError;
 use super::file::{Contents, File, FileMode, LARGEST_FILE, errno, file_type, read_regular};
 use super::notices::Notice;
-use super::permissions::{directory_mode, give, set_mode, sync};
+use super::permissions::{directory_mode, give, give_to_group, set_mode, sync};
 use crate::time::timestamp::rfc3339;
 
 /// `..data` on its way to its name. No file of a set can have this name.
@@ -124,6 +124,7 @@ impl<'a> Generation<'a> {
         let fd = openat(&self.fd, name, flags, Mode::from_bits_truncate(first)).map_err(fail)?;
         let mut file = fs::File::from(fd);
         contents.write_to(&mut file).map_err(|error| fail(errno(error)))?;
+        give_to_group(&file, self.directory.path, self.directory.owner)?;
         set_mode(&file, &self.directory.path.join(name), mode.bits(), self.directory.notices)?;
         give(&file, self.directory.path, self.directory.owner)?;
         sync(&file).map_err(fail)

@@ -14,6 +14,8 @@ use super::file::{errno, file_id, file_type};
 
 /// How often to open a file again that others remove meanwhile.
 const ATTEMPTS: u32 = 100;
+/// Is made to see its owner, and removed at once.
+const PROBE: &str = "..owner";
 /// The longest claim that is read.
 const LONGEST_CLAIM: u64 = 1 << 20;
 
@@ -67,7 +69,7 @@ pub(super) struct Claim {
 
 /// An attempt to claim.
 pub(super) enum Claimed {
-    /// We hold the claim. `None`: the file system has no locks.
+    /// We hold the claim. `None`: the file system has no locks, or no room.
     Yes(Option<Claim>),
     /// A live helper has claimed this instead.
     Others(String),
@@ -76,7 +78,11 @@ pub(super) enum Claimed {
 impl Claim {
     /// Claims what the lines of the text say, in a file of this name.
     pub(super) fn take(directory: impl AsFd, name: &str, text: &str) -> nix::Result<Claimed> {
-        let (fd, stat) = open_private(&directory, name)?;
+        let (fd, stat) = match open_private(&directory, name) {
+            // Nobody else has a claim. Without room, only a withdrawal goes any further.
+            Err(cause) if is_no_room(cause) => return Ok(Claimed::Yes(None)),
+            opened => opened?,
+        };
         let mut file = File::from(fd.try_clone().map_err(errno)?);
         match try_lock(fd.into(), File::try_lock) {
             Ok(None) => {
@@ -93,7 +99,13 @@ impl Claim {
             // No live helper holds it.
             Ok(Some(_)) => {
                 ftruncate(&file, 0)?;
-                file.rewind().and_then(|()| file.write_all(text.as_bytes())).map_err(errno)?;
+                match file.rewind().and_then(|()| file.write_all(text.as_bytes())).map_err(errno) {
+                    Err(cause) if is_no_room(cause) => {
+                        unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir).ok();
+                        return Ok(Claimed::Yes(None));
+                    }
+                    written => written?,
+                }
             }
             Err(cause) => return Err(cause),
         }
@@ -123,6 +135,11 @@ impl Claim {
     }
 }
 
+/// Whether the volume is full, or the user's share of it.
+pub(super) fn is_no_room(cause: Errno) -> bool {
+    matches!(cause, Errno::ENOSPC | Errno::EDQUOT)
+}
+
 fn is_still(directory: impl AsFd, name: &str, stat: &FileStat) -> bool {
     fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|found| file_id(&found) == file_id(stat))
 }
@@ -134,7 +151,7 @@ fn open_private(directory: impl AsFd, name: &str) -> nix::Result<(OwnedFd, FileS
         match openat(&directory, name, flags, Mode::empty()) {
             Ok(fd) => {
                 let stat = fstat(&fd)?;
-                if file_type(&stat) == SFlag::S_IFREG && stat.st_uid == geteuid().as_raw() {
+                if file_type(&stat) == SFlag::S_IFREG && is_ours(&directory, &stat)? {
                     return Ok((fd, stat));
                 }
             }
@@ -155,4 +172,24 @@ fn open_private(directory: impl AsFd, name: &str) -> nix::Result<(OwnedFd, FileS
         }
     }
     Err(Errno::EBUSY)
+}
+
+/// Whether it is of the owner that a file has which we make here: a network's file system may map our user to another.
+fn is_ours(directory: impl AsFd, stat: &FileStat) -> nix::Result<bool> {
+    if stat.st_uid == geteuid().as_raw() {
+        return Ok(true);
+    }
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let remove = || unlinkat(&directory, PROBE, UnlinkatFlags::NoRemoveDir);
+    // What a killed helper has left.
+    remove().ok();
+    match openat(&directory, PROBE, flags, Mode::S_IRUSR) {
+        Ok(made) => {
+            remove().ok();
+            Ok(fstat(made)?.st_uid == stat.st_uid)
+        }
+        // Another helper looks just now.
+        Err(Errno::EEXIST) => Err(Errno::EWOULDBLOCK),
+        Err(cause) => Err(cause),
+    }
 }

@@ -39,6 +39,11 @@ impl Notices {
         });
     }
 
+    /// Whether a warning was logged.
+    pub(super) fn is_given(&self, notice: Notice) -> bool {
+        self.0.borrow().contains_key(&notice)
+    }
+
     /// Logs a warning about a state that may last, and then a reminder each minute.
     pub(super) fn warn(&self, notice: Notice, message: &str, now: Instant) {
         self.0.borrow_mut().entry(notice).or_default().log_state(Level::Warn, message, now);

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
-use nix::unistd::{fchown, fsync, geteuid};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, umask};
+use nix::unistd::{Uid, fchown, fsync};
 
 use super::error::StoreError;
 use super::notices::{Notice, Notices};
@@ -21,23 +21,36 @@ const OPEN_TO_READERS: u32 = 0o755;
 const UNFINISHED: u32 = Mode::S_ISVTX.bits();
 
 /// Makes the directory, marked as unfinished: a process that is killed now leaves the mark, and the
-/// next one goes on with [`finish`].
-pub(super) fn make(path: &Path) -> Result<(), StoreError> {
+/// next one goes on with [`finish`]. Returns false if it is there already.
+pub(super) fn make(path: &Path) -> Result<bool, StoreError> {
     let fail = |cause| StoreError::write("create the directory", path, cause);
-    match nix::unistd::mkdir(path, Mode::from_bits_truncate(OPEN_TO_READERS | UNFINISHED)) {
+    // The mark has one form, whatever the umask of either process. No other thread makes files.
+    let own_umask = umask(Mode::empty());
+    let made = nix::unistd::mkdir(path, Mode::from_bits_truncate(OPEN_TO_READERS | UNFINISHED));
+    umask(own_umask);
+    match made {
         Err(Errno::ENOENT) => Err(StoreError::Unfit(flaw!(
             "cannot create the directory {}: its parent directory does not exist (is the volume mounted here?)",
             path.display()
         ))),
-        Err(Errno::EEXIST) => Ok(()),
+        Err(Errno::EEXIST) => Ok(false),
         Err(cause) => Err(fail(cause)),
         Ok(()) => {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             let parent = nix::fcntl::open(parent.unwrap_or(Path::new(".")), DIRECTORY, Mode::empty());
             // A process that may not read the parent may not sync it either.
-            parent.map_or(Ok(()), sync).map_err(fail)
+            parent.map_or(Ok(()), sync).map_err(fail)?;
+            Ok(true)
         }
     }
+}
+
+/// Whether a directory of ours is as [`make`] leaves it. The ACL of its parent may take permissions from a new one;
+/// one that is found with fewer may be private.
+pub(super) fn is_unfinished(stat: &FileStat, is_new: bool) -> bool {
+    let left = UNFINISHED | OPEN_TO_READERS;
+    let mode = stat.st_mode & 0o7777 & !Mode::S_ISGID.bits();
+    mode == left || is_new && mode & UNFINISHED != 0 && mode & !left == 0
 }
 
 /// Gives a directory that [`make`] has made its owner and its mode.
@@ -45,22 +58,25 @@ pub(super) fn finish(
     fd: &OwnedFd,
     path: &Path,
     owner: Option<Owner>,
+    made: &FileStat,
     notices: &Notices,
 ) -> Result<(), StoreError> {
-    let stat = fstat(fd).map_err(|cause| StoreError::write("look at", path, cause))?;
-    let others = (Mode::S_IWGRP | Mode::S_IWOTH).bits();
-    let is_ours = [Some(geteuid()), owner.map(|owner| owner.uid)].contains(&Some(stat.st_uid.into()));
-    // A sticky directory that only its owner may write to has no other use.
-    if !is_ours || stat.st_mode & (UNFINISHED | others) != UNFINISHED {
-        return Ok(());
-    }
     give(fd, path, owner)?;
-    set_mode(fd, path, directory_mode(&stat), notices)
+    set_mode(fd, path, directory_mode(made), notices)
+}
+
+/// Gives it to the group of its owner alone. Before it has its mode, so that no other group may read it for a moment;
+/// the user comes after that, since only the owner may set a mode.
+pub(super) fn give_to_group(fd: impl AsFd, path: &Path, owner: Option<Owner>) -> Result<(), StoreError> {
+    owner.map_or(Ok(()), |owner| chown(fd, path, owner, None))
 }
 
 pub(super) fn give(fd: impl AsFd, path: &Path, owner: Option<Owner>) -> Result<(), StoreError> {
-    let Some(owner) = owner else { return Ok(()) };
-    fchown(fd, Some(owner.uid), owner.gid).map_err(|cause| {
+    owner.map_or(Ok(()), |owner| chown(fd, path, owner, Some(owner.uid)))
+}
+
+fn chown(fd: impl AsFd, path: &Path, owner: Owner, uid: Option<Uid>) -> Result<(), StoreError> {
+    fchown(fd, uid, owner.gid).map_err(|cause| {
         StoreError::Unfit(flaw!(
             "cannot give files in {} to {owner} (--file-owner): {} (this takes root, or the capabilities CHOWN, FOWNER and DAC_OVERRIDE)",
             path.display(),

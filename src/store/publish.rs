@@ -19,15 +19,16 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
+use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
-use super::directory::{Absent, DATA, Data, Directory, check_replaceable, entries};
+use super::directory::{Absent, DATA, Data, Directory, check_replaceable, entries, is_generation_name};
 use super::error::StoreError;
 use super::file::{File, FileMode, is_regular_with};
 use super::generation::{Generation, is_acceptable, remove_after};
 use super::leftovers::{file_names, remove_all, remove_leftovers, remove_name_of};
-use super::names::{Naming, Staged, adopt_plain_files};
+use super::names::{Naming, Staged, adopt_plain_files, is_file_of};
 use super::notices::Notice;
 use super::permissions::open_to_readers;
 use super::{Publication, Store};
@@ -113,7 +114,7 @@ impl Store {
             self.is_unfinished.set(true);
             directory.sync()?;
             // 12.
-            staged.place()?;
+            staged.place().inspect_err(|_| drop(remove_unused(&directory)))?;
             directory.sync()?;
         }
         self.is_unfinished.set(false);
@@ -165,6 +166,23 @@ fn swap<'a>(
     // 11.
     new.swap(is_link, now)?;
     Ok(staged)
+}
+
+/// Removes hidden directories that are not published. Of those, a file that is still under its name stays: by it, a
+/// withdrawal knows the name as ours.
+fn remove_unused(directory: &Directory<'_>) -> Result<(), StoreError> {
+    let data = directory.data()?;
+    let Some(published) = directory.open_set(&data)? else { return Ok(()) };
+    let names = entries(&directory.fd).map_err(|cause| StoreError::write("list", directory.path, cause))?;
+    for name in names.iter().filter(|name| is_generation_name(name) && data != Data::Link((*name).clone())) {
+        let keep_named = |set: &OwnedFd, file: &str| {
+            let is_needed = is_file_of(directory, set, file)? && !is_file_of(directory, &published, file)?;
+            if is_needed { Err(directory.error("remove", file, Errno::EBUSY)) } else { Ok(()) }
+        };
+        // The next publication tries again.
+        remove_after(directory, name, keep_named).ok();
+    }
+    Ok(())
 }
 
 /// The names in the published set that are not among `files` and are to be kept, with their modes.
@@ -251,8 +269,8 @@ fn is_published_already(
         && files.iter().all(holds_file)
 }
 
-/// Removes the published set, all of it at one moment, unless its names are files. What cannot be removed keeps
-/// nothing else: it is the error in the end.
+/// Removes the published set, all of it at one moment, unless its names are files. What cannot be removed, or synced,
+/// keeps nothing else: it is the error in the end.
 fn withdraw(directory: &Directory<'_>, data: &Data) -> Result<Publication, StoreError> {
     let mut outcome = Ok(());
     // Before their set: after a crash between them, nobody would know the names as ours.
@@ -267,9 +285,8 @@ fn withdraw(directory: &Directory<'_>, data: &Data) -> Result<Publication, Store
         Data::Directory => remove_after(directory, DATA, |set, name| remove_name_of(directory, set, name)),
     });
     // A loss of power must not bring back a set whose files are removed here.
-    directory.sync()?;
+    outcome = outcome.and(directory.sync());
     outcome = outcome.and(remove_all(directory));
-    directory.sync()?;
-    outcome?;
+    outcome.and(directory.sync())?;
     Ok(if *data == Data::Absent { Publication::Unchanged } else { Publication::Removed })
 }

@@ -284,6 +284,71 @@ fn in_a_shared_directory_a_name_that_stays_keeps_no_other_one() {
     assert_eq!(file_names(volume.path()), stuck);
 }
 
+/// How many hidden directories there are.
+fn sets(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry"));
+    entries.filter(|entry| entry.file_type().expect("a type").is_dir()).count()
+}
+
+#[test]
+fn a_name_that_cannot_be_replaced_after_the_switch_leaves_no_set_but_the_new_one() {
+    if !root_or_skipped() {
+        return;
+    }
+    let volume = volume();
+    std::fs::set_permissions(volume.path(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
+    std::fs::write(volume.path().join("key"), "root's").expect("a file");
+    let store = Store::new(volume.path().to_owned());
+    for contents in ["1", "2", "3"] {
+        // The main thread of this process has the privilege, by which the check before the switch goes.
+        let published = as_another(|| publish(&store, contents, SystemTime::now()));
+        published.expect_err("the name stays");
+        assert_eq!(sets(volume.path()), 1);
+        assert_eq!(std::fs::read(volume.path().join("..data/key")).expect("a file"), contents.as_bytes());
+    }
+}
+
+#[test]
+fn where_our_user_is_mapped_to_another_a_live_helpers_claim_holds() {
+    if !root_or_skipped() {
+        return;
+    }
+    let volume = volume();
+    std::os::unix::fs::chown(volume.path(), Some(ANOTHER), None).expect("its owner");
+    let claiming = |name: &str| Store::new(volume.path().to_owned()).claiming([name.to_owned()], None);
+    let (first, second) = (claiming("key"), claiming("other"));
+    as_another(|| first.start(Now::look())).expect("a good directory");
+    let error = as_another(|| second.start(Now::look())).expect_err("a refusal");
+    assert!(error.to_string().starts_with("another helper that is running publishes key"), "{error}");
+    as_another(|| first.start(Now::look())).expect("it is its own");
+    as_another(|| drop(first));
+    as_another(|| second.start(Now::look())).expect("the first one has ended");
+    as_another(|| drop(second));
+    assert_eq!(std::fs::read_dir(volume.path()).expect("a directory").count(), 0);
+}
+
+#[test]
+fn where_our_user_is_mapped_to_another_a_new_directory_gets_its_mode() {
+    if !root_or_skipped() {
+        return;
+    }
+    let volume = volume();
+    std::os::unix::fs::chown(volume.path(), Some(ANOTHER), None).expect("its owner");
+    let path = volume.path().join("svids");
+    as_another(|| Store::new(path.clone()).start(Now::look())).expect("a good directory");
+    assert_eq!(std::fs::metadata(path).expect("a directory").mode() & 0o7777, 0o755);
+}
+
+#[test]
+fn a_private_directory_with_the_sticky_bit_stays_as_it_is() {
+    for mode in [0o1700, 0o1750] {
+        let volume = volume();
+        std::fs::set_permissions(volume.path(), PermissionsExt::from_mode(mode)).expect("its permissions");
+        Store::new(volume.path().to_owned()).start(Now::look()).expect("a good directory");
+        assert_eq!(std::fs::metadata(volume.path()).expect("a directory").mode() & 0o7777, mode);
+    }
+}
+
 #[test]
 fn without_the_privilege_an_owner_is_refused_at_the_start() {
     if !root_or_skipped() {

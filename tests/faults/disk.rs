@@ -223,7 +223,11 @@ impl Recording {
             "mkdir" => {
                 let (parent, name) = call.about[0].rsplit_once('/').expect("a path");
                 let directory = self.now.find(parent);
-                self.make(directory, name.to_owned(), Kind::Directory(BTreeMap::new()), octal(1))
+                // The program sets its umask aside for this one.
+                let umask = std::mem::take(&mut self.runner.umask);
+                let made = self.make(directory, name.to_owned(), Kind::Directory(BTreeMap::new()), octal(1));
+                self.runner.umask = umask;
+                made
             }
             "symlinkat" => {
                 let directory = inode(1);
@@ -240,7 +244,12 @@ impl Recording {
             }
             "unlinkat" => Operation::Entries(vec![(inode(0), text(1), None)]),
             "fchmod" => Operation::Mode(inode(0), octal(1)),
-            "fchown" => Operation::Owner(inode(0), (decimal(1), decimal(2))),
+            "fchown" => {
+                let inode = inode(0);
+                let (user, group) = self.now.0[inode].owner;
+                let new = |index: usize, old| if arguments[index] == "-1" { old } else { decimal(index) };
+                Operation::Owner(inode, (new(1, user), new(2, group)))
+            }
             "fchownat" => {
                 let directory = inode(0);
                 Operation::Owner(self.now.entries(directory)[&text(1)], (decimal(2), decimal(3)))

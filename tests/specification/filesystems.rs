@@ -4,9 +4,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use grpcio::RpcStatusCode;
 use nix::sys::signal::{Signal, kill};
+use workload_api_server::server::Reply;
 
-use crate::pod::{Finished, Helper, NOBODY, Pod, is_root, mode_of, names, offer};
+use crate::pod::{Finished, Helper, NOBODY, Pod, Running, is_root, mode_of, names, offer, wait_until};
 use crate::process::children;
 
 /// Whether strace is here and may trace; says aloud if not.
@@ -19,12 +21,21 @@ fn can_trace() -> bool {
     can
 }
 
+/// A helper under strace, with a system call of its main thread that goes wrong in this way.
+fn with_fault(helper: Helper, inject: &str) -> Helper {
+    let inject = format!("inject={inject}");
+    helper.through("strace", &["-qq", "-o", "/dev/null", "-e", "signal=none", "-e", &inject])
+}
+
+/// strace ends with the helper, and not the other way round.
+fn end(mut strace: Running) {
+    kill(children(strace.pid())[0], Signal::SIGTERM).expect("a running helper");
+    strace.finish(0);
+}
+
 /// `init` under strace, with a system call that goes wrong in this way.
 fn init_with(pod: &Pod, inject: &str, arguments: &[&str]) -> Helper {
-    let inject = format!("inject={inject}");
-    pod.helper(&["--mode=init"])
-        .arguments(arguments)
-        .through("strace", &["-f", "-qq", "-o", "/dev/null", "-e", "signal=none", "-e", &inject])
+    with_fault(pod.helper(&["--mode=init"]).arguments(arguments), inject)
 }
 
 /// Publishes twice, and asserts one warning each time and a whole set.
@@ -59,22 +70,16 @@ fn a_rotation_is_told_whichever_of_its_syncs_fails_once() {
     let rotates = |number: u32| {
         let (pod, agent) = Pod::with_agent();
         pod.init(&[]).succeeded();
-        let inject = format!("inject=fsync:error=EIO:when={number}");
         let hook = pod.script(r#"echo "$SVID_CHANGED" >>"$0/runs""#);
         let refresh = pod.helper(&["--mode=refresh"]).command(&hook);
-        let mut refresh = refresh
-            .through("strace", &["-qq", "-o", "/dev/null", "-e", "signal=none", "-e", &inject])
-            .start();
+        let refresh = with_fault(refresh, &format!("fsync:error=EIO:when={number}")).start();
         pod.wait_for_runs("svid,bundle\n");
         let rotated = pod.mint();
         agent.reply(offer([rotated.clone()]));
         pod.wait_for_runs("svid,bundle\nsvid\n");
         pod.wait_for(&rotated);
         pod.holds_one_set();
-        // strace ends with the helper, and not the other way round.
-        let helper = children(refresh.pid())[0];
-        kill(helper, Signal::SIGTERM).expect("a running helper");
-        refresh.finish(0);
+        end(refresh);
     };
     std::thread::scope(|scope| {
         for number in 1..=9 {
@@ -99,6 +104,96 @@ fn without_chmod_a_mode_that_is_no_wider_than_asked_for_is_accepted() {
         succeeds_twice("fchmod:error=EPERM", &[], None);
         succeeds_twice("fchmod:error=EPERM", &["--key-file-mode=0440"], narrower);
     }
+}
+
+#[test]
+fn without_chmod_an_unchanged_set_is_not_told_again() {
+    if !can_trace() {
+        return;
+    }
+    let pod = Pod::new();
+    let svid = pod.mint();
+    let agent = pod.agent(offer([svid.clone()]));
+    let hook = pod.script(r#"echo "$SVID_CHANGED" >>"$0/runs""#);
+    let refresh = pod.helper(&["--mode=refresh", "--key-file-mode=0440"]).command(&hook);
+    let mut refresh = with_fault(refresh, "fchmod:error=EPERM").start();
+    pod.wait_for_runs("svid,bundle\n");
+    drop(agent);
+    let agent = pod.agent(offer([svid]));
+    refresh.wait_for_log(&["nothing written"]);
+    let rotated = pod.mint();
+    agent.reply(offer([rotated.clone()]));
+    pod.wait_for(&rotated);
+    pod.wait_for_runs("svid,bundle\nsvid\n");
+    end(refresh);
+}
+
+#[test]
+fn a_withdrawal_removes_the_key_though_nothing_can_be_synced() {
+    if !can_trace() {
+        return;
+    }
+    let (pod, agent) = Pod::with_agent();
+    pod.init(&[]).succeeded();
+    // The first one is that of the start.
+    let refresh = pod.helper(&["--mode=refresh", "--on-revoked=remove"]);
+    let mut refresh = with_fault(refresh, "fsync:error=EIO:when=2+").start();
+    refresh.wait_for_log(&["nothing written"]);
+    agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    refresh.wait_for_log(&["ERROR", "cannot sync", "retrying"]);
+    assert_eq!(names(&pod.volume()), [""; 0]);
+    end(refresh);
+}
+
+#[test]
+fn names_that_cannot_be_replaced_leave_no_set_at_each_attempt_and_a_withdrawal_removes_them() {
+    if !can_trace() {
+        return;
+    }
+    if !is_root() {
+        return crate::pod::skip("only root can become another user");
+    }
+    let pod = Pod::new();
+    std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
+    let agent = pod.agent(offer([pod.mint()]));
+    pod.helper(&["--mode=init"]).run_by(NOBODY, NOBODY).finish().succeeded();
+    let refresh = pod.helper(&["--mode=refresh", "--on-revoked=remove"]);
+    // The set is put in its place, and the first name is not.
+    let refresh = with_fault(refresh, "renameat:error=EIO:when=2+2").run_by(NOBODY, NOBODY);
+    let mut refresh = refresh.start();
+    refresh.wait_for_log(&["nothing written"]);
+    agent.reply(offer([pod.mint()]));
+    for _ in 0..4 {
+        let target = || std::fs::read_link(pod.volume().join("..data")).expect("a link");
+        let before = target();
+        wait_until("the set is another one", || target() != before);
+    }
+    let sets = names(&pod.volume()).into_iter().filter(|name| name.ends_with('Z')).count();
+    // The first, which has the names, the published one, and those of an attempt.
+    assert!(sets <= 5, "{sets}");
+    agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    wait_until("all files are removed", || names(&pod.volume()).is_empty());
+    end(refresh);
+}
+
+/// The owner can set a mode without a privilege, and the group may read the file as soon as it has its mode.
+#[test]
+fn a_new_file_gets_its_group_then_its_mode_then_its_user() {
+    if !can_trace() {
+        return;
+    }
+    if !is_root() {
+        return crate::pod::skip("only root can give files away");
+    }
+    let (pod, _agent) = Pod::with_agent();
+    let trace = pod.path().join("trace");
+    let filter = ["-f", "-qq", "-y", "-o", trace.to_str().expect("UTF-8"), "-e", "trace=fchown,fchmod"];
+    let helper = pod.helper(&["--mode=init", "--key-file-mode=0440", "--file-owner=12345:54321"]);
+    helper.through("strace", &filter).finish().succeeded();
+    let text = std::fs::read_to_string(trace).expect("a trace");
+    let of_key = text.lines().filter(|line| line.contains("svid-key.pem>"));
+    let arguments: Vec<_> = of_key.filter_map(|line| line.split(">, ").nth(1)?.split(')').next()).collect();
+    assert_eq!(arguments, ["-1, 54321", "0440", "12345, 54321"], "{text}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use grpcio::RpcStatusCode;
 use nix::fcntl::{Flock, FlockArg};
 use pod_svid_helper::for_tests::workload::X509SVID;
 use workload_api_server::authority::Recipe;
@@ -454,6 +455,45 @@ fn an_svid_that_ends_on_a_full_volume_is_told_with_the_volume_as_the_cause() {
 fn on_a_full_volume_the_old_set_stays_until_there_is_room() {
     let empty = |tmpfs: &Tmpfs| std::fs::remove_file(filler(tmpfs)).expect("the filler");
     stays_until_repaired(fill, empty, &["No space left on device", "sizeLimit"]);
+}
+
+/// Withdraws the identity while the volume is full, of a helper that starts on it and says this of the set.
+fn is_removed_though_full(options: &str, fill: impl Fn(&Path), says: &[&str]) {
+    if !is_root() {
+        return crate::pod::skip("only root can mount a tmpfs");
+    }
+    let pod = Pod::new();
+    let _tmpfs = Tmpfs::mount(&pod.volume(), options);
+    let agent = pod.agent(offer([pod.mint()]));
+    pod.init(&[]).succeeded();
+    fill(&pod.volume());
+    let mut refresh = pod.refresh(&["--on-revoked=remove"]);
+    refresh.wait_for_log(says);
+    agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
+    let is_filler = |name: &String| name.starts_with("filler");
+    wait_until("all files are removed", || names(&pod.volume()).iter().all(is_filler));
+    refresh.stop();
+    let left = std::fs::read_dir(pod.volume()).expect("a directory").map(|entry| entry.expect("an entry"));
+    let left: Vec<_> = left.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect();
+    assert!(left.iter().all(is_filler), "{left:?}");
+}
+
+#[test]
+fn on_a_volume_without_room_for_a_lock_file_a_withdrawal_removes_all_files() {
+    let fill = |volume: &Path| {
+        let mut fillers = (0..).map(|number| volume.join(format!("filler{number}")));
+        while fillers.next().is_some_and(|filler| std::fs::File::create(filler).is_ok()) {}
+    };
+    is_removed_though_full("size=1m,nr_inodes=64", fill, &["ERROR", "cannot create a lock file"]);
+}
+
+#[test]
+fn on_a_volume_without_room_for_a_claim_a_withdrawal_removes_all_files() {
+    let fill = |volume: &Path| {
+        let mut filler = std::fs::File::create(volume.join("filler")).expect("a file");
+        while std::io::Write::write_all(&mut filler, &[0; 512]).is_ok() {}
+    };
+    is_removed_though_full("size=1m", fill, &["nothing written"]);
 }
 
 #[test]

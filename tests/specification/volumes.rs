@@ -265,6 +265,26 @@ fn a_directory_with_an_attribute_is_refused(name: &str, attribute: char) {
 }
 
 #[test]
+fn in_a_user_namespace_a_file_of_a_user_that_is_not_mapped_is_refused_before_anything_moves() {
+    if !is_root() {
+        return crate::pod::skip("only root can give files away");
+    }
+    let root = ["--user", "--map-root-user"];
+    if !Command::new("unshare").args(root).arg("true").output().is_ok_and(|run| run.status.success()) {
+        return crate::pod::skip("no user namespaces here");
+    }
+    let (pod, _agent) = Pod::with_agent();
+    let key = pod.volume().join("svid-key.pem");
+    std::fs::write(&key, "").expect("a file");
+    chown(&key, Some(NOBODY), None).expect("its owner");
+    chown(pod.volume(), Some(HELPER), None).expect("its owner");
+    std::fs::set_permissions(pod.volume(), PermissionsExt::from_mode(0o1777)).expect("its permissions");
+    let helper = pod.helper(&["--mode=init", BRIEFLY]).through("unshare", &root);
+    helper.finish().failed_with(&["svid-key.pem", "belongs to user", "sticky"]);
+    assert_eq!(names(&pod.volume()), ["svid-key.pem"]);
+}
+
+#[test]
 fn a_missing_parent_is_an_error_at_the_start() {
     let pod = Pod::new();
     let path = pod.volume().join("a/b");
