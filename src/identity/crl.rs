@@ -9,11 +9,10 @@ use der::asn1::OctetString;
 use x509_cert::certificate::Raw;
 use x509_cert::crl::{CertificateList, TbsCertList};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber};
-use x509_cert::name::Name;
 
 use super::certificate::{Certificate, extension, hexadecimal, unreadable};
 use super::digest;
-use super::distinguished_name::{Sameness, compare, text_of};
+use super::distinguished_name::{Comparable, Sameness, text_of};
 use super::raw::shortened;
 use crate::words::{Flaw, flaw};
 
@@ -21,7 +20,7 @@ use crate::words::{Flaw, flaw};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RevocationList {
     pub(crate) der: Vec<u8>,
-    issuer: Name,
+    issuer: Comparable,
     /// Of the issuer's key: CAs of a trust domain may share a name.
     key: Option<OctetString>,
     this_update: SystemTime,
@@ -36,7 +35,7 @@ impl RevocationList {
         let key = extension::<AuthorityKeyIdentifier>(list.crl_extensions.as_ref()).ok().flatten();
         Ok(Self {
             der,
-            issuer: list.issuer,
+            issuer: Comparable::of(&list.issuer),
             key: key.and_then(|key| key.key_identifier),
             this_update: list.this_update.to_system_time(),
             next_update: list.next_update.map(|time| time.to_system_time()),
@@ -44,14 +43,14 @@ impl RevocationList {
     }
 
     fn has_issuer_of(&self, other: &Self) -> bool {
-        self.key == other.key && compare(&self.issuer, &other.issuer) == Sameness::Same
+        self.key == other.key && self.issuer.compare(&other.issuer) == Sameness::Same
     }
 
     /// Whether this CA may have issued it: by its name and, where both have one, by the identifier of its key.
     fn may_be_of(&self, ca: &[u8]) -> bool {
         let Ok(ca) = Certificate::parse(ca, 0) else { return false };
         let has_key = self.key.as_ref().zip(ca.key_id()).is_none_or(|(own, key)| *own == key.0);
-        has_key && compare(&self.issuer, ca.fields().subject()) != Sameness::Different
+        has_key && self.issuer.compare(&Comparable::of(ca.fields().subject())) != Sameness::Different
     }
 }
 

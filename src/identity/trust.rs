@@ -10,7 +10,7 @@ use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 use super::bundle::X509Bundle;
 use super::certificate::{Certificate, split};
 use super::dates::{Dates, Validity};
-use super::distinguished_name::{Sameness, compare, text_of};
+use super::distinguished_name::{Comparable, Sameness, text_of};
 use super::limits::{MAX_BUNDLE, MAX_CHAIN};
 use super::raw::{Field, shortened};
 use super::spiffe_id::{SpiffeId, TrustDomain};
@@ -74,15 +74,16 @@ impl Trust {
         let of = |field| move |flaw| (field, flaw);
         let chain = parse(chain).map_err(of(Field::Chain))?;
         let bundle = parse(bundle.authorities().map(|ca| ca.der)).map_err(of(Field::Bundle))?;
-        let authorities: Vec<_> = bundle.iter().enumerate().filter(|(_, ca)| is_ca_of(own, ca)).collect();
+        let authorities: Vec<_> =
+            bundle.iter().enumerate().filter(|(_, ca)| is_ca_of(own, &ca.certificate)).collect();
         for least in [Sameness::Same, Sameness::Unknown] {
-            let steps = chain.iter().map(|certificate| {
+            let steps = chain.iter().map(|named| {
                 let others = chain.iter().enumerate().skip(1);
-                let others = others.filter(|(_, other)| !std::ptr::eq(*other, certificate));
-                let intermediates = issuers(certificate, others, least).map(|(index, _)| index);
-                let authorities = issuers(certificate, authorities.iter().copied(), least)
-                    .map(|(index, ca)| (index, ca.dates()));
-                Step::new(certificate.dates(), intermediates.collect(), authorities.collect())
+                let others = others.filter(|(_, other)| !std::ptr::eq(*other, named));
+                let intermediates = issuers(&named.certificate, others, least).map(|(index, _)| index);
+                let authorities = issuers(&named.certificate, authorities.iter().copied(), least)
+                    .map(|(index, ca)| (index, ca.certificate.dates()));
+                Step::new(named.certificate.dates(), intermediates.collect(), authorities.collect())
             });
             let trust = Self { steps: steps.collect(), is_guess: least == Sameness::Unknown };
             if trust.reached(|_| true).any(|step| !step.authorities.is_empty()) {
@@ -164,8 +165,19 @@ impl Trust {
     }
 }
 
-fn parse<'a>(ders: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Certificate>, Flaw> {
-    ders.enumerate().map(|(index, der)| Certificate::parse(der, index)).collect()
+/// A certificate, and the name of its subject for comparisons with issuers.
+struct Named {
+    certificate: Certificate,
+    subject: Comparable,
+}
+
+fn parse<'a>(ders: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Named>, Flaw> {
+    let parse = |(index, der)| {
+        let certificate = Certificate::parse(der, index)?;
+        let subject = Comparable::of(certificate.fields().subject());
+        Ok(Named { certificate, subject })
+    };
+    ders.enumerate().map(parse).collect()
 }
 
 fn is_ca_of(own: &TrustDomain, certificate: &Certificate) -> bool {
@@ -183,16 +195,16 @@ fn other_trust_domain(own: &TrustDomain, certificate: &Certificate) -> Option<Tr
 /// certificate names, these alone: CAs of a trust domain may share a name.
 fn issuers<'a>(
     certificate: &Certificate,
-    candidates: impl Iterator<Item = (usize, &'a Certificate)>,
+    candidates: impl Iterator<Item = (usize, &'a Named)>,
     least: Sameness,
-) -> impl Iterator<Item = (usize, &'a Certificate)> {
-    let issuer = certificate.fields().issuer();
+) -> impl Iterator<Item = (usize, &'a Named)> {
+    let issuer = Comparable::of(certificate.fields().issuer());
     let mut named: Vec<_> =
-        candidates.filter(|(_, candidate)| compare(issuer, candidate.fields().subject()) >= least).collect();
+        candidates.filter(|(_, candidate)| issuer.compare(&candidate.subject) >= least).collect();
     let key = certificate.extension::<AuthorityKeyIdentifier>().ok().flatten();
     let key = key.and_then(|identifier| identifier.key_identifier);
     let has_key =
-        |(_, candidate): &(usize, &Certificate)| candidate.key_id().is_some_and(|own| Some(own.0) == key);
+        |(_, named): &(usize, &Named)| named.certificate.key_id().is_some_and(|own| Some(own.0) == key);
     if key.is_some() && named.iter().any(has_key) {
         named.retain(has_key);
     }
@@ -205,14 +217,13 @@ pub(crate) fn split_off_intermediates(bundle: &mut Vec<u8>) -> Result<Vec<u8>, F
     let ders: Vec<_> =
         split(bundle, MAX_BUNDLE + MAX_CHAIN)?.into_iter().map(|range| &bundle[range]).collect();
     let all = parse(ders.iter().copied())?;
-    let is_intermediate = |certificate: &Certificate| {
-        let others = all.iter().enumerate().filter(|(_, other)| !std::ptr::eq(*other, certificate));
-        let issuer = certificate.fields().issuer();
-        compare(issuer, certificate.fields().subject()) != Sameness::Same
-            && issuers(certificate, others, Sameness::Same).next().is_some()
+    let is_intermediate = |named: &Named| {
+        let issuer = Comparable::of(named.certificate.fields().issuer());
+        let is_issuer = |other: &Named| issuer.compare(&other.subject) == Sameness::Same;
+        !is_issuer(named) && all.iter().any(is_issuer)
     };
     let (intermediates, authorities): (Vec<_>, Vec<_>) =
-        ders.iter().zip(&all).partition(|(_, certificate)| is_intermediate(certificate));
+        ders.iter().zip(&all).partition(|(_, named)| is_intermediate(named));
     let concatenated = |part: Vec<(&&[u8], _)>| part.into_iter().flat_map(|(der, _)| der.to_vec()).collect();
     let intermediates = concatenated(intermediates);
     *bundle = concatenated(authorities);
@@ -220,8 +231,8 @@ pub(crate) fn split_off_intermediates(bundle: &mut Vec<u8>) -> Result<Vec<u8>, F
 }
 
 /// Why no way leads to the bundle.
-fn no_issuer(chain: &[Certificate], bundle: &[Certificate], own: &TrustDomain) -> Flaw {
-    for (index, certificate) in bundle.iter().enumerate() {
+fn no_issuer(chain: &[Named], bundle: &[Named], own: &TrustDomain) -> Flaw {
+    for (index, Named { certificate, .. }) in bundle.iter().enumerate() {
         if !certificate.is_ca().unwrap_or(false) {
             return flaw!("certificate {index} is not a CA, and no other one has issued the SVID");
         }
@@ -231,7 +242,7 @@ fn no_issuer(chain: &[Certificate], bundle: &[Certificate], own: &TrustDomain) -
             );
         }
     }
-    let issuer = chain.last().map(|last| text_of(last.fields().issuer())).unwrap_or_default();
+    let issuer = chain.last().map(|last| text_of(last.certificate.fields().issuer())).unwrap_or_default();
     flaw!("holds no CA that has issued the SVID (its issuer is {:?})", shortened(&issuer))
 }
 
