@@ -29,7 +29,7 @@ use crate::store::file::{Contents, File, FileMode, FileName};
 use crate::store::read::PublishedSet;
 use crate::time::clock::Now;
 use crate::time::timing::{SILENT_BUNDLES, SILENT_STREAM};
-use crate::words::Flaw;
+use crate::words::{Flaw, first_few};
 use crate::workload_api::rpc::{FetchJwtBundles, FetchWitBundles, Rpc};
 
 /// The files of the JWT bundles, or of the WIT bundles.
@@ -74,7 +74,7 @@ impl JwksPart {
         add(self.name.clone(), bundles.of(own)?);
         if self.federated_files {
             let left_out = |flaw| format!("left out a federated {} bundle: {flaw}", self.label());
-            flaws.extend(bundles.bad().map(left_out));
+            flaws.extend(first_few(bundles.bad().map(left_out)));
             let federated = bundles.good().filter(|(trust_domain, _)| *trust_domain != own);
             flaws.extend(too_many(federated.clone().count()));
             for (trust_domain, document) in federated.take(MAX_TRUST_DOMAINS) {
