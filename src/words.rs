@@ -76,6 +76,16 @@ macro_rules! words {
 
 pub(crate) use {alternatives, flaw, words};
 
+/// The first of many sentences, and how many more there are. All of them could need more memory than there is.
+pub(crate) fn first_few(sentences: impl IntoIterator<Item = String>) -> Vec<String> {
+    const SHOWN: usize = 8;
+    let mut sentences = sentences.into_iter();
+    let mut shown: Vec<_> = sentences.by_ref().take(SHOWN).collect();
+    let more = sentences.count();
+    shown.extend((more > 0).then(|| format!("and {more} more")));
+    shown
+}
+
 /// The columns of a terminal.
 pub(crate) const WIDTH: usize = 80;
 

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use der::asn1::Any;
+use der::oid::ObjectIdentifier;
 use der::{Encode, Tag, Tagged};
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::name::{Name, RelativeDistinguishedName};
@@ -18,13 +19,96 @@ pub(super) enum Sameness {
     Same,
 }
 
-/// Compares two names. Case, spaces around and between words, and the string types do not matter.
-pub(super) fn compare(one: &Name, other: &Name) -> Sameness {
-    if one.len() != other.len() {
-        return Sameness::Different;
+/// A name as it is compared, made once for comparisons with many. Case, spaces around and between words, and the string
+/// types do not matter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Comparable(Vec<Rdn>);
+
+/// The most attributes of a relative name that are compared one by one. Real names have one, seldom two or three.
+const MAX_ATTRIBUTES: usize = 16;
+
+/// A relative name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Rdn {
+    /// A set, in the order of its values as they are compared: DER sorts it by its encoding, which the string types
+    /// change.
+    Few(Vec<(ObjectIdentifier, Value)>),
+    /// More attributes than [`MAX_ATTRIBUTES`]: their number, and the encoding.
+    Many(usize, Vec<u8>),
+}
+
+/// The value of an attribute.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Value {
+    /// A text that Unicode writes in one way alone.
+    Plain(String),
+    Text(String),
+    /// A value without a text, and its sameness with any other one.
+    Other(Any, Sameness),
+}
+
+impl Comparable {
+    pub(super) fn of(name: &Name) -> Self {
+        Self(name.iter_rdn().map(Rdn::of).collect())
     }
-    let pairs = one.iter_rdn().zip(other.iter_rdn());
-    pairs.map(|(one, other)| compare_rdn(one, other)).min().unwrap_or(Sameness::Same)
+
+    pub(super) fn compare(&self, other: &Self) -> Sameness {
+        if self.0.len() != other.0.len() {
+            return Sameness::Different;
+        }
+        let pairs = self.0.iter().zip(&other.0);
+        pairs.map(|(one, other)| one.compare(other)).min().unwrap_or(Sameness::Same)
+    }
+}
+
+impl Rdn {
+    fn of(rdn: &RelativeDistinguishedName) -> Self {
+        if rdn.len() > MAX_ATTRIBUTES {
+            // What was decoded can be encoded.
+            return Self::Many(rdn.len(), rdn.to_der().unwrap_or_default());
+        }
+        let mut attributes: Vec<_> =
+            rdn.iter().map(|attribute| (attribute.oid, Value::of(&attribute.value))).collect();
+        attributes.sort_unstable();
+        Self::Few(attributes)
+    }
+
+    fn compare(&self, other: &Self) -> Sameness {
+        match (self, other) {
+            _ if self == other => Sameness::Same,
+            (Self::Few(one), Self::Few(other)) if one.len() == other.len() => {
+                let nearest = |(oid, value): &(ObjectIdentifier, Value)| {
+                    let candidates = other.iter().filter(|(other, _)| other == oid);
+                    let compared = candidates.map(|(_, candidate)| value.compare(candidate));
+                    compared.max().unwrap_or(Sameness::Different)
+                };
+                one.iter().map(nearest).min().unwrap_or(Sameness::Same)
+            }
+            (Self::Many(one, _), Self::Many(other, _)) if one == other => Sameness::Unknown,
+            _ => Sameness::Different,
+        }
+    }
+}
+
+impl Value {
+    fn of(value: &Any) -> Self {
+        match text(value).map(prepared) {
+            Ok(text) if has_one_form(&text) => Self::Plain(text),
+            Ok(text) => Self::Text(text),
+            Err(sameness) => Self::Other(value.clone(), sameness),
+        }
+    }
+
+    fn compare(&self, other: &Self) -> Sameness {
+        match (self, other) {
+            _ if self == other => Sameness::Same,
+            (Self::Plain(_), Self::Plain(_)) => Sameness::Different,
+            // Only Different and Unknown occur here. Unknown wins.
+            (Self::Other(_, one), Self::Other(_, other)) => *one.max(other),
+            (Self::Other(_, sameness), _) | (_, Self::Other(_, sameness)) => *sameness,
+            _ => Sameness::Unknown,
+        }
+    }
 }
 
 /// The attributes that have a word (RFC 4514, section 3; and those that CAs put into names besides).
@@ -72,35 +156,6 @@ fn attribute_text(attribute: &AttributeTypeAndValue) -> String {
         };
     }
     shown
-}
-
-/// A relative name is a set: DER sorts it by its encoding, which the string types change.
-fn compare_rdn(one: &RelativeDistinguishedName, other: &RelativeDistinguishedName) -> Sameness {
-    if one.len() != other.len() {
-        return Sameness::Different;
-    }
-    let nearest = |attribute: &AttributeTypeAndValue| {
-        let compared = other.iter().map(|candidate| compare_attribute(attribute, candidate));
-        compared.max().unwrap_or(Sameness::Different)
-    };
-    one.iter().map(nearest).min().unwrap_or(Sameness::Same)
-}
-
-fn compare_attribute(one: &AttributeTypeAndValue, other: &AttributeTypeAndValue) -> Sameness {
-    if one.oid != other.oid {
-        return Sameness::Different;
-    }
-    if one.value.to_der() == other.value.to_der() {
-        return Sameness::Same;
-    }
-    match (text(&one.value).map(prepared), text(&other.value).map(prepared)) {
-        (Ok(one), Ok(other)) if one == other => Sameness::Same,
-        (Ok(one), Ok(other)) if has_one_form(&one) && has_one_form(&other) => Sameness::Different,
-        (Ok(_), Ok(_)) => Sameness::Unknown,
-        (Err(sameness), Ok(_)) | (Ok(_), Err(sameness)) => sameness,
-        // Only Different and Unknown occur here. Unknown wins.
-        (Err(one), Err(other)) => one.max(other),
-    }
 }
 
 /// The text of a value. A value without one gives its sameness with any text: bits, a number and the like are
@@ -156,9 +211,13 @@ mod tests {
 
     use super::*;
 
+    fn compare(one: &Name, other: &Name) -> Sameness {
+        Comparable::of(one).compare(&Comparable::of(other))
+    }
+
     fn name(attributes: &[(Tag, &[u8])]) -> Name {
         let rdn = |(tag, value): &(Tag, &[u8])| {
-            let oid = der::oid::ObjectIdentifier::new_unwrap("2.5.4.3");
+            let oid = ObjectIdentifier::new_unwrap("2.5.4.3");
             let value = Any::new(*tag, *value).unwrap();
             RelativeDistinguishedName::try_from(vec![AttributeTypeAndValue { oid, value }]).unwrap()
         };
@@ -224,5 +283,31 @@ mod tests {
         let name = |text| Name::from_str(text).unwrap();
         assert_eq!(compare(&name("CN=a+OU=b,O=c"), &name("OU=B+CN=A,O=C")), Sameness::Same);
         assert_eq!(compare(&name("CN=a,O=c"), &name("O=c,CN=a")), Sameness::Different);
+    }
+
+    /// A name of one RDN with this many attributes, of which one has another text, and another case.
+    fn wide(attributes: usize, text: &str) -> Name {
+        let oid = ObjectIdentifier::new_unwrap("2.5.4.3");
+        let texts = (1..attributes).map(|number| format!("{number:05}")).chain([text.to_owned()]);
+        let attribute = |text: String| {
+            let value = Any::new(Tag::Utf8String, text.as_bytes()).unwrap();
+            AttributeTypeAndValue { oid, value }
+        };
+        let rdn = texts.map(attribute).collect::<Vec<_>>().try_into().unwrap();
+        let mut name = RdnSequence::default();
+        name.push(rdn);
+        Name::hazmat_from_rdn_sequence(name)
+    }
+
+    #[test]
+    fn a_relative_name_of_thousands_of_attributes_is_the_same_only_as_itself_and_that_is_found_at_once() {
+        let start = std::time::Instant::now();
+        assert_eq!(compare(&wide(8_000, "a"), &wide(8_000, "a")), Sameness::Same);
+        assert_eq!(compare(&wide(8_000, "a"), &wide(8_000, "A")), Sameness::Unknown);
+        assert_eq!(compare(&wide(8_000, "a"), &wide(8_001, "a")), Sameness::Different);
+        assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
+        assert_eq!(compare(&wide(16, "a"), &wide(16, "A")), Sameness::Same);
+        assert_eq!(compare(&wide(16, "a"), &wide(16, "b")), Sameness::Different);
+        assert_eq!(compare(&wide(17, "a"), &wide(17, "A")), Sameness::Unknown);
     }
 }

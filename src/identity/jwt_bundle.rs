@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::jwks::{self, check_jwks};
+use super::limits::MAX_TRUST_DOMAINS;
 use super::raw::{RawJwtBundles, shortened};
 use super::spiffe_id::TrustDomain;
 use super::token::Profile;
@@ -25,6 +26,11 @@ impl JwtBundles {
     pub(crate) fn parse(raw: RawJwtBundles, profile: Profile) -> Result<Self, Flaw> {
         if raw.is_empty() {
             return Err(flaw!("bundles: the mandatory field is empty"));
+        }
+        // Our own trust domain, and the federated ones.
+        let most = MAX_TRUST_DOMAINS + 1;
+        if raw.len() > most {
+            return Err(flaw!("bundles: there are {} (at most {most} are accepted)", raw.len()));
         }
         let check = |(key, document): (String, Vec<u8>)| {
             let checked = TrustDomain::from_id(&key).and_then(|name| {
@@ -67,5 +73,20 @@ impl JwtBundles {
     /// Why the others are refused, and whether the last good one is kept.
     pub(crate) fn bad(&self) -> impl Iterator<Item = (&Flaw, bool)> {
         self.sent.iter().filter_map(|(key, entry)| Some((entry.as_ref().err()?, self.kept.contains_key(key))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_bundles_than_trust_domains_are_written_are_refused_unread() {
+        let parse = |count| {
+            let raw = (0..count).map(|number| (format!("spiffe://{number}.org"), br#"{"keys":[]}"#.to_vec()));
+            JwtBundles::parse(raw.collect(), Profile::Jwt).map(|bundles| bundles.good().count())
+        };
+        assert_eq!(parse(4097), Ok(4097));
+        assert_eq!(parse(4098), Err(flaw!("bundles: there are 4098 (at most 4097 are accepted)")));
     }
 }

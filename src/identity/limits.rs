@@ -7,6 +7,9 @@ pub const MAX_SVIDS: usize = 1024;
 /// Federated trust domains whose bundles are written.
 pub(crate) const MAX_TRUST_DOMAINS: usize = 4096;
 
+/// Certificate revocation lists that are kept.
+pub(crate) const MAX_REVOCATION_LISTS: usize = 4096;
+
 /// Bytes of one certificate.
 pub(crate) const MAX_CERTIFICATE: usize = 256 * 1024;
 

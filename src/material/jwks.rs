@@ -14,11 +14,10 @@ use super::facts::Facts;
 use super::file_flaw::in_file;
 use super::part::{Call, Learned, Part, Source, Update, Wish};
 use super::rejection::Rejection;
-use super::x509_files::{LAST_ONE_STAYS, too_many};
+use super::x509_files::LAST_ONE_STAYS;
 use crate::identity::digest;
 use crate::identity::jwks::check_jwks;
 use crate::identity::jwt_bundle::{Document, JwtBundles};
-use crate::identity::limits::MAX_TRUST_DOMAINS;
 use crate::identity::raw::RawJwtBundles;
 use crate::identity::spiffe_id::TrustDomain;
 use crate::identity::token::Profile;
@@ -29,7 +28,7 @@ use crate::store::file::{Contents, File, FileMode, FileName};
 use crate::store::read::PublishedSet;
 use crate::time::clock::Now;
 use crate::time::timing::{SILENT_BUNDLES, SILENT_STREAM};
-use crate::words::Flaw;
+use crate::words::{Flaw, first_few};
 use crate::workload_api::rpc::{FetchJwtBundles, FetchWitBundles, Rpc};
 
 /// The files of the JWT bundles, or of the WIT bundles.
@@ -77,10 +76,9 @@ impl JwksPart {
                 let next = if is_kept { LAST_ONE_STAYS } else { "" };
                 format!("left out a federated {} bundle: {flaw}{next}", self.label())
             };
-            flaws.extend(bundles.bad().map(left_out));
+            flaws.extend(first_few(bundles.bad().map(left_out)));
             let federated = bundles.good().filter(|(trust_domain, _)| *trust_domain != own);
-            flaws.extend(too_many(federated.clone().count()));
-            for (trust_domain, document) in federated.take(MAX_TRUST_DOMAINS) {
+            for (trust_domain, document) in federated {
                 match of_trust_domain(trust_domain, &self.suffix()) {
                     Ok(name) => add(name, document),
                     Err(error) => flaws.push(format!("{error}; its {} bundle is left out", self.label())),

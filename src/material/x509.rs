@@ -160,7 +160,7 @@ impl X509Source<'_> {
             return Err(Rejection::of_fault(fault, &info, now));
         }
         self.look_at_password(now);
-        let (crls, crl_flaws) = self.revocation_lists(&mut context);
+        let (crls, crl_flaws) = self.revocation_lists(&mut context, now);
         facts.crl_next_update = crls.earliest_next_update();
         facts.crls = crls.digest();
         let Written { files, bundles, bundle_map_omitted, mut flaws, expires_at } =
@@ -176,7 +176,7 @@ impl X509Source<'_> {
     }
 
     /// The lists of a response, with those that are kept; and what is wrong with others.
-    fn revocation_lists(&mut self, context: &mut X509Context) -> (RevocationLists, Vec<String>) {
+    fn revocation_lists(&mut self, context: &mut X509Context, now: Now) -> (RevocationLists, Vec<String>) {
         let Some(file) = &self.part.crls else { return (RevocationLists::default(), Vec::new()) };
         let (lists, mut flaws) = RevocationLists::parse(std::mem::take(&mut context.crls));
         let earlier = self.crls.take().unwrap_or_else(|| {
@@ -188,7 +188,8 @@ impl X509Source<'_> {
         });
         let (own, intermediates) = (context.svid.bundle.authorities(), context.svid.intermediates());
         let authorities: Vec<_> = own.chain(intermediates).map(|authority| authority.der).collect();
-        let lists = lists.with(&earlier, authorities.iter().copied());
+        let (lists, more_flaws) = lists.with(&earlier, &authorities, now.time);
+        flaws.extend(more_flaws);
         self.crls = Some(lists.clone());
         (lists, flaws)
     }

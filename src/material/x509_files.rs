@@ -18,7 +18,7 @@ use crate::layout::pem::{self, Label};
 use crate::layout::pkcs12::{self, Alias, Password};
 use crate::layout::{CREDENTIAL_BUNDLE, FEDERATED_SUFFIX, TRUST_BUNDLE_SUFFIX, of_trust_domain};
 use crate::store::file::{Contents, File, FileMode, FileName};
-use crate::words::Flaw;
+use crate::words::{Flaw, first_few};
 
 /// Files, and what is known of them.
 pub(crate) struct Written {
@@ -106,20 +106,21 @@ pub(crate) fn write(
 /// The good bundles of a response. While one is unusable, the last good one of its trust domain stays.
 fn good(federated: FederatedBundles, last_good: &Federated, flaws: &mut Vec<String>) -> Federated {
     flaws.extend(too_many(federated.len()));
-    let mut good = Federated::new();
+    let (mut good, mut bad) = (Federated::new(), Vec::new());
     for bundle in federated.parse().take(MAX_TRUST_DOMAINS) {
         let (key, flaw) = match bundle {
             Ok((trust_domain, bundle)) => {
                 good.insert(trust_domain, Rc::new(bundle));
                 continue;
             }
-            Err(bad) => bad,
+            Err(flawed) => flawed,
         };
         let kept = TrustDomain::from_id(&key).ok().and_then(|name| last_good.get_key_value(&name));
         let next = if kept.is_some() { LAST_ONE_STAYS } else { "" };
-        flaws.push(format!("left out a federated bundle: federated_bundles[{key:?}]: {flaw}{next}"));
+        bad.push(format!("left out a federated bundle: federated_bundles[{key:?}]: {flaw}{next}"));
         good.extend(kept.map(|(trust_domain, bundle)| (trust_domain.clone(), bundle.clone())));
     }
+    flaws.extend(first_few(bad));
     good
 }
 
@@ -127,7 +128,7 @@ fn good(federated: FederatedBundles, last_good: &Federated, flaws: &mut Vec<Stri
 pub(super) const LAST_ONE_STAYS: &str = "; the last good one stays";
 
 /// What is left out of so many federated trust domains.
-pub(super) fn too_many(federated: usize) -> Option<String> {
+fn too_many(federated: usize) -> Option<String> {
     (federated > MAX_TRUST_DOMAINS).then(|| {
         format!(
             "there are {federated} federated trust domains; only the first {MAX_TRUST_DOMAINS} are written"

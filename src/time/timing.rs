@@ -60,6 +60,9 @@ pub(crate) const OVERDUE: Backoff = Backoff::new(seconds(5), seconds(60));
 /// From one token to the call for the next, however short its life.
 pub(crate) const BETWEEN_TOKENS: Duration = seconds(1);
 
+/// How far the date of a revocation list may lie in the future: clocks differ.
+pub(crate) const CLOCKS_DIFFER: Duration = seconds(5 * 60);
+
 /// How long inspect waits for WIT-SVIDs after all else has come: an agent whose server has their profile turned off
 /// is silent.
 pub(crate) const SILENT_PROFILE: Duration = seconds(2);

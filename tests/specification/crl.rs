@@ -126,6 +126,29 @@ fn a_newer_list_of_an_issuer_replaces_the_older_one_and_never_the_other_way_roun
 }
 
 #[test]
+fn a_list_from_the_future_is_replaced_by_the_next_one_after_a_restart_too_and_replaces_none() {
+    let pod = Pod::new();
+    let [first, second, third] = [0, 1, 2].map(|_| pod.mint());
+    // Its number is the highest of all.
+    let old = pod.authority.crl_of(&[&first], MINUTE);
+    let new = pod.authority.crl_of(&[&first], Duration::ZERO);
+    let future = pod.authority.crl_from(SystemTime::now() + 500_000 * MINUTE, &[]);
+    let agent = pod.agent(response(&first, &[&future]));
+    pod.init(&[CRL]).succeeded();
+    wait_for(&pod, &[&future]);
+    agent.reply(response(&second, &[&old]));
+    let mut refresh = pod.refresh(&[CRL]);
+    wait_for(&pod, &[&old]);
+    agent.reply(response(&third, &[&future]));
+    refresh.wait_for_log(&["WARN", "of CN=example.org root is not valid until", "it replaces no other"]);
+    pod.wait_for(&third);
+    wait_for(&pod, &[&old]);
+    agent.reply(response(&first, &[&new]));
+    wait_for(&pod, &[&new]);
+    refresh.stop();
+}
+
+#[test]
 fn a_list_that_is_not_sent_again_goes_with_its_ca() {
     let pod = Pod::new();
     let old = Authority::named("example.org", "old");

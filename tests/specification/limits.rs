@@ -180,6 +180,23 @@ fn the_largest_jwt_bundles_fit_into_the_memory_of_the_manifests() {
     refresh.stop();
 }
 
+#[test]
+fn tens_of_thousands_of_malformed_jwt_bundles_are_refused_in_little_memory() {
+    if is_emulated("memory") {
+        return;
+    }
+    let pod = Pod::new();
+    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(300));
+    let malformed = (0..65_000).map(|number| (format!("{number:0100}"), b"x".to_vec()));
+    let own = (pod.authority.id(), pod.authority.jwks());
+    let response = JWTBundlesResponse { bundles: malformed.chain([own]).collect(), ..Default::default() };
+    agent.reply_with_jwt_bundles(Reply::offer(&response));
+    let mut refresh = pod.refresh(&["--include-federated-bundles", "--jwt-bundle-file-name=jwks.json"]);
+    refresh.wait_for_log(&["ERROR", "bundles: there are 65001 (at most 4097 are accepted)"]);
+    fits_into_the_memory(&refresh);
+    refresh.stop();
+}
+
 fn fits_into_the_memory(refresh: &Running) {
     let status = std::fs::read_to_string(format!("/proc/{}/status", refresh.pid())).expect("a status");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");

@@ -160,7 +160,11 @@ impl Authority {
 
     /// The same of serial numbers, big-endian.
     pub fn crl_of_serials(&self, revoked: &[Vec<u8>], age: Duration) -> Vec<u8> {
-        let now = SystemTime::now() - age;
+        self.crl_from(SystemTime::now() - age, revoked)
+    }
+
+    /// The same of this date.
+    pub fn crl_from(&self, now: SystemTime, revoked: &[Vec<u8>]) -> Vec<u8> {
         let revoked = revoked.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from_slice(serial),
             revocation_time: now.into(),
