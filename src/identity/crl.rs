@@ -62,13 +62,14 @@ impl RevocationList {
         has_key && self.issuer.compare(&ca.name) != Sameness::Different
     }
 
-    /// Whether it is older than another list of its issuer, or newer. The number decides, if both have one (RFC 5280,
-    /// section 5.2.3), and the date else. One from the future is the older one: it must not hold up all later ones.
+    /// Whether it is older than another list of its issuer, or newer, by its date. Of one date, the number decides, if
+    /// both have one (RFC 5280, section 5.2.3): an issuer that has lost its count must not stay without a list. One from
+    /// the future is the older one, for it must not hold up all later ones.
     fn age(&self, other: &Self, now: SystemTime) -> Ordering {
+        let by_future = other.is_from_the_future(now).cmp(&self.is_from_the_future(now));
         let numbers = self.number.as_ref().zip(other.number.as_ref());
         let by_number = numbers.map_or(Ordering::Equal, |(own, other)| own.cmp(other));
-        let by_future = other.is_from_the_future(now).cmp(&self.is_from_the_future(now));
-        by_future.then(by_number).then(self.this_update.cmp(&other.this_update))
+        by_future.then(self.this_update.cmp(&other.this_update)).then(by_number)
     }
 
     fn is_from_the_future(&self, now: SystemTime) -> bool {
@@ -279,15 +280,16 @@ mod tests {
     }
 
     #[test]
-    fn of_two_lists_the_higher_number_counts_and_without_numbers_the_later_date() {
+    fn of_two_lists_the_later_date_counts_and_of_one_date_the_higher_number() {
         let (then, now) = (now() - MINUTE, now());
         for (old, new, which) in [
             ((then, None), (now, None), "new"),
             ((now, None), (then, None), "old"),
             ((now, None), (now, None), "new"),
-            ((now, Some(1)), (then, Some(2)), "new"),
-            ((then, Some(2)), (now, Some(1)), "old"),
-            ((then, Some(1)), (now, Some(1)), "new"),
+            ((now, Some(1)), (then, Some(2)), "old"),
+            ((then, Some(2)), (now, Some(1)), "new"),
+            ((now, Some(1)), (now, Some(2)), "new"),
+            ((now, Some(2)), (now, Some(1)), "old"),
             ((then, Some(2)), (now, None), "new"),
             ((now, None), (then, Some(2)), "old"),
         ] {

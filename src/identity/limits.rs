@@ -7,6 +7,10 @@ pub const MAX_SVIDS: usize = 1024;
 /// Federated trust domains whose bundles are written.
 pub(crate) const MAX_TRUST_DOMAINS: usize = 4096;
 
+/// Bytes of federated trust bundles that are kept for the case that a later one is unusable. They are in memory beside
+/// the next response.
+pub(crate) const MAX_KEPT_BUNDLES: usize = 1024 * 1024;
+
 /// Certificate revocation lists that are kept.
 pub(crate) const MAX_REVOCATION_LISTS: usize = 4096;
 

@@ -22,8 +22,6 @@ use crate::workload_api::connect::Connecting;
 use crate::workload_api::retry::{Delays, Stream};
 use crate::workload_api::rpc::Rpc;
 
-/// The next step while the agent has the RPC's profile turned off.
-const AFTER_RESTART: &str = "; asking again after the agent has restarted";
 /// The next step after an unusable response of a stream.
 const AWAITING: &str = "; waiting for the agent's next response";
 
@@ -316,10 +314,12 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     fn turned_off(&mut self, message: &str, error: &CallError, now: Instant) -> Update {
         self.counts.failed(error.code());
         self.denials.interrupted();
-        self.state = State::Off(ProfileOff::new(self.agent.client.endpoint(), now), message.to_owned());
+        let off = ProfileOff::new(self.agent.client.endpoint(), now);
+        let next = off.next_step();
+        self.state = State::Off(off, message.to_owned());
         match self.agent.until {
             Until::FirstAnswer | Until::FirstSuccess => Update::GaveUp(self.failures.labelled(message)),
-            Until::Stopped => Update::Trouble(self.failures.log(Level::Error, message, AFTER_RESTART, now)),
+            Until::Stopped => Update::Trouble(self.failures.log(Level::Error, message, next, now)),
         }
     }
 

@@ -18,6 +18,17 @@ impl ProfileOff {
         Self { socket: endpoint.socket_file(), look_at: now + LOOK_AT_FILES }
     }
 
+    /// What comes next, for the end of a log line.
+    pub(super) fn next_step(&self) -> &'static str {
+        match self.socket {
+            Some(_) => "; asking again after the agent has restarted",
+            // Without a socket file, only the end of another call shows that.
+            None => {
+                "; asking again after another call to the agent has ended, or after a restart of this helper"
+            }
+        }
+    }
+
     /// Looks at the socket, once `look_at` has come (the caller sees to that), and sets the time of the next look.
     /// Returns whether there is a new socket. A path without a socket has no new one.
     pub(super) fn look_for_new_socket(&mut self, endpoint: &Endpoint, now: Instant) -> bool {
@@ -46,11 +57,18 @@ mod tests {
                 off.look_for_new_socket(&endpoint, now)
             })
         };
+        assert_eq!(off.next_step(), "; asking again after the agent has restarted");
         assert!(!minutes(&mut off, 600));
         // The old one lives on elsewhere: its number is not given away.
         std::fs::rename(&path, directory.path().join("old.sock")).unwrap();
         assert!(!minutes(&mut off, 10), "there is none");
         let _second = UnixListener::bind(&path).unwrap();
         assert!(minutes(&mut off, 1));
+    }
+
+    #[test]
+    fn over_tcp_no_restart_of_the_agent_is_promised_to_be_seen() {
+        let off = ProfileOff::new(&Endpoint::Tcp("127.0.0.1:1".parse().unwrap()), Instant::now());
+        assert!(off.next_step().starts_with("; asking again after another call"));
     }
 }

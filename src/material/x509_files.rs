@@ -10,7 +10,7 @@ use crate::identity::bundle::{Authority, BundleInfo, X509Bundle};
 use crate::identity::ca_jwk;
 use crate::identity::context::{FederatedBundles, X509Context};
 use crate::identity::crl::RevocationLists;
-use crate::identity::limits::MAX_TRUST_DOMAINS;
+use crate::identity::limits::{MAX_KEPT_BUNDLES, MAX_TRUST_DOMAINS};
 use crate::identity::spiffe_id::TrustDomain;
 use crate::identity::x509_svid::X509Svid;
 use crate::layout::bundle_map;
@@ -56,11 +56,16 @@ pub(crate) fn write(
     }
     let valid_at = part.omit_expired.then_some(now);
     let federated = last_good.iter().filter(|(_, bundle)| valid(bundle, valid_at).next().is_some());
-    let federated = federated.map(|(trust_domain, bundle)| (trust_domain.clone(), bundle.clone()));
+    let federated: Vec<_> =
+        federated.map(|(trust_domain, bundle)| (trust_domain.clone(), bundle.clone())).collect();
+    let kept = last_good.values().flat_map(|bundle| bundle.authorities());
+    if kept.map(|authority| authority.der.len()).sum::<usize>() > MAX_KEPT_BUNDLES {
+        last_good.clear();
+    }
     let material = Material {
         trust_domain: svid.info.id.trust_domain(),
         svid,
-        federated: federated.collect(),
+        federated,
         crls,
         valid_at,
         merges_federated: part.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle),
