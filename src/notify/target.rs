@@ -23,7 +23,7 @@ use crate::words::{Flaw, flaw};
 const LONGEST_PID_FILE: u64 = 64 * 1024;
 
 /// The cure for a `/proc` that hides a process.
-const UNHIDE: &str = "(is /proc mounted with hidepid? mount it with gid= of a group of the helper's; under systemd, set ProtectProc=default)";
+const UNHIDE: &str = "(run the helper as the application's user; or is /proc mounted with hidepid? mount it with gid= of a group of the helper's; under systemd, set ProtectProc=default)";
 
 /// The name of a program, as the kernel knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +130,9 @@ impl Target {
         match (&doubt, Reaction::of(pid, signal)) {
             (_, Reaction::Gone) => return Err(self.absent(pid)),
             // Its start, too, is hidden: the number may be another process's by now.
-            (None, Reaction::Hidden) if may_end => return Err(self.might_be_another(pid, signal)),
+            (None, Reaction::Hidden) if may_end && Stat::of(pid).is_none() => {
+                return Err(self.might_be_another(pid, signal));
+            }
             (None, _) if may_end => {}
             (Some(doubt), reaction) if may_end || reaction != Reaction::Handles => {
                 return Err(doubt.error.clone());

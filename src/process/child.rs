@@ -16,13 +16,14 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc::{self, c_char};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::Mode;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::{ForkResult, Pid, dup2_stdin, fork, getpid, getppid, pipe2, setpgid, write};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, dup2_stdin, fork, getpgrp, getpid, getppid, pipe2, setpgid, write};
 use thiserror::Error;
 
 use super::environment::{Variables, for_child};
+use super::facts::{Stat, all_processes};
 use super::signal::SignalNumber;
 #[cfg(test)]
 use super::simulated::simulated;
@@ -250,14 +251,17 @@ fn short_of(cause: Errno) -> Option<&'static str> {
     }
 }
 
-/// Whether processes of this group live, or children of ours: process 1 inherits the daemons of other groups.
+/// Whether an application that has ended has left processes: in its group, or daemons in groups of their own, which
+/// process 1 inherits. (Children that came before the application are in our group.)
 pub(crate) fn has_left_processes(group: Pid) -> bool {
     #[cfg(test)]
     if simulated().is_some() {
         return false;
     }
-    let living_child = WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::WEXITED;
-    killpg(group, None) != Err(Errno::ESRCH) || waitid(Id::All, living_child) == Ok(WaitStatus::StillAlive)
+    let (own, own_group) = (getpid(), getpgrp());
+    all_processes()
+        .filter_map(Stat::of)
+        .any(|left| left.group == group || left.parent == own && left.group != own_group)
 }
 
 /// How a process ended.

@@ -30,6 +30,9 @@ const UNMAPPED: u32 = 65534;
 pub(crate) struct Stat {
     /// What the kernel calls it: the beginning of its program's file name.
     pub(crate) name: String,
+    pub(crate) parent: Pid,
+    /// Its process group.
+    pub(crate) group: Pid,
     /// When it began, in ticks since the system started.
     pub(crate) start_ticks: u64,
     /// It has forked, and runs on without an exec: what its parent had read, it has too.
@@ -49,10 +52,12 @@ impl Stat {
         let (_, name) = before.split_once('(')?;
         let fields: Vec<&str> = after.split_whitespace().collect();
         let is_alive = !matches!(fields.first()?, &"Z" | &"X");
-        // The flags are the 9th field, starttime is the 22nd; the 3rd is the first here.
+        // From the 3rd field on: the state, the parent, the group; the 9th is the flags, the 22nd starttime.
+        let pid = |index: usize| Some(Pid::from_raw(fields.get(index)?.parse().ok()?));
+        let (parent, group) = (pid(1)?, pid(2)?);
         let is_fork = fields.get(6)?.parse::<u64>().ok()? & FORKED != 0;
         let start_ticks = fields.get(19)?.parse().ok()?;
-        is_alive.then(|| Self { name: name.to_owned(), start_ticks, is_fork })
+        is_alive.then(|| Self { name: name.to_owned(), parent, group, start_ticks, is_fork })
     }
 
     /// When it began, by today's wall clock, up to a second early. `None` if the kernel does not say
@@ -131,7 +136,7 @@ impl Reaction {
         match Self::parse(&status, signal) {
             Self::Ends if waits_for_signals(&process) => Self::Handles,
             // The first thread's mask is its own. Another thread gets a signal that the first one blocks.
-            Self::Blocks if !each_thread_blocks(&process, signal) => Self::Ends,
+            Self::Blocks => of_threads(&process, signal),
             reaction => reaction,
         }
     }
@@ -191,21 +196,42 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-/// Whether each thread of a process blocks a signal, or waits for it. One that has ended meanwhile does not count.
-fn each_thread_blocks(process: &Path, signal: SignalNumber) -> bool {
-    std::fs::read_dir(process.join("task"))
-        .is_ok_and(|threads| threads.flatten().all(|thread| thread_blocks(&thread.path(), signal)))
+/// What a process does of which some thread blocks a signal that it does not catch: one thread that neither blocks it
+/// nor waits for it ends the process. One that has ended meanwhile does not count.
+fn of_threads(process: &Path, signal: SignalNumber) -> Reaction {
+    let Ok(threads) = std::fs::read_dir(process.join("task")) else { return Reaction::Hidden };
+    let mut reaction = Reaction::Blocks;
+    for thread in threads.flatten().map(|thread| thread.path()) {
+        let read = |name| std::fs::read_to_string(thread.join(name));
+        let (Ok(status), place) = (read("status"), read("wchan").unwrap_or_default()) else { continue };
+        match of_thread(&status, &place, signal) {
+            Reaction::Ends => return Reaction::Ends,
+            Reaction::Hidden => reaction = Reaction::Hidden,
+            _ => {}
+        }
+    }
+    reaction
 }
 
-fn thread_blocks(thread: &Path, signal: SignalNumber) -> bool {
-    let status = std::fs::read_to_string(thread.join("status")).ok();
-    status.is_none_or(|status| Reaction::parse(&status, signal) != Reaction::Ends)
-        || waits_for_signals(thread)
+/// What one thread does, by its status, and the place in the kernel where it sleeps.
+fn of_thread(status: &str, place: &str, signal: SignalNumber) -> Reaction {
+    let sleeps = field(status, "State:").is_some_and(|state| state.starts_with('S'));
+    match Reaction::parse(status, signal) {
+        Reaction::Ends if is_sigwait(place) => Reaction::Blocks,
+        // The place is not shown to every user.
+        Reaction::Ends if sleeps && place == "0" => Reaction::Hidden,
+        reaction => reaction,
+    }
 }
 
-/// Whether a process or a thread is in `sigwait`, which unblocks for its time the signals that it waits for.
-fn waits_for_signals(task: &Path) -> bool {
-    std::fs::read_to_string(task.join("wchan")).is_ok_and(|place| place.contains("sigtimedwait"))
+/// Whether a process is in `sigwait`.
+fn waits_for_signals(process: &Path) -> bool {
+    std::fs::read_to_string(process.join("wchan")).is_ok_and(|place| is_sigwait(&place))
+}
+
+/// `sigwait` unblocks for its time the signals that it waits for.
+fn is_sigwait(place: &str) -> bool {
+    place.contains("sigtimedwait")
 }
 
 #[cfg(test)]
@@ -219,7 +245,11 @@ mod tests {
     fn a_name_may_have_parentheses_and_spaces() {
         let rest = "S 1 ".to_owned() + &"0 ".repeat(17) + "4711 0";
         let stat = Stat::parse(&format!("12 (a) b (c) {rest}")).unwrap();
-        assert_eq!(stat, Stat { name: "a) b (c".to_owned(), start_ticks: 4711, is_fork: false });
+        let (parent, group) = (Pid::from_raw(1), Pid::from_raw(0));
+        assert_eq!(
+            stat,
+            Stat { name: "a) b (c".to_owned(), parent, group, start_ticks: 4711, is_fork: false }
+        );
         assert_eq!(Stat::parse(&format!("12 (a) {}", rest.replace('S', "Z"))), None);
     }
 
@@ -288,9 +318,23 @@ mod tests {
         while !waits_for_signals(&task) {
             std::thread::yield_now();
         }
-        let status = std::fs::read_to_string(task.join("status")).unwrap();
-        assert_eq!(Reaction::parse(&status, Signal::SIGPROF.into()), Reaction::Ends);
-        assert!(thread_blocks(&task, Signal::SIGPROF.into()));
+        let read = |name| std::fs::read_to_string(task.join(name)).unwrap();
+        let (status, signal) = (read("status"), Signal::SIGPROF.into());
+        assert_eq!(Reaction::parse(&status, signal), Reaction::Ends);
+        assert_eq!(of_thread(&status, &read("wchan"), signal), Reaction::Blocks);
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_at_a_place_that_is_not_shown_may_wait_for_the_signal_or_end() {
+        for (state, place, reaction) in [
+            ("S (sleeping)", "do_sigtimedwait.isra.0", Reaction::Blocks),
+            ("S (sleeping)", "0", Reaction::Hidden),
+            ("S (sleeping)", "futex_wait_queue", Reaction::Ends),
+            ("R (running)", "0", Reaction::Ends),
+        ] {
+            let status = format!("State:\t{state}\nSigBlk:\t0\n");
+            assert_eq!(of_thread(&status, place, Signal::SIGHUP.into()), reaction, "{state}, {place}");
+        }
     }
 
     #[test]

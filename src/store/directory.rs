@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
-use nix::unistd::{UnlinkatFlags, getegid, geteuid, getgroups, unlinkat};
+use nix::unistd::{UnlinkatFlags, getegid, geteuid, unlinkat};
 
 use super::error::StoreError;
 use super::file::{FileMode, file_type};
@@ -33,6 +33,9 @@ const LOCK: &str = "..lock";
 pub(super) enum Absent {
     Create,
     Ignore,
+    /// As `Ignore`; and go on without a lock file for which there is no room. A withdrawal makes room, and must not
+    /// wait for it.
+    DoWithout,
 }
 
 /// The directory, while we hold its lock.
@@ -50,6 +53,7 @@ pub(super) struct Directory<'a> {
     /// Whether links of ours here are not followed for other users: a sticky directory that anybody
     /// may write to and that belongs to another user (Linux: `fs.protected_symlinks`).
     pub(super) is_shared: bool,
+    has_lock_file: bool,
     /// None where there are no locks.
     _lock: Option<File>,
 }
@@ -81,14 +85,18 @@ impl<'a> Directory<'a> {
         let open = || nix::fcntl::open(path, DIRECTORY, Mode::empty());
         let mut is_new = false;
         let fd = match (open(), absent) {
-            (Err(Errno::ENOENT), Absent::Ignore) => return Ok(None),
             (Err(Errno::ENOENT), Absent::Create) => {
                 is_new = make(path)?;
                 open()
             }
+            (Err(Errno::ENOENT), Absent::Ignore | Absent::DoWithout) => return Ok(None),
             (opened, _) => opened,
         };
         let fd = fd.map_err(fail("open the directory"))?;
+        if is_new {
+            finish(&fd, path, owner, notices)?;
+        }
+        let mut has_lock_file = true;
         let (lock, uid, gid) = match lock(&fd, LOCK) {
             Ok(Some((lock, stat))) => {
                 if lock.is_none() {
@@ -103,17 +111,28 @@ impl<'a> Directory<'a> {
                 (lock, stat.st_uid, stat.st_gid)
             }
             Ok(None) => return Err(StoreError::Busy(path.to_owned())),
-            // A withdrawal makes room, and must not wait for it.
-            Err(cause) if is_no_room(cause) && absent == Absent::Ignore => {
+            Err(cause) if is_no_room(cause) && absent == Absent::DoWithout && is_of_user(&fd, owner) => {
+                has_lock_file = false;
                 (None, geteuid().as_raw(), getegid().as_raw())
             }
             Err(cause) => return Err(lock_error(&fd, path, LOCK, cause)),
         };
-        let mut directory =
-            Self { fd, path, owner, notices, is_told_to_end, uid, gid, is_shared: false, _lock: lock };
+        let is_shared = false;
+        let mut directory = Self {
+            fd,
+            path,
+            owner,
+            notices,
+            is_told_to_end,
+            uid,
+            gid,
+            is_shared,
+            has_lock_file,
+            _lock: lock,
+        };
         let own = fstat(&directory.fd).map_err(fail("look at"))?;
-        if directory.owns(&own) && is_unfinished(&own, is_new) {
-            finish(&directory.fd, path, owner, &own, notices)?;
+        if directory.owns(&own) && is_unfinished(&own) {
+            finish(&directory.fd, path, owner, notices)?;
         }
         let shared = (Mode::S_ISVTX | Mode::S_IWOTH).bits();
         directory.is_shared = own.st_mode & shared == shared && own.st_uid != directory.target_uid();
@@ -247,8 +266,16 @@ impl<'a> Directory<'a> {
 impl Drop for Directory<'_> {
     fn drop(&mut self) {
         // While it is still locked: the next writer makes a new one.
-        unlinkat(&self.fd, LOCK, UnlinkatFlags::NoRemoveDir).ok();
+        if self.has_lock_file {
+            unlinkat(&self.fd, LOCK, UnlinkatFlags::NoRemoveDir).ok();
+        }
     }
+}
+
+/// Whether the published set is this user's, or its owner's, whom a network's file system maps to no other then.
+fn is_of_user(fd: &OwnedFd, owner: Option<Owner>) -> bool {
+    let set = fstatat(fd, DATA, AtFlags::empty());
+    set.is_ok_and(|set| set.st_uid == owner.map_or(geteuid(), |owner| owner.uid).as_raw())
 }
 
 /// The obstacle that made a step fail, if it is one of the name or of the directory itself.
@@ -276,13 +303,12 @@ pub(super) fn lock_error(fd: &OwnedFd, path: &Path, name: &str, cause: Errno) ->
     }
 }
 
-/// Why no file can be made in another user's directory that has our group already, as a pod's fsGroup makes it.
+/// Why no file can be made in another user's directory that came to be on a volume with a pod's fsGroup, whose set-group-ID
+/// bit new directories inherit.
 fn made_by_other_user(fd: &OwnedFd, path: &Path, cause: Errno) -> Option<StoreError> {
     let stat = fstat(fd).ok()?;
-    let groups = getgroups().unwrap_or_default();
-    let has_our_group = groups.iter().chain([&getegid()]).any(|gid| gid.as_raw() == stat.st_gid);
-    let may_group_write = stat.st_mode & Mode::S_IWGRP.bits() != 0;
-    if cause != Errno::EACCES || stat.st_uid == geteuid().as_raw() || !has_our_group || may_group_write {
+    let has_fs_group = stat.st_mode & Mode::S_ISGID.bits() != 0;
+    if cause != Errno::EACCES || stat.st_uid == geteuid().as_raw() || !has_fs_group {
         return None;
     }
     let (path, user, cause) = (path.display(), stat.st_uid, cause.desc());

@@ -29,7 +29,11 @@ const LONGEST_CLAIM: u64 = 1 << 20;
 /// The file cannot be opened or locked. EWOULDBLOCK: another process has a lease on the file.
 pub(super) fn lock(directory: impl AsFd, name: &str) -> nix::Result<Option<(Option<File>, FileStat)>> {
     for _ in 0..ATTEMPTS {
-        let (fd, stat) = open_private(&directory, name)?;
+        let (fd, stat) = match open_private(&directory, name) {
+            // Another helper looks whether the file is its own.
+            Err(Errno::EWOULDBLOCK) => return Ok(None),
+            opened => opened?,
+        };
         match try_lock(fd.into(), File::try_lock) {
             // The holder before us may have removed it.
             Ok(Some(_)) if !is_still(&directory, name, &stat) => {}

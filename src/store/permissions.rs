@@ -45,12 +45,10 @@ pub(super) fn make(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
-/// Whether a directory of ours is as [`make`] leaves it. The ACL of its parent may take permissions from a new one;
-/// one that is found with fewer may be private.
-pub(super) fn is_unfinished(stat: &FileStat, is_new: bool) -> bool {
-    let left = UNFINISHED | OPEN_TO_READERS;
-    let mode = stat.st_mode & 0o7777 & !Mode::S_ISGID.bits();
-    mode == left || is_new && mode & UNFINISHED != 0 && mode & !left == 0
+/// Whether a directory of ours is as [`make`] leaves it, and no private one. (The ACL of its parent may take permissions
+/// from a new one.)
+pub(super) fn is_unfinished(stat: &FileStat) -> bool {
+    stat.st_mode & 0o7777 & !Mode::S_ISGID.bits() == UNFINISHED | OPEN_TO_READERS
 }
 
 /// Gives a directory that [`make`] has made its owner and its mode.
@@ -58,11 +56,11 @@ pub(super) fn finish(
     fd: &OwnedFd,
     path: &Path,
     owner: Option<Owner>,
-    made: &FileStat,
     notices: &Notices,
 ) -> Result<(), StoreError> {
+    let made = fstat(fd).map_err(|cause| StoreError::write("look at", path, cause))?;
     give(fd, path, owner)?;
-    set_mode(fd, path, directory_mode(made), notices)
+    set_mode(fd, path, directory_mode(&made), notices)
 }
 
 /// Gives it to the group of its owner alone. Before it has its mode, so that no other group may read it for a moment;

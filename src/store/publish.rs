@@ -76,7 +76,7 @@ impl Store {
         now: Now,
     ) -> Result<Publication, StoreError> {
         // 1.
-        let absent = if files.is_empty() { Absent::Ignore } else { Absent::Create };
+        let absent = if files.is_empty() { Absent::DoWithout } else { Absent::Create };
         let Some(directory) = self.lock(absent)? else { return Ok(Publication::Unchanged) };
         // 2.
         self.claim(&directory, identity)?;
@@ -114,7 +114,7 @@ impl Store {
             self.is_unfinished.set(true);
             directory.sync()?;
             // 12.
-            staged.place().inspect_err(|_| drop(remove_unused(&directory)))?;
+            staged.place().inspect_err(|_| remove_unused(&directory))?;
             directory.sync()?;
         }
         self.is_unfinished.set(false);
@@ -170,10 +170,11 @@ fn swap<'a>(
 
 /// Removes hidden directories that are not published. Of those, a file that is still under its name stays: by it, a
 /// withdrawal knows the name as ours.
-fn remove_unused(directory: &Directory<'_>) -> Result<(), StoreError> {
-    let data = directory.data()?;
-    let Some(published) = directory.open_set(&data)? else { return Ok(()) };
-    let names = entries(&directory.fd).map_err(|cause| StoreError::write("list", directory.path, cause))?;
+fn remove_unused(directory: &Directory<'_>) {
+    let Ok(data) = directory.data() else { return };
+    let (Ok(Some(published)), Ok(names)) = (directory.open_set(&data), entries(&directory.fd)) else {
+        return;
+    };
     for name in names.iter().filter(|name| is_generation_name(name) && data != Data::Link((*name).clone())) {
         let keep_named = |set: &OwnedFd, file: &str| {
             let is_needed = is_file_of(directory, set, file)? && !is_file_of(directory, &published, file)?;
@@ -182,7 +183,6 @@ fn remove_unused(directory: &Directory<'_>) -> Result<(), StoreError> {
         // The next publication tries again.
         remove_after(directory, name, keep_named).ok();
     }
-    Ok(())
 }
 
 /// The names in the published set that are not among `files` and are to be kept, with their modes.

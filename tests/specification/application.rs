@@ -191,8 +191,12 @@ fn an_application_that_goes_to_the_background_is_told_to_stay() {
     let (mut unshare, _) = start_as_process_one(pod.helper(&["--mode=run"]).command(&pod.script(text)));
     let log = unshare.finish(0);
     assert!(position(&log, &hint).is_some(), "{log:?}");
-    let log = run(&pod, &[], &["/bin/true"]).finish(0);
-    assert_eq!(position(&log, &["foreground"]), None, "{log:?}");
+    // A zombie is no process that runs on.
+    let ended_first = pod.script("/bin/true & exec sleep 0.2");
+    for command in [&["/bin/true".to_owned()][..], &ended_first] {
+        let log = run(&pod, &[], command).finish(0);
+        assert_eq!(position(&log, &["foreground"]), None, "{log:?}");
+    }
 }
 
 #[test]
