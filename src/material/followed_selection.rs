@@ -11,11 +11,12 @@ use crate::time::clock::Now;
 use crate::time::timing::FIRST_SET;
 use crate::workload_api::rpc::Rpc;
 
-/// The ID and the hint of the SVID to select. Without an ID, it is that of the part that decides the identity, once it
-/// is known: the hint alone may be another identity's by now.
+/// The ID and the hint of the SVID to select. Without an ID in the options, it is the ID of the part that decides the
+/// identity, once that is known: the hint may be another identity's by now.
 pub(super) struct FollowedSelection {
     pub(super) selection: Selection,
-    is_followed: bool,
+    /// Another part decides the identity. That it is not offered here withdraws nothing.
+    pub(super) is_followed: bool,
 }
 
 impl FollowedSelection {
@@ -41,7 +42,7 @@ impl FollowedSelection {
         if !self.is_followed || self.selection.id.as_ref() == Some(own) {
             return;
         }
-        self.selection.id = Some(own.clone());
+        self.selection = Selection { id: Some(own.clone()), ..Selection::default() };
         svid.take_if(|svid| svid.id != *own);
         if svid.is_none() {
             call.call_now(now);

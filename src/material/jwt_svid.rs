@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::str::FromStr;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use log::Level;
 use zeroize::Zeroizing;
@@ -190,7 +190,7 @@ impl JwtSvidSource<'_> {
                 false => "already due for renewal",
             };
             let message = format!("the agent sent a token of {id} (valid until {end}) that is {cause}");
-            let next = retrying_in(self.renewal.earliest_call.duration_since(now.instant));
+            let next = retrying_in(self.next_call(&info, now).duration_since(now.instant));
             self.call.failures.log(Level::Warn, message, &next, now.instant);
             self.call.succeeded();
         }
@@ -213,8 +213,12 @@ impl JwtSvidSource<'_> {
         if !self.call.is_idle() {
             return None;
         }
-        let Some(svid) = &self.svid else { return Some(now.instant) };
-        Some(if self.is_revoked { self.renewal.earliest_call } else { self.renewal.renew_at(svid, now) })
+        Some(self.svid.as_ref().map_or(now.instant, |svid| self.next_call(svid, now)))
+    }
+
+    /// When to call for the token after this one.
+    fn next_call(&self, svid: &SvidInfo, now: Now) -> Instant {
+        if self.is_revoked { self.renewal.earliest_call } else { self.renewal.renew_at(svid, now) }
     }
 }
 
@@ -226,7 +230,7 @@ impl Source for JwtSvidSource<'_> {
         self.call.poll(is_offered, now, context).map(|heard| {
             let settled = heard.and_then(|raw| {
                 let taken = self.take(raw, now);
-                self.call.settle(taken, is_offered, now)
+                self.call.settle(taken, is_offered || self.followed.is_followed, now)
             });
             settled.unwrap_or_else(|update| update)
         })
@@ -290,9 +294,8 @@ impl Renewal {
             self.overdue.reset();
             BETWEEN_TOKENS
         } else {
-            // While verifiers refuse it, or soon will, the next one must not be late.
-            let left = if is_revoked { Duration::ZERO } else { now.until(svid.not_after) };
-            self.overdue.advance().min((left / 4).max(OVERDUE.current()))
+            // The nearer its end, the less late may the next one be.
+            self.overdue.advance().min((now.until(svid.not_after) / 4).max(OVERDUE.current()))
         };
         self.earliest_call = now.instant + wait;
         self.moment = random_fraction();
@@ -302,6 +305,8 @@ impl Renewal {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::identity::svid_info::Kind;
     use crate::time::backoff::CHANCE;
@@ -369,16 +374,6 @@ mod tests {
                 );
                 now = now + wait;
             }
-        }
-    }
-
-    #[test]
-    fn a_token_that_verifiers_refuse_is_asked_for_again_every_5_seconds() {
-        let now = Now::look();
-        let (token, mut renewal) = (token(now, 3600), Renewal::new(now.instant));
-        for _ in 0..10 {
-            assert!(!renewal.received(&token, true, now));
-            assert_eq!(renewal.earliest_call - now.instant, Duration::from_secs(5));
         }
     }
 }

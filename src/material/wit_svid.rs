@@ -159,7 +159,7 @@ impl Source for WitSvidSource<'_> {
         self.stream.call.poll(is_offered, now, context).map(|heard| {
             let settled = heard.and_then(|raw| {
                 let taken = self.take(raw, now);
-                self.stream.call.settle(taken, is_offered, now)
+                self.stream.call.settle(taken, is_offered || self.followed.is_followed, now)
             });
             settled.unwrap_or_else(|update| update)
         })

@@ -52,12 +52,12 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path, hi
     }
 }
 
-/// Logs what an earlier helper has left of an item, if anything.
+/// Logs what another helper has left of an item, if anything.
 pub(super) fn found(item: &Item<'_>, path: &Path) {
     if let Some(facts) = &item.published {
         let name = || item.part.name();
         let what = facts.svid.as_ref().map_or_else(name, |svid| item.part.describe(svid));
-        log::info!("found {what} in {}, from an earlier helper", path.display());
+        log::info!("found {what} in {}", path.display());
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Items<'a> {
     all: Vec<Item<'a>>,
     /// Fetches the keys of tokens, where no item does. Never dropped, as the items' sources.
     key_watch: Option<std::mem::ManuallyDrop<Box<dyn Source + 'a>>>,
+    /// Whether one of the parts decides the identity.
+    is_decided: bool,
     /// Whether no SVID is wanted, so that keys alone show that the agent serves us.
     has_keys_alone: bool,
     on_revoked: OnRevoked,
@@ -70,11 +72,11 @@ impl<'a> Items<'a> {
         now: Now,
     ) -> Self {
         let decides = |part: &Rc<dyn Part>| part.decides_identity();
-        let follows_identity = parts.iter().any(decides);
+        let is_decided = parts.iter().any(decides);
         let wish = |part| Wish {
             agent: agent.clone(),
             selection,
-            follows_identity: follows_identity && !decides(part),
+            follows_identity: is_decided && !decides(part),
             now,
         };
         let item =
@@ -84,6 +86,7 @@ impl<'a> Items<'a> {
         Self {
             all: parts.iter().map(item).collect(),
             key_watch: key_watch.map(std::mem::ManuallyDrop::new),
+            is_decided,
             has_keys_alone: parts.iter().all(has_keys_alone),
             on_revoked,
             hint: selection.hint.as_deref(),
@@ -178,7 +181,9 @@ impl<'a> Items<'a> {
         let Some(item) = self.all.get_mut(index) else { return };
         match update {
             Update::Files(files, facts) => {
-                if facts.svid.is_some() || self.has_keys_alone {
+                if self.has_keys_alone
+                    || facts.svid.is_some() && (!self.is_decided || item.part.decides_identity())
+                {
                     self.is_withdrawn = false;
                     self.withdrawal.end();
                 }
@@ -204,15 +209,15 @@ impl<'a> Items<'a> {
     }
 
     /// Names the workload's own identity to the sources. Where one of the parts decides it, an item that turns out to
-    /// be another identity's is not published, what is published of it does not count, and the next publication gives
+    /// be another identity's is not published, its files do not count and go with the next publication, which gives
     /// its source a moment to bring another.
     pub(super) fn tell_identity(&mut self, now: Now) {
         let Some(own) = self.identity().map(|svid| svid.id.clone()) else { return };
         self.tell(Learned::Identity(&own), now);
-        let is_decided = self.all.iter().any(|item| item.part.decides_identity());
         let mut has_dropped = false;
-        for item in self.all.iter_mut().filter(|item| is_decided && item.is_anothers(&own)) {
-            (item.newest, item.change, item.published) = (None, None, None);
+        for item in self.all.iter_mut().filter(|item| self.is_decided && item.is_anothers(&own)) {
+            (item.newest, item.published, item.problem) = (None, None, None);
+            item.change = Some(Change::Remove);
             has_dropped = true;
         }
         if has_dropped {
@@ -233,7 +238,7 @@ impl<'a> Items<'a> {
         if is_news {
             let consequence = match self.on_revoked {
                 OnRevoked::Keep => "the files stay (--on-revoked=remove would remove them)",
-                OnRevoked::Remove => "the files are removed",
+                OnRevoked::Remove => "--on-revoked=remove removes the files",
             };
             let message = format!("the agent has withdrawn the identity; {consequence}: {cause}");
             self.withdrawal.log(Level::Error, &message, next, now.instant);
@@ -304,7 +309,13 @@ impl<'a> Items<'a> {
     /// Publishes what has changed, all of it at one moment, if that is due. `is_busy`: another update
     /// may be ready. A failure is logged and retried.
     pub(super) fn publish_due(&mut self, is_busy: bool, now: Now) -> Option<Effect> {
-        if self.all.iter().all(|item| item.change.is_some() || item.problem.is_some()) {
+        let is_known = |item: &Item<'_>| match item.change {
+            Some(Change::Write(_)) => true,
+            // An item that was dropped may bring another one.
+            Some(Change::Remove) => self.is_withdrawn,
+            None => item.problem.is_some(),
+        };
+        if self.all.iter().all(is_known) {
             self.stop_waiting(now.instant);
         }
         if !self.publisher.schedule.take_due(is_busy, now.instant) {

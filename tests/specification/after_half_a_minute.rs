@@ -64,7 +64,7 @@ fn half_a_minute_of_denials_alone_is_a_withdrawal() {
     drop(agent);
     let start = Instant::now();
     let agent = pod.agent(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
-    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removes the files"]);
     assert!(start.elapsed() >= Duration::from_secs(29), "{:?}", start.elapsed());
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
     pod.rotate_to(&agent, &svid);
@@ -117,13 +117,13 @@ fn half_a_minute_after_the_keys_are_denied_a_token_alone_is_withdrawn() {
     wait_until("the keys are watched", || agent.jwt_bundle_calls() > 0);
     agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
     agent.reply_with_jwt_bundles(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
-    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removes the files"]);
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
     refresh.stop();
 }
 
 fn withdraws_after_half_a_minute(pod: &Pod, refresh: &mut Running, start: Instant) {
-    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed", "does not offer"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removes the files", "does not offer"]);
     assert!(start.elapsed() >= Duration::from_secs(29), "{:?}", start.elapsed());
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
 }
@@ -177,7 +177,7 @@ fn half_a_minute_of_denials_removes_files_of_an_earlier_helper_with_other_option
     pod.init(&[]).succeeded();
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
     let mut refresh = pod.refresh(&["--on-revoked=remove", "--combined-file-name=all.pem"]);
-    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removes the files"]);
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
     refresh.stop();
 }
@@ -191,7 +191,7 @@ fn a_minute_after_its_files_were_removed_refresh_is_at_rest() {
     let mut refresh = pod.refresh(&["--on-revoked=remove"]);
     pod.wait_for(&svid);
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
-    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removes the files"]);
     rest_around_a_minute_after(Instant::now(), refresh.pid());
     pod.rotate_to(&agent, &svid);
     refresh.stop();

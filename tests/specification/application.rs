@@ -270,7 +270,7 @@ fn an_application_is_not_started_again_before_its_files_are_there() {
     agent.reply(offer([pod.mint()]));
     pod.wait_for_runs("start\nTERM\n");
     agent.reply(Reply::refuse(grpcio::RpcStatusCode::PERMISSION_DENIED));
-    run.wait_for_log(&["the files are removed"]);
+    run.wait_for_log(&["removes the files"]);
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
     pod.let_end();
     run.wait_for_log(&["INFO", "/bin/sh", "ended with code 7"]);

@@ -181,7 +181,7 @@ fn files_of_init_are_ready_while_the_agent_is_away() {
     pod.init(&[]).succeeded();
     drop(agent);
     let mut refresh = pod.refresh(&[ANY_PORT]);
-    refresh.wait_for_log(&["INFO", "found", ID, "valid until", "from an earlier helper"]);
+    refresh.wait_for_log(&["INFO", "found", ID, "valid until"]);
     refresh.wait_for_log(&["cannot connect"]);
     let probe = Probe::of(&mut refresh);
     assert_eq!(probe.get("/ready").0, 200);

@@ -365,7 +365,7 @@ fn keys_come_back_with_a_withdrawn_identity_and_not_before() {
     pod.wait_for(&svid);
     pod.wait_for_file("jwks.json", |text| text.as_bytes() == pod.authority.jwks());
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
-    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removes the files"]);
     let renewed = Arc::new(Authority::with_jwt_key_id("example.org", "renewed"));
     let calls = agent.calls();
     agent.reply_with_jwt_bundles(jwt_bundles([&renewed]));
@@ -393,7 +393,7 @@ fn a_token_that_comes_after_the_withdrawal_is_not_written() {
     wait_until("a token is asked for", || agent.jwt_calls() > 0);
     agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
     agent.reply(Reply::refuse(RpcStatusCode::PERMISSION_DENIED));
-    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "the files are removed"]);
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removes the files"]);
     drop(answer);
     wait_until("a token was refused twice", || agent.jwt_calls() > 2);
     assert_eq!(names(&pod.volume()), [""; 0]);
@@ -661,7 +661,7 @@ fn files_of_keys_come_back_with_the_identity() {
     pod.wait_for(&svid);
     pod.wait_for_file("jwks.json", |_| true);
     agent.reply(offer([other]));
-    refresh.wait_for_log(&["withdrawn the identity", "the files are removed"]);
+    refresh.wait_for_log(&["withdrawn the identity", "removes the files"]);
     wait_until("nothing is left", || names(&pod.volume()).is_empty());
     pod.rotate_to(&agent, &svid);
     pod.wait_for_file("jwks.json", |_| true);

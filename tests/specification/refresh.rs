@@ -341,7 +341,7 @@ fn a_withdrawn_identity_is_removed_with_on_revoked_remove() {
     let mut refresh = pod.refresh(&["--on-revoked=remove"]);
     pod.wait_for(&first);
     agent.reply(withdrawn());
-    refresh.wait_for_log(&["ERROR", "the agent has withdrawn the identity", "the files are removed"]);
+    refresh.wait_for_log(&["ERROR", "the agent has withdrawn the identity", "removes the files"]);
     refresh.wait_for_log(&["removed the X.509-SVID from"]);
     assert_eq!(names(&pod.volume()), [""; 0]);
     pod.rotate_to(&agent, &second);
@@ -357,7 +357,7 @@ fn an_id_that_is_no_longer_offered_is_withdrawn() {
     pod.wait_for(&first);
     agent.reply(Fault::named("other-id").expect("a known fault").reply(&pod.authority, &Recipe::for_id(ID)));
     refresh.wait_for_log(&["ERROR", "withdrawn", "does not offer", ID]);
-    wait_until("the files are removed", || names(&pod.volume()).is_empty());
+    wait_until("removes the files", || names(&pod.volume()).is_empty());
     refresh.stop();
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use grpcio::RpcStatusCode;
 use workload_api_server::authority::{Authority, Recipe, jwt_response};
 use workload_api_server::server::{Reply, WorkloadApiServer};
 use workload_api_server::wit::{WitRecipe, wit_response};
 
 use crate::init::says_why;
-use crate::pod::{Helper, ID, OTHER_ID, Pod, claims, offer};
+use crate::pod::{ID, OTHER_ID, Pod, claims, names, offer, wait_until};
 
 fn recipe(id: &str, hint: &str) -> Recipe {
     Recipe::for_id(id).hint(hint)
@@ -108,8 +109,50 @@ fn a_hint_that_moves_to_another_identity_takes_the_tokens_with_it() {
     pod.wait_for(&other);
     // Its renewal would be due after minutes.
     pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == OTHER_ID);
-    let volume = format!("--svid-path={}", pod.volume().display());
-    Helper::new().arguments(&["--mode=check", &volume]).arguments(&options).finish().succeeded();
+    pod.check(&options).succeeded();
+    refresh.stop();
+}
+
+/// The other streams may tell it first: the X.509-SVID decides.
+#[test]
+fn a_wit_svid_of_another_identity_withdraws_nothing_before_the_x509_svid_has_come() {
+    let pod = Pod::new();
+    let x509 = |id| offer([pod.authority.mint(&recipe(id, "main"))]);
+    let wit = |id| {
+        let mut svid = WitRecipe::for_id(id).mint(&pod.authority);
+        svid.hint = "main".to_owned();
+        wit_response([svid])
+    };
+    let agent = pod.agent_after(x509(ID), |agent| agent.reply_with_wit(wit(ID)));
+    let files = ["--wit-svid-file-name=wit.jwt", "--wit-key-file-name=wit.jwk"];
+    let mut refresh = pod.refresh(&[&["--hint=main", "--on-revoked=remove"], &files[..]].concat());
+    pod.wait_for_file("wit.jwt", |token| claims(token)["sub"] == ID);
+    agent.reply(Reply::refuse(RpcStatusCode::UNAVAILABLE));
+    refresh.wait_for_log(&["WARN", "Unavailable"]);
+    agent.reply_with_wit(wit(OTHER_ID));
+    refresh.wait_for_log(&["ERROR", "WIT-SVID wit.jwt", "does not offer", ID]);
+    agent.reply(x509(OTHER_ID));
+    pod.wait_for_file("wit.jwt", |token| claims(token)["sub"] == OTHER_ID);
+    let log = refresh.stop();
+    assert!(!log.iter().any(|line| line.contains("withdrawn the identity")), "{log:#?}");
+}
+
+#[test]
+fn a_token_of_another_identity_goes_though_no_new_one_comes() {
+    let pod = Pod::new();
+    let agent = pod.agent_after(offer([pod.authority.mint(&recipe(ID, "main"))]), |agent| {
+        issue_with_hint(&pod, agent, ID);
+    });
+    let refresh = pod.refresh(&["--hint=main", "--jwt-svid=token.jwt=one"]);
+    pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == ID);
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::UNAVAILABLE));
+    let other = pod.authority.mint(&recipe(OTHER_ID, "main"));
+    agent.reply(offer([other.clone()]));
+    pod.wait_for(&other);
+    wait_until("the token is gone", || !names(&pod.volume()).contains(&"token.jwt".to_owned()));
+    pod.check(&[]).succeeded();
+    issue_with_hint(&pod, &agent, OTHER_ID);
+    pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == OTHER_ID);
     refresh.stop();
 }
 
