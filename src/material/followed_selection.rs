@@ -15,15 +15,22 @@ use crate::workload_api::rpc::Rpc;
 /// identity, once that is known: the hint may be another identity's by now.
 pub(super) struct FollowedSelection {
     pub(super) selection: Selection,
+    /// That of the options.
+    wished: Selection,
     /// Another part decides the identity. That it is not offered here withdraws nothing.
     pub(super) is_followed: bool,
 }
 
 impl FollowedSelection {
     pub(super) fn of(wish: &Wish<'_>) -> Self {
-        let selection = wish.selection.clone();
-        let is_followed = wish.follows_identity && selection.id.is_none();
-        Self { selection, is_followed }
+        let wished = wish.selection.clone();
+        let is_followed = wish.follows_identity && wished.id.is_none();
+        Self { selection: wished.clone(), wished, is_followed }
+    }
+
+    /// The identity is withdrawn: what the agent still offers under its ID may not be what the options choose.
+    pub(super) fn forget(&mut self) {
+        self.selection = self.wished.clone();
     }
 
     /// When to call first: the part that decides the identity gets a moment to arrive before.

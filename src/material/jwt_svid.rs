@@ -249,6 +249,8 @@ impl Source for JwtSvidSource<'_> {
     }
 
     fn forget(&mut self) {
+        self.followed.forget();
+        self.call.rpc.id = self.followed.selection.id.clone();
         self.svid = None;
     }
 

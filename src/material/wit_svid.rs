@@ -182,6 +182,7 @@ impl Source for WitSvidSource<'_> {
     }
 
     fn forget(&mut self) {
+        self.followed.forget();
         self.stream.svid = None;
     }
 

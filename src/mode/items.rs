@@ -43,8 +43,6 @@ pub(super) struct Items<'a> {
     all: Vec<Item<'a>>,
     /// Fetches the keys of tokens, where no item does. Never dropped, as the items' sources.
     key_watch: Option<std::mem::ManuallyDrop<Box<dyn Source + 'a>>>,
-    /// Whether one of the parts decides the identity.
-    is_decided: bool,
     /// Whether no SVID is wanted, so that keys alone show that the agent serves us.
     has_keys_alone: bool,
     on_revoked: OnRevoked,
@@ -72,11 +70,11 @@ impl<'a> Items<'a> {
         now: Now,
     ) -> Self {
         let decides = |part: &Rc<dyn Part>| part.decides_identity();
-        let is_decided = parts.iter().any(decides);
+        let follows_identity = parts.iter().any(decides);
         let wish = |part| Wish {
             agent: agent.clone(),
             selection,
-            follows_identity: is_decided && !decides(part),
+            follows_identity: follows_identity && !decides(part),
             now,
         };
         let item =
@@ -86,7 +84,6 @@ impl<'a> Items<'a> {
         Self {
             all: parts.iter().map(item).collect(),
             key_watch: key_watch.map(std::mem::ManuallyDrop::new),
-            is_decided,
             has_keys_alone: parts.iter().all(has_keys_alone),
             on_revoked,
             hint: selection.hint.as_deref(),
@@ -181,9 +178,7 @@ impl<'a> Items<'a> {
         let Some(item) = self.all.get_mut(index) else { return };
         match update {
             Update::Files(files, facts) => {
-                if self.has_keys_alone
-                    || facts.svid.is_some() && (!self.is_decided || item.part.decides_identity())
-                {
+                if facts.svid.is_some() || self.has_keys_alone {
                     self.is_withdrawn = false;
                     self.withdrawal.end();
                 }
@@ -214,8 +209,9 @@ impl<'a> Items<'a> {
     pub(super) fn tell_identity(&mut self, now: Now) {
         let Some(own) = self.identity().map(|svid| svid.id.clone()) else { return };
         self.tell(Learned::Identity(&own), now);
+        let is_decided = self.all.iter().any(|item| item.part.decides_identity());
         let mut has_dropped = false;
-        for item in self.all.iter_mut().filter(|item| self.is_decided && item.is_anothers(&own)) {
+        for item in self.all.iter_mut().filter(|item| is_decided && item.is_anothers(&own)) {
             (item.newest, item.published, item.problem) = (None, None, None);
             item.change = Some(Change::Remove);
             has_dropped = true;
