@@ -128,8 +128,8 @@ impl<'a> Item<'a> {
     /// Why it is not published or not good now: the one verdict, or else what the agent said, and for how long; and
     /// the `error` of the last publication, if its files wait for the next one.
     pub(super) fn fault(&self, error: Option<&StoreError>, now: Now) -> Option<NotReady> {
-        let newest = self.newest.as_ref().and_then(|facts| fault(self.part, facts, now.time));
-        let unwritten = error.filter(|_| !self.files().is_empty() && newest.is_none());
+        let newest = || self.newest.as_ref().and_then(|facts| fault(self.part, facts, now.time));
+        let unwritten = error.filter(|_| !self.files().is_empty() && newest().is_none());
         let Some(published) = &self.published else {
             let name = self.part.name();
             let (cause, lasts) = match (unwritten, &self.problem) {
@@ -137,7 +137,7 @@ impl<'a> Item<'a> {
                 (None, Some(Problem { message, since, .. })) => {
                     (message.clone(), now.instant.checked_duration_since(*since))
                 }
-                (None, None) => (newest.unwrap_or_else(|| self.source.describe_wait()), None),
+                (None, None) => (newest().unwrap_or_else(|| self.source.describe_wait()), None),
             };
             let name = name.strip_prefix("the ").unwrap_or(&name);
             let cause = cause.strip_prefix(&format!("{name}: ")).unwrap_or(&cause);

@@ -305,13 +305,13 @@ impl<'a> Items<'a> {
     /// Publishes what has changed, all of it at one moment, if that is due. `is_busy`: another update
     /// may be ready. A failure is logged and retried.
     pub(super) fn publish_due(&mut self, is_busy: bool, now: Now) -> Option<Effect> {
-        let is_known = |item: &Item<'_>| match item.change {
+        let has_spoken = |item: &Item<'_>| match item.change {
             Some(Change::Write(_)) => true,
-            // An item that was dropped may bring another one.
-            Some(Change::Remove) => self.is_withdrawn,
+            // An item that was another identity's may bring another one.
+            Some(Change::Remove) => self.is_withdrawn || item.problem.is_some(),
             None => item.problem.is_some(),
         };
-        if self.all.iter().all(is_known) {
+        if self.all.iter().all(has_spoken) {
             self.stop_waiting(now.instant);
         }
         if !self.publisher.schedule.take_due(is_busy, now.instant) {
