@@ -95,6 +95,10 @@ impl<R: Rpc> Call for RetriedCall<'_, R> {
             self.call_at(now);
         }
     }
+
+    fn is_off(&self) -> bool {
+        matches!(self.state, State::Off(..))
+    }
 }
 
 impl<'a, R: Rpc> RetriedCall<'a, R> {
@@ -136,11 +140,6 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     /// Whether no call is open or being made.
     fn is_postponed(&self) -> bool {
         matches!(self.state, State::Idle | State::Due(_))
-    }
-
-    /// Whether the agent has the RPC's profile turned off.
-    pub(super) fn is_off(&self) -> bool {
-        matches!(self.state, State::Off(..))
     }
 
     /// Drops an open call, and makes the next one at this time.

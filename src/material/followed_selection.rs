@@ -11,26 +11,19 @@ use crate::time::clock::Now;
 use crate::time::timing::FIRST_SET;
 use crate::workload_api::rpc::Rpc;
 
-/// The ID and the hint of the SVID to select. Without an ID in the options, it is the ID of the part that decides the
-/// identity, once that is known: the hint may be another identity's by now.
+/// The ID and the hint of the SVID to select. Without an ID in the options, it is that of the part that decides the
+/// identity, once it is known: the hint alone may be another identity's by now.
 pub(super) struct FollowedSelection {
     pub(super) selection: Selection,
-    /// That of the options.
-    wished: Selection,
     /// Another part decides the identity. That it is not offered here withdraws nothing.
     pub(super) is_followed: bool,
 }
 
 impl FollowedSelection {
     pub(super) fn of(wish: &Wish<'_>) -> Self {
-        let wished = wish.selection.clone();
-        let is_followed = wish.follows_identity && wished.id.is_none();
-        Self { selection: wished.clone(), wished, is_followed }
-    }
-
-    /// The identity is withdrawn: what the agent still offers under its ID may not be what the options choose.
-    pub(super) fn forget(&mut self) {
-        self.selection = self.wished.clone();
+        let selection = wish.selection.clone();
+        let is_followed = wish.follows_identity && selection.id.is_none();
+        Self { selection, is_followed }
     }
 
     /// When to call first: the part that decides the identity gets a moment to arrive before.
@@ -49,7 +42,7 @@ impl FollowedSelection {
         if !self.is_followed || self.selection.id.as_ref() == Some(own) {
             return;
         }
-        self.selection = Selection { id: Some(own.clone()), ..Selection::default() };
+        self.selection.id = Some(own.clone());
         svid.take_if(|svid| svid.id != *own);
         if svid.is_none() {
             call.call_now(now);

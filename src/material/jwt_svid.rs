@@ -249,8 +249,6 @@ impl Source for JwtSvidSource<'_> {
     }
 
     fn forget(&mut self) {
-        self.followed.forget();
-        self.call.rpc.id = self.followed.selection.id.clone();
         self.svid = None;
     }
 

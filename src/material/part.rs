@@ -198,4 +198,7 @@ pub(crate) trait Call {
 
     /// Another agent may be there now: asks it for what the one before had turned off.
     fn agent_is_new(&mut self, now: Instant);
+
+    /// Whether the agent has the RPC's profile turned off: no call follows.
+    fn is_off(&self) -> bool;
 }

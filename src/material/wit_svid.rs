@@ -182,7 +182,6 @@ impl Source for WitSvidSource<'_> {
     }
 
     fn forget(&mut self) {
-        self.followed.forget();
         self.stream.svid = None;
     }
 

@@ -8,7 +8,7 @@ use log::Level;
 use crate::http::NotReady;
 use crate::identity::spiffe_id::SpiffeId;
 use crate::logging::{Repetition, SharedReminder};
-use crate::material::{ChangeKinds, Facts, Part, Source, fault};
+use crate::material::{ChangeKind, ChangeKinds, Facts, Part, Source, fault};
 use crate::store::file::File;
 use crate::store::{Publication, StoreError};
 use crate::time::clock::Now;
@@ -94,6 +94,14 @@ impl<'a> Item<'a> {
         let facts = self.newest.as_ref().or(self.published.as_ref());
         let svid = facts.and_then(|facts| facts.svid.as_ref());
         !matches!(self.change, Some(Change::Remove)) && svid.is_some_and(|svid| svid.id != *own)
+    }
+
+    /// Whether its files on disk may be kept in a set of this identity. `has_read`: what was found there is known.
+    pub(super) fn may_be_of(&self, own: &SpiffeId, has_read: bool) -> bool {
+        let has_svid =
+            self.part.kinds().into_iter().any(|kind| matches!(kind, ChangeKind::Token | ChangeKind::Wit));
+        let svid = self.before().and_then(|facts| facts.svid.as_ref());
+        !has_svid || svid.map_or(!has_read, |svid| svid.id == *own)
     }
 
     /// The new files, if there are any.

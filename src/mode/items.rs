@@ -11,6 +11,7 @@ use super::item::{Change, Item};
 use super::publisher::Publisher;
 use crate::http::NotReady;
 use crate::identity::selection::Selection;
+use crate::identity::spiffe_id::SpiffeId;
 use crate::identity::svid_info::SvidInfo;
 use crate::logging::Repetition;
 use crate::material::{
@@ -52,6 +53,8 @@ pub(super) struct Items<'a> {
     /// Whether an earlier helper has left more than keys. They may not read back whole: it had other options, for
     /// example.
     found_set: bool,
+    /// Whether what that is was read: what is not known then is not good.
+    has_read: bool,
     is_withdrawn: bool,
     /// Logs that, until the agent offers an identity again.
     withdrawal: Repetition,
@@ -89,6 +92,7 @@ impl<'a> Items<'a> {
             hint: selection.hint.as_deref(),
             publisher,
             found_set: false,
+            has_read: false,
             is_withdrawn: false,
             withdrawal: Repetition::sharing(agent.share.clone()),
             ended: 0,
@@ -107,6 +111,7 @@ impl<'a> Items<'a> {
             return;
         }
         let found = read_published(parts, &self.publisher.store, now);
+        self.has_read = true;
         for (item, found) in self.all.iter_mut().zip(found) {
             let is_selected = |svid: &SvidInfo| selection.id.as_ref().is_none_or(|id| svid.id == *id);
             item.published = found.ok().filter(|facts| facts.svid.as_ref().is_none_or(is_selected));
@@ -209,11 +214,13 @@ impl<'a> Items<'a> {
     pub(super) fn tell_identity(&mut self, now: Now) {
         let Some(own) = self.identity().map(|svid| svid.id.clone()) else { return };
         self.tell(Learned::Identity(&own), now);
-        let is_decided = self.all.iter().any(|item| item.part.decides_identity());
+        let is_decided = self.is_decided();
         let mut has_dropped = false;
         for item in self.all.iter_mut().filter(|item| is_decided && item.is_anothers(&own)) {
-            (item.newest, item.published, item.problem) = (None, None, None);
+            (item.newest, item.published) = (None, None);
             item.change = Some(Change::Remove);
+            // What comes of the new call is another trouble.
+            item.problem.take_if(|_| !item.source.call().is_off());
             has_dropped = true;
         }
         if has_dropped {
@@ -281,6 +288,11 @@ impl<'a> Items<'a> {
         self.sources().for_each(|source| source.call_mut().fetch_again(now.instant));
     }
 
+    /// Whether one of the parts decides the identity.
+    fn is_decided(&self) -> bool {
+        self.all.iter().any(|item| item.part.decides_identity())
+    }
+
     fn has_changes(&self) -> bool {
         self.all.iter().any(|item| item.change.is_some())
     }
@@ -318,19 +330,22 @@ impl<'a> Items<'a> {
             return None;
         }
         self.find_unchanged();
-        let identity = self.identity().map(|svid| svid.id.to_string());
-        let Self { all, publisher, .. } = self;
+        let identity = self.identity().map(|svid| svid.id.clone());
+        let own = identity.as_ref().filter(|_| self.is_decided());
+        let Self { all, publisher, has_read, .. } = self;
         let files: Vec<&File> = all.iter().flat_map(Item::files).collect();
         let keeps = |name: &str| {
             // The first part owns what no other one claims.
             let (item, mode) = all.iter().rev().find_map(|item| Some((item, item.part.mode_of(name)?)))?;
-            item.change.is_none().then_some(mode)
+            let is_kept = item.change.is_none() && own.is_none_or(|own| item.may_be_of(own, *has_read));
+            is_kept.then_some(mode)
         };
-        let publication = match publisher.publish(&files, keeps, identity.as_deref(), now)? {
-            // The other files are as they were.
-            _ if files.is_empty() => Publication::Removed,
-            publication => publication,
-        };
+        let publication =
+            match publisher.publish(&files, keeps, identity.as_ref().map(SpiffeId::as_str), now)? {
+                // The other files are as they were.
+                _ if files.is_empty() => Publication::Removed,
+                publication => publication,
+            };
         Some(self.record(publication))
     }
 

@@ -137,6 +137,43 @@ fn a_wit_svid_of_another_identity_withdraws_nothing_before_the_x509_svid_has_com
     assert!(!log.iter().any(|line| line.contains("withdrawn the identity")), "{log:#?}");
 }
 
+/// It is of the same ID, and no entry with the hint offers it any more.
+#[test]
+fn a_hint_that_leaves_an_identity_withdraws_it_with_its_tokens() {
+    let pod = Pod::new();
+    let offers = |hint| offer([pod.authority.mint(&recipe(ID, hint))]);
+    let agent = pod.agent_after(offers("main"), |agent| issue_with_hint(&pod, agent, ID));
+    let mut refresh = pod.refresh(&["--hint=main", "--on-revoked=remove", "--jwt-svid=token.jwt=one"]);
+    pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == ID);
+    let authority = pod.authority.clone();
+    agent.issue_jwt(move |request| {
+        Reply::offer(&jwt_response([authority.mint_jwt(ID, &request.audience, Duration::from_secs(300))]))
+    });
+    agent.reply(offers("other"));
+    refresh.wait_for_log(&["ERROR", "withdrawn the identity", "removes the files"]);
+    let calls = agent.jwt_calls();
+    wait_until("a token was asked for twice more", || agent.jwt_calls() >= calls + 2);
+    assert_eq!(names(&pod.volume()), [""; 0]);
+    refresh.stop();
+}
+
+#[test]
+fn a_found_token_of_another_identity_goes_with_the_first_publication() {
+    let pod = Pod::new();
+    let agent = pod.agent_after(offer([pod.authority.mint(&recipe(ID, "main"))]), |agent| {
+        issue_with_hint(&pod, agent, ID);
+    });
+    let options = ["--hint=main", "--jwt-svid=token.jwt=one"];
+    pod.init(&options).succeeded();
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::UNAVAILABLE));
+    let other = pod.authority.mint(&recipe(OTHER_ID, "main"));
+    agent.reply(offer([other.clone()]));
+    let refresh = pod.refresh(&options);
+    pod.wait_for(&other);
+    wait_until("the token is gone", || !names(&pod.volume()).contains(&"token.jwt".to_owned()));
+    refresh.stop();
+}
+
 #[test]
 fn a_token_of_another_identity_goes_though_no_new_one_comes() {
     let pod = Pod::new();
