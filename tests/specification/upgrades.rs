@@ -264,7 +264,7 @@ fn a_running_helper_keeps_the_other_version_with_other_names_out() {
         for arguments in [&[][..], &files()] {
             case.init(first, arguments).succeeded();
             let mut refresh = case.refresh(first, arguments);
-            refresh.wait_for_log(&[ID]);
+            refresh.wait_for_log(&[ID, "nothing written"]);
             let (names, data) = (case.names(), case.data());
             let other = [arguments, &["--svid-file-name=tls.crt"]].concat();
             case.init(second, &other).failed_with(&[HELD[0], "svid.pem", HELD[1]]);
@@ -378,7 +378,7 @@ fn an_identity_that_is_withdrawn_takes_the_files_of_the_other_version_along() {
         case.init(first, &files()).succeeded();
         let refused = Reply::Refuse(RpcStatusCode::PERMISSION_DENIED, "no identity issued".to_owned());
         let mut refresh = case.refresh(second, &[&files()[..], &["--on-revoked=remove"]].concat());
-        refresh.wait_for_log(&[ID]);
+        refresh.wait_for_log(&[ID, "nothing written"]);
         agent.wait_for_calls(2, PATIENCE);
         agent.reply(refused);
         refresh.wait_for_log(&["ERROR", "withdrawn the identity"]);
