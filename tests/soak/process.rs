@@ -73,6 +73,14 @@ impl Process {
         lines.collect::<Vec<_>>().join("\n")
     }
 
+    /// What waits in each socket, where `ss` is there: bytes that it has not read.
+    fn sockets(&self) -> String {
+        let own = format!("pid={},", self.pid());
+        let listed = std::process::Command::new("ss").args(["-xnp", "state", "connected"]).output();
+        let listed = listed.map(|ss| String::from_utf8_lossy(&ss.stdout).into_owned()).unwrap_or_default();
+        listed.lines().filter(|line| line.contains(&own)).collect::<Vec<_>>().join("\n")
+    }
+
     fn length(&self) -> u64 {
         self.log.metadata().expect("a log").len()
     }
@@ -88,7 +96,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("its threads:\n{}", self.threads());
+            eprintln!("its threads:\n{}\nits sockets:\n{}", self.threads(), self.sockets());
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -117,8 +117,9 @@ impl Drop for Soak {
 
 struct World<'a> {
     ledger: &'a Ledger,
-    agent: Option<WorkloadApiServer>,
+    /// Dropped before its agent, whose end would move on what is stuck: a failure shows its threads.
     refresh: Process,
+    agent: Option<WorkloadApiServer>,
     app: App,
     /// Where the volume's size can be limited.
     memory: Option<Tmpfs>,
