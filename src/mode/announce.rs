@@ -7,6 +7,7 @@ use log::Level;
 use super::change_text;
 use super::item::Item;
 use crate::identity::svid_info::SvidInfo;
+use crate::material::Facts;
 use crate::process::environment::Variables;
 use crate::store::Publication;
 use crate::time::timestamp::rfc3339;
@@ -17,8 +18,7 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path, hi
     // There always are facts: `Item::accept` sets them with the files, and both are dropped together.
     let Some(facts) = &item.newest else { return };
     let path = path.display();
-    let name = || item.part.name();
-    let what = facts.svid.as_ref().map_or_else(name, |svid| item.part.describe(svid));
+    let what = describe(item, facts);
     let is_known = item.is_known(publication);
     if is_known && (publication != Publication::Replaced || item.is_there) {
         return log::debug!("{what} is already in {path}; nothing written");
@@ -55,10 +55,12 @@ pub(super) fn written(item: &Item<'_>, publication: Publication, path: &Path, hi
 /// Logs what another helper has left of an item, if anything.
 pub(super) fn found(item: &Item<'_>, path: &Path) {
     if let Some(facts) = &item.published {
-        let name = || item.part.name();
-        let what = facts.svid.as_ref().map_or_else(name, |svid| item.part.describe(svid));
-        log::info!("found {what} in {}", path.display());
+        log::info!("found {} in {}", describe(item, facts), path.display());
     }
+}
+
+fn describe(item: &Item<'_>, facts: &Facts) -> String {
+    facts.svid.as_ref().map_or_else(|| item.part.name(), |svid| item.part.describe(svid))
 }
 
 /// What a hook learns of a publication: the directory of the files; the identity, and when the SVID expires, if one is

@@ -153,7 +153,7 @@ impl<'a> Item<'a> {
         };
         let cause = fault(self.part, published, now.time)?;
         let cause = match unwritten {
-            Some(error) => format!("{cause}, and a newer one {UNWRITTEN}: {error}"),
+            Some(error) => with_newer(&cause, error),
             None => cause,
         };
         Some(NotReady { cause, lasts: None })
@@ -175,9 +175,7 @@ impl<'a> Item<'a> {
         let newest = if self.newest.is_some() { &self.newest } else { &self.published };
         let message = match (fault(newest), error) {
             (Some(fault), _) => Some(format!("{fault}, and the agent has sent nothing newer")),
-            (None, Some(error)) => {
-                fault(&self.published).map(|fault| format!("{fault}, and a newer one {UNWRITTEN}: {error}"))
-            }
+            (None, Some(error)) => fault(&self.published).map(|fault| with_newer(&fault, error)),
             (None, None) => None,
         };
         match message {
@@ -185,6 +183,11 @@ impl<'a> Item<'a> {
             None => self.expiry.end(),
         }
     }
+}
+
+/// A fault of what is published, while the directory is the trouble.
+fn with_newer(fault: &str, error: &StoreError) -> String {
+    format!("{fault}, and a newer one {UNWRITTEN}: {error}")
 }
 
 #[cfg(test)]

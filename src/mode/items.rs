@@ -53,7 +53,7 @@ pub(super) struct Items<'a> {
     /// Whether an earlier helper has left more than keys. They may not read back whole: it had other options, for
     /// example.
     found_set: bool,
-    /// Whether what that is was read: what is not known then is not good.
+    /// Whether the found files were read. Files without facts could not be read then.
     has_read: bool,
     is_withdrawn: bool,
     /// Logs that, until the agent offers an identity again.
@@ -409,8 +409,7 @@ impl<'a> Items<'a> {
         Effect { publication, changed, renewal_due }
     }
 
-    /// Logs that the identity is withdrawn, and each SVID that is not good any more and has no newer one on disk: once,
-    /// and then as a reminder.
+    /// Logs a withdrawn identity, and each SVID that has ended without a newer one on disk: once, and then as a reminder.
     pub(super) fn report_lasting(&mut self, now: Now) {
         self.withdrawal.remind(now.instant);
         let error = self.publisher.error.as_ref();

@@ -157,7 +157,7 @@ values! {
     OutputFormat: OutputFormat::ALLOWED;
 }
 
-// Their errors, if there are any, say no more than what is allowed.
+// Their errors add nothing to the list of what is allowed.
 values! {
     |_| Flaw::obvious() =>
     PathBuf: "a path";

@@ -203,8 +203,8 @@ fn of_threads(process: &Path, signal: SignalNumber) -> Reaction {
     let mut reaction = Reaction::Blocks;
     for thread in threads.flatten().map(|thread| thread.path()) {
         let read = |name| std::fs::read_to_string(thread.join(name));
-        let (Ok(status), place) = (read("status"), read("wchan").unwrap_or_default()) else { continue };
-        match of_thread(&status, &place, signal) {
+        let Ok(status) = read("status") else { continue };
+        match of_thread(&status, || read("wchan").unwrap_or_default(), signal) {
             Reaction::Ends => return Reaction::Ends,
             Reaction::Hidden => reaction = Reaction::Hidden,
             _ => {}
@@ -214,13 +214,17 @@ fn of_threads(process: &Path, signal: SignalNumber) -> Reaction {
 }
 
 /// What one thread does, by its status, and the place in the kernel where it sleeps.
-fn of_thread(status: &str, place: &str, signal: SignalNumber) -> Reaction {
+fn of_thread(status: &str, place: impl FnOnce() -> String, signal: SignalNumber) -> Reaction {
+    let reaction = Reaction::parse(status, signal);
+    if reaction != Reaction::Ends {
+        return reaction;
+    }
     let sleeps = field(status, "State:").is_some_and(|state| state.starts_with('S'));
-    match Reaction::parse(status, signal) {
-        Reaction::Ends if is_sigwait(place) => Reaction::Blocks,
+    match place().as_str() {
+        place if is_sigwait(place) => Reaction::Blocks,
         // The place is not shown to every user.
-        Reaction::Ends if sleeps && place == "0" => Reaction::Hidden,
-        reaction => reaction,
+        "0" if sleeps => Reaction::Hidden,
+        _ => Reaction::Ends,
     }
 }
 
@@ -321,7 +325,7 @@ mod tests {
         let read = |name| std::fs::read_to_string(task.join(name)).unwrap();
         let (status, signal) = (read("status"), Signal::SIGPROF.into());
         assert_eq!(Reaction::parse(&status, signal), Reaction::Ends);
-        assert_eq!(of_thread(&status, &read("wchan"), signal), Reaction::Blocks);
+        assert_eq!(of_thread(&status, || read("wchan"), signal), Reaction::Blocks);
     }
 
     #[test]
@@ -333,7 +337,8 @@ mod tests {
             ("R (running)", "0", Reaction::Ends),
         ] {
             let status = format!("State:\t{state}\nSigBlk:\t0\n");
-            assert_eq!(of_thread(&status, place, Signal::SIGHUP.into()), reaction, "{state}, {place}");
+            let found = of_thread(&status, || place.to_owned(), Signal::SIGHUP.into());
+            assert_eq!(found, reaction, "{state}, {place}");
         }
     }
 

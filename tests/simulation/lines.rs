@@ -71,7 +71,7 @@ pub(super) fn take_counts() -> (u64, u64) {
     })
 }
 
-/// How many of them have told of a state since the last call.
+/// The number of lines about a state since the last call.
 pub(super) fn take_told(state: &'static str) -> u64 {
     LINES.with_borrow_mut(|lines| lines.as_mut().unwrap().told.remove(state).unwrap_or_default())
 }

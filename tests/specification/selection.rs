@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use grpcio::RpcStatusCode;
+use pod_svid_helper::for_tests::workload::X509SVID;
 use workload_api_server::authority::{Authority, Recipe, jwt_response};
 use workload_api_server::server::{Reply, WorkloadApiServer};
 use workload_api_server::wit::{WitRecipe, wit_response};
@@ -89,12 +90,25 @@ fn issue_with_hint(pod: &Pod, agent: &WorkloadApiServer, id: &'static str) {
     });
 }
 
+/// An agent that offers an X.509-SVID and tokens with the hint "main".
+fn pod_with_hinted_token() -> (Pod, WorkloadApiServer) {
+    let pod = Pod::new();
+    let svid = offer([pod.authority.mint(&recipe(ID, "main"))]);
+    let agent = pod.agent_after(svid, |agent| issue_with_hint(&pod, agent, ID));
+    (pod, agent)
+}
+
+/// The hint is another identity's from now on, which gets no token. Returns its X.509-SVID.
+fn move_hint_without_token(pod: &Pod, agent: &WorkloadApiServer) -> X509SVID {
+    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::UNAVAILABLE));
+    let other = pod.authority.mint(&recipe(OTHER_ID, "main"));
+    agent.reply(offer([other.clone()]));
+    other
+}
+
 #[test]
 fn a_hint_that_moves_to_another_identity_takes_the_tokens_with_it() {
-    let pod = Pod::new();
-    let agent = pod.agent_after(offer([pod.authority.mint(&recipe(ID, "main"))]), |agent| {
-        issue_with_hint(&pod, agent, ID);
-    });
+    let (pod, agent) = pod_with_hinted_token();
     let options = ["--jwt-svid=token.jwt=one"];
     let mut refresh = pod.refresh(&["--hint=main", options[0]]);
     pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == ID);
@@ -159,15 +173,10 @@ fn a_hint_that_leaves_an_identity_withdraws_it_with_its_tokens() {
 
 #[test]
 fn a_found_token_of_another_identity_goes_with_the_first_publication() {
-    let pod = Pod::new();
-    let agent = pod.agent_after(offer([pod.authority.mint(&recipe(ID, "main"))]), |agent| {
-        issue_with_hint(&pod, agent, ID);
-    });
+    let (pod, agent) = pod_with_hinted_token();
     let options = ["--hint=main", "--jwt-svid=token.jwt=one"];
     pod.init(&options).succeeded();
-    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::UNAVAILABLE));
-    let other = pod.authority.mint(&recipe(OTHER_ID, "main"));
-    agent.reply(offer([other.clone()]));
+    let other = move_hint_without_token(&pod, &agent);
     let refresh = pod.refresh(&options);
     pod.wait_for(&other);
     wait_until("the token is gone", || !names(&pod.volume()).contains(&"token.jwt".to_owned()));
@@ -176,15 +185,10 @@ fn a_found_token_of_another_identity_goes_with_the_first_publication() {
 
 #[test]
 fn a_token_of_another_identity_goes_though_no_new_one_comes() {
-    let pod = Pod::new();
-    let agent = pod.agent_after(offer([pod.authority.mint(&recipe(ID, "main"))]), |agent| {
-        issue_with_hint(&pod, agent, ID);
-    });
+    let (pod, agent) = pod_with_hinted_token();
     let refresh = pod.refresh(&["--hint=main", "--jwt-svid=token.jwt=one"]);
     pod.wait_for_file("token.jwt", |token| claims(token)["sub"] == ID);
-    agent.issue_jwt(|_| Reply::refuse(RpcStatusCode::UNAVAILABLE));
-    let other = pod.authority.mint(&recipe(OTHER_ID, "main"));
-    agent.reply(offer([other.clone()]));
+    let other = move_hint_without_token(&pod, &agent);
     pod.wait_for(&other);
     wait_until("the token is gone", || !names(&pod.volume()).contains(&"token.jwt".to_owned()));
     pod.check(&[]).succeeded();
