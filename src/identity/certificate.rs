@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use der::asn1::Ia5String;
+use der::asn1::{Any, Ia5String};
 use der::oid::AssociatedOid;
-use der::{Decode, ErrorKind, Reader, SliceReader};
+use der::{Decode, ErrorKind, Reader, SliceReader, Tag, Tagged};
 use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner};
 use x509_cert::ext::Extensions;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
-    BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, SubjectKeyIdentifier,
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName,
+    SubjectKeyIdentifier,
 };
 
 use super::dates::Dates;
+use super::distinguished_name;
 use super::early_dates;
 use super::limits::MAX_CERTIFICATE;
 use crate::words::{Flaw, flaw};
@@ -51,7 +53,12 @@ impl Certificate {
         let parsed = CertificateInner::from_der(der).or_else(|cause| {
             early_dates::since_1970(der).map_or(Err(cause), |copy| CertificateInner::from_der(&copy))
         });
-        Ok(Self(parsed.map_err(not_der(index))?))
+        let certificate = Self(parsed.map_err(not_der(index))?);
+        let names = [certificate.fields().issuer(), certificate.fields().subject()];
+        if names.into_iter().all(distinguished_name::is_readable) {
+            return Ok(certificate);
+        }
+        Err(flaw!("certificate {index} has a name with an unreadable value"))
     }
 
     /// The parsed fields.
@@ -66,12 +73,36 @@ impl Certificate {
         Dates { not_before, not_after }
     }
 
-    /// Checks that no extension is there twice (RFC 5280, section 4.2): OpenSSL loads no such leaf.
+    /// Checks that the signature algorithm is the one that is signed (RFC 5280, section 4.1.1.2).
+    pub(super) fn check_algorithm(&self) -> Result<(), Flaw> {
+        let is_signed = self.fields().signature() == self.0.signature_algorithm();
+        if is_signed { Ok(()) } else { Err(flaw!("the two signature algorithms of a certificate differ")) }
+    }
+
+    /// Checks that no extension is there twice (RFC 5280, section 4.2), and that those that OpenSSL reads can be
+    /// read: it loads no other leaf, and trusts no chain with another CA.
     pub(super) fn check_extensions(&self) -> Result<(), Flaw> {
         let mut known = BTreeSet::new();
-        let mut all = self.fields().extensions().into_iter().flatten().map(|extension| extension.extn_id);
-        let twice = all.find(|id| !known.insert(*id));
-        twice.map_or(Ok(()), |id| Err(flaw!("the extension {id} is there twice")))
+        // The parser's own object identifiers are small ones.
+        let is_purpose = |value: &Any| {
+            value.tag() == Tag::ObjectIdentifier && value.value().last().is_some_and(|last| *last < 0x80)
+        };
+        for extension in self.fields().extensions().into_iter().flatten() {
+            let (id, value) = (extension.extn_id, extension.extn_value.as_bytes());
+            if !known.insert(id) {
+                return Err(flaw!("the extension {id} is there twice"));
+            }
+            let are_purposes = |all: Vec<Any>| all.iter().all(is_purpose);
+            if id == ExtendedKeyUsage::OID && !Vec::from_der(value).is_ok_and(are_purposes) {
+                return Err(unreadable("extKeyUsage")(()));
+            }
+        }
+        self.is_ca()?;
+        self.key_usage()?;
+        self.uri_sans()?;
+        self.extension::<SubjectKeyIdentifier>().map_err(unreadable("subjectKeyIdentifier"))?;
+        self.extension::<AuthorityKeyIdentifier>().map_err(unreadable("authorityKeyIdentifier"))?;
+        Ok(())
     }
 
     /// Whether basicConstraints has cA set (X.509-SVID standard, section 4.1).
@@ -171,7 +202,7 @@ fn not_der(index: usize) -> impl Fn(der::Error) -> Flaw {
 }
 
 /// An extension, by its name.
-pub(super) fn unreadable(extension: &str) -> impl Fn(der::Error) -> Flaw {
+pub(super) fn unreadable<E>(extension: &str) -> impl Fn(E) -> Flaw {
     move |_| flaw!("the {extension} extension is duplicated or unreadable")
 }
 
@@ -201,6 +232,69 @@ mod tests {
         assert_eq!(extension::<BasicConstraints>(None), Ok(None));
         assert_eq!(extension(Some(&vec![one.clone()])), Ok(Some(constraints)));
         assert!(extension::<BasicConstraints>(Some(&vec![one.clone(), one])).is_err());
+    }
+
+    fn with_extension(oid: &[u64], value: &[u8]) -> Certificate {
+        let mut params = rcgen::CertificateParams::default();
+        params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(oid, value.to_vec())];
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        Certificate::parse(certificate.der(), 0).unwrap()
+    }
+
+    #[test]
+    fn an_extension_that_openssl_reads_must_be_readable() {
+        for (oid, name) in [
+            (14, "subjectKeyIdentifier"),
+            (15, "keyUsage"),
+            (17, "subjectAltName"),
+            (19, "basicConstraints"),
+            (35, "authorityKeyIdentifier"),
+            (37, "extKeyUsage"),
+        ] {
+            let certificate = with_extension(&[2, 5, 29, oid], &[5, 0]);
+            assert_eq!(certificate.check_extensions(), Err(unreadable(name)(())));
+        }
+        let unknown = with_extension(&[2, 5, 29, 1], &[5, 0]);
+        assert_eq!(unknown.check_extensions(), Ok(()));
+    }
+
+    #[test]
+    fn a_purpose_is_an_object_identifier_of_any_size() {
+        // 2.25 and a number of 128 bits, which stands for a UUID.
+        let identifier = [&[0x06, 20, 0x69, 0x83][..], &[0xff; 17], &[0x7f]].concat();
+        let purposes = [&[0x30, 22], &identifier[..]].concat();
+        assert_eq!(with_extension(&[2, 5, 29, 37], &purposes).check_extensions(), Ok(()));
+        for purpose in [[0x06, 1, 0x80], [0x04, 1, 0x55]] {
+            let purposes = [&[0x30, 3], &purpose[..]].concat();
+            let refused = with_extension(&[2, 5, 29, 37], &purposes).check_extensions();
+            assert_eq!(refused, Err(unreadable("extKeyUsage")(())));
+        }
+    }
+
+    #[test]
+    fn a_name_that_holds_no_string_is_refused() {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "a name");
+        let mut der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
+        assert!(Certificate::parse(&der, 0).is_ok());
+        let value = der.windows(6).rposition(|bytes| bytes == b"a name").unwrap();
+        der[value - 2] = 0x04;
+        let error = Certificate::parse(&der, 7).err();
+        assert_eq!(error, Some(flaw!("certificate 7 has a name with an unreadable value")));
+    }
+
+    #[test]
+    fn a_signature_algorithm_that_is_not_the_signed_one_is_refused() {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let mut der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
+        assert_eq!(Certificate::parse(&der, 0).unwrap().check_algorithm(), Ok(()));
+        // ecdsa-with-SHA256 becomes ecdsa-with-SHA384.
+        let algorithm = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+        let outer = der.windows(8).rposition(|bytes| bytes == algorithm).unwrap();
+        der[outer + 7] = 0x03;
+        assert!(Certificate::parse(&der, 0).unwrap().check_algorithm().is_err());
     }
 
     #[test]

@@ -2,16 +2,23 @@
 //! count, nor that of the keys in a JWKS: some agents send the same keys in another order each time. Nothing of the
 //! document is stored.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 
-use serde_core::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_core::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// The digest of a JWKS document. In one that is nested too deep for that (128 levels), all counts.
+use super::limits::MAX_MEMBERS;
+
+/// The digest of a JWKS document. In one that cannot be read so, all counts.
 pub(crate) fn of_json(document: &[u8]) -> u64 {
-    Value { is_ordered: true }
-        .deserialize(&mut serde_json::Deserializer::from_slice(document))
-        .unwrap_or_else(|_| of(document))
+    try_of_json(document).unwrap_or_else(|_| of(document))
+}
+
+/// The same, of a document that every reader takes: no object has a name twice (RFC 8259, section 4), each text and
+/// number has a value, and it is nested less than 128 deep.
+pub(super) fn try_of_json(document: &[u8]) -> serde_json::Result<u64> {
+    Value { is_ordered: true }.deserialize(&mut serde_json::Deserializer::from_slice(document))
 }
 
 /// The digest of anything that can be hashed.
@@ -76,8 +83,14 @@ impl<'de> Visitor<'de> for Value {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<u64, M::Error> {
-        let mut digest = 2u64;
+        let (mut digest, mut names) = (2u64, BTreeSet::new());
         while let Some(name) = map.next_key::<String>()? {
+            if !names.insert(of(&name)) {
+                return Err(Error::custom("an object has a name twice"));
+            }
+            if names.len() > MAX_MEMBERS {
+                return Err(Error::custom(format_args!("an object has more than {MAX_MEMBERS} members")));
+            }
             let value = map.next_value_seed(Value { is_ordered: name != "keys" })?;
             digest = digest.wrapping_add(of((name, value)));
         }

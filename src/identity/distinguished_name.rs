@@ -187,6 +187,16 @@ fn text(value: &Any) -> Result<String, Sameness> {
     text.ok_or(Sameness::Unknown)
 }
 
+/// Whether every value is a string, or bits: OpenSSL loads no certificate with another one in a name.
+pub(super) fn is_readable(name: &Name) -> bool {
+    let is_string = |value: &Any| match value.tag() {
+        Tag::Utf8String | Tag::BmpString => text(value).is_ok(),
+        Tag::BitString => value.value().first().is_some_and(|unused| *unused < 8),
+        tag => matches!(tag, Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::TeletexString),
+    };
+    name.iter().all(|attribute| is_string(&attribute.value))
+}
+
 /// Lower case, and one space between words (RFC 4518).
 fn prepared(text: String) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_core::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::digest;
 use super::limits::MAX_BUNDLE;
 use super::token::Profile;
 use crate::words::{Flaw, flaw};
@@ -12,7 +13,9 @@ use crate::words::{Flaw, flaw};
 /// section 5; SPIFFE Trust Domain and Bundle standard, section 4), or null: SPIRE writes an empty list so. Each key of
 /// WIT-SVIDs has a `kid` (WIT-SVID standard, section 6.1).
 pub(crate) fn check_jwks(document: &[u8], profile: Profile) -> Result<(), Flaw> {
-    find(document, None, profile).map(|_| ())
+    find(document, None, profile)?;
+    // Other readers read what is skipped here.
+    digest::try_of_json(document).map(|_| ()).map_err(not_jwks)
 }
 
 /// Whether a document has a key with this `kid`.
@@ -27,10 +30,12 @@ fn find(document: &[u8], kid: Option<&str>, profile: Profile) -> Result<bool, Fl
     let mut reader = serde_json::Deserializer::from_str(document);
     let found = Search { kid, profile, place: Place::Document }.deserialize(&mut reader);
     let found = found.and_then(|found| reader.end().map(|()| found));
-    found.map_err(|cause| {
-        let kind = if cause.is_data() { "a JWKS document" } else { "JSON" };
-        flaw!("not {kind}: {cause}")
-    })
+    found.map_err(not_jwks)
+}
+
+fn not_jwks(cause: serde_json::Error) -> Flaw {
+    let kind = if cause.is_data() { "a JWKS document" } else { "JSON" };
+    flaw!("not {kind}: {cause}")
 }
 
 /// Reads what is at a place; `true` if it has, or is, the key with the `kid`.
@@ -151,6 +156,23 @@ mod tests {
     fn a_document_that_is_not_utf8_is_refused_wherever_that_shows() {
         let error = check_jwks(b"{\"keys\":[{\"x\":\"\xee\"}]}", Profile::Jwt).unwrap_err().to_string();
         assert!(error.contains("not JSON: invalid utf-8"), "{error}");
+    }
+
+    #[test]
+    fn what_another_reader_refuses_is_refused_also_where_it_is_skipped() {
+        let members: Vec<_> = (0..1025).map(|number| format!(r#""{number}":0"#)).collect();
+        for (value, reason) in [
+            (r#"0,"x":1"#, "not a JWKS document: an object has a name twice"),
+            (r#"[{"a":1,"a":1}]"#, "not a JWKS document: an object has a name twice"),
+            (&format!("{{{}}}", members.join(",")), "an object has more than 1024 members"),
+            (r#""\ud800""#, "not JSON: "),
+            ("1e999", "not JSON: number out of range"),
+            (&["[".repeat(126), "]".repeat(126)].concat(), "not JSON: recursion limit exceeded"),
+        ] {
+            let document = format!(r#"{{"keys":[{{"x":{value}}}]}}"#);
+            let error = check_jwks(document.as_bytes(), Profile::Jwt).unwrap_err().to_string();
+            assert!(error.contains(reason), "{document:.40}: {error}");
+        }
     }
 
     #[test]

@@ -26,5 +26,8 @@ pub(crate) const MAX_TOKEN: usize = 64 * 1024;
 /// Bytes of one private key. An RSA key of 16,384 bits has 9,300.
 pub(crate) const MAX_KEY: usize = 16 * 1024;
 
+/// Members of one object in a JWKS document. A key has a dozen.
+pub(crate) const MAX_MEMBERS: usize = 1024;
+
 /// CAs of one trust bundle, and keys of one JWKS document.
 pub const MAX_BUNDLE: usize = 4096;

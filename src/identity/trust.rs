@@ -181,7 +181,8 @@ fn parse<'a>(ders: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Named>, Flaw> {
 }
 
 fn is_ca_of(own: &TrustDomain, certificate: &Certificate) -> bool {
-    certificate.is_ca().unwrap_or(false) && other_trust_domain(own, certificate).is_none()
+    let is_readable = certificate.check_extensions().is_ok();
+    is_readable && certificate.is_ca().unwrap_or(false) && other_trust_domain(own, certificate).is_none()
 }
 
 /// Another trust domain that a certificate names. A CA of a company may have URIs of its own, which name none.
@@ -233,6 +234,9 @@ pub(crate) fn split_off_intermediates(bundle: &mut Vec<u8>) -> Result<Vec<u8>, F
 /// Why no way leads to the bundle.
 fn no_issuer(chain: &[Named], bundle: &[Named], own: &TrustDomain) -> Flaw {
     for (index, Named { certificate, .. }) in bundle.iter().enumerate() {
+        if let Err(flaw) = certificate.check_extensions() {
+            return flaw!("certificate {index} is unusable ({flaw}), and no other one has issued the SVID");
+        }
         if !certificate.is_ca().unwrap_or(false) {
             return flaw!("certificate {index} is not a CA, and no other one has issued the SVID");
         }
@@ -251,6 +255,30 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn a_ca_with_an_unreadable_extension_has_issued_no_svid() {
+        let own = TrustDomain::from_id("spiffe://example.org").unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = |extensions: &[rcgen::CustomExtension]| {
+            let mut params = rcgen::CertificateParams::default();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.custom_extensions = extensions.to_vec();
+            params.self_signed(&key).unwrap().der().to_vec()
+        };
+        let good = ca(&[]);
+        let bad = ca(&[rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 35], vec![5, 0])]);
+        let find = |bundle: Vec<u8>| {
+            Trust::find(&own, std::iter::once(good.as_slice()), &X509Bundle::parse(bundle).unwrap())
+        };
+        assert!(find([bad.as_slice(), &good].concat()).is_ok());
+        let (_, flaw) = find(bad).unwrap_err();
+        assert_eq!(
+            flaw.to_string(),
+            "certificate 0 is unusable (the authorityKeyIdentifier extension is duplicated or unreadable), \
+             and no other one has issued the SVID"
+        );
+    }
 
     fn at(second: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(second)

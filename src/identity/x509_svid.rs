@@ -140,6 +140,7 @@ fn parse_leaf(id: SpiffeId, der: &[u8]) -> Result<(SvidInfo, Vec<u8>), Flaw> {
 /// Checks one of the other certificates of a chain. Gives the last moment of its validity.
 fn parse_intermediate(der: &[u8], index: usize) -> Result<SystemTime, Flaw> {
     let certificate = Certificate::parse(der, index)?;
+    certificate.check_algorithm()?;
     certificate.check_extensions()?;
     let signs = certificate.key_usage()?.is_some_and(|usage| usage.key_cert_sign());
     if !signs || !certificate.is_ca()? {
@@ -157,6 +158,7 @@ fn check_leaf(id: &SpiffeId, leaf: &Certificate) -> Result<(), Flaw> {
         [uri] => return Err(flaw!("the leaf's URI SAN {uri:?} is not the SVID's SPIFFE ID")),
         uris => return Err(flaw!("the leaf has {} URI SANs (it must have exactly one)", uris.len())),
     }
+    leaf.check_algorithm()?;
     leaf.check_extensions()?;
     if leaf.is_ca()? {
         return Err(flaw!("the leaf is a CA certificate (cA is true)"));

@@ -1,7 +1,7 @@
 """The kinds of disagreement, each with its rule and the reason why it is left. What no rule explains fails.
 
 DANGER: the helper accepts, and publishes, what another reader refuses. None of these can come from a CA that writes
-DER as it should; each stays because its rule would have to know what an agent of tomorrow may send."""
+DER as it should; each stays because its rule would have to know the public keys of an agent of tomorrow."""
 
 import re
 
@@ -29,22 +29,10 @@ def of_certificate(part, ours, tls, other, facts):
         if part == "key":
             # What is published is not this key, but the helper's own encoding of it.
             return facts.published_key_loads() and "key that check takes as it is, and that is published mended"
-        if part == "leaf" and tls == "INVALID_CERTIFICATE" and facts.flags == "invalid" and "Duplicate" not in other:
-            return "DANGER leaf with an unreadable extension that the helper does not read (AKI, SKI, EKU)"
-        if facts.flags == "unread" and facts.reads_with_good_names():
-            # It compares names, and does not read their strings.
-            return f"DANGER {part} with a name that holds no string of its type"
         if part != "leaf" and facts.flags == "unread" and "AlgorithmIdentifier::params" in other:
             return f"DANGER {part} with a public key whose parameters hold no value of their type"
         if part == "intermediate" and tls == "CA_KEY_TOO_SMALL" and other:
             return "DANGER intermediate with a public key that OpenSSL does not know or cannot read"
-        if tls == "CA_MD_TOO_WEAK" and facts.signature_is_unknown():
-            return f"DANGER {part} with a signature algorithm that OpenSSL does not know"
-        return None
-    if ours is None and facts.flags == "invalid" and part != "leaf":
-        # A bad CA among good ones must not hold up the SVID: OpenSSL loads the file, and uses the others.
-        if part == "ca" or "Duplicate" not in other:
-            return f"DANGER {part} that OpenSSL loads and trusts no chain with: an unreadable extension"
         return None
     if ours is None:
         return other and f"{part} that cryptography alone refuses: it reads every field and extension at once"
@@ -52,6 +40,8 @@ def of_certificate(part, ours, tls, other, facts):
         return "stricter: an extension twice, which RFC 5280 forbids (OpenSSL loads it in an intermediate)"
     if re.search(UNREADABLE, ours) and other:
         return f"stricter: {part} that is not DER or not of its type (cryptography refuses it too)"
+    if "signature algorithms of a certificate differ" in ours:
+        return f"stricter: {part} with two signature algorithms (OpenSSL verifies none, when it loads the file)"
     if "numbers do not belong" in ours and other:
         return "stricter: an RSA key whose numbers do not belong together (cryptography refuses it too)"
     if "keyUsage extension" in ours and re.search(rb"\x55\x1d\x0f\x01\x01\xff\x04.\x03[\x04-\x7f]", facts.der, re.S):
@@ -73,6 +63,8 @@ def of_certificate(part, ours, tls, other, facts):
 def of_pem(ours, tls):
     if ours and not tls and re.search("is not the PEM of|and nothing else", ours):
         return "stricter: text around blocks, or another form of PEM than RFC 7468 has"
+    if ours and not tls and "holds no CA that has issued" in ours:
+        return "stricter: a file that ends before its intermediate (OpenSSL verifies no chain, when it loads the file)"
     return None
 
 
@@ -89,12 +81,8 @@ def of_keystore(ours, theirs, loads_without_attributes):
 
 
 def of_jwks(ours, theirs):
-    if ours is None:
-        if "twice" in theirs:
-            return "DANGER a JWKS with a name twice (RFC 7517, section 4: readers refuse it, or take the last)"
-        if "surrogates not allowed" in theirs:
-            return "DANGER a JWKS with half a surrogate pair in a value that the helper skips (RFC 8259, section 8.2)"
-        if "integer string conversion" in theirs:
-            return "DANGER a JWKS with an integer of more than 4300 digits, which Python refuses"
-        return None
-    return "stricter: a JWKS nested more than 127 deep" if "recursion limit" in ours else None
+    if ours and theirs is None and "recursion limit" in ours:
+        return "stricter: a JWKS nested more than 127 deep"
+    if ours and theirs is None and "number out of range" in ours:
+        return "stricter: a JWKS with a number that is none of 64 bits (RFC 8259, section 6)"
+    return None

@@ -239,7 +239,7 @@ fn agent_with_everything(pod: &Pod) -> (WorkloadApiServer, Vec<String>) {
     good.dns_names = (1..=4).map(|number| format!("replica-{number}.database.example.org")).collect();
     good.key_usages.push(KeyUsagePurpose::KeyEncipherment);
     let mut response = authority.response([&good, &Recipe::for_id(ID), &Recipe::for_id(EXPIRED_ID)]);
-    spoil(&mut response.svids[1].x509_svid, &EXTENDED_KEY_USAGE);
+    enlarge_purpose(&mut response.svids[1].x509_svid);
     response.svids[2].bundle.pop();
     response.federated_bundles.insert(pod.federated.id(), pod.federated.bundle());
     response.federated_bundles.insert("spiffe://bad.org".to_owned(), vec![0x5a; 64]);
@@ -276,6 +276,13 @@ fn agent_with_everything(pod: &Pod) -> (WorkloadApiServer, Vec<String>) {
 /// The object identifiers of two extensions, DER.
 const EXTENDED_KEY_USAGE: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x25];
 const CRL_NUMBER: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x14];
+
+/// Gives the first purpose a number of over 32 bits, which no reader has a word for.
+fn enlarge_purpose(der: &mut [u8]) {
+    let at = der.windows(5).position(|part| part == EXTENDED_KEY_USAGE).expect("the extension");
+    // Behind the identifier: an OCTET STRING, a list, the first purpose, and its first byte.
+    der[at + 12..at + 18].copy_from_slice(&[0xff; 6]);
+}
 
 /// Makes the first extension of this kind unreadable: its value gets another tag.
 fn spoil(der: &mut [u8], extension: &[u8; 5]) {
