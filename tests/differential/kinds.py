@@ -84,5 +84,5 @@ def of_jwks(ours, theirs):
     if ours and theirs is None and "recursion limit" in ours:
         return "stricter: a JWKS nested more than 127 deep"
     if ours and theirs is None and "number out of range" in ours:
-        return "stricter: a JWKS with a number that is none of 64 bits (RFC 8259, section 6)"
+        return "stricter: a JWKS with a number that is too large for a double (RFC 8259, section 6)"
     return None
