@@ -333,8 +333,8 @@ def main():
     for unexplained in failed[:50]:
         print(f"UNEXPLAINED {unexplained}")
     dangers = sum(times for (_, kind), times in found.items() if kind.startswith("DANGER"))
-    print(f"{inputs.total()} inputs, {dangers} that the helper alone accepts (DANGER), {len(failed)} disagreements", end=" ")
-    print(f"unexplained; examples are in {examples}")
+    print(f"{inputs.total()} inputs, {dangers} that the helper alone accepts (DANGER)", end=", ")
+    print(f"{len(failed)} disagreements unexplained; examples are in {examples}")
     return bool(failed)
 
 
