@@ -8,7 +8,7 @@ use workload_api_server::authority::{Authority, Recipe};
 use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe};
-use crate::pod::{ID, Pod, Published, ders, mode_of, names, wait_until};
+use crate::pod::{ID, PATIENCE, Pod, Published, ders, mode_of, names, wait_until};
 
 fn federated(svid: &X509SVID, others: &[&Authority]) -> Reply {
     let mut response = X509SVIDResponse { svids: vec![svid.clone()], ..Default::default() };
@@ -262,5 +262,25 @@ fn the_end_of_the_issuing_ca_has_a_metric_of_its_own() {
     let series = format!("issuer_not_after_timestamp_seconds{{file=\"svid.pem\",spiffe_id=\"{ID}\"}}");
     let issuer = probe.metric(&series);
     assert!(issuer.is_some_and(|end| end > now), "{issuer:?}");
+    refresh.stop();
+}
+
+#[test]
+fn the_end_of_a_ca_is_not_forgotten_over_a_bad_response_with_omit_expired() {
+    let pod = Pod::new();
+    let good = |end| {
+        let mut svid = pod.mint();
+        svid.bundle.extend(Authority::named("example.org", "old").bundle_until("old", end));
+        federated(&svid, &[])
+    };
+    let (agent, mut refresh) = (pod.agent(Reply::Silence), pod.refresh(&["--omit-expired"]));
+    agent.wait_for_calls(1, PATIENCE);
+    agent.reply(good(SystemTime::now() + Duration::from_secs(10)));
+    refresh.wait_for_log(&["INFO", "published"]);
+    let expired = pod.authority.mint(&Recipe::for_id(ID).expired_for(Duration::from_secs(5)));
+    agent.reply(federated(&expired, &[]));
+    refresh.wait_for_log(&["ERROR", "rejected the agent's response"]);
+    // The CA has expired.
+    agent.wait_for_calls(2, PATIENCE);
     refresh.stop();
 }

@@ -177,13 +177,9 @@ fn when_every_ca_has_expired_ready_and_check_say_so() {
 fn written_by_hand(svid: &X509SVID) -> Pod {
     let pod = published();
     let pem = |label, der: &[u8]| {
-        let mut rest = der::SliceReader::new(der).expect("DER");
-        let mut text = String::new();
-        while !rest.is_finished() {
-            let der = rest.tlv_bytes().expect("DER");
-            text += &der::pem::encode_string(label, der::pem::LineEnding::LF, der).expect("PEM");
-        }
-        text
+        let block =
+            |der: Vec<u8>| der::pem::encode_string(label, der::pem::LineEnding::LF, &der).expect("PEM");
+        ders_in(der).into_iter().map(block).collect::<String>()
     };
     for (name, label, der) in [
         ("svid.pem", "CERTIFICATE", &svid.x509_svid),
@@ -252,4 +248,35 @@ fn an_svid_that_is_not_valid_yet_is_not_published_before_its_time() {
     pod.wait_for(&next);
     assert!(SystemTime::now() >= recipe.not_before - Duration::from_secs(1), "it was published in time");
     refresh.stop();
+}
+
+/// The parts of concatenated DER: certificates, or one key.
+fn ders_in(der: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = der::SliceReader::new(der).expect("DER");
+    let mut all = Vec::new();
+    while !rest.is_finished() {
+        all.push(rest.tlv_bytes().expect("DER").to_vec());
+    }
+    all
+}
+
+#[test]
+fn an_intermediate_in_the_bundle_is_trusted_as_it_is_whoever_has_put_it_there() {
+    let authority = Authority::new("example.org").with_intermediate();
+    let root = authority.root_until(an_hour_ago());
+    let both = authority.mint(&Recipe::for_id(ID));
+    let [leaf, intermediate] = ders_in(&both.x509_svid).try_into().expect("a leaf and its CA");
+    let by_agent =
+        X509SVID { x509_svid: leaf, bundle: [root.clone(), intermediate].concat(), ..both.clone() };
+    let by_option = X509SVID { bundle: root, ..both };
+    for svid in [by_agent, by_option] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([svid]));
+        let option = ["--add-intermediates-to-bundle"];
+        pod.init(&option).succeeded();
+        pod.check(&option).succeeded();
+        let mut refresh = pod.refresh(&[option[0], ANY_PORT]);
+        Probe::of(&mut refresh).wait_until_ready_is(200);
+        refresh.stop();
+    }
 }
