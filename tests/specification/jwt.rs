@@ -1,8 +1,8 @@
 //! JWT-SVIDs and JWT bundles in files.
 
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grpcio::RpcStatusCode;
@@ -224,21 +224,22 @@ fn a_token_that_has_expired_is_discarded() {
 #[test]
 fn a_token_that_is_not_valid_yet_is_published_when_its_time_comes() {
     let (pod, agent) = Pod::with_agent();
-    let begins = SystemTime::now() + Duration::from_secs(6);
-    let seconds = begins.duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
-    let claims =
-        serde_json::json!({ "sub": ID, "aud": ["one", "two"], "nbf": seconds, "exp": 9_999_999_999u64 });
-    let early = pod.authority.sign_jwt(ID, &claims);
-    let too_early = Arc::new(AtomicUsize::new(0));
-    let counter = too_early.clone();
+    let (first, too_early) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
+    let (authority, first_call, counter) = (pod.authority.clone(), first.clone(), too_early.clone());
     agent.issue_jwt(move |_| {
+        // However slow the machine, the first call is too early.
+        let begins = *first_call.get_or_init(|| SystemTime::now() + Duration::from_secs(10));
         counter.fetch_add(usize::from(SystemTime::now() < begins), Ordering::Relaxed);
-        Reply::offer(&jwt_response([early.clone()]))
+        let seconds = begins.duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+        let claims =
+            serde_json::json!({ "sub": ID, "aud": ["one", "two"], "nbf": seconds, "exp": 9_999_999_999u64 });
+        Reply::offer(&jwt_response([authority.sign_jwt(ID, &claims)]))
     });
     let mut refresh = pod.refresh(&[JWT_ALONE, TOKEN]);
     refresh.wait_for_log(&["ERROR", "JWT-SVID", ID, "is not valid until", "clock", "retrying in"]);
     pod.wait_for_file("token.jwt", |_| true);
-    assert!(SystemTime::now() >= begins, "it was published before its time");
+    let is_valid = first.get().is_some_and(|begins| SystemTime::now() >= *begins);
+    assert!(is_valid, "it was published before its time");
     assert_eq!(too_early.load(Ordering::Relaxed), 1, "calls before its time");
     refresh.stop();
 }
