@@ -77,8 +77,10 @@ follows_rotations() { # NAME CONNECT...
 
 # A client without a certificate is not served.
 turns_strangers_away() { # ADDRESS [REQUEST EXPECTED]
-    ! printf "${2:-$HTTP_REQUEST}" | openssl s_client -connect "$1" -ign_eof \
-        -CAfile "$work/client/bundle.pem" 2>&1 | grep -- "${3:-^hello}"
+    local answer
+    answer=$(printf "${2:-$HTTP_REQUEST}" |
+        openssl s_client -connect "$1" -ign_eof -CAfile "$work/client/bundle.pem" 2>&1) || true
+    must_fail grep -- "${3:-^hello}" <<<"$answer"
 }
 
 for recipe in tests/e2e/recipes/${RECIPE:-*}.sh; do
