@@ -40,7 +40,7 @@ test-binary: tools ## run specification and demo with another binary (BINARY="qe
 	BINARY_UNDER_TEST='$(BINARY)' $(CARGO) run --release --locked --quiet --example demo
 
 faults: tools ## kill and disturb a publication at every system call (strace, minutes); print how often
-	@./tests/faults/install-strace
+	@./tests/faults/install-tools
 	$(CARGO) test --release --locked --test specification -- --ignored --nocapture faults::
 
 soak: tools ## rotate 10,000 times while things go wrong; meet random peers (SEED=…, ROTATIONS=…, MINUTES=2; minutes)
@@ -49,7 +49,7 @@ soak: tools ## rotate 10,000 times while things go wrong; meet random peers (SEE
 
 simulate: tools ## simulate years of the main loop in minutes (SEEDS=…, SEED=first, DAYS=each; FAULTS=1: find faults)
 ifeq ($(FAULTS),1)
-	@SEEDS=$(SEEDS) DAYS=$(DAYS) ./tests/simulation/faults
+	@. ./.ci/missing.sh; need_program python3 "puts the faults in"; SEEDS=$(SEEDS) DAYS=$(DAYS) ./tests/simulation/faults
 else
 	SIMULATE_SEEDS=$(SEEDS) SIMULATE_SEED=$(SEED) SIMULATE_DAYS=$(DAYS) \
 	    $(CARGO) test --release --locked --lib -- --ignored --nocapture simulation_of_many_seeds

@@ -35,6 +35,11 @@ need_cargo() {
     fi
 }
 
+# Nothing here installs this one either.
+need_program() { # PROGRAM REASON
+    if ! command -v "$1" >/dev/null; then stop "missing: $1 ($2); please install $1"; fi
+}
+
 can_be_root() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 
 as_root() {

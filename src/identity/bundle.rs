@@ -60,6 +60,20 @@ pub(crate) struct BundleInfo {
     pub(crate) authorities: BTreeSet<u64>,
 }
 
+impl BundleInfo {
+    /// Of the CA certificates that are written.
+    pub(crate) fn of<'a>(
+        trust_domain: TrustDomain,
+        written: impl Iterator<Item = Authority<'a>> + Clone,
+    ) -> Self {
+        let ends = written.clone().map(|authority| authority.not_after);
+        // A bundle has one CA at least.
+        let earliest_expiry = ends.min().unwrap_or(SystemTime::UNIX_EPOCH);
+        let authorities = written.map(|authority| digest::of(authority.der)).collect();
+        Self { trust_domain, earliest_expiry, authorities }
+    }
+}
+
 /// CA certificates in the bytes they came in.
 pub(super) struct Authorities {
     /// There may be other bytes too.
@@ -88,16 +102,6 @@ impl X509Bundle {
         let entries = split(&der, MAX_BUNDLE)?.into_iter().enumerate().map(parse);
         let entries = entries.collect::<Result<_, _>>()?;
         Ok(Self(Authorities { der, entries }))
-    }
-
-    /// The public facts of this trust domain's bundle: of the CAs that are valid at a time, if there is one.
-    pub(crate) fn info(&self, trust_domain: TrustDomain, valid_at: Option<SystemTime>) -> BundleInfo {
-        let written = self.authorities().filter(|authority| authority.is_valid_at(valid_at));
-        let ends = written.clone().map(|authority| authority.not_after);
-        // A bundle has one CA at least.
-        let earliest_expiry = ends.min().unwrap_or(SystemTime::UNIX_EPOCH);
-        let authorities = written.map(|authority| digest::of(authority.der)).collect();
-        BundleInfo { trust_domain, earliest_expiry, authorities }
     }
 
     /// The certificates.

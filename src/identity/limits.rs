@@ -12,7 +12,7 @@ pub(crate) const MAX_TRUST_DOMAINS: usize = 4096;
 pub(crate) const MAX_KEPT_BUNDLES: usize = 1024 * 1024;
 
 /// Certificate revocation lists that are kept.
-pub(crate) const MAX_REVOCATION_LISTS: usize = 4096;
+pub(crate) const MAX_REVOCATION_LISTS: usize = 1024;
 
 /// Bytes of one certificate.
 pub(crate) const MAX_CERTIFICATE: usize = 256 * 1024;

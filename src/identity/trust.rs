@@ -7,11 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 
-use super::bundle::X509Bundle;
-use super::certificate::{Certificate, split};
+use super::certificate::Certificate;
 use super::dates::{Dates, Validity};
 use super::distinguished_name::{Comparable, Sameness, text_of};
-use super::limits::{MAX_BUNDLE, MAX_CHAIN};
 use super::raw::{Field, shortened};
 use super::spiffe_id::{SpiffeId, TrustDomain};
 use crate::words::{Flaw, flaw};
@@ -69,11 +67,11 @@ impl Trust {
     pub(super) fn find<'a>(
         own: &TrustDomain,
         chain: impl Iterator<Item = &'a [u8]>,
-        bundle: &X509Bundle,
+        bundle: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Self, (Field, Flaw)> {
         let of = |field| move |flaw| (field, flaw);
         let chain = parse(chain).map_err(of(Field::Chain))?;
-        let bundle = parse(bundle.authorities().map(|ca| ca.der)).map_err(of(Field::Bundle))?;
+        let bundle = parse(bundle).map_err(of(Field::Bundle))?;
         let authorities: Vec<_> =
             bundle.iter().enumerate().filter(|(_, ca)| is_ca_of(own, &ca.certificate)).collect();
         for least in [Sameness::Same, Sameness::Unknown] {
@@ -212,25 +210,6 @@ fn issuers<'a>(
     named.into_iter()
 }
 
-/// Takes the intermediates out of a bundle to which the chain's were added: the certificates that another one
-/// in the bundle has issued. DER, concatenated.
-pub(crate) fn split_off_intermediates(bundle: &mut Vec<u8>) -> Result<Vec<u8>, Flaw> {
-    let ders: Vec<_> =
-        split(bundle, MAX_BUNDLE + MAX_CHAIN)?.into_iter().map(|range| &bundle[range]).collect();
-    let all = parse(ders.iter().copied())?;
-    let is_intermediate = |named: &Named| {
-        let issuer = Comparable::of(named.certificate.fields().issuer());
-        let is_issuer = |other: &Named| issuer.compare(&other.subject) == Sameness::Same;
-        !is_issuer(named) && all.iter().any(is_issuer)
-    };
-    let (intermediates, authorities): (Vec<_>, Vec<_>) =
-        ders.iter().zip(&all).partition(|(_, named)| is_intermediate(named));
-    let concatenated = |part: Vec<(&&[u8], _)>| part.into_iter().flat_map(|(der, _)| der.to_vec()).collect();
-    let intermediates = concatenated(intermediates);
-    *bundle = concatenated(authorities);
-    Ok(intermediates)
-}
-
 /// Why no way leads to the bundle.
 fn no_issuer(chain: &[Named], bundle: &[Named], own: &TrustDomain) -> Flaw {
     for (index, Named { certificate, .. }) in bundle.iter().enumerate() {
@@ -255,6 +234,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::identity::limits::{MAX_BUNDLE, MAX_CHAIN};
 
     #[test]
     fn a_ca_with_an_unreadable_extension_has_issued_no_svid() {

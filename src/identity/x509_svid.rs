@@ -60,8 +60,15 @@ impl X509Svid {
     }
 
     /// The rest of the chain, nearest to the leaf first.
-    pub(crate) fn intermediates(&self) -> impl ExactSizeIterator<Item = Authority<'_>> {
+    pub(crate) fn intermediates(&self) -> impl ExactSizeIterator<Item = Authority<'_>> + Clone {
         self.chain.iter()
+    }
+
+    /// How the leaf alone leads to CAs of a bundle that has the chain's intermediates too, each of which is trusted then.
+    pub(crate) fn trust_in_one_bundle(&self) -> Result<Trust, (Field, Flaw)> {
+        let authorities = self.bundle.authorities().chain(self.intermediates());
+        let authorities = authorities.map(|authority| authority.der);
+        Trust::find(&self.info.id.trust_domain(), [self.leaf()].into_iter(), authorities)
     }
 
     /// The key's type, if this helper does not know it: nothing but the algorithm shows that it is the leaf's.
@@ -93,7 +100,8 @@ impl X509Svid {
         let chain = Authorities { der: raw.chain, entries };
         let certificates = std::iter::once(&chain.der[leaf.clone()]);
         let certificates = certificates.chain(chain.iter().map(|intermediate| intermediate.der));
-        let trust = Trust::find(&info.id.trust_domain(), certificates, &bundle)?;
+        let authorities = bundle.authorities().map(|authority| authority.der);
+        let trust = Trust::find(&info.id.trust_domain(), certificates, authorities)?;
         Ok(Self { info, leaf: leaf.end, chain, key, bundle, trust })
     }
 }

@@ -327,7 +327,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     /// updates, and is asked again later.
     fn withdraws(&mut self, offered: bool, is_offered: bool, now: Instant) -> bool {
         if is_offered {
-            self.denials.denied_beside_an_offer(now);
+            self.denials.denied_beside_an_offer(offered, now);
         }
         !is_offered && self.agent.until == Until::Stopped && self.denials.denied(offered, now)
     }

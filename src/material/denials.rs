@@ -17,6 +17,8 @@ pub(super) struct Denials {
     is_withdrawn: bool,
     /// When to ask again, while another source offers the identity.
     ask_at: Option<Instant>,
+    /// The first of the denials beside an offer was one of what the same call had offered.
+    was_offered: bool,
 }
 
 impl Denials {
@@ -26,14 +28,17 @@ impl Denials {
         let since = self.last.replace(now).unwrap_or(now);
         self.lasted += now.duration_since(since);
         self.back_at.get_or_insert(now);
-        let withdraws = offered || self.withdraw_at().is_some_and(|at| at <= now);
+        let withdraws = offered || self.was_offered || self.withdraw_at().is_some_and(|at| at <= now);
         self.is_withdrawn |= withdraws;
+        self.was_offered = false;
         withdraws
     }
 
-    /// Takes a denial of what another source offers: the agent may be between two updates, and withdraws nothing.
-    pub(super) fn denied_beside_an_offer(&mut self, now: Instant) {
-        *self = Self { ask_at: Some(now + DENIAL_IS_WITHDRAWAL), ..Self::default() };
+    /// Takes a denial of what another source offers, and the same call has `offered`, or not: the agent may be between
+    /// two updates, and withdraws nothing.
+    pub(super) fn denied_beside_an_offer(&mut self, offered: bool, now: Instant) {
+        let was_offered = offered || self.was_offered;
+        *self = Self { ask_at: Some(now + DENIAL_IS_WITHDRAWAL), was_offered, ..Self::default() };
     }
 
     /// When to ask once more, if the last answer was a denial.
@@ -72,11 +77,20 @@ mod tests {
     #[test]
     fn the_time_in_which_another_source_offers_the_identity_does_not_count() {
         let (now, mut denials) = (Instant::now(), Denials::default());
-        denials.denied_beside_an_offer(now);
+        denials.denied_beside_an_offer(false, now);
         assert_eq!(denials.ask_at(), Some(now + 30 * SECOND));
         let after = |second: u32| now + (30 + second) * SECOND;
         let withdrawn = (0..60).position(|second| denials.denied(false, after(second)));
         assert_eq!(withdrawn, Some(30));
+    }
+
+    #[test]
+    fn what_a_call_had_offered_is_withdrawn_once_no_other_source_offers_it_any_more() {
+        let (now, mut denials) = (Instant::now(), Denials::default());
+        denials.denied_beside_an_offer(true, now);
+        denials.denied_beside_an_offer(false, now + 30 * SECOND);
+        assert!(denials.denied(false, now + 60 * SECOND));
+        assert!(!denials.denied(false, now + 61 * SECOND), "it is withdrawn already");
     }
 
     #[test]

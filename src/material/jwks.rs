@@ -230,30 +230,31 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
         if self.bundles.is_some() {
             self.flaws.remind(now.instant);
         }
-        loop {
-            if let Some(update) = self.watch(now).or_else(|| self.lay_out(now)) {
-                return Poll::Ready(update);
-            }
-            let raw = match ready!(self.call.poll(is_offered, now, context)) {
-                Ok(raw) => raw,
-                Err(update) => return Poll::Ready(update),
-            };
-            let taken = JwtBundles::parse(raw, self.profile).map_err(Rejection::from);
-            let mut bundles = match self.call.settle(taken, is_offered, now) {
-                Ok(bundles) => bundles,
-                Err(update) => return Poll::Ready(update),
-            };
-            self.bundles.iter().for_each(|last| bundles.keep_good_of(last));
-            let bundles = Rc::new(bundles);
-            if self.part.is_none() || self.own.is_none() {
-                self.call.served(now);
-            }
-            self.bundles = Some(bundles.clone());
-            self.is_laid_out = false;
-            if self.profile == Profile::Jwt {
-                return Poll::Ready(Update::JwtKeys(bundles));
-            }
+        if let Some(update) = self.watch(now).or_else(|| self.lay_out(now)) {
+            return Poll::Ready(update);
         }
+        let raw = match ready!(self.call.poll(is_offered, now, context)) {
+            Ok(raw) => raw,
+            Err(update) => return Poll::Ready(update),
+        };
+        let taken = JwtBundles::parse(raw, self.profile).map_err(Rejection::from);
+        let mut bundles = match self.call.settle(taken, is_offered, now) {
+            Ok(bundles) => bundles,
+            Err(update) => return Poll::Ready(update),
+        };
+        self.bundles.iter().for_each(|last| bundles.keep_good_of(last));
+        let bundles = Rc::new(bundles);
+        if self.part.is_none() || self.own.is_none() {
+            self.call.served(now);
+        }
+        self.bundles = Some(bundles.clone());
+        self.is_laid_out = false;
+        if self.profile == Profile::Jwt {
+            return Poll::Ready(Update::JwtKeys(bundles));
+        }
+        // An agent that sends without end must not hold up the others: there may be more at the next turn.
+        context.waker().wake_by_ref();
+        self.lay_out(now).map_or(Poll::Pending, Poll::Ready)
     }
 
     fn next_deadline(&self, _now: Now) -> Option<Instant> {
@@ -303,8 +304,22 @@ impl<R: Rpc<Raw = RawJwtBundles>> Source for JwksSource<'_, R> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::os::unix::net::UnixListener;
+    use std::time::Duration;
+
+    use futures_util::stream::repeat_with;
+    use protobuf::Message;
+
     use super::*;
+    use crate::for_tests::workload::WITBundlesResponse;
+    use crate::identity::selection::Selection;
+    use crate::material::{Agent, Until};
     use crate::store::Store;
+    use crate::wait::{Waiter, Woken};
+    use crate::workload_api::client::{Client, SimulatedAgent, start_grpc};
+    use crate::workload_api::endpoint::Endpoint;
+    use crate::workload_api::rpc::Messages;
 
     #[test]
     fn keys_that_are_read_back_are_those_that_were_sent_in_whatever_order() {
@@ -326,5 +341,42 @@ mod tests {
         let read = part.read(&store.published().unwrap(), now.time).unwrap();
         assert_eq!(read, facts(&sent(r#"{"keys":[{"kid":"b"},{"kid":"a"}]}"#)));
         assert_ne!(read, facts(&sent(r#"{"keys":[{"kid":"a"}]}"#)));
+    }
+
+    /// It sends keys without end.
+    struct Flood(Rc<Cell<usize>>);
+
+    impl SimulatedAgent for Flood {
+        fn call(&self, _rpc: &'static str, _request: &[u8]) -> Messages<Vec<u8>> {
+            let sent = self.0.clone();
+            let mut response = WITBundlesResponse::new();
+            response.bundles.insert("spiffe://example.org".to_owned(), r#"{"keys":[]}"#.to_owned());
+            Box::new(repeat_with(move || {
+                sent.set(sent.get() + 1);
+                assert!(sent.get() < 1000, "it takes them without end");
+                Ok(response.write_to_bytes()?)
+            }))
+        }
+    }
+
+    #[test]
+    fn of_wit_bundles_that_come_without_end_each_turn_takes_some_though_the_trust_domain_is_unknown() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("agent.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let (waiter, sent, now) = (Waiter::new().unwrap(), Rc::default(), Now::look());
+        let client =
+            Client::new(Endpoint::Unix(socket), start_grpc()).simulated(Rc::new(Flood(Rc::clone(&sent))));
+        let agent =
+            Agent { client: &client, waiter: &waiter, until: Until::Stopped, share: Default::default() };
+        let (name, mode) = ("wit.json".parse().unwrap(), "0644".parse().unwrap());
+        let part = JwksPart { profile: Profile::Wit, name, federated_files: false, mode };
+        let selection = Selection::default();
+        let mut source = part.source(&Wish { agent, selection: &selection, follows_identity: false, now });
+        for _ in 0..10 {
+            assert!(source.poll(false, now, &mut waiter.context()).is_pending());
+        }
+        assert!(sent.get() >= 10, "it takes none");
+        assert_eq!(waiter.wait(now.instant + Duration::from_secs(60)), Woken::Ready);
     }
 }

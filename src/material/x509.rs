@@ -148,15 +148,20 @@ impl X509Source<'_> {
     fn take(&mut self, raw: RawX509Context, now: Now) -> Result<Update, Rejection> {
         let mut context = X509Context::parse(raw, self.selection).map_err(Rejection::of(self.selection))?;
         let info = context.svid.info.clone();
-        let trust = context.svid.trust.clone();
+        let trust = if self.part.has_intermediates_in_bundle() {
+            context.svid.trust_in_one_bundle().map_err(|(field, flaw)| flaw.within(field))?
+        } else {
+            context.svid.trust.clone()
+        };
         let unchecked_key = context.svid.unchecked_key();
         let mut facts =
             Facts { svid: Some(info.clone()), trust: Some(trust.clone()), unchecked_key, ..Facts::default() };
-        self.stream.call_again_at = None;
+        let earlier = self.stream.call_again_at.take().filter(|at| *at > now.time);
         if let Some(fault) = fault(self.part, &facts, now.time) {
             // What has expired does not become good again by waiting.
             let good_from = trust.good_from(now.time.max(info.dates().not_before));
-            self.stream.call_again_at = good_from.filter(|at| *at > now.time && *at <= info.not_after);
+            let good_from = good_from.filter(|at| *at > now.time && *at <= info.not_after);
+            self.stream.call_again_at = good_from.into_iter().chain(earlier).min();
             return Err(Rejection::of_fault(fault, &info, now));
         }
         self.look_at_password(now);

@@ -69,13 +69,16 @@ pub(crate) fn write(
         crls,
         valid_at,
         merges_federated: part.pem.as_ref().is_some_and(|pem| pem.federated_in_bundle),
+        adds_intermediates: part.has_intermediates_in_bundle(),
         alias: part.alias.clone(),
         password: part.password.newest(),
     };
-    let own = std::iter::once((&material.trust_domain, &material.svid.bundle));
-    let all = own.chain(material.federated());
-    let bundles: Vec<_> =
-        all.map(|(trust_domain, bundle)| bundle.info(trust_domain.clone(), valid_at)).collect();
+    let own = BundleInfo::of(material.trust_domain.clone(), material.in_pem_bundle());
+    let federated = material.federated().map(|(trust_domain, bundle)| {
+        let written = bundle.authorities().filter(|authority| authority.is_valid_at(valid_at));
+        BundleInfo::of(trust_domain.clone(), written)
+    });
+    let bundles: Vec<_> = std::iter::once(own).chain(federated).collect();
     let expires_at = valid_at.and_then(|_| bundles.iter().map(|bundle| bundle.earliest_expiry).min());
     let mut files = Files { part, material: Rc::new(material), all: Vec::new(), flaws };
     if let Some(pem) = &part.pem {
@@ -152,6 +155,8 @@ struct Material {
     valid_at: Option<SystemTime>,
     /// The federated CAs are trusted as the own are.
     merges_federated: bool,
+    /// The bundle in PEM has the intermediates, and the certificate's file the leaf alone.
+    adds_intermediates: bool,
     /// Of the key in a keystore.
     alias: Alias,
     /// Of keystores.
@@ -187,6 +192,13 @@ impl Material {
 
     fn own(&self) -> impl Iterator<Item = &[u8]> + Clone {
         valid(&self.svid.bundle, self.valid_at)
+    }
+
+    /// The own CAs, and the intermediates if they are added.
+    fn in_pem_bundle(&self) -> impl Iterator<Item = Authority<'_>> + Clone {
+        let intermediates = self.svid.intermediates().filter(|_| self.adds_intermediates);
+        let all = self.svid.bundle.authorities().chain(intermediates);
+        all.filter(|authority| authority.is_valid_at(self.valid_at))
     }
 
     /// The federated CAs that are trusted as the own are.
@@ -227,20 +239,16 @@ impl Files<'_> {
     }
 
     fn add_pem_files(&mut self, pem: &PemFiles) {
-        let in_bundle = pem.intermediates_in_bundle;
-        self.add(pem.certificate.clone(), self.part.certificate_mode, move |material, out| {
-            if in_bundle {
+        self.add(pem.certificate.clone(), self.part.certificate_mode, |material, out| {
+            if material.adds_intermediates {
                 write_certificates([material.svid.leaf()].into_iter(), out)
             } else {
                 write_certificates(material.chain(), out)
             }
         });
         self.add(pem.key.clone(), self.part.key_mode, Material::write_key);
-        self.add(pem.bundle.clone(), self.part.certificate_mode, move |material, out| {
-            write_certificates(material.own(), out)?;
-            if in_bundle {
-                write_certificates(material.intermediates(), out)?;
-            }
+        self.add(pem.bundle.clone(), self.part.certificate_mode, |material, out| {
+            write_certificates(material.in_pem_bundle().map(|authority| authority.der), out)?;
             write_certificates(material.merged(), out)
         });
         if pem.federated_files {

@@ -62,4 +62,9 @@ impl X509Part {
         let in_pem = self.pem.as_ref().is_some_and(|pem| pem.federated_files || pem.federated_in_bundle);
         self.spiffe || self.bundle_map.is_some() || in_pem
     }
+
+    /// Whether intermediates go into the bundle, not into the chain.
+    pub(super) fn has_intermediates_in_bundle(&self) -> bool {
+        self.pem.as_ref().is_some_and(|pem| pem.intermediates_in_bundle)
+    }
 }

@@ -10,7 +10,6 @@ use crate::identity::bundle::{BundleInfo, X509Bundle};
 use crate::identity::crl::RevocationLists;
 use crate::identity::raw::{Field, X509Fields};
 use crate::identity::spiffe_id::{SpiffeId, TrustDomain};
-use crate::identity::trust::split_off_intermediates;
 use crate::identity::x509_svid::{X509Svid, uri_of_leaf};
 use crate::layout::bundle_map;
 use crate::layout::pem::{self, Block, Label};
@@ -33,18 +32,17 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn read(&self) -> Result<Facts, StoreError> {
         let pem = self.part.pem.as_ref();
-        let intermediates_in_bundle = pem.is_some_and(|pem| pem.intermediates_in_bundle);
         let (first, others) = self.svid_files()?;
         let name = first.chain.file.clone();
-        let svid = first.parse(intermediates_in_bundle)?;
+        let svid = first.parse()?;
         for files in others {
             let other_name = files.chain.file.clone();
-            if files.parse(intermediates_in_bundle)?.leaf() != svid.leaf() {
+            if files.parse()?.leaf() != svid.leaf() {
                 return Err(flaw!("{name} and {other_name} hold different certificates").into());
             }
         }
         let trust_domain = svid.info.id.trust_domain();
-        let mut bundles = vec![svid.bundle.info(trust_domain, None)];
+        let mut bundles = vec![BundleInfo::of(trust_domain, svid.bundle.authorities())];
         if pem.is_some_and(|pem| pem.federated_in_bundle) {
             // Whose CA is whose, the file does not say.
             bundles.clear();
@@ -66,7 +64,7 @@ impl Reader<'_> {
     fn add_other_bundles(&self, all: &mut Vec<BundleInfo>) -> Result<(), StoreError> {
         let mut add = |trust_domain, bundle: X509Bundle| {
             if all.iter().all(|known| known.trust_domain != trust_domain) {
-                all.push(bundle.info(trust_domain, None));
+                all.push(BundleInfo::of(trust_domain, bundle.authorities()));
             }
         };
         let federated = self.part.pem.as_ref().is_some_and(|pem| pem.federated_files);
@@ -197,13 +195,9 @@ struct SvidFiles {
 }
 
 impl SvidFiles {
-    /// Checks each by itself, and that they belong together. `intermediates_in_bundle`: the bundle has the chain's.
-    fn parse(self, intermediates_in_bundle: bool) -> Result<X509Svid, StoreError> {
-        let Self { mut chain, key, mut bundle } = self;
-        if intermediates_in_bundle {
-            let intermediates = split_off_intermediates(&mut bundle.bytes);
-            chain.bytes.append(&mut intermediates.map_err(in_file(&bundle.file))?);
-        }
+    /// Checks each by itself, and that they belong together.
+    fn parse(self) -> Result<X509Svid, StoreError> {
+        let Self { chain, key, bundle } = self;
         let id = uri_of_leaf(&chain.bytes).unwrap_or_default();
         let name = |field| match field {
             Field::Key => &key.file,

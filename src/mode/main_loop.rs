@@ -278,9 +278,12 @@ impl<'a> MainLoop<'a> {
 
     /// Starts the application when everything is published and valid, and notifies it of rotations.
     fn supervise(&mut self, now: Now) {
+        // One that has ended is not asked to end.
+        self.reap(now.instant);
         let Some(application) = &mut self.application else { return };
-        application.run_due(now.instant);
-        if self.items.fault(now).is_none() {
+        let is_good = self.items.fault(now).is_none();
+        application.run_due(is_good, now.instant);
+        if is_good {
             application.start(now.instant);
         }
     }

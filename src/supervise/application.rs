@@ -95,12 +95,17 @@ impl Application {
         self.lifecycle.next_deadline()
     }
 
-    /// Does what is due.
-    pub(crate) fn run_due(&mut self, now: Instant) {
+    /// Does what is due. `can_start`: every file is published and valid; else, what runs is not ended for a restart.
+    pub(crate) fn run_due(&mut self, can_start: bool, now: Instant) {
         self.report_restart(now);
         let Some((pid, mut owed)) = self.lifecycle.take_due(now) else { return };
         let told = if self.lifecycle.is_signalled() {
             owed.look(&mut Target::Child { program: self.program.to_string(), pid }, self.signal)
+        } else if !can_start {
+            let why = flaw!(
+                "it runs on with the old files, for it could not be started again before every file is good"
+            );
+            Err(TargetError::from(why))
         } else {
             self.restart(pid).map(|()| Look::Told).map_err(TargetError::from)
         };
@@ -169,12 +174,16 @@ impl Application {
     /// Takes the end of a child; returns whether it was the application, which is restarted or ends us.
     pub(crate) fn child_ended(&mut self, pid: Pid, status: ExitStatus) -> bool {
         let is_stopping = self.lifecycle.is_stopping();
+        let was_asked = is_stopping || self.lifecycle.restarting().is_some();
         if !self.lifecycle.child_ended(pid, status.exit_code()) {
             return false;
         }
-        let is_well = status.is_success() || is_stopping || self.lifecycle.is_not_started();
+        let is_well = status.is_success() || was_asked;
         let level = if is_well { Level::Info } else { Level::Error };
         let hint = match is_well {
+            false if self.lifecycle.is_not_started() => {
+                " just when its files were replaced (has it read old ones and new ones?); it is started again"
+            }
             false if self.may_be_ended_by_renewal(status) => {
                 " (by the renewal signal? choose --on-renewal=restart, or --on-renewal=nothing if it watches the files)"
             }

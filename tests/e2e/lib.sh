@@ -1,5 +1,20 @@
 # What all suites use. Sourced by `run`.
 
+# Waits for its turn: two runs at once, of any clones and users, would share ports, names of containers and tags of
+# images. The lock is in a directory of root's alone. One process holds it, and ends with this shell, however that
+# ends: nothing else that a run leaves behind has it.
+take_turn() { # [LOCK FILE]
+    local lock=${1:-/run/pod-svid-helper-tests.e2e} turn
+    exec {turn}>>"$lock"
+    if ! flock -n "$turn"; then
+        echo "waiting for another run of tests/e2e to end (it holds $lock)"
+        flock "$turn"
+    fi
+    setsid tail --pid=$$ -f /dev/null >/dev/null 2>&1 &
+    disown # What ends or waits for all jobs is not to end it, nor to wait for it.
+    exec {turn}>&-
+}
+
 install_tools() {
     need podman "runs the image, and the manifests as pods" command -v podman
     need runc "runs podman's containers" command -v runc
@@ -284,6 +299,7 @@ has_status() { [ "$(status_of "$1" "$2" 2>/dev/null)" = "$3" ]; } # PORT PATH ST
 # Connects again and again, with a command that prints a line for each connection, until told to stop.
 connect_without_pause() { # COMMAND...
     rm -f "$work/enough"
+    : >"$work/connections" # At once: those of an earlier test are not this one's.
     until [ -e "$work/enough" ]; do "$@" || true; done >"$work/connections" 2>&1 &
     client=$!
     echo $client >>"$work/pids"
@@ -298,8 +314,15 @@ last_seen() { [ "$(tail -n 1 "$work/connections")" = "$1" ]; }                 #
 count_connections() {
     echo "$(grep -c '^serial=\|^failed' "$work/connections") connections, $(grep -c '^failed' "$work/connections") failed"
 }
-# Alone in a function: in the middle of one, a `!` does not end the test.
-no_connection_failed() { ! grep -v '^serial=' "$work/connections"; }
+no_connection_failed() { must_fail grep -v '^serial=' "$work/connections"; }
+
+# A `!` in its place would not end the test in the middle of a function, and never say why.
+must_fail() { # COMMAND...
+    if "$@"; then
+        echo "succeeds, and must fail: $*"
+        return 1
+    fi
+}
 
 # Waits, generously, until a command succeeds.
 wait_until() {
@@ -330,13 +353,27 @@ end_background() {
     rm -f "$work/pids"
 }
 
+# Tells the step that ends a test, and the lines that led to it.
+tell_step() { # COMMAND
+    local frame lines=
+    for ((frame = 1; frame < ${#BASH_SOURCE[@]}; frame++)); do
+        lines+=" ${BASH_SOURCE[frame]##*/}:${BASH_LINENO[frame - 1]}"
+    done
+    echo "ended by: $1 (at$lines)" >&2
+}
+
 # check NAME COMMAND...: one test, passed if every step of the command succeeds. A line that the command
 # prints on descriptor 3 is a result, and is told.
 check() {
     local name=$1 status
     shift
     set +e # A condition would turn `set -e` off for all that it calls.
-    (set -e; "$@") >"$work/output" 2>&1 3>"$work/result"
+    (
+        set -eE
+        steps=$BASH_SUBSHELL # What fails in a substitution is no step: it does not end the test.
+        trap 'if [ $BASH_SUBSHELL = $steps ]; then tell_step "$BASH_COMMAND"; fi' ERR
+        "$@"
+    ) >"$work/output" 2>&1 3>"$work/result"
     status=$?
     end_background
     set -e

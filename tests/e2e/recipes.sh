@@ -45,24 +45,32 @@ follows_three_rotations() { # NAME CONNECT...
 }
 
 # Rotates the CA: clients whose SVIDs are of the new one are served, with an SVID of the new one. A server that
-# reads the bundle at its start alone has a function restart_NAME, which is called in time.
+# reads the bundle at its start alone has a function restart_NAME, which is called in time. Each step waits until the
+# one before it is served: HAProxy loses a signal that comes while it takes up one.
 follows_the_ca() { # NAME CONNECT...
     local name=$1 before
     shift
-    tell_agent drop-ca # of a test that has failed
+    if bundle_has "$work/$name/svid" 2; then drops_the_ca "$name" "$@"; fi # of a test that has failed
     tell_agent prepare-ca
     wait_until "the bundle of $name has the new CA too" bundle_has "$work/$name/svid" 2
+    wait_until "$name serves the SVID that came with it" serves_the_svid "$work/$name/svid" "$@"
     if declare -F "restart_$name" >/dev/null; then "restart_$name"; fi
     before=$(serial_in "$work/$name/svid")
     tell_agent activate-ca
     wait_until "the new CA has signed an SVID for $name" has_new_serial "$work/$name/svid" "$before"
     wait_until "$name serves it" serves_the_svid "$work/$name/svid" "$@"
-    tell_agent drop-ca
-    wait_until "the bundle of $name has the new CA alone" bundle_has "$work/$name/svid" 1
+    drops_the_ca "$name" "$@"
     before=$(serial_in "$work/$name/svid")
     tell_agent rotate
     wait_until "there is one more SVID for $name" has_new_serial "$work/$name/svid" "$before"
     wait_until "$name serves it" serves_the_svid "$work/$name/svid" "$@"
+}
+drops_the_ca() { # NAME CONNECT...
+    local name=$1
+    shift
+    tell_agent drop-ca
+    wait_until "the bundle of $name has the new CA alone" bundle_has "$work/$name/svid" 1
+    wait_until "$name serves the SVID that came with it" serves_the_svid "$work/$name/svid" "$@"
 }
 serves_the_svid() { # DIRECTORY CONNECT...
     local directory=$1
@@ -77,8 +85,10 @@ follows_rotations() { # NAME CONNECT...
 
 # A client without a certificate is not served.
 turns_strangers_away() { # ADDRESS [REQUEST EXPECTED]
-    ! printf "${2:-$HTTP_REQUEST}" | openssl s_client -connect "$1" -ign_eof \
-        -CAfile "$work/client/bundle.pem" 2>&1 | grep -- "${3:-^hello}"
+    local answer
+    answer=$(printf "${2:-$HTTP_REQUEST}" |
+        openssl s_client -connect "$1" -ign_eof -CAfile "$work/client/bundle.pem" 2>&1) || true
+    must_fail grep -- "${3:-^hello}" <<<"$answer"
 }
 
 for recipe in tests/e2e/recipes/${RECIPE:-*}.sh; do

@@ -2,33 +2,36 @@
 # signal and is restarted. Sourced by `run`.
 
 drains() {
-    local helper begun code=0
+    local helper code=0 request
     set_up run-drains root nginx.conf 18461
     background "$work/run-drains/server.log" "$release/pod-svid-helper" --mode=run --log-level=info \
         --svid-path="$work/run-drains/svid" -- nginx -c "$work/run-drains/nginx.conf"
     helper=$!
     wait_until "nginx serves" connect_with_https 127.0.0.1:18461
-    # A request whose second half comes three seconds later.
-    {
-        printf 'GET /hello HTTP/1.1\r\nHost: localhost\r\n'
-        sleep 3
-        printf 'Connection: close\r\n\r\n'
-    } | openssl s_client -connect 127.0.0.1:18461 -ign_eof -CAfile "$work/client/bundle.pem" \
-        -cert "$work/client/svid.pem" -key "$work/client/svid-key.pem" >"$work/run-drains/answer" 2>&1 &
-    wait_until "the request has begun" grep -q 'Verify return code: 0' "$work/run-drains/answer"
-    begun=$SECONDS
+    mkfifo "$work/run-drains/request"
+    exec {request}<>"$work/run-drains/request"
+    openssl s_client -connect 127.0.0.1:18461 -ign_eof -CAfile "$work/client/bundle.pem" -cert "$work/client/svid.pem" \
+        -key "$work/client/svid-key.pem" <"$work/run-drains/request" >"$work/run-drains/answer" 2>&1 &
+    echo $! >>"$work/pids"
+    # A request, and half of another one: when the first is answered, nginx has read what has begun of the second.
+    printf 'GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hello HTTP/1.1\r\nHost: localhost\r\n' >&$request
+    wait_until "the first request is answered" has_answers 1
     kill -QUIT $helper
+    # A worker closes its listening socket when it begins to drain.
+    wait_until "nginx accepts no more" refuses_connections 18461
+    printf 'Connection: close\r\n\r\n' >&$request
+    wait_until "the open request is answered" has_answers 2
     wait $helper || code=$?
     cat "$work/run-drains/server.log"
     [ $code = 0 ]
-    wait_until "the request is answered" grep -q '^hello' "$work/run-drains/answer"
-    echo >&3 "ended after $((SECONDS - begun)) s"
 }
-check "SIGQUIT goes through to nginx, which drains an open request of 3 s" drains
+has_answers() { [ "$(grep -c '^hello' "$work/run-drains/answer")" = "$1" ]; } # NUMBER
+refuses_connections() { ! (exec 4<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }   # PORT
+check "SIGQUIT goes through to nginx, which drains an open request" drains
 
 # SIGTERM tells nginx to end at once, and PostgreSQL to wait for its sessions.
 drains_on_sigterm() {
-    local helper code=0 directory=$work/run-postgresql programs
+    local helper code=0 session directory=$work/run-postgresql programs
     programs=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
     set_up run-postgresql postgres postgresql.conf 18466
     $(as postgres) "$programs/initdb" --no-sync -D "$directory/data" >/dev/null
@@ -38,20 +41,27 @@ drains_on_sigterm() {
         --svid-path="$directory/svid" -- "$programs/postgres" -D "$directory/data"
     helper=$!
     wait_until "PostgreSQL answers" ask_postgresql 'select 1'
-    ask_postgresql "select pg_sleep(3), 'drained'" >"$directory/answer" 2>&1 &
-    wait_until "the query has begun" has_query "select pg_sleep"
+    mkfifo "$directory/queries"
+    exec {session}<>"$directory/queries"
+    open_postgresql <"$directory/queries" >"$directory/answers" 2>&1 &
+    echo $! >>"$work/pids"
+    echo "select 'begun';" >&$session
+    wait_until "the session has begun" grep -q begun "$directory/answers"
     kill -TERM $helper
+    wait_until "PostgreSQL takes no new session" refuses_sessions
+    printf '%s\n' "select 'drained';" '\q' >&$session
+    wait_until "the open session is answered" grep -q drained "$directory/answers"
     wait $helper || code=$?
     cat "$directory/helper.log"
     [ $code = 0 ]
-    wait_until "the query is answered" grep -q drained "$directory/answer"
 }
-ask_postgresql() {
+open_postgresql() { # [OPTION OF psql]...
     psql "host=127.0.0.1 port=18466 user=postgres sslmode=verify-ca sslrootcert=$work/client/bundle.pem \
-        sslcert=$work/client/svid.pem sslkey=$work/client/svid-key.pem" -Atc "$1"
+        sslcert=$work/client/svid.pem sslkey=$work/client/svid-key.pem" -At "$@"
 }
-has_query() { [ "$(ask_postgresql "select count(*) from pg_stat_activity where query like '$1%'")" = 1 ]; } # PREFIX
-check "SIGTERM goes through to PostgreSQL, which drains an open query of 3 s" drains_on_sigterm
+ask_postgresql() { open_postgresql -c "$1"; } # QUERY
+refuses_sessions() { grep -q 'is shutting down' <<<"$(ask_postgresql 'select 1' 2>&1)"; }
+check "SIGTERM goes through to PostgreSQL, which waits for an open session" drains_on_sigterm
 
 restarts() {
     local before step directory=$work/run-restarts
@@ -59,6 +69,7 @@ restarts() {
     background "$directory/server.log" "$release/pod-svid-helper" --mode=run --on-renewal=restart --log-level=info \
         --svid-path="$directory/svid" -- openssl s_server -accept 127.0.0.1:18463 -www -Verify 10 \
         -cert "$directory/svid/svid.pem" -key "$directory/svid/svid-key.pem" -CAfile "$directory/svid/bundle.pem"
+    wait_until "the first SVID is there" test -e "$directory/svid/svid.pem"
     connect_without_pause connect 127.0.0.1:18463 '' ''
     for step in {1..20}; do
         wait_until "the newest SVID is served" last_seen "$(serial_in "$directory/svid")"

@@ -11,7 +11,7 @@ looks_at_the_files=(/pod-svid-helper --mode=check --svid-path=/var/run/secret/sv
 all_kinds_of_files=(--combined-file-name=combined.pem --keystore-file-name=key.p12 --truststore-file-name=trust.p12
     --jwt-svid=token=audience --jwt-bundle-file-name=jwks.json --include-federated-bundles --layout=pem,spiffe)
 
-has_no_trouble() { ! grep -E ' (WARN|ERROR) ' "$1"; } # LOG
+has_no_trouble() { must_fail grep -E ' (WARN|ERROR) ' "$1"; } # LOG
 
 confined_init() {
     podman run --rm "${confined[@]}" -v "$work/seccomp:/var/run/secret" "${helper[@]}" "${all_kinds_of_files[@]}" \
@@ -71,7 +71,7 @@ confined_run() {
 application_starts() { [ "$(podman logs e2e-seccomp 2>&1 | grep -c 'started /pod-svid-helper')" -ge "$1" ]; } # NUMBER
 
 ends_with_success() {
-    podman stop -t 5 e2e-seccomp
+    podman stop -t 20 e2e-seccomp
     podman logs e2e-seccomp >"$work/said" 2>&1
     cat "$work/said"
     [ "$(podman inspect --format '{{.State.ExitCode}}' e2e-seccomp)" = 0 ]

@@ -12,7 +12,9 @@ use workload_api_server::authority::{Authority, Recipe, jwt_response};
 use workload_api_server::server::Reply;
 use workload_api_server::wit::{WitRecipe, wit_response};
 
-use crate::pod::{Helper, ID, OTHER_ID, Pod, Running, is_emulated, jwt_bundles, names, offer, wait_until};
+use crate::pod::{
+    Helper, ID, OTHER_ID, Pod, Running, claims, is_emulated, jwt_bundles, names, offer, wait_until,
+};
 use crate::process::cpu_time;
 
 #[test]
@@ -287,6 +289,20 @@ fn a_pid_file_with_the_helpers_own_number_is_an_error_and_refresh_goes_on() {
         pod.rotate(&agent);
         refresh.wait_for_log(&["ERROR", "app.pid", "is this process itself", "shareProcessNamespace"]);
     }
+    refresh.stop();
+}
+
+#[test]
+fn refresh_renews_a_token_at_55_to_60_percent_of_its_life() {
+    let pod = Pod::new();
+    let _agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(60));
+    let refresh = pod.refresh(&["--jwt-svid=token.jwt=one"]);
+    let first = pod.wait_for_file("token.jwt", |_| true);
+    let second = pod.wait_for_file("token.jwt", |token| token != first);
+    let issued = |token: &str| claims(token)["iat"].as_f64().expect("a time");
+    let age = issued(&second) - issued(&first);
+    // Not before, and long before the first one's end, however slow the machine.
+    assert!((33.0..60.0).contains(&age), "{age}");
     refresh.stop();
 }
 

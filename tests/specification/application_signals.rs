@@ -1,8 +1,12 @@
 //! `run`: signals to the helper are the application's, and its end is ours.
 
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
+use workload_api_server::server::Reply;
 
+use crate::http::{ANY_PORT, Probe};
 use crate::pod::{Pod, Running, offer};
 use crate::process::{position, process_in, start_as_process_one};
 
@@ -223,4 +227,44 @@ fn a_signal_of_the_kernel_about_the_helper_is_not_passed_on() {
     pod.let_end();
     run.signal(Signal::SIGTERM);
     run.finish(7);
+}
+
+#[test]
+fn an_application_is_not_ended_while_it_could_not_be_started_again() {
+    let (pod, agent) = Pod::with_agent();
+    pod.issue_jwt(&agent, Duration::from_secs(10));
+    pod.let_end();
+    let mut run = run(&pod, &["--on-renewal=restart", "--jwt-svid=token.jwt=one", ANY_PORT]);
+    agent.issue_jwt(|_| Reply::refuse(grpcio::RpcStatusCode::UNAVAILABLE));
+    let probe = Probe::of(&mut run);
+    assert!(probe.wait_until_ready_is(503).contains("token.jwt"));
+    agent.reply(offer([pod.mint()]));
+    run.wait_for_log(&["could not notify the application", "runs on with the old files", "retrying in"]);
+    assert_eq!(pod.runs(), "start\n");
+    pod.issue_jwt(&agent, Duration::from_secs(300));
+    pod.wait_for_runs("start\nTERM\nstart\n");
+    run.signal(Signal::SIGTERM);
+    run.finish(7);
+}
+
+/// It has read the certificate, and then the key of the next set, for example.
+#[test]
+fn an_application_that_fails_just_when_its_files_are_replaced_is_started_again() {
+    let (pod, agent) = Pod::with_agent();
+    let text = r#"
+        echo start >>"$0/runs"
+        [ -e "$0/end" ] && exit 0
+        first=$(cat "$0/svids/svid.pem")
+        while [ "$first" = "$(cat "$0/svids/svid.pem")" ]; do :; done
+        touch "$0/end"
+        exit 1
+    "#;
+    let helper = pod.helper(&["--mode=run", "--on-renewal=restart"]).command(&pod.script(text));
+    let mut run = helper.start();
+    pod.wait_for_runs("start\n");
+    run.wait_for_log(&["started /bin/sh"]);
+    agent.reply(offer([pod.mint()]));
+    run.wait_for_log(&["ERROR", "ended with code 1", "it is started again"]);
+    run.finish(0);
+    assert_eq!(pod.runs(), "start\nstart\n");
 }

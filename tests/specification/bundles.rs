@@ -7,8 +7,8 @@ use pod_svid_helper::for_tests::workload::{X509SVID, X509SVIDResponse};
 use workload_api_server::authority::{Authority, Recipe};
 use workload_api_server::server::Reply;
 
-use crate::http::{ANY_PORT, Probe};
-use crate::pod::{ID, Pod, Published, ders, mode_of, names, wait_until};
+use crate::http::{ANY_PORT, Probe, SHORT};
+use crate::pod::{ID, PATIENCE, Pod, Published, ders, mode_of, names, offer, wait_until};
 
 fn federated(svid: &X509SVID, others: &[&Authority]) -> Reply {
     let mut response = X509SVIDResponse { svids: vec![svid.clone()], ..Default::default() };
@@ -231,12 +231,12 @@ fn a_ca_that_expires_leaves_at_its_end_with_omit_expired() {
     let pod = Pod::new();
     let mut svid = pod.mint();
     let old = Authority::named("example.org", "old");
-    let mut response = X509SVIDResponse::new();
-    svid.bundle.extend(old.bundle_until("old", SystemTime::now() + Duration::from_secs(5)));
-    response.svids.push(svid);
-    let _agent = pod.agent(Reply::offer(&response));
+    let agent = pod.agent(Reply::Silence);
     let mut refresh = pod.refresh(&["--omit-expired", ANY_PORT]);
     let probe = Probe::of(&mut refresh);
+    agent.wait_for_calls(1, PATIENCE);
+    svid.bundle.extend(old.bundle_until("old", SystemTime::now() + SHORT));
+    agent.reply(offer([svid]));
     probe.wait_until_ready_is(200);
     let earliest = || probe.metric("bundle_earliest_expiry_timestamp_seconds{trust_domain=\"example.org\"}");
     let before = earliest();
@@ -262,5 +262,25 @@ fn the_end_of_the_issuing_ca_has_a_metric_of_its_own() {
     let series = format!("issuer_not_after_timestamp_seconds{{file=\"svid.pem\",spiffe_id=\"{ID}\"}}");
     let issuer = probe.metric(&series);
     assert!(issuer.is_some_and(|end| end > now), "{issuer:?}");
+    refresh.stop();
+}
+
+#[test]
+fn the_end_of_a_ca_is_not_forgotten_over_a_bad_response_with_omit_expired() {
+    let pod = Pod::new();
+    let good = |end| {
+        let mut svid = pod.mint();
+        svid.bundle.extend(Authority::named("example.org", "old").bundle_until("old", end));
+        federated(&svid, &[])
+    };
+    let (agent, mut refresh) = (pod.agent(Reply::Silence), pod.refresh(&["--omit-expired"]));
+    agent.wait_for_calls(1, PATIENCE);
+    agent.reply(good(SystemTime::now() + SHORT));
+    refresh.wait_for_log(&["INFO", "published"]);
+    let expired = pod.authority.mint(&Recipe::for_id(ID).expired_for(Duration::from_secs(5)));
+    agent.reply(federated(&expired, &[]));
+    refresh.wait_for_log(&["ERROR", "rejected the agent's response"]);
+    // The CA has expired.
+    agent.wait_for_calls(2, PATIENCE);
     refresh.stop();
 }

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use workload_api_server::authority::Recipe;
-use workload_api_server::server::Reply;
+use workload_api_server::authority::{Authority, Recipe};
 
+use crate::check_trust::written_by_hand;
 use crate::http::{ANY_PORT, Probe};
 use crate::pod::{EVERYTHING, Helper, ID, OTHER_ID, Pod, SetWhenDropped, offer, serial};
 
@@ -15,15 +15,6 @@ fn pod_with(arguments: &[&str]) -> Pod {
     let pod = Pod::new();
     let agent = pod.agent_with_jwt(pod.offer_everything(&pod.mint()), Duration::from_secs(300));
     pod.init(arguments).succeeded();
-    drop(agent);
-    pod
-}
-
-/// Publishes this, without an agent any more.
-fn pod_with_reply(reply: impl FnOnce(&Pod) -> Reply) -> Pod {
-    let pod = Pod::new();
-    let agent = pod.agent(reply(&pod));
-    pod.init(&[]).succeeded();
     drop(agent);
     pod
 }
@@ -143,9 +134,8 @@ fn check_fails_when_the_id_is_another() {
 
 #[test]
 fn check_fails_when_the_svid_has_expired() {
-    let ttl = Duration::from_secs(2);
-    let pod = pod_with_reply(|pod| offer([pod.authority.mint(&Recipe::for_id(ID).ttl(ttl))]));
-    crate::pod::wait_until("the SVID has expired", || pod.check(&[]).status.code() == Some(1));
+    let expired = Recipe::for_id(ID).expired_for(Duration::from_secs(1));
+    let pod = written_by_hand(&Authority::new("example.org").mint(&expired));
     pod.check(&[]).failed_with(&[ID, "expired at"]);
 }
 
@@ -222,12 +212,10 @@ fn check_of_jwt_alone_says_whose_token_it_is() {
 
 #[test]
 fn check_fails_when_a_jwt_svid_has_expired() {
-    let pod = Pod::new();
-    let agent = pod.agent_with_jwt(offer([pod.mint()]), Duration::from_secs(2));
-    pod.init(&JWT_ALONE).succeeded();
-    drop(agent);
-    crate::pod::wait_until("the token has expired", || pod.check(&JWT_ALONE).status.code() == Some(1));
-    pod.check(&JWT_ALONE).failed_with(&[ID, "expired at"]);
+    let pod = pod_with(&JWT_ALONE);
+    let claims = serde_json::json!({ "sub": ID, "aud": ["one", "two"], "exp": 1 });
+    overwrite(&pod, "token.jwt", &pod.authority.sign_jwt(ID, &claims).svid);
+    pod.check(&JWT_ALONE).failed_with(&["JWT-SVID", ID, "expired at 1970-01-01T00:00:01Z"]);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use pod_svid_helper::for_tests::workload::X509SVID;
 use workload_api_server::authority::{Authority, Recipe};
 use workload_api_server::server::Reply;
 
-use crate::http::{ANY_PORT, Probe};
-use crate::pod::{BRIEFLY, ID, Pod, names, offer};
+use crate::http::{ANY_PORT, Probe, SHORT};
+use crate::pod::{BRIEFLY, ID, PATIENCE, Pod, names, offer};
 
 /// A pod whose files are published, and good.
 fn published() -> Pod {
@@ -160,11 +160,13 @@ fn a_ca_of_another_key_but_the_same_name_is_good_where_it_is_the_only_one() {
 fn when_every_ca_has_expired_ready_and_check_say_so() {
     let authority = Authority::new("example.org");
     let mut svid = authority.mint(&Recipe::for_id(ID));
-    svid.bundle = authority.root_until(SystemTime::now() + Duration::from_secs(4));
     let pod = Pod::new();
-    let _agent = pod.agent(offer([svid.clone()]));
+    let agent = pod.agent(Reply::Silence);
     let mut refresh = pod.refresh(&[ANY_PORT]);
     let probe = Probe::of(&mut refresh);
+    agent.wait_for_calls(1, PATIENCE);
+    svid.bundle = authority.root_until(SystemTime::now() + SHORT);
+    agent.reply(offer([svid]));
     probe.wait_until_ready_is(200);
     let reason = probe.wait_until_ready_is(503);
     assert!(reason.starts_with("bundle.pem: certificate 0 expired at 2"), "{reason}");
@@ -174,16 +176,12 @@ fn when_every_ca_has_expired_ready_and_check_say_so() {
 }
 
 /// Files that this helper would not have written.
-fn written_by_hand(svid: &X509SVID) -> Pod {
+pub fn written_by_hand(svid: &X509SVID) -> Pod {
     let pod = published();
     let pem = |label, der: &[u8]| {
-        let mut rest = der::SliceReader::new(der).expect("DER");
-        let mut text = String::new();
-        while !rest.is_finished() {
-            let der = rest.tlv_bytes().expect("DER");
-            text += &der::pem::encode_string(label, der::pem::LineEnding::LF, der).expect("PEM");
-        }
-        text
+        let block =
+            |der: Vec<u8>| der::pem::encode_string(label, der::pem::LineEnding::LF, &der).expect("PEM");
+        ders_in(der).into_iter().map(block).collect::<String>()
     };
     for (name, label, der) in [
         ("svid.pem", "CERTIFICATE", &svid.x509_svid),
@@ -239,17 +237,48 @@ fn init_waits_until_an_svid_is_valid() {
 fn an_svid_that_is_not_valid_yet_is_not_published_before_its_time() {
     let pod = Pod::new();
     let first = pod.mint();
-    let mut recipe = Recipe::for_id(ID);
-    recipe.not_before = SystemTime::now() + Duration::from_secs(6);
-    recipe.not_after = recipe.not_before + Duration::from_secs(3600);
-    let next = pod.authority.mint(&recipe);
     let agent = pod.agent(offer([first.clone()]));
     let mut refresh = pod.refresh(&[]);
     pod.wait_for(&first);
+    let mut recipe = Recipe::for_id(ID);
+    recipe.not_before = SystemTime::now() + SHORT;
+    recipe.not_after = recipe.not_before + Duration::from_secs(3600);
+    let next = pod.authority.mint(&recipe);
     agent.reply(offer([next.clone()]));
     refresh.wait_for_log(&["ERROR", ID, "is not valid until", "clock"]);
     pod.wait_for(&first);
     pod.wait_for(&next);
     assert!(SystemTime::now() >= recipe.not_before - Duration::from_secs(1), "it was published in time");
     refresh.stop();
+}
+
+/// The parts of concatenated DER: certificates, or one key.
+fn ders_in(der: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = der::SliceReader::new(der).expect("DER");
+    let mut all = Vec::new();
+    while !rest.is_finished() {
+        all.push(rest.tlv_bytes().expect("DER").to_vec());
+    }
+    all
+}
+
+#[test]
+fn an_intermediate_in_the_bundle_is_trusted_as_it_is_whoever_has_put_it_there() {
+    let authority = Authority::new("example.org").with_intermediate();
+    let root = authority.root_until(an_hour_ago());
+    let both = authority.mint(&Recipe::for_id(ID));
+    let [leaf, intermediate] = ders_in(&both.x509_svid).try_into().expect("a leaf and its CA");
+    let by_agent =
+        X509SVID { x509_svid: leaf, bundle: [root.clone(), intermediate].concat(), ..both.clone() };
+    let by_option = X509SVID { bundle: root, ..both };
+    for svid in [by_agent, by_option] {
+        let pod = Pod::new();
+        let _agent = pod.agent(offer([svid]));
+        let option = ["--add-intermediates-to-bundle"];
+        pod.init(&option).succeeded();
+        pod.check(&option).succeeded();
+        let mut refresh = pod.refresh(&[option[0], ANY_PORT]);
+        Probe::of(&mut refresh).wait_until_ready_is(200);
+        refresh.stop();
+    }
 }

@@ -15,7 +15,9 @@ use nix::unistd::Pid;
 use pod_svid_helper::for_tests::workload::X509SVID;
 use workload_api_server::server::Reply;
 
-use crate::pod::{Helper, ID, PATIENCE, Pod, STOP, offer, program_under_test, serial, wait_until};
+use crate::pod::{
+    Helper, ID, PATIENCE, Pod, STOP, offer, program_under_test, serial, stop_on_a_busy_machine, wait_until,
+};
 
 #[test]
 fn a_text_line_has_a_utc_time_a_level_and_a_message() {
@@ -230,7 +232,8 @@ fn a_signal_ends_the_helper_at_once_while_nobody_reads_stderr() {
         start.elapsed()
     };
     // The machine may be busy with other tests, ten times hardly.
-    assert!((0..10).map(takes).any(|took| took < STOP), "ten times, it took longer than {STOP:?}");
+    let in_time = (0..10).map(takes).any(|took| took < stop_on_a_busy_machine());
+    assert!(in_time, "ten times, it took longer than {STOP:?} for each program that wants a core");
 }
 
 #[test]

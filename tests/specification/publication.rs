@@ -437,9 +437,11 @@ fn an_svid_that_ends_on_a_full_volume_is_told_with_the_volume_as_the_cause() {
     }
     let pod = Pod::new();
     let tmpfs = Tmpfs::mount(&pod.volume(), "size=256k,mode=0755");
-    let agent = pod.agent(offer([pod.authority.mint(&Recipe::for_id(ID).ttl(SHORT))]));
+    let agent = pod.agent(Reply::Silence);
     let mut refresh = pod.refresh(&[ANY_PORT]);
     let probe = Probe::of(&mut refresh);
+    agent.wait_for_calls(1, PATIENCE);
+    agent.reply(offer([pod.authority.mint(&Recipe::for_id(ID).ttl(SHORT))]));
     probe.wait_until_ready_is(200);
     fill(&tmpfs);
     agent.reply(offer([pod.mint()]));

@@ -10,7 +10,7 @@ use workload_api_server::authority::{KeyType, Recipe};
 use workload_api_server::server::{Reply, WorkloadApiServer};
 use workload_api_server::wit::{WitRecipe, seconds, wit_bundles, wit_response};
 
-use crate::http::{ANY_PORT, Probe};
+use crate::http::{ANY_PORT, Probe, SHORT};
 use crate::pod::{Helper, ID, OTHER_ID, Pod, claims, ders, mode_of, names, offer, wait_until};
 
 const FILES: [&str; 2] = ["--wit-svid-file-name=wit.jwt", "--wit-key-file-name=wit.jwk"];
@@ -25,6 +25,11 @@ fn with<'a>(some: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 /// An agent with an X.509-SVID and this WIT-SVID.
 fn agent(pod: &Pod, svid: &WITSVID) -> WorkloadApiServer {
     pod.agent_after(offer([pod.mint()]), |agent| agent.reply_with_wit(wit_response([svid.clone()])))
+}
+
+/// An agent that says nothing of WIT-SVIDs yet.
+fn silent_agent(pod: &Pod) -> WorkloadApiServer {
+    pod.agent_after(offer([pod.mint()]), |agent| agent.reply_with_wit(Reply::Silence))
 }
 
 fn mint(pod: &Pod) -> WITSVID {
@@ -173,8 +178,11 @@ fn a_new_wit_svid_of_the_stream_replaces_token_and_key_and_leaves_the_rest() {
 #[test]
 fn a_stream_that_brings_no_renewal_is_replaced_at_two_thirds_of_the_life() {
     let pod = Pod::new();
-    let agent = agent(&pod, &WitRecipe::for_id(ID).ttl(Duration::from_secs(6)).mint(&pod.authority));
+    let agent = silent_agent(&pod);
     let mut refresh = pod.refresh(&ALONE);
+    wait_until("it is asked for", || agent.wit_calls() == 1);
+    let svid = WitRecipe::for_id(ID).ttl(SHORT).mint(&pod.authority);
+    agent.reply_with_wit(wit_response([svid]));
     refresh.wait_for_log(&["WARN", "WIT-SVID wit.jwt: ", "is due for renewal", "calling the agent again"]);
     wait_until("it is asked for again", || agent.wit_calls() == 2);
     refresh.stop();
@@ -338,12 +346,14 @@ fn a_bad_wit_svid_leaves_the_one_before() {
 #[test]
 fn a_wit_svid_that_is_not_valid_yet_is_published_when_its_time_comes() {
     let pod = Pod::new();
-    let begins = SystemTime::now() + Duration::from_secs(4);
+    let agent = silent_agent(&pod);
+    let mut refresh = pod.refresh(&ALONE);
+    wait_until("it is asked for", || agent.wit_calls() == 1);
+    let begins = SystemTime::now() + SHORT;
     let mut recipe = WitRecipe::for_id(ID);
     recipe.claims["nbf"] = json!(seconds(begins));
     let svid = recipe.mint(&pod.authority);
-    let _agent = agent(&pod, &svid);
-    let mut refresh = pod.refresh(&ALONE);
+    agent.reply_with_wit(wit_response([svid.clone()]));
     refresh.wait_for_log(&[
         "ERROR",
         "WIT-SVID",

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::raw::{
-    Behaviour, CONTINUATION, DATA, END_STREAM, GOAWAY, HAS_PRIORITY, HEADERS, PADDED, PING, PRIORITY,
-    PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, good_head, greeting, head, header_block,
-    message, read_request,
+    ACK, ALTSVC, Behaviour, CONTINUATION, DATA, END_STREAM, GOAWAY, HAS_PRIORITY, HEADERS, ORIGIN, PADDED,
+    PING, PRIORITY, PRIORITY_UPDATE, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, good_head,
+    greeting, head, header_block, message, read_request,
 };
 
 /// When the frame comes: after so much of a good conversation.
@@ -19,16 +19,31 @@ enum Moment {
     Connected,
     Greeted,
     Asked,
+    /// The helper's settings are acknowledged: its limits are in force.
+    Acknowledged,
+    /// The call goes on, and the connection takes no other.
+    GoneAway,
+    /// The header block is open: CONTINUATION is to come.
+    HeadBegun,
     HeadSaid,
     MessageSaid,
     Ended,
 }
 
-const MOMENTS: [Moment; 6] =
-    [Moment::Connected, Moment::Greeted, Moment::Asked, Moment::HeadSaid, Moment::MessageSaid, Moment::Ended];
+const MOMENTS: [Moment; 9] = [
+    Moment::Connected,
+    Moment::Greeted,
+    Moment::Asked,
+    Moment::Acknowledged,
+    Moment::GoneAway,
+    Moment::HeadBegun,
+    Moment::HeadSaid,
+    Moment::MessageSaid,
+    Moment::Ended,
+];
 
-/// All that there are, and one that is none.
-const KINDS: [u8; 11] = [
+/// All of HTTP/2 and its extensions, and one that is none.
+const KINDS: [u8; 14] = [
     DATA,
     HEADERS,
     PRIORITY,
@@ -39,6 +54,9 @@ const KINDS: [u8; 11] = [
     GOAWAY,
     WINDOW_UPDATE,
     CONTINUATION,
+    ALTSVC,
+    ORIGIN,
+    PRIORITY_UPDATE,
     99,
 ];
 
@@ -93,9 +111,13 @@ fn trailers(status: &str) -> Vec<u8> {
     head(END_STREAM, &[(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", status)])
 }
 
+/// The fields of a good head.
+fn block() -> Vec<u8> {
+    header_block(&[(":status", "200"), ("content-type", "application/grpc")])
+}
+
 /// What a frame of this kind holds.
 fn payload(kind: u8, flags: u8) -> Vec<u8> {
-    let block = || header_block(&[(":status", "200"), ("content-type", "application/grpc")]);
     let rest = match kind {
         // An empty message.
         DATA | PRIORITY => vec![0; 5],
@@ -105,12 +127,36 @@ fn payload(kind: u8, flags: u8) -> Vec<u8> {
         SETTINGS => vec![0, 4, 0, 0, 0, 0],
         PUSH_PROMISE => [vec![0, 0, 0, 2], block()].concat(),
         WINDOW_UPDATE => vec![0, 0, 0, 1],
+        ALTSVC => b"\0\0clear".to_vec(),
+        ORIGIN => b"\0\x0ehttps://a.test".to_vec(),
+        PRIORITY_UPDATE => b"\0\0\0\x01u=1".to_vec(),
         _ => vec![0; 8],
     };
     let has = |flag| flags & flag != 0;
     let padded = has(PADDED) && [DATA, HEADERS, PUSH_PROMISE].contains(&kind);
     let prefix = usize::from(padded) + 5 * usize::from(has(HAS_PRIORITY) && kind == HEADERS);
     [vec![0; prefix], rest].concat()
+}
+
+impl Moment {
+    /// What the peer has said until then.
+    fn before(self) -> Vec<u8> {
+        let after_greeting = match self {
+            Self::Connected => return Vec::new(),
+            Self::Greeted | Self::Asked => Vec::new(),
+            Self::Acknowledged => frame(SETTINGS, ACK, 0, &[]),
+            // The last stream is the call's; NO_ERROR.
+            Self::GoneAway => frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]),
+            Self::HeadBegun => frame(HEADERS, 0, 1, &block()),
+            Self::HeadSaid => good_head(),
+            Self::MessageSaid => [good_head(), message(false, &[])].concat(),
+            Self::Ended => {
+                let end = head(END_STREAM, &[("grpc-status", "0")]);
+                [good_head(), message(false, &[]), end].concat()
+            }
+        };
+        [greeting(), after_greeting].concat()
+    }
 }
 
 impl Speech {
@@ -133,11 +179,8 @@ impl Speech {
         if self.moment >= Moment::Asked {
             read_request(&mut connection)?;
         }
-        let end = head(END_STREAM, &[("grpc-status", "0")]);
-        let before = [Vec::new(), greeting(), Vec::new(), good_head(), message(false, &[]), end];
         connection.set_write_timeout(Some(FLOOD))?;
-        let said =
-            connection.write_all(&[&before[..=self.moment as usize].concat()[..], &self.frames].concat());
+        let said = connection.write_all(&[&self.moment.before()[..], &self.frames].concat());
         connection.shutdown(Shutdown::Write).and(said)
     }
 }

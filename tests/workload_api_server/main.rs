@@ -159,12 +159,15 @@ fn serve(settings: &Settings) {
         Some(fault) => fault.reply(authorities.active(), &recipes(settings)[0]),
         None => Reply::offer(&authorities.response(settings)),
     };
-    let server = match &settings.socket {
-        Some(path) => WorkloadApiServer::on_socket(path, start),
-        None => WorkloadApiServer::on_loopback(start),
+    // A helper that waits for the socket asks at once, and for what is Unimplemented no more.
+    let set_up = |server: &WorkloadApiServer| {
+        serve_jwt(settings, server);
+        serve_wit(settings, server);
     };
-    serve_jwt(settings, &server);
-    serve_wit(settings, &server);
+    let server = match &settings.socket {
+        Some(path) => WorkloadApiServer::on_socket_after(path, start, set_up),
+        None => WorkloadApiServer::on_loopback_after(start, set_up),
+    };
     match &settings.socket {
         Some(path) => println!("serving on {}", path.display()),
         None => println!("serving on tcp://127.0.0.1:{}", server.port()),

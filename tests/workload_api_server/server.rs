@@ -123,7 +123,12 @@ impl WorkloadApiServer {
 
     /// Serves on a free port of the loopback interface.
     pub fn on_loopback(reply: Reply) -> Self {
-        Self::start("127.0.0.1:0", reply, CompressionAlgorithms::GRPC_COMPRESS_NONE, |_| ())
+        Self::on_loopback_after(reply, |_| ())
+    }
+
+    /// The same, and sets it up before it answers the first call.
+    pub fn on_loopback_after(reply: Reply, set_up: impl FnOnce(&Self)) -> Self {
+        Self::start("127.0.0.1:0", reply, CompressionAlgorithms::GRPC_COMPRESS_NONE, set_up)
     }
 
     fn start(

@@ -14,8 +14,8 @@ coturn_follows() {
     follows_rotations coturn connect_to_coturn
     with_client_files relay_with_svid
     # Without an SVID, without TLS, and over UDP.
-    ! relay_with_coturn -t -S || return 1
-    ! relay_with_coturn -t || return 1
-    ! relay_with_coturn
+    must_fail relay_with_coturn -t -S
+    must_fail relay_with_coturn -t
+    must_fail relay_with_coturn
 }
 check "coturn follows its rotations, and asks its clients for their SVIDs" coturn_follows

@@ -21,6 +21,6 @@ mariadb_follows() {
     mariadb --no-defaults --user=root --socket="$work/mariadb/run/mysqld.sock" \
         --execute="CREATE USER app@localhost IDENTIFIED BY 'secret' REQUIRE X509"
     mariadb_query 'SELECT 6 * 7' --ssl-cert="$work/client/svid.pem" --ssl-key="$work/client/svid-key.pem" | grep 42
-    ! mariadb_query 'SELECT 6 * 7'
+    must_fail mariadb_query 'SELECT 6 * 7'
 }
 check "MariaDB follows its rotations, and asks an account for its SVID" mariadb_follows

@@ -21,6 +21,6 @@ mosquitto_follows() {
     keep_fresh mosquitto "$APPLICATION" mosquitto.conf
     start_mosquitto
     follows_rotations mosquitto connect_to_mosquitto
-    ! mosquitto_pub -h 127.0.0.1 -p 18451 --cafile "$work/client/bundle.pem" --insecure -t hello -m hello
+    must_fail mosquitto_pub -h 127.0.0.1 -p 18451 --cafile "$work/client/bundle.pem" --insecure -t hello -m hello
 }
 check "Mosquitto follows its rotations, and with a restart the CA's" mosquitto_follows

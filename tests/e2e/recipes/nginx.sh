@@ -25,7 +25,7 @@ nginx_refuses_the_revoked() {
     tell_agent "revoke $(serial_in "$revoked" | cut -d = -f 2)"
     wait_until "nginx refuses the revoked client" connect_as "$revoked" $address "$refused"
     wait_until "nginx serves the client's new SVID" connect_with_https $address
-    # A worker that a rotation ends just then may close the connection without a word.
+    # An old worker, with the old list, still accepts for 0.1 s after the first refusal.
     wait_until "nginx refuses the revoked client as before" connect_as "$revoked" $address "$refused"
 }
 connect_as() { # DIRECTORY ADDRESS EXPECTED

@@ -17,8 +17,8 @@ pgbouncer_follows() {
     # With an SVID, without one, and without TLS.
     connect_to_pgbouncer
     local url="host=127.0.0.1 port=18462 dbname=pgbouncer user=console"
-    ! psql "$url sslmode=verify-ca sslrootcert=$work/client/bundle.pem sslcert=$work/nowhere" -Atc 'show version' ||
-        return 1
-    ! psql "$url sslmode=disable" -Atc 'show version'
+    must_fail psql "$url sslmode=verify-ca sslrootcert=$work/client/bundle.pem sslcert=$work/nowhere" \
+        -Atc 'show version'
+    must_fail psql "$url sslmode=disable" -Atc 'show version'
 }
 check "PgBouncer follows its rotations, and asks its clients for their SVIDs" pgbouncer_follows

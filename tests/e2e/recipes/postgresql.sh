@@ -14,7 +14,7 @@ postgresql_follows() { # NAME PORT USER OF THE HELPER [OPTION OF THE HELPER]...
     # A real client, with its SVID and without.
     local url="host=127.0.0.1 port=$port user=postgres sslmode=verify-ca sslrootcert=$work/client/bundle.pem"
     psql "$url sslcert=$work/client/svid.pem sslkey=$work/client/svid-key.pem" -Atc 'select 6 * 7' | grep '^42$'
-    ! psql "$url sslcert=$work/nowhere" -Atc 'select 1'
+    must_fail psql "$url sslcert=$work/nowhere" -Atc 'select 1'
     jdbc_asks_with_the_alias_user "$port"
 }
 

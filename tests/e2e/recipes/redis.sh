@@ -10,6 +10,6 @@ redis_follows() {
     keep_fresh redis "$APPLICATION" redis.conf
     background "$work/redis/server.log" $(as "$APPLICATION") redis-server "$work/redis/redis.conf" --dir "$work/redis/data"
     follows_rotations redis connect_to_redis
-    ! redis-cli -p 18450 --tls --cacert "$work/client/bundle.pem" PING
+    must_fail redis-cli -p 18450 --tls --cacert "$work/client/bundle.pem" PING
 }
 check "Redis follows its rotations" redis_follows

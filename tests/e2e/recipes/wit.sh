@@ -12,12 +12,12 @@ a_client_proves_its_identity() {
     wit check "$work/wit/svid" https://server.example.org $proof | grep -x $id
     # For another server, and with the proof of somebody else's key.
     # shellcheck disable=SC2086
-    ! wit check "$work/wit/svid" https://other.example.org $proof || return 1
+    must_fail wit check "$work/wit/svid" https://other.example.org $proof
     before=$(cat "$work/wit/svid/wit.jwt")
     restart_agent_of_wit
     wait_until "another WIT-SVID is there" has_another_wit "$before"
     # shellcheck disable=SC2086
-    ! wit check "$work/wit/svid" https://server.example.org "$(cat "$work/wit/svid/wit.jwt")" ${proof#* } || return 1
+    must_fail wit check "$work/wit/svid" https://server.example.org "$(cat "$work/wit/svid/wit.jwt")" ${proof#* }
     # shellcheck disable=SC2046
     wit check "$work/wit/svid" https://server.example.org $(wit prove "$work/wit/svid" https://server.example.org) | grep -x $id
 }
