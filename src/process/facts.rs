@@ -149,10 +149,13 @@ impl Reaction {
         // Others may run on without the first thread.
         if is_zombie && field(status, "Threads:").is_none_or(|number| ["0", "1"].contains(&number)) {
             Self::Gone
-        } else if !signal.ends_by_default() || is_in("SigCgt:") || is_in("SigIgn:") {
+        } else if !signal.ends_by_default() || is_in("SigCgt:") {
             Self::Handles
         } else if is_in("SigBlk:") {
+            // HAProxy's master ignores it, too, while it starts itself again: what comes then is lost.
             Self::Blocks
+        } else if is_in("SigIgn:") {
+            Self::Handles
         } else {
             Self::Ends
         }
@@ -280,6 +283,12 @@ mod tests {
         let started = Stat::of(Pid::from_raw(child.id() as i32)).unwrap().start_ticks;
         assert!(before <= started && started <= ticks_since_boot());
         child.kill().and_then(|()| child.wait()).unwrap();
+    }
+
+    #[test]
+    fn a_signal_that_is_blocked_and_ignored_may_be_caught_soon() {
+        let status = "SigBlk:\t0000000000000001\nSigIgn:\t0000000000000001\n";
+        assert_eq!(Reaction::parse(status, Signal::SIGHUP.into()), Reaction::Blocks);
     }
 
     #[test]
