@@ -7,8 +7,8 @@ use nix::unistd::{Pid, getpgid};
 use workload_api_server::server::Reply;
 
 use crate::http::{ANY_PORT, Probe};
-use crate::pod::{Pod, Running, offer};
-use crate::process::{position, process_in, start_as_process_one};
+use crate::pod::{Pod, Running, offer, wait_until};
+use crate::process::{children, is_zombie, position, process_in, start_as_process_one};
 
 /// Writes down its start and each signal; at SIGTERM and SIGQUIT, it waits for the file `end`, and ends.
 const APPLICATION: &str = r#"
@@ -209,9 +209,12 @@ fn a_signal_to_the_helpers_process_group_reaches_the_application_once() {
 fn the_application_gets_sigterm_when_the_helper_is_killed() {
     let (pod, _agent) = Pod::with_agent();
     let run = run(&pod, &[]);
+    let application = children(run.pid())[0];
     run.signal(Signal::SIGKILL);
     pod.wait_for_runs("start\nTERM\n");
     pod.let_end();
+    // It looks for a file that ends with the pod.
+    wait_until("the application ends", || is_zombie(application) || kill(application, None).is_err());
 }
 
 /// The file is larger than this limit of the helper's: the kernel sends SIGXFSZ, which would end the
