@@ -123,6 +123,8 @@ impl<'a> Generation<'a> {
         let first = if mode.is_world_readable() { mode.bits() } else { 0o400 };
         let fd = openat(&self.fd, name, flags, Mode::from_bits_truncate(first)).map_err(fail)?;
         let mut file = fs::File::from(fd);
+        #[cfg(test)]
+        super::simulated::write_part(&mut file).map_err(fail)?;
         contents.write_to(&mut file).map_err(|error| fail(errno(error)))?;
         give_to_group(&file, self.directory.path, self.directory.owner)?;
         set_mode(&file, &self.directory.path.join(name), mode.bits(), self.directory.notices)?;
@@ -188,6 +190,8 @@ impl<'a> Generation<'a> {
 
     /// Moves an entry out, to its name.
     pub(super) fn place(&self, name: &str) -> Result<(), StoreError> {
+        #[cfg(test)]
+        super::simulated::step();
         renameat(&self.fd, name, &self.directory.fd, name)
             .map_err(|cause| self.directory.error("link", name, cause))
     }
@@ -222,6 +226,8 @@ pub(super) fn remove_after(
             return Ok(());
         }
         before(&fd, entry)?;
+        #[cfg(test)]
+        super::simulated::step();
         unlinkat(&fd, entry, UnlinkatFlags::NoRemoveDir).map_err(fail)
     };
     let mut outcome = Ok(());

@@ -130,6 +130,8 @@ pub(super) fn directory_mode(inherited: &FileStat) -> u32 {
 
 /// Syncs. Some file systems cannot sync a directory, and answer EINVAL: nothing more can be done there.
 pub(super) fn sync(fd: impl AsFd) -> nix::Result<()> {
+    #[cfg(test)]
+    super::simulated::step();
     match fsync(fd) {
         Err(Errno::EINVAL) => Ok(()),
         done => done,

@@ -10,10 +10,11 @@ use super::agent::{Flaw, Mood, RPCS, Rpc};
 use super::children::Process;
 use super::record::Count;
 use super::trouble::{DAY, Event, GRACE, HOUR, MINUTE, SECOND, Trouble, below, between};
-use super::world::{WIT_KEY, World};
+use super::world::World;
 use crate::process::child::ExitStatus;
 use crate::process::facts::Reaction;
 use crate::process::signal::SignalNumber;
+use crate::store::simulated::{DISK, Disk};
 use crate::time::timing::{CALL_AGAIN, FIRST_SET, LONGEST_SLEEP};
 use crate::wait::{ReceivedSignal, Sender};
 
@@ -25,6 +26,7 @@ impl World<'_> {
             (Event::OtherLives, SECOND),
             (Event::Trouble, HOUR),
             (Event::Restart, DAY),
+            (Event::Kill, DAY),
             (Event::ClockStep, 2 * DAY),
             (Event::DiskFault, DAY),
             (Event::CaRotation, DAY),
@@ -134,10 +136,18 @@ impl World<'_> {
             }
             Event::Restart => {
                 self.plan_disturbance(event, between(MINUTE, 2 * DAY));
+                let is_killed = below(2) == 0;
                 if !self.is_disk_away {
+                    DISK.set(Disk { is_dead: is_killed, ..DISK.get() });
                     self.start_helper();
                 }
-                String::new()
+                format!(" killed: {is_killed}")
+            }
+            Event::Kill => {
+                self.plan_disturbance(event, between(MINUTE, 2 * DAY));
+                let steps = below(40);
+                DISK.set(Disk { dies_after: Some(steps), ..DISK.get() });
+                format!(" after {steps} steps")
             }
             Event::ClockStep => {
                 self.plan_disturbance(event, between(MINUTE, 6 * DAY));
@@ -165,7 +175,10 @@ impl World<'_> {
         if self.history.len() > 12 {
             self.history.pop_front();
         }
-        !matches!(event, Event::ClockStep | Event::DiskFault | Event::DiskMended | Event::Process)
+        !matches!(
+            event,
+            Event::ClockStep | Event::DiskFault | Event::DiskMended | Event::Kill | Event::Process
+        )
     }
 
     fn rotate_jwt_key(&mut self) {
@@ -307,40 +320,6 @@ impl World<'_> {
         agent.0.borrow_mut().has_grant = true;
         self.turn();
         agent.0.borrow_mut().has_grant = false;
-    }
-
-    fn break_disk(&mut self) -> String {
-        self.disturb_by_disk();
-        let svid = self.volume.join("svid");
-        let kind = below(5);
-        match kind {
-            0 => {
-                fs::rename(&self.volume, self.volume.with_extension("away")).unwrap();
-                self.is_disk_away = true;
-                self.plan(Event::DiskMended, between(SECOND / 10, HOUR));
-                return " directory away".to_owned();
-            }
-            1 => drop(fs::remove_file(svid.join("svid-key.pem"))),
-            2 => drop(fs::remove_file(svid.join("..data/one.jwt"))),
-            3 => drop(fs::remove_file(svid.join("..data").join(WIT_KEY))),
-            _ => {
-                if let Ok(text) = fs::read(svid.join("svid.pem")) {
-                    let _ = fs::write(svid.join("..data/svid.pem"), [&text[..], b"\n"].concat());
-                }
-            }
-        }
-        self.plan_disturbance(Event::DiskFault, between(MINUTE, 4 * DAY));
-        format!(" {kind}")
-    }
-
-    /// The directory is there again, if it was away.
-    pub(super) fn mend_disk(&mut self) {
-        if std::mem::take(&mut self.is_disk_away) {
-            self.plans.retain(|(_, event)| *event != Event::DiskMended);
-            self.plan_disturbance(Event::DiskFault, between(MINUTE, 4 * DAY));
-            fs::rename(self.volume.with_extension("away"), &self.volume).unwrap();
-            self.disturb_by_disk();
-        }
     }
 
     /// The process ends, starts, has a handler, blocks the signal for a while.

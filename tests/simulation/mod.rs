@@ -7,8 +7,10 @@
 
 mod agent;
 mod children;
+mod disk;
 mod events;
 mod lines;
+mod manners;
 mod record;
 mod told;
 mod trouble;

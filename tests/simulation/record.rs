@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::agent::AUDIENCES;
+use super::manners::Allowance;
 use super::told::{ApplicationWatch, HookWatch};
 use super::trouble::{Event, HOUR, MINUTE, Trouble};
 use crate::identity::svid_info::SvidInfo;
@@ -24,9 +25,11 @@ pub(super) enum Count {
     Applications,
     Lines,
     Checks,
+    Deaths,
+    FullVolumes,
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 12] = [
     "events",
     "turns",
     "rotations",
@@ -37,13 +40,15 @@ const NAMES: [&str; 10] = [
     "starts of the application",
     "lines",
     "checks of the files",
+    "deaths in a publication",
+    "full volumes",
 ];
 
 /// The counts of a simulation.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     pub(super) days: f64,
-    counts: [u64; 10],
+    counts: [u64; 12],
 }
 
 impl Tally {
@@ -152,6 +157,8 @@ pub(super) struct Watch {
     pub(super) contents: BTreeMap<String, u64>,
     /// Whether there was no look yet since the helper's start.
     pub(super) is_new: bool,
+    /// Whether the helper has died since: what it had published and not recorded is found.
+    pub(super) has_died: bool,
     pub(super) started: Instant,
     pub(super) starts: u64,
     /// What is published, part by part, and in short.
@@ -171,7 +178,7 @@ pub(super) struct Watch {
     pub(super) is_event: bool,
     pub(super) trouble: Option<(Trouble, Instant)>,
     pub(super) failed: Vec<(u64, Recent)>,
-    pub(super) calls: Vec<(u64, Recent)>,
+    pub(super) calls: [Allowance; 5],
     /// The calls for WIT-SVIDs, and the starts, before their profile was off.
     pub(super) before_off: (u64, u64),
     pub(super) events: Recent,
@@ -193,6 +200,7 @@ impl Watch {
             application: ApplicationWatch::default(),
             contents: BTreeMap::new(),
             is_new: true,
+            has_died: false,
             started: now,
             starts: 0,
             published_facts: Vec::new(),
@@ -209,7 +217,7 @@ impl Watch {
             is_event: true,
             trouble: None,
             failed: (0..6).map(|_| (0, minute())).collect(),
-            calls: (0..5).map(|_| (0, minute())).collect(),
+            calls: [(); 5].map(|()| Allowance::new(now)),
             before_off: (0, 0),
             events: minute(),
             events_of_hour: Recent::new(HOUR),
@@ -224,6 +232,7 @@ impl Watch {
     pub(super) fn happened(&mut self, event: Event, now: Instant) {
         self.is_event |=
             matches!(event, Event::ClockStep | Event::DiskFault | Event::DiskMended | Event::Restart);
+        self.calls.iter_mut().for_each(Allowance::happened);
         self.events.add(1, now);
         self.events_of_hour.add(1, now);
     }

@@ -29,6 +29,8 @@ pub(super) enum Event {
     TroubleOver,
     Grant,
     Restart,
+    /// The helper dies in one of the next publications.
+    Kill,
     ClockStep,
     DiskFault,
     DiskMended,

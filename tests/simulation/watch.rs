@@ -6,19 +6,18 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use grpcio::RpcStatusCode;
-
-use super::agent::{Mood, Rpc};
+use super::agent::Rpc;
 use super::lines;
 use super::record::{Count, Version, kinds_of};
-use super::trouble::{GRACE, HOUR, MINUTE, Trouble};
+use super::trouble::{GRACE, HOUR, Trouble};
 use super::world::{KEYS, WIT, WIT_KEY, WIT_KEYS, World};
 use crate::identity::svid_info::SvidInfo;
 use crate::material::ChangeKinds;
 use crate::mode::check;
+use crate::store::simulated::DISK;
 use crate::time::timing::{
-    AFTER_RETURN, AWAIT_ENDPOINT, BETWEEN_TOKENS, BLOCKED_LOOK, CALL_AGAIN, CALL_RARELY, DEBOUNCE,
-    DENIAL_IS_WITHDRAWAL, LONGEST_SLEEP, MOST_BLOCKED_LOOKS, OVERDUE, REMINDER, SIGNAL_AGAIN, WRITE_AGAIN,
+    AFTER_RETURN, BETWEEN_TOKENS, BLOCKED_LOOK, CALL_AGAIN, DEBOUNCE, DENIAL_IS_WITHDRAWAL, LONGEST_SLEEP,
+    MOST_BLOCKED_LOOKS, OVERDUE, REMINDER, SIGNAL_AGAIN, WRITE_AGAIN,
 };
 /// Of turns without a reason, each so manieth is followed by a check of the files.
 const SAMPLE: u64 = 4096;
@@ -36,6 +35,7 @@ impl World<'_> {
         if self.is_disk_away {
             self.disturb_by_disk();
         }
+        self.disturb_by_full_disk();
         if !self.agent.0.borrow().newest().is_good(self.now.time) {
             self.disturb(Rpc::X509, GRACE);
         }
@@ -54,7 +54,13 @@ impl World<'_> {
         }
         let published = self.published();
         self.excuse_deaf_streams(&published);
+        if std::mem::take(&mut self.watch.has_died) {
+            self.watch.known.extend((*published).clone());
+        }
         let changed = self.look_at_publication(&published);
+        if self.watch.is_new || changed.is_some() || DISK.get().is_full {
+            self.look_at_leftovers();
+        }
         self.look_at_notifications(changed.as_ref(), &published);
         let is_ready = self.look_at_verdict();
         self.look_at_hook(changed.as_ref(), &published);
@@ -208,7 +214,7 @@ impl World<'_> {
         self.splay + DEBOUNCE + SIGNAL_AGAIN.longest() + looks + GRACE
     }
 
-    fn may_remove(&self) -> bool {
+    pub(super) fn may_remove(&self) -> bool {
         self.removes() && self.trouble.is_some_and(Trouble::withdraws)
     }
 
@@ -316,49 +322,6 @@ impl World<'_> {
         let (before, starts) = self.watch.before_off;
         if self.trouble == Some(Trouble::Off) && calls > before + 2 * (1 + self.watch.starts - starts) {
             self.fail("a profile that is off is asked for again");
-        }
-    }
-
-    /// Calls are neither too many nor too few.
-    fn look_at_manners(&mut self) {
-        let now = self.now.instant;
-        let events = self.watch.events.count(now);
-        let is_away = self.listener.is_none() || events > 0;
-        // Half of the longest delays, and the shorter delays before.
-        let steady = MINUTE.div_duration_f64(CALL_AGAIN.longest() / 2) as usize + 8;
-        let connecting = MINUTE.div_duration_f64(AWAIT_ENDPOINT.longest() / 2) as usize + 4;
-        let most = if is_away { connecting } else { steady } + 10 * events;
-        let failed: Vec<u64> =
-            self.helper.as_ref().unwrap().items.calls().map(|counts| counts.failed.values().sum()).collect();
-        for (index, total) in failed.into_iter().enumerate() {
-            let (before, recent) = &mut self.watch.failed[index];
-            recent.add(total - std::mem::replace(before, total), now);
-            let count = recent.count(now);
-            if count > most {
-                self.fail(&format!("source {index}: {count} failures in a minute, {most} are allowed"));
-            }
-        }
-        let counts = self.agent.0.borrow().counts;
-        for (rpc, total) in counts.into_iter().enumerate() {
-            let (before, recent) = &mut self.watch.calls[rpc];
-            recent.add(total - std::mem::replace(before, total), now);
-            let (count, most) = (recent.count(now), 2 * steady + 20 * events);
-            if count > most {
-                self.fail(&format!("RPC {rpc}: {count} calls in a minute, {most} are allowed"));
-            }
-        }
-        let longest = match self.trouble {
-            Some(Trouble::Away) => AWAIT_ENDPOINT.longest(),
-            Some(Trouble::Mood(Mood::Refuses(RpcStatusCode::INVALID_ARGUMENT), _)) => CALL_RARELY,
-            // On an open stream, it waits.
-            Some(Trouble::Restarted) if self.agent.0.borrow().mood(Rpc::X509) == Mood::Partial => return,
-            Some(Trouble::Mood(Mood::Refuses(_), _) | Trouble::Restarted) => CALL_AGAIN.longest(),
-            _ => return,
-        };
-        let since = self.watch.trouble.map_or(now, |(_, since)| since).max(self.watch.started);
-        let last = self.watch.failed[0].1.moments.back().map_or(since, |last| since.max(*last));
-        if self.trouble.is_some_and(|trouble| trouble.concerns(Rpc::X509)) && now > last + longest + GRACE {
-            self.fail(&format!("no call for {:?}", now - last));
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -27,10 +28,11 @@ use crate::notify::{self, Policy, Target};
 use crate::process::child::Program;
 use crate::process::signal::SignalNumber;
 use crate::process::simulated::PROCESSES;
+use crate::store::simulated::{DISK, Disk};
 use crate::supervise::{self, OnRenewal};
 use crate::time::backoff::CHANCE;
 use crate::time::clock::Now;
-use crate::time::timing::{FIRST_SET, LOOK_AT_FILES, WRITE_AGAIN};
+use crate::time::timing::FIRST_SET;
 use crate::wait::Waiter;
 use crate::workload_api::client::{Client, start_grpc};
 use crate::workload_api::endpoint::Endpoint;
@@ -163,6 +165,7 @@ impl World<'_> {
     /// Lets a world be that is drawn from a seed.
     pub(super) fn simulate(seed: u64, live: impl FnOnce(&mut World<'_>)) -> Tally {
         CHANCE.set(Some(seed));
+        DISK.set(Disk::default());
         lines::listen();
         let memory = PathBuf::from("/dev/shm");
         let directory = match memory.is_dir() {
@@ -234,7 +237,7 @@ impl World<'_> {
             tally: Tally::default(),
         };
         live(&mut world);
-        world.helper.take().unwrap().items.end_calls();
+        world.end_helper();
         CHANCE.set(None);
         PROCESSES.set(None);
         world.sum_up()
@@ -340,7 +343,16 @@ impl World<'_> {
             lines::listen();
             self.tally.add(Count::Turns, 1);
             let expected = self.expected_end();
-            let deadline = match self.helper.as_mut().unwrap().turn(self.now) {
+            let before = self.on_disk_before_death();
+            let turn = AssertUnwindSafe(|| self.helper.as_mut().unwrap().turn(self.now));
+            let turned = match catch_unwind(turn) {
+                Ok(turned) => turned,
+                Err(death) => {
+                    self.bury(death, before);
+                    return self.start_helper();
+                }
+            };
+            let deadline = match turned {
                 ControlFlow::Continue(deadline) if expected.is_none() => deadline,
                 ControlFlow::Break(Ok(end)) if expected == Some(end) => {
                     self.mend_disk();
@@ -363,21 +375,35 @@ impl World<'_> {
 
     /// A new helper, with the files of the one before.
     pub(super) fn start_helper(&mut self) -> Instant {
-        if let Some(helper) = self.helper.take() {
-            helper.items.end_calls();
-        }
+        self.end_helper();
         self.children.0.borrow_mut().end_all();
         self.stopping = None;
         self.plans.retain(|(_, event)| *event != Event::Application);
         self.way = [0, 0, 1, 1, 2, 3, 3, 4][below(8) as usize];
-        let helper = MainLoop::new(&self.settings[self.way], self.client, self.waiter, self.now);
-        let mut helper = helper.unwrap_or_else(|error| self.fail(&format!("it does not start: {error}")));
+        let begun = loop {
+            let before = self.on_disk_before_death();
+            let (settings, client, waiter) = (&self.settings[self.way], self.client, self.waiter);
+            let begin = AssertUnwindSafe(|| MainLoop::new(settings, client, waiter, self.now));
+            match catch_unwind(begin) {
+                Ok(begun) => break begun,
+                Err(death) => self.bury(death, before),
+            }
+        };
+        let mut helper = begun.unwrap_or_else(|error| self.fail(&format!("it does not start: {error}")));
         helper.begin(self.now);
         self.helper = Some(helper);
         (self.looked, self.look_at) = (None, None);
         self.watch.started(self.now.instant);
         RPCS.into_iter().for_each(|rpc| self.disturb(rpc, 2 * FIRST_SET + GRACE));
         self.now.instant
+    }
+
+    /// The end of its process.
+    pub(super) fn end_helper(&mut self) {
+        if let Some(helper) = self.helper.take() {
+            helper.items.end_calls();
+        }
+        DISK.set(Disk { is_dead: false, ..DISK.get() });
     }
 
     /// From now on for so long, files of an RPC may be old.
@@ -408,19 +434,12 @@ impl World<'_> {
     }
 
     /// The next look comes when it would come, had none been spared.
-    fn spare_no_look(&mut self) {
+    pub(super) fn spare_no_look(&mut self) {
         if let (Some(helper), Some((looked, pause))) = (&mut self.helper, self.looked) {
             let passed = (self.now.instant - looked).div_duration_f64(pause) as u32;
             self.look_at = Some(looked + pause * (passed + 1));
             helper.items.publisher.look_at = self.look_at;
         }
-    }
-
-    pub(super) fn disturb_by_disk(&mut self) {
-        self.spare_no_look();
-        let span = LOOK_AT_FILES + WRITE_AGAIN.longest() + FIRST_SET + GRACE;
-        RPCS.into_iter().for_each(|rpc| self.disturb(rpc, span));
-        self.watch.disk_fault_until = Some(self.now.instant + span);
     }
 
     pub(super) fn listen(&mut self) {
