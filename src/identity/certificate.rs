@@ -191,12 +191,6 @@ pub(super) fn extension<'a, T: Decode<'a> + AssociatedOid>(
     }
 }
 
-/// Bytes in hexadecimal, without the sign byte that DER puts before a serial number.
-pub(super) fn hexadecimal(serial: &[u8]) -> String {
-    let digits = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
-    digits.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn not_der(index: usize) -> impl Fn(der::Error) -> Flaw {
     move |cause| flaw!("certificate {index} is not a DER certificate: {cause}")
 }

@@ -13,11 +13,11 @@ use x509_cert::certificate::Raw;
 use x509_cert::crl::{CertificateList, TbsCertList};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, SubjectKeyIdentifier};
 
-use super::certificate::{Certificate, extension, hexadecimal, unreadable};
+use super::certificate::{Certificate, extension, unreadable};
 use super::digest;
 use super::distinguished_name::{Comparable, Sameness, text_of};
 use super::limits::MAX_REVOCATION_LISTS;
-use super::raw::shortened;
+use super::raw::{hexadecimal, shortened};
 use crate::time::timestamp::rfc3339;
 use crate::time::timing::CLOCKS_DIFFER;
 use crate::words::{Flaw, first_few, flaw};

@@ -8,7 +8,7 @@ use der::{Encode, Tag, Tagged};
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::name::{Name, RelativeDistinguishedName};
 
-use super::certificate::hexadecimal;
+use super::raw::hexadecimal;
 
 /// The result of a comparison. From the least sameness to the most: `min`, `max` and `>=` go by this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

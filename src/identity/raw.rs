@@ -88,3 +88,9 @@ pub(super) fn shortened(text: &str) -> String {
     const SHOWN: usize = 300;
     logging::shortened(text, SHOWN)
 }
+
+/// Bytes in hexadecimal, without the sign byte that DER puts before a serial number.
+pub(super) fn hexadecimal(serial: &[u8]) -> String {
+    let digits = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
+    digits.iter().map(|byte| format!("{byte:02x}")).collect()
+}

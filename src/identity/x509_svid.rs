@@ -5,11 +5,11 @@ use std::time::SystemTime;
 use der::Encode;
 
 use super::bundle::{Authorities, Authority, X509Bundle};
-use super::certificate::{Certificate, hexadecimal, split};
+use super::certificate::{Certificate, split};
 use super::dates::Dates;
 use super::limits::MAX_CHAIN;
 use super::private_key::{self, KeyType, PrivateKey};
-use super::raw::{Field, X509Fields};
+use super::raw::{Field, X509Fields, hexadecimal};
 use super::spiffe_id::SpiffeId;
 use super::svid_info::{Kind, SvidInfo};
 use super::svids::{EMPTY, parse_id};
