@@ -192,13 +192,11 @@ impl<'a> Items<'a> {
                     return item.source.forget();
                 }
                 let had_problem = item.accept(files, *facts);
-                // An SVID that comes once more while it is due for renewal is no sign of that.
-                let is_served = item.source.call().waits_since().is_none();
                 let has_changed = item.change.is_some();
                 if has_changed {
                     self.publisher.schedule.changed(now.instant);
                 }
-                if had_problem && is_served {
+                if had_problem {
                     // The agent serves again: it may serve the others, too.
                     self.sources().for_each(|source| source.retry_now(now.instant));
                 }

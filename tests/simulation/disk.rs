@@ -14,20 +14,21 @@ use crate::store::Store;
 use crate::store::simulated::{DISK, Death, Disk};
 use crate::time::timing::{FIRST_SET, LOOK_AT_FILES, WRITE_AGAIN};
 
-/// What an application finds.
-pub(super) struct OnDisk {
-    files: BTreeMap<String, Vec<u8>>,
-    /// Of each part, whether its files are whole.
-    is_whole: Vec<bool>,
-}
+/// In the wildest world, the helper may die in one of so many turns.
+const DEATHS: u64 = 32;
+/// How many steps a publication has, about.
+const MOST_STEPS: u64 = 40;
+
+/// What an application finds, by its names.
+pub(super) type OnDisk = BTreeMap<String, Vec<u8>>;
 
 impl World<'_> {
     pub(super) fn break_disk(&mut self) -> String {
-        let kind = below(6);
-        if kind == 5 {
+        let kind = below(8);
+        if kind >= 5 {
             DISK.set(Disk { is_full: true, ..DISK.get() });
             self.tally.add(Count::FullVolumes, 1);
-            self.plan(Event::DiskMended, between(SECOND, HOUR));
+            self.plan(Event::DiskMended, between(MINUTE, 6 * HOUR));
             return " no room".to_owned();
         }
         self.disturb_by_disk();
@@ -82,9 +83,11 @@ impl World<'_> {
         }
     }
 
-    /// What is on disk before the helper dies, if it may die now.
-    pub(super) fn on_disk_before_death(&self) -> Option<OnDisk> {
-        DISK.get().dies_after.map(|_| self.on_disk())
+    /// Now and then, the helper dies in what it does next, if that changes the disk. Returns what is on disk before.
+    pub(super) fn may_die(&self) -> Option<OnDisk> {
+        let dies_after = (below(DEATHS * u64::from(self.calm)) == 0).then(|| below(MOST_STEPS));
+        DISK.set(Disk { dies_after, ..DISK.get() });
+        dies_after.map(|_| self.on_disk())
     }
 
     fn on_disk(&self) -> OnDisk {
@@ -95,8 +98,7 @@ impl World<'_> {
             let contents = fs::read(path.join(&name)).ok().filter(|_| !name.starts_with(".."))?;
             Some((name, contents))
         });
-        let parts = read_published(&self.check.parts, &Store::new(path.clone()), self.now.time);
-        OnDisk { files: files.collect(), is_whole: parts.iter().map(Result::is_ok).collect() }
+        files.collect()
     }
 
     /// The helper has died, and nothing has cleaned up. It leaves the old set or the new one, whole.
@@ -104,20 +106,23 @@ impl World<'_> {
         let Some(before) = before.filter(|_| end.is::<Death>()) else { resume_unwind(end) };
         self.end_helper();
         self.tally.add(Count::Deaths, 1);
-        self.watch.happened(Event::Kill, self.now.instant);
+        let date = self.now.instant - self.start;
+        self.history.push_back(format!("{date:?}: a death"));
+        self.watch.happened(Event::Restart, self.now.instant);
         self.watch.has_died = true;
         let after = self.on_disk();
-        if self.watch.disk_fault_until.is_some()
-            || after.files == before.files
-            || after.files.is_empty() && self.may_remove()
-        {
+        if self.watch.disk_fault_until.is_some() || after == before || after.is_empty() && self.may_remove() {
             return;
         }
-        for (index, part) in self.check.parts.iter().enumerate().filter(|(index, _)| !after.is_whole[*index])
-        {
-            let [was, is] = [&before, &after].map(|set| set.files.get(part.file()));
-            if before.is_whole[index] || is.is_some() && is != was {
-                self.fail(&format!("a death has left {} that is not whole", part.file()));
+        if let Some(name) = before.keys().find(|name| !after.contains_key(*name)) {
+            self.fail(&format!("a death has left no {name}"));
+        }
+        let store = Store::new(self.check.svid_path.clone());
+        let found = read_published(&self.check.parts, &store, self.now.time);
+        for (part, found) in self.check.parts.iter().zip(found) {
+            let [was, is] = [&before, &after].map(|files| files.get(part.file()));
+            if let (Err(error), true) = (found, is != was) {
+                self.fail(&format!("a death has left {} that is not whole: {error}", part.file()));
             }
         }
     }

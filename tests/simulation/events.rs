@@ -26,7 +26,6 @@ impl World<'_> {
             (Event::OtherLives, SECOND),
             (Event::Trouble, HOUR),
             (Event::Restart, DAY),
-            (Event::Kill, DAY),
             (Event::ClockStep, 2 * DAY),
             (Event::DiskFault, DAY),
             (Event::CaRotation, DAY),
@@ -143,12 +142,6 @@ impl World<'_> {
                 }
                 format!(" killed: {is_killed}")
             }
-            Event::Kill => {
-                self.plan_disturbance(event, between(MINUTE, 2 * DAY));
-                let steps = below(40);
-                DISK.set(Disk { dies_after: Some(steps), ..DISK.get() });
-                format!(" after {steps} steps")
-            }
             Event::ClockStep => {
                 self.plan_disturbance(event, between(MINUTE, 6 * DAY));
                 let span = between(SECOND, DAY / 2);
@@ -175,10 +168,7 @@ impl World<'_> {
         if self.history.len() > 12 {
             self.history.pop_front();
         }
-        !matches!(
-            event,
-            Event::ClockStep | Event::DiskFault | Event::DiskMended | Event::Kill | Event::Process
-        )
+        !matches!(event, Event::ClockStep | Event::DiskFault | Event::DiskMended | Event::Process)
     }
 
     fn rotate_jwt_key(&mut self) {

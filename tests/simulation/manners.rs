@@ -97,12 +97,12 @@ impl World<'_> {
         }
     }
 
-    /// The shortest time between the calls of one source, on average, but for the first ones after an event.
+    /// The shortest time between the calls of one source, but for the first ones after an event.
     fn pause(&self, rpc: Rpc) -> Duration {
         let (now, is_token) = (self.now.instant, rpc == Rpc::Token);
         let is_old = |rpc: Rpc| now <= self.watch.fresh_by[rpc as usize];
-        // With its jitter, the longest delay is three quarters of that on average.
-        let again = CALL_AGAIN.longest() * 2 / 3;
+        // With its jitter, a delay is at least half of its step.
+        let again = CALL_AGAIN.longest() / 2;
         match self.trouble.filter(|trouble| trouble.concerns(rpc)) {
             Some(Trouble::Mood(Mood::Refuses(RpcStatusCode::INVALID_ARGUMENT), _)) => CALL_RARELY,
             Some(Trouble::Mood(Mood::Silent, _)) if is_token => SINGLE_RESPONSE,

@@ -29,8 +29,6 @@ pub(super) enum Event {
     TroubleOver,
     Grant,
     Restart,
-    /// The helper dies in one of the next publications.
-    Kill,
     ClockStep,
     DiskFault,
     DiskMended,

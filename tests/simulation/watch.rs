@@ -55,6 +55,10 @@ impl World<'_> {
         let published = self.published();
         self.excuse_deaf_streams(&published);
         if std::mem::take(&mut self.watch.has_died) {
+            // It may have removed all.
+            if self.watch.disk_fault_until.is_none() {
+                self.watch.known.clear();
+            }
             self.watch.known.extend((*published).clone());
         }
         let changed = self.look_at_publication(&published);

@@ -84,7 +84,7 @@ pub(super) struct World<'a> {
     pub(super) splay: Duration,
     pub(super) plans: Vec<(Instant, Event)>,
     /// How many times as rare disturbances are as in the wildest world.
-    calm: u32,
+    pub(super) calm: u32,
     pub(super) trouble: Option<Trouble>,
     pub(super) history: VecDeque<String>,
     pub(super) watch: Watch,
@@ -343,7 +343,7 @@ impl World<'_> {
             lines::listen();
             self.tally.add(Count::Turns, 1);
             let expected = self.expected_end();
-            let before = self.on_disk_before_death();
+            let before = self.may_die();
             let turn = AssertUnwindSafe(|| self.helper.as_mut().unwrap().turn(self.now));
             let turned = match catch_unwind(turn) {
                 Ok(turned) => turned,
@@ -381,7 +381,7 @@ impl World<'_> {
         self.plans.retain(|(_, event)| *event != Event::Application);
         self.way = [0, 0, 1, 1, 2, 3, 3, 4][below(8) as usize];
         let begun = loop {
-            let before = self.on_disk_before_death();
+            let before = self.may_die();
             let (settings, client, waiter) = (&self.settings[self.way], self.client, self.waiter);
             let begin = AssertUnwindSafe(|| MainLoop::new(settings, client, waiter, self.now));
             match catch_unwind(begin) {
