@@ -214,6 +214,7 @@ mod tests {
     use x509_cert::name::RdnSequence;
 
     use super::*;
+    use crate::time::clock::thread_time;
 
     fn compare(one: &Name, other: &Name) -> Sameness {
         Comparable::of(one).compare(&Comparable::of(other))
@@ -305,11 +306,11 @@ mod tests {
 
     #[test]
     fn a_name_of_more_than_16_attributes_is_the_same_only_as_itself_and_that_is_found_at_once() {
-        let start = std::time::Instant::now();
+        let start = thread_time();
         assert_eq!(compare(&wide(8_000, "a"), &wide(8_000, "a")), Sameness::Same);
         assert_eq!(compare(&wide(8_000, "a"), &wide(8_000, "A")), Sameness::Unknown);
         assert_eq!(compare(&wide(8_000, "a"), &wide(8_001, "a")), Sameness::Different);
-        assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(thread_time() - start < std::time::Duration::from_secs(5));
         assert_eq!(compare(&wide(16, "a"), &wide(16, "A")), Sameness::Same);
         assert_eq!(compare(&wide(16, "a"), &wide(16, "b")), Sameness::Different);
         assert_eq!(compare(&wide(17, "a"), &wide(17, "A")), Sameness::Unknown);
