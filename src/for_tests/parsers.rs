@@ -20,9 +20,10 @@ use crate::identity::token::Profile;
 use crate::identity::wit_svid::{WitSvid, WitToken};
 use crate::layout::{bundle_map, pem, pkcs12};
 use crate::material::{PemFiles, X509Part, x509_files};
-use crate::notify::parse_pid;
+use crate::notify::{is_older, parse_pid};
 use crate::options;
 use crate::process::facts::{self, Reaction, Stat, has_fowner};
+use crate::time::timestamp::rfc3339;
 use crate::workload_api::decode::decode;
 use crate::workload_api::endpoint::Endpoint;
 
@@ -195,6 +196,11 @@ pub fn http_head(bytes: &[u8]) -> Option<Vec<u8>> {
 /// The number in a PID file.
 pub fn pid_file(bytes: &[u8]) -> Parsed<i32> {
     parse_pid(bytes).map(|pid| pid.as_raw())
+}
+
+/// Both times of a PID file as they are told, if it is older than its process.
+pub fn pid_file_is_older(written: SystemTime, started: SystemTime) -> Option<[String; 2]> {
+    is_older(written, started).then(|| [written, started].map(|time| rfc3339(time, 0)))
 }
 
 /// Name and start of a process, from `/proc/PID/stat` and, for the start, lines of `/proc/stat`.

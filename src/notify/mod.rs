@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 
 pub(crate) use owed::{Outcomes, Owed};
 pub(crate) use policy::Policy;
-pub(crate) use target::{Look, ProcessName, Target, TargetError, parse_pid, renewal_signal};
+pub(crate) use target::{Look, ProcessName, Target, TargetError, is_older, parse_pid, renewal_signal};
 
 use crate::material::ChangeKinds;
 use crate::process::child::{ExitStatus, Program};

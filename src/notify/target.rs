@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -245,23 +246,26 @@ impl PidFile {
             return Ok((pid, None));
         }
         let written = metadata.modified().map_err(failed)?;
-        let latest = written.checked_add(PID_FILE_SLACK);
-        let latest = latest
-            .ok_or_else(|| flaw!("the PID file {path} has a date that no clock shows (write it again)"))?;
-        match stat.started() {
-            Some(started) if started > latest => {
+        let started = stat.started().filter(|started| is_older(written, *started));
+        match started {
+            Some(started) => {
                 let [written, started] = [written, started].map(|time| rfc3339(time, 0));
                 let error = TargetError::Absent(flaw!(
                     "the PID file {path} is older than process {pid}: it was written at {written}, and the process started at {started}"
                 ));
                 Ok((pid, Some(Doubt { owner, error })))
             }
-            _ => {
+            None => {
                 self.accepted = Some(owner);
                 Ok((pid, None))
             }
         }
     }
+}
+
+/// Whether a PID file was written before its process started.
+pub(crate) fn is_older(written: SystemTime, started: SystemTime) -> bool {
+    started.duration_since(written).is_ok_and(|gap| gap > PID_FILE_SLACK)
 }
 
 /// Reads the first line. (PostgreSQL's file has more, with other things.) Fails with the beginning of it.

@@ -174,16 +174,12 @@ impl Application {
     /// Takes the end of a child; returns whether it was the application, which is restarted or ends us.
     pub(crate) fn child_ended(&mut self, pid: Pid, status: ExitStatus) -> bool {
         let is_stopping = self.lifecycle.is_stopping();
-        let was_asked = is_stopping || self.lifecycle.restarting().is_some();
         if !self.lifecycle.child_ended(pid, status.exit_code()) {
             return false;
         }
-        let is_well = status.is_success() || was_asked;
+        let is_well = status.is_success() || is_stopping || self.lifecycle.is_not_started();
         let level = if is_well { Level::Info } else { Level::Error };
         let hint = match is_well {
-            false if self.lifecycle.is_not_started() => {
-                " just when its files were replaced (has it read old ones and new ones?); it is started again"
-            }
             false if self.may_be_ended_by_renewal(status) => {
                 " (by the renewal signal? choose --on-renewal=restart, or --on-renewal=nothing if it watches the files)"
             }

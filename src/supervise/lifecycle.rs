@@ -198,20 +198,12 @@ impl Lifecycle {
     }
 
     /// A child has ended; returns whether it was the application. One that was asked to end because of a rotation
-    /// is started again, as soon as every file is there; and so is one that failed before it could be asked: it may
-    /// have read its files while they were replaced.
+    /// is started again, as soon as every file is there.
     pub(super) fn child_ended(&mut self, child: Pid, exit_code: u8) -> bool {
         let is_application = self.pid() == Some(child);
         if is_application {
             self.state = match self.state {
                 State::Restarting(..) => State::NotStarted,
-                State::Running(_, Some(_))
-                    if exit_code != 0
-                        && self.on_renewal == OnRenewal::Restart
-                        && self.may_end_until.is_none() =>
-                {
-                    State::NotStarted
-                }
                 _ => State::Ended(exit_code),
             };
         }

@@ -64,22 +64,6 @@ fn a_restart_is_an_end_and_a_start() {
 }
 
 #[test]
-fn an_application_that_fails_while_a_restart_is_owed_is_started_again_unless_it_may_have_been_told_to_end() {
-    for (signal, exit_code) in
-        [(None, None), (Some(Signal::SIGINT), Some(1)), (Some(Signal::SIGTERM), Some(1))]
-    {
-        let (mut lifecycle, start) = running(OnRenewal::Restart);
-        lifecycle.renewed(start, None);
-        signal.map(|signal| lifecycle.signalled(signal.into(), start));
-        assert!(lifecycle.child_ended(PID, 1));
-        assert_eq!((lifecycle.exit_code(), lifecycle.is_not_started()), (exit_code, signal.is_none()));
-    }
-    let (mut lifecycle, start) = running(OnRenewal::Signal);
-    lifecycle.renewed(start, None);
-    assert_eq!((lifecycle.child_ended(PID, 1), lifecycle.exit_code()), (true, Some(1)));
-}
-
-#[test]
 fn with_on_renewal_nothing_a_rotation_does_nothing() {
     let (mut lifecycle, start) = running(OnRenewal::Nothing);
     lifecycle.renewed(start, None);
@@ -227,7 +211,7 @@ fn an_application_that_cannot_be_asked_to_end_runs_on_and_is_asked_again() {
         assert!(lifecycle.take_due(now).is_none());
         now = lifecycle.next_deadline().expect("it is asked again");
     }
-    assert_eq!((lifecycle.child_ended(PID, 0), lifecycle.exit_code()), (true, Some(0)));
+    assert_eq!((lifecycle.child_ended(PID, 3), lifecycle.exit_code()), (true, Some(3)));
 }
 
 #[test]

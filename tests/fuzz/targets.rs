@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pod_svid_helper::for_tests::{TABLE, parsers};
 
@@ -186,11 +186,24 @@ fn http_head(bytes: &[u8]) -> bool {
     true
 }
 
+/// The last bytes are the times of the file and of its process, too.
 fn pid_file(bytes: &[u8]) -> bool {
+    let mut times =
+        bytes.rchunks_exact(8).filter_map(|chunk| time(i64::from_le_bytes(chunk.try_into().ok()?)));
+    if let (Some(written), Some(started)) = (times.next(), times.next()) {
+        let told = parsers::pid_file_is_older(written, started);
+        assert!(told.is_none_or(|told| written < started && told.iter().all(|time| time.len() == 20)));
+    }
     let Ok(pid) = parsers::pid_file(bytes) else { return false };
     assert!(pid > 0);
     assert_eq!(parsers::pid_file(pid.to_string().as_bytes()), Ok(pid));
     true
+}
+
+/// So many seconds after 1970, or before.
+fn time(seconds: i64) -> Option<SystemTime> {
+    let span = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 { UNIX_EPOCH.checked_sub(span) } else { UNIX_EPOCH.checked_add(span) }
 }
 
 /// `/proc/PID/stat`, and lines of `/proc/stat`.

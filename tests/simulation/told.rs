@@ -208,6 +208,7 @@ impl World<'_> {
         let (kinds, patience) = (self.watch.kinds.clone(), self.patience());
         let is_damaged = self.watch.disk_fault_until.is_some();
         let (time, published) = (self.now, self.watch.published.clone());
+        let good_since = self.watch.good_since;
         let watch = &mut self.watch.application;
         if changed.is_some_and(|changed| !changed.common(&kinds).is_empty()) {
             watch.news += 1;
@@ -229,7 +230,8 @@ impl World<'_> {
         }
         let can_take_since = match on_renewal {
             OnRenewal::Signal => watch.can_take_since,
-            OnRenewal::Restart => Some(application.began),
+            // What could not be started again is not ended.
+            OnRenewal::Restart => good_since.max(Some(application.began)).filter(|_| good_since.is_some()),
             OnRenewal::Nothing => None,
         };
         let from = [watch.untold_since, can_take_since].into_iter().collect::<Option<Vec<_>>>();
@@ -243,6 +245,9 @@ impl World<'_> {
         if told > 0 && on_renewal == OnRenewal::Restart && below(4) == 0 {
             self.plans.retain(|(_, event)| *event != Event::Signal);
             self.plan(Event::Signal, between(SECOND / 100, 5 * SECOND));
+        }
+        if told > 0 && on_renewal == OnRenewal::Restart && good_since.is_none() {
+            self.fail("the application is ended, and could not be started again");
         }
         if is_cut_short {
             self.fail("the application is told of a rotation while it may be ending");

@@ -232,8 +232,10 @@ impl World<'_> {
         {
             self.watch.disk_fault_until = None;
         }
-        let is_reason = is_good != self.watch.was_good || std::mem::take(&mut self.watch.is_event);
-        self.watch.was_good = is_good;
+        let is_reason =
+            is_good != self.watch.good_since.is_some() || std::mem::take(&mut self.watch.is_event);
+        let since = self.watch.good_since.unwrap_or(self.now.instant);
+        self.watch.good_since = is_good.then_some(since);
         if self.watch.disk_fault_until.is_some()
             || !is_reason && !self.tally.of(Count::Turns).is_multiple_of(SAMPLE)
         {

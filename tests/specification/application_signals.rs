@@ -249,25 +249,3 @@ fn an_application_is_not_ended_while_it_could_not_be_started_again() {
     run.signal(Signal::SIGTERM);
     run.finish(7);
 }
-
-/// It has read the certificate, and then the key of the next set, for example.
-#[test]
-fn an_application_that_fails_just_when_its_files_are_replaced_is_started_again() {
-    let (pod, agent) = Pod::with_agent();
-    let text = r#"
-        echo start >>"$0/runs"
-        [ -e "$0/end" ] && exit 0
-        first=$(cat "$0/svids/svid.pem")
-        while [ "$first" = "$(cat "$0/svids/svid.pem")" ]; do :; done
-        touch "$0/end"
-        exit 1
-    "#;
-    let helper = pod.helper(&["--mode=run", "--on-renewal=restart"]).command(&pod.script(text));
-    let mut run = helper.start();
-    pod.wait_for_runs("start\n");
-    run.wait_for_log(&["started /bin/sh"]);
-    agent.reply(offer([pod.mint()]));
-    run.wait_for_log(&["ERROR", "ended with code 1", "it is started again"]);
-    run.finish(0);
-    assert_eq!(pod.runs(), "start\nstart\n");
-}
