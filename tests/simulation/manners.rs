@@ -88,8 +88,7 @@ impl World<'_> {
     fn look_at_calls(&mut self) {
         let counts = self.agent.0.borrow().counts;
         for rpc in RPCS {
-            let tokens = ["one.jwt", "two.jwt"].into_iter().filter(|file| self.wants(file)).count();
-            let sources = if rpc == Rpc::Token { tokens } else { 1 };
+            let sources = if rpc == Rpc::Token { self.tokens().count() } else { 1 };
             let (pause, now) = (self.pause(rpc), self.now.instant);
             if !self.watch.calls[rpc as usize].take(counts[rpc as usize], sources, pause, now) {
                 self.fail(&format!("{rpc:?}: more than a call in {pause:?}"));
@@ -97,7 +96,7 @@ impl World<'_> {
         }
     }
 
-    /// The shortest time between the calls of one source, but for the first ones after an event.
+    /// The shortest time between two calls of one source. The first calls after an event may follow each other sooner.
     fn pause(&self, rpc: Rpc) -> Duration {
         let (now, is_token) = (self.now.instant, rpc == Rpc::Token);
         let is_old = |rpc: Rpc| now <= self.watch.fresh_by[rpc as usize];
@@ -120,11 +119,15 @@ impl World<'_> {
         }
     }
 
+    /// The files of the tokens that are wanted.
+    fn tokens(&self) -> impl Iterator<Item = &'static str> {
+        ["one.jwt", "two.jwt"].into_iter().filter(|file| self.wants(file))
+    }
+
     /// The nearer the end of a token that the agent cannot renew, the sooner it is asked for again. `None`: one has
     /// ended, or is missing.
     fn pause_between_old_tokens(&self) -> Option<Duration> {
-        let tokens = ["one.jwt", "two.jwt"].into_iter().filter(|file| self.wants(file));
-        let left = tokens.map(|file| {
+        let left = self.tokens().map(|file| {
             let end = self.watch.published.get(file)?.svid.as_ref()?.not_after;
             Some(self.now.until(end)).filter(|left| !left.is_zero())
         });

@@ -231,7 +231,7 @@ impl World<'_> {
         let can_take_since = match on_renewal {
             OnRenewal::Signal => watch.can_take_since,
             // What could not be started again is not ended.
-            OnRenewal::Restart => good_since.max(Some(application.began)).filter(|_| good_since.is_some()),
+            OnRenewal::Restart => good_since.map(|since| since.max(application.began)),
             OnRenewal::Nothing => None,
         };
         let from = [watch.untold_since, can_take_since].into_iter().collect::<Option<Vec<_>>>();
