@@ -274,8 +274,9 @@ impl<'a> Items<'a> {
 
     /// Looks whether other programs have removed or changed published files. Files that cannot be put back count as
     /// missing and are fetched again, and the next publication waits for them.
-    pub(super) fn fetch_damaged(&mut self, now: Now) {
+    pub(super) fn fetch_damaged(&mut self, is_busy: bool, now: Now) {
         let keeps_some = self.all.iter().any(|item| item.change.is_none());
+        let keeps_some = keeps_some && self.publisher.schedule.is_due(is_busy, now.instant);
         if !self.has_published() || !self.publisher.look_each_minute(keeps_some, now) {
             return;
         }

@@ -254,7 +254,7 @@ impl<'a> MainLoop<'a> {
         }
         self.items.report_lasting(now);
         if matches!(self.phase, Phase::Following) {
-            self.items.fetch_damaged(now);
+            self.items.fetch_damaged(is_busy, now);
         }
         let effect = self.items.publish_due(is_busy, now);
         if let Some(effect) = effect.filter(|effect| self.phase.note_publication(effect.publication)) {
@@ -385,7 +385,13 @@ impl<'a> MainLoop<'a> {
         }
     }
 
+    /// When the next turn is due at the latest. No sleep is long: the clock may be set meanwhile.
     fn next_deadline(&self, now: Now) -> Instant {
+        self.next_due(now).into_iter().fold(now.instant + LONGEST_SLEEP, Instant::min)
+    }
+
+    /// When there is something to do, as far as that is known.
+    pub(super) fn next_due(&self, now: Now) -> Option<Instant> {
         let application = self.application.as_ref().and_then(Application::next_deadline);
         let http = self.http.as_ref().and_then(HttpServer::next_deadline);
         let items = match self.phase {
@@ -403,7 +409,7 @@ impl<'a> MainLoop<'a> {
             application,
             http,
         ];
-        deadlines.into_iter().flatten().fold(now.instant + LONGEST_SLEEP, Instant::min)
+        deadlines.into_iter().flatten().min()
     }
 
     /// Passes a signal on to the application, or ends the loop, or ignores the signal.

@@ -41,10 +41,9 @@ impl Publisher {
     }
 
     /// Whether the published files must be fetched again: other programs have removed, changed or replaced them. Names
-    /// alone are put back. Looks once a minute, and before a publication that keeps some of the files.
+    /// alone are put back. Looks once a minute, and before a publication that keeps some of the files (`keeps_some`).
     pub(super) fn look_each_minute(&mut self, keeps_some: bool, now: Now) -> bool {
-        let is_publishing = keeps_some && self.schedule.due_at.is_some_and(|at| at <= now.instant);
-        if !is_publishing && self.look_at.is_some_and(|at| at > now.instant) {
+        if !keeps_some && self.look_at.is_some_and(|at| at > now.instant) {
             return false;
         }
         self.look_at = Some(now.instant + LOOK_AT_FILES);

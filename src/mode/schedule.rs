@@ -67,13 +67,18 @@ impl Schedule {
         }
     }
 
-    /// Whether an attempt is due; the caller then makes it. If another update may be ready (`is_busy`),
-    /// it is taken first, for it would replace this one at once; but not for longer than the pace.
-    pub(crate) fn take_due(&mut self, is_busy: bool, now: Instant) -> bool {
+    /// Whether an attempt is due. If another update may be ready (`is_busy`), it is taken first, for it would
+    /// replace this one at once; but not for longer than the pace.
+    pub(crate) fn is_due(&self, is_busy: bool, now: Instant) -> bool {
         let is_recent = self.attempted_at.is_some_and(|at| now < at + FLOOD_PACE);
-        let is_due = !(is_busy && is_recent) && self.due_at.take_if(|at| *at <= now).is_some();
+        !(is_busy && is_recent) && self.due_at.is_some_and(|at| at <= now)
+    }
+
+    /// The same; the caller then makes the attempt.
+    pub(crate) fn take_due(&mut self, is_busy: bool, now: Instant) -> bool {
+        let is_due = self.is_due(is_busy, now);
         if is_due {
-            self.attempted_at = Some(now);
+            (self.due_at, self.attempted_at) = (None, Some(now));
         }
         is_due
     }

@@ -87,7 +87,9 @@ fn remove_leftover(
             _ => Ok(()),
         });
     }
-    if directory.is_our_link(name)? && directory.leads_nowhere(name) {
+    // A name of the published set leads to its file.
+    let is_published = published.is_some_and(|published| published.contains(name));
+    if !is_published && directory.is_our_link(name)? && directory.leads_nowhere(name) {
         return remove_name(directory, name);
     }
     Ok(())

@@ -18,6 +18,8 @@ pub(crate) struct Disk {
     pub(crate) dies_after: Option<u64>,
     /// It has died. What we clean up at its end is not cleaned up.
     pub(crate) is_dead: bool,
+    /// Whether there were steps since somebody asked.
+    pub(crate) has_steps: bool,
 }
 
 /// What unwinds the stack of the process that dies. Nothing on it cleans up.
@@ -29,7 +31,8 @@ thread_local! {
 
 /// A step that needs no room: the process may die before it.
 pub(super) fn step() {
-    let disk = DISK.get();
+    let disk = Disk { has_steps: true, ..DISK.get() };
+    DISK.set(disk);
     let Some(steps) = disk.dies_after else { return };
     DISK.set(Disk { dies_after: steps.checked_sub(1), is_dead: steps == 0, ..disk });
     if steps == 0 {

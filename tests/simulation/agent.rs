@@ -12,7 +12,7 @@ use futures_util::stream::poll_fn;
 use grpcio::{Error, RpcStatus, RpcStatusCode};
 use protobuf::Message;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
-use rcgen::{KeyUsagePurpose, SanType};
+use rcgen::{KeyUsagePurpose, PKCS_ED25519, SanType};
 
 use super::wit::{OTHER_ID, Pair, response};
 use crate::time::backoff::chance;
@@ -161,7 +161,8 @@ impl Agent {
             leaves: Vec::new(),
             newest: leaf,
             response: Vec::new(),
-            keys: [(); 2].map(|()| KeyPair::generate().unwrap()),
+            // The quickest to check.
+            keys: [(); 2].map(|()| KeyPair::generate_for(&PKCS_ED25519).unwrap()),
             ca_key: KeyPair::generate().unwrap().serialize_der(),
             cas: Vec::new(),
             minted_cas: 0,
@@ -498,7 +499,8 @@ impl State {
 
     /// The keys in an order of chance, and those of another trust domain.
     fn jwks(&self, rpc: Rpc) -> Vec<u8> {
-        let point = self.keys[0].public_key_raw();
+        let (ca, _) = self.cas.last().unwrap();
+        let point = ca.key().public_key_raw();
         let coordinate = |bytes| Base64UrlUnpadded::encode_string(bytes);
         let (x, y) = (coordinate(&point[1..33]), coordinate(&point[33..]));
         let key = |id: &u32| serde_json::json!({ "kty": "EC", "kid": id.to_string(), "crv": "P-256", "x": x, "y": y });

@@ -28,7 +28,9 @@ impl World<'_> {
         if kind >= 5 {
             DISK.set(Disk { is_full: true, ..DISK.get() });
             self.tally.add(Count::FullVolumes, 1);
-            self.plan(Event::DiskMended, between(MINUTE, 6 * HOUR));
+            // Long ones cost time.
+            let most = if below(8) == 0 { 6 * HOUR } else { 20 * MINUTE };
+            self.plan(Event::DiskMended, between(MINUTE, most));
             return " no room".to_owned();
         }
         self.disturb_by_disk();

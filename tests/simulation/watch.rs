@@ -14,7 +14,7 @@ use super::world::{KEYS, WIT, WIT_KEY, WIT_KEYS, World};
 use crate::identity::svid_info::SvidInfo;
 use crate::material::ChangeKinds;
 use crate::mode::check;
-use crate::store::simulated::DISK;
+use crate::store::simulated::{DISK, Disk};
 use crate::time::timing::{
     AFTER_RETURN, BETWEEN_TOKENS, BLOCKED_LOOK, CALL_AGAIN, DEBOUNCE, DENIAL_IS_WITHDRAWAL, LONGEST_SLEEP,
     MOST_BLOCKED_LOOKS, OVERDUE, REMINDER, SIGNAL_AGAIN, WRITE_AGAIN,
@@ -62,7 +62,9 @@ impl World<'_> {
             self.watch.known.extend((*published).clone());
         }
         let changed = self.look_at_publication(&published);
-        if self.watch.is_new || changed.is_some() || DISK.get().is_full {
+        let has_steps = DISK.get().has_steps;
+        DISK.set(Disk { has_steps: false, ..DISK.get() });
+        if self.watch.is_new || has_steps || changed.is_some() {
             self.look_at_leftovers();
         }
         self.look_at_notifications(changed.as_ref(), &published);

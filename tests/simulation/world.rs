@@ -32,7 +32,7 @@ use crate::store::simulated::{DISK, Disk};
 use crate::supervise::{self, OnRenewal};
 use crate::time::backoff::CHANCE;
 use crate::time::clock::Now;
-use crate::time::timing::FIRST_SET;
+use crate::time::timing::{FIRST_SET, LONGEST_SLEEP};
 use crate::wait::Waiter;
 use crate::workload_api::client::{Client, start_grpc};
 use crate::workload_api::endpoint::Endpoint;
@@ -45,7 +45,7 @@ pub(super) const WIT_KEYS: &str = "wit-keys.json";
 /// From world to world: one in which something happens several times an hour, one in which weeks are quiet, and two
 /// between.
 const CALM: [u32; 4] = [64, 1, 16, 4];
-/// Of looks at files that nobody touches, which find nothing, one in so many is made.
+/// Of looks at files that nobody touches, and of sleeps after which nothing is due, one in so many is made.
 const SPARED: u32 = 16;
 /// How many turns there may be at one moment.
 const MOST_TURNS: u32 = 12;
@@ -276,7 +276,7 @@ impl World<'_> {
             });
             deadline = match wakes {
                 true => self.turn(),
-                false => deadline.min(self.look_at.unwrap_or(deadline)),
+                false => deadline.min(self.look_at.unwrap_or(deadline)).min(self.now.instant + LONGEST_SLEEP),
             };
         }
     }
@@ -367,7 +367,7 @@ impl World<'_> {
             self.look();
             self.spare_looks();
             if deadline > self.now.instant {
-                return deadline;
+                return self.spare_sleeps(deadline);
             }
         }
         self.fail("the loop spins")
@@ -416,6 +416,20 @@ impl World<'_> {
         for rpc in RPCS.into_iter().filter(|rpc| trouble.concerns(*rpc)) {
             self.disturb(rpc, trouble.recovery(rpc));
         }
+    }
+
+    /// While all is well, the loop sleeps on where it would wake up and have nothing to do. Returns its deadline then.
+    fn spare_sleeps(&self, deadline: Instant) -> Instant {
+        let is_deaf = RPCS.into_iter().any(|rpc| self.agent.0.borrow().is_deaf(rpc));
+        let is_well = self.watch.good_since.is_some()
+            && self.watch.disk_fault_until.is_none()
+            && self.trouble.is_none()
+            && !is_deaf;
+        if !is_well || deadline != self.now.instant + LONGEST_SLEEP {
+            return deadline;
+        }
+        let due = self.helper.as_ref().unwrap().next_due(self.now);
+        due.into_iter().fold(self.now.instant + LONGEST_SLEEP * SPARED, Instant::min)
     }
 
     /// After a look at files that nobody touches, many are spared: they would be a third of all work.
