@@ -6,7 +6,7 @@ use crate::last_resort::{self, FAILURE};
 use crate::logging::{self, LogFormat};
 use crate::mode::main_loop::Ended;
 use crate::mode::{check, inspect, main_loop, token};
-use crate::options::{self, Plan, Request, Task};
+use crate::options::{self, Mode, Plan, Request, Task};
 use crate::process::core_dumps;
 use crate::process::environment::set_grpc_variables_aside;
 use crate::time::clock::Now;
@@ -56,7 +56,7 @@ fn follow_plan(plan: &Plan) -> u8 {
     core_dumps::forbid(matches!(&plan.task, Task::Follow(settings) if settings.has_children()));
     plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     match &plan.task {
-        Task::Follow(settings) => follow(settings, &waiter),
+        Task::Follow(settings) => follow(plan.mode, settings, &waiter),
         Task::Check(settings) => tell(check::run(settings, Now::look()).map(|line| line + "\n")),
         Task::Inspect(settings) => tell(inspect::run(settings, &waiter)),
         Task::Token(settings) => tell(token::run(settings, &waiter)),
@@ -74,11 +74,10 @@ fn explain_panics() {
     }));
 }
 
-fn follow(settings: &main_loop::Settings, waiter: &Waiter) -> u8 {
+fn follow(mode: Mode, settings: &main_loop::Settings, waiter: &Waiter) -> u8 {
     log::info!(
-        "pod-svid-helper {}: {} from {} to {}",
+        "pod-svid-helper {}: {mode} from {} to {}",
         env!("CARGO_PKG_VERSION"),
-        settings.end,
         settings.endpoint,
         settings.svid_path.display()
     );

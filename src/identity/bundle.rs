@@ -31,23 +31,11 @@ impl Authority<'_> {
         time.is_none_or(|time| self.not_after >= time)
     }
 
-    /// What a person wants to know of it. (`None`: unreadable, which none of a bundle or a chain is.)
-    pub(crate) fn details(&self) -> Option<AuthorityDetails> {
+    /// Its subject's name, as RFC 4514 writes it, and its dates. (`None`: unreadable, which none of a bundle or a chain is.)
+    pub(crate) fn details(&self) -> Option<(String, Dates)> {
         let certificate = Certificate::parse(self.der, 0).ok()?;
-        let subject = shortened(&text_of(certificate.fields().subject()));
-        let Dates { not_before, not_after } = certificate.dates();
-        Some(AuthorityDetails { subject, not_before, not_after })
+        Some((shortened(&text_of(certificate.fields().subject())), certificate.dates()))
     }
-}
-
-/// A CA certificate, for a person.
-pub(crate) struct AuthorityDetails {
-    /// Its subject's name, as RFC 4514 writes it.
-    pub(crate) subject: String,
-    /// The first moment of its validity.
-    pub(crate) not_before: SystemTime,
-    /// The last moment of its validity.
-    pub(crate) not_after: SystemTime,
 }
 
 /// The public facts of a published bundle.
@@ -93,13 +81,18 @@ impl Authorities {
 }
 
 impl X509Bundle {
-    /// Checks a bundle: concatenated DER certificates, at least one, and nothing else.
+    /// Checks an agent's bundle: concatenated DER certificates, at least one, and nothing else.
     pub(crate) fn parse(der: Vec<u8>) -> Result<Self, Flaw> {
+        Self::of_at_most(MAX_BUNDLE, der)
+    }
+
+    /// The same of a bundle of at most so many certificates. A file may have several bundles.
+    pub(super) fn of_at_most(limit: usize, der: Vec<u8>) -> Result<Self, Flaw> {
         let parse = |(index, range): (usize, Range<usize>)| {
             let certificate = Certificate::parse(&der[range.clone()], index)?;
             Ok((range, certificate.dates().not_after))
         };
-        let entries = split(&der, MAX_BUNDLE)?.into_iter().enumerate().map(parse);
+        let entries = split(&der, limit)?.into_iter().enumerate().map(parse);
         let entries = entries.collect::<Result<_, _>>()?;
         Ok(Self(Authorities { der, entries }))
     }

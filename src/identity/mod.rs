@@ -11,6 +11,7 @@ pub(crate) mod dates;
 pub(crate) mod digest;
 mod distinguished_name;
 mod early_dates;
+mod extension_form;
 mod jwk;
 pub(crate) mod jwks;
 pub(crate) mod jwt_bundle;

@@ -7,7 +7,7 @@ use der::Encode;
 use super::bundle::{Authorities, Authority, X509Bundle};
 use super::certificate::{Certificate, split};
 use super::dates::Dates;
-use super::limits::MAX_CHAIN;
+use super::limits::{MAX_BUNDLE, MAX_CHAIN};
 use super::private_key::{self, KeyType, PrivateKey};
 use super::raw::{Field, X509Fields, hexadecimal};
 use super::spiffe_id::SpiffeId;
@@ -82,6 +82,17 @@ impl X509Svid {
     ///
     /// The field that is wrong, and what is wrong with it.
     pub(crate) fn parse(id: &str, raw: X509Fields) -> Result<Self, (Field, Flaw)> {
+        Self::with_at_most(MAX_BUNDLE, id, raw)
+    }
+
+    /// The same of files, in which there may be more certificates in the bundle: intermediates, and those of federated
+    /// trust domains.
+    pub(crate) fn of_files(files: X509Fields) -> Result<Self, (Field, Flaw)> {
+        let id = uri_of_leaf(&files.chain).map_err(in_field(Field::Chain))?;
+        Self::with_at_most(usize::MAX, &id, files)
+    }
+
+    fn with_at_most(authorities: usize, id: &str, raw: X509Fields) -> Result<Self, (Field, Flaw)> {
         if let Some((field, _)) = mandatory_fields(id, &raw).into_iter().find(|(_, is_empty)| *is_empty) {
             return Err((field, Flaw::new(EMPTY)));
         }
@@ -96,7 +107,7 @@ impl X509Svid {
         });
         let entries = entries.collect::<Result<_, _>>().map_err(in_field(Field::Chain))?;
         let key = PrivateKey::parse(raw.key, &public_key).map_err(in_field(Field::Key))?;
-        let bundle = X509Bundle::parse(raw.bundle).map_err(in_field(Field::Bundle))?;
+        let bundle = X509Bundle::of_at_most(authorities, raw.bundle).map_err(in_field(Field::Bundle))?;
         let chain = Authorities { der: raw.chain, entries };
         let certificates = std::iter::once(&chain.der[leaf.clone()]);
         let certificates = certificates.chain(chain.iter().map(|intermediate| intermediate.der));
@@ -116,12 +127,15 @@ pub(super) fn mandatory_fields(id: &str, raw: &X509Fields) -> [(Field, bool); 4]
     ]
 }
 
-/// The first URI of a chain's leaf; `None` if the leaf has none or is unreadable. For a chain that
-/// comes without a SPIFFE ID.
-pub(crate) fn uri_of_leaf(chain: &[u8]) -> Option<String> {
-    let leaf = split(chain, MAX_CHAIN).ok()?.into_iter().next()?;
-    let uris = Certificate::parse(&chain[leaf], 0).ok()?.uri_sans().ok()?;
-    uris.into_iter().next()
+/// The first URI of a chain's leaf, for a chain that comes without a SPIFFE ID.
+pub(crate) fn uri_of_leaf(chain: &[u8]) -> Result<String, Flaw> {
+    let leaf = split(chain, MAX_CHAIN)?.into_iter().next().unwrap_or_default();
+    let uris = Certificate::parse(&chain[leaf], 0)?.uri_sans()?;
+    uris.into_iter().next().ok_or_else(|| no_one_uri(0))
+}
+
+fn no_one_uri(number: usize) -> Flaw {
+    flaw!("the leaf has {number} URI SANs (it must have exactly one)")
 }
 
 fn in_field(field: Field) -> impl Fn(Flaw) -> (Field, Flaw) {
@@ -164,7 +178,7 @@ fn check_leaf(id: &SpiffeId, leaf: &Certificate) -> Result<(), Flaw> {
     match leaf.uri_sans()?.as_slice() {
         [uri] if uri == id.as_str() => {}
         [uri] => return Err(flaw!("the leaf's URI SAN {uri:?} is not the SVID's SPIFFE ID")),
-        uris => return Err(flaw!("the leaf has {} URI SANs (it must have exactly one)", uris.len())),
+        uris => return Err(no_one_uri(uris.len())),
     }
     leaf.check_algorithm()?;
     leaf.check_extensions()?;

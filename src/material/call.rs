@@ -153,7 +153,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         match &self.state {
             State::Idle => None,
             State::Due(at) => Some(*at),
-            State::Connecting(connecting) => Some(connecting.give_up_at()),
+            State::Connecting(connecting) => Some(connecting.give_up_at),
             State::Open(_, stream) if stream.delivered => self.denials.ask_at(),
             State::Open(_, stream) if !stream.spoke && self.silence_told != Some(stream.since) => {
                 Some(stream.since + SILENT_CALL)
@@ -182,7 +182,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                 Received::Response(raw) => return Poll::Ready(Ok(raw)),
                 Received::Undecodable(cause) => {
                     self.denials.interrupted();
-                    let rejection = Rejection::Undecodable { message: R::RESPONSE, cause };
+                    let rejection = Rejection::Undecodable { rpc: R::NAME, cause };
                     Some(self.unusable(&rejection, now))
                 }
                 Received::End(error) => self.failed(&error, is_offered, now.instant),
@@ -217,7 +217,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
                 }
                 State::Connecting(connecting) => match ready!(connecting.poll(now)) {
                     Ok(socket) => {
-                        self.delays.connected();
+                        self.delays.connecting.reset();
                         match self.agent.client.call(&self.rpc, socket) {
                             Ok(call) => {
                                 self.state = State::Open(call, Stream::new(now));
@@ -347,7 +347,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
         if R::STREAMS {
             return AWAITING.to_owned();
         }
-        let retry_in = self.delays.after_unusable_response().max(rejection.wait(now));
+        let retry_in = self.delays.calling.advance_with_jitter().max(rejection.wait(now));
         self.call_at(now.instant + retry_in);
         retrying_in(retry_in)
     }
@@ -391,7 +391,7 @@ impl<'a, R: Rpc> RetriedCall<'a, R> {
     /// The response can be used, and yet something about it is logged as a failure.
     pub(super) fn succeeded(&mut self) {
         self.waits_since = None;
-        self.delays.succeeded();
+        self.delays.calling.reset();
     }
 
     /// Replaces the open stream, if there is one, by a new call at once; but an agent that has the profile turned

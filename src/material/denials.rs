@@ -57,6 +57,7 @@ impl Denials {
         self.last = None;
         self.back_at = None;
         self.ask_at = None;
+        self.was_offered = false;
     }
 }
 
@@ -91,6 +92,15 @@ mod tests {
         denials.denied_beside_an_offer(false, now + 30 * SECOND);
         assert!(denials.denied(false, now + 60 * SECOND));
         assert!(!denials.denied(false, now + 61 * SECOND), "it is withdrawn already");
+    }
+
+    #[test]
+    fn what_a_call_had_offered_before_the_agent_was_away_is_withdrawn_no_sooner_than_another_identity() {
+        let (now, mut denials) = (Instant::now(), Denials::default());
+        denials.denied_beside_an_offer(true, now);
+        denials.interrupted();
+        let withdrawn = (0..60).position(|second| denials.denied(false, now + second * SECOND));
+        assert_eq!(withdrawn, Some(30));
     }
 
     #[test]

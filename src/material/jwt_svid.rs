@@ -194,7 +194,8 @@ impl JwtSvidSource<'_> {
             self.call.failures.log(Level::Warn, message, &next, now.instant);
             self.call.succeeded();
         }
-        let contents = Contents::of(svid.token.as_bytes().to_vec());
+        let token = svid.token;
+        let contents = Contents::new(move |out| out.write_all(token.as_bytes()));
         let file = File { name: self.part.file.name.clone(), mode: self.part.mode, contents };
         Ok(Update::Files(vec![file], Box::new(facts)))
     }

@@ -15,8 +15,8 @@ use crate::words::Flaw;
 /// Why a response is not published.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum Rejection {
-    #[error("rejected the agent's response, which is no {message}: {cause}")]
-    Undecodable { message: &'static str, cause: String },
+    #[error("rejected the agent's response, which is no {}Response: {cause}", .rpc.trim_start_matches("Fetch"))]
+    Undecodable { rpc: &'static str, cause: String },
     #[error("rejected the agent's response: {0}")]
     Flawed(#[from] Flaw),
     #[error("rejected the agent's response, which cannot be written: {0}")]

@@ -148,7 +148,7 @@ impl X509Source<'_> {
     fn take(&mut self, raw: RawX509Context, now: Now) -> Result<Update, Rejection> {
         let mut context = X509Context::parse(raw, self.selection).map_err(Rejection::of(self.selection))?;
         let info = context.svid.info.clone();
-        let trust = if self.part.has_intermediates_in_bundle() {
+        let trust = if self.part.has_intermediates_in_bundle() && !self.part.spiffe {
             context.svid.trust_in_one_bundle().map_err(|(field, flaw)| flaw.within(field))?
         } else {
             context.svid.trust.clone()

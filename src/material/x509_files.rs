@@ -73,7 +73,7 @@ pub(crate) fn write(
         alias: part.alias.clone(),
         password: part.password.newest(),
     };
-    let own = BundleInfo::of(material.trust_domain.clone(), material.in_pem_bundle());
+    let own = BundleInfo::of(material.trust_domain.clone(), material.own_and_added());
     let federated = material.federated().map(|(trust_domain, bundle)| {
         let written = bundle.authorities().filter(|authority| authority.is_valid_at(valid_at));
         BundleInfo::of(trust_domain.clone(), written)
@@ -98,7 +98,7 @@ pub(crate) fn write(
     }
     if let Some(name) = &part.truststore {
         files.add(name.clone(), part.certificate_mode, |material, out| {
-            pkcs12::trust_store(material.own().chain(material.merged()), &material.password, out)
+            pkcs12::trust_store(material.trusted(), &material.password, out)
         });
     }
     let bundle_map_omitted = part.bundle_map.as_ref().map(|name| files.add_bundle_map(name));
@@ -155,7 +155,7 @@ struct Material {
     valid_at: Option<SystemTime>,
     /// The federated CAs are trusted as the own are.
     merges_federated: bool,
-    /// The bundle in PEM has the intermediates, and the certificate's file the leaf alone.
+    /// The bundle in PEM and the truststore have the intermediates, and the certificate's file the leaf alone.
     adds_intermediates: bool,
     /// Of the key in a keystore.
     alias: Alias,
@@ -195,16 +195,17 @@ impl Material {
     }
 
     /// The own CAs, and the intermediates if they are added.
-    fn in_pem_bundle(&self) -> impl Iterator<Item = Authority<'_>> + Clone {
+    fn own_and_added(&self) -> impl Iterator<Item = Authority<'_>> + Clone {
         let intermediates = self.svid.intermediates().filter(|_| self.adds_intermediates);
         let all = self.svid.bundle.authorities().chain(intermediates);
         all.filter(|authority| authority.is_valid_at(self.valid_at))
     }
 
-    /// The federated CAs that are trusted as the own are.
-    fn merged(&self) -> impl Iterator<Item = &[u8]> + Clone {
+    /// What the bundle in PEM and the truststore hold: with these, the federated CAs that are trusted as the own are.
+    fn trusted(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let merged = self.federated.iter().filter(|_| self.merges_federated);
-        merged.flat_map(|(_, bundle)| valid(bundle, self.valid_at))
+        let merged = merged.flat_map(|(_, bundle)| valid(bundle, self.valid_at));
+        self.own_and_added().map(|authority| authority.der).chain(merged)
     }
 }
 
@@ -248,8 +249,7 @@ impl Files<'_> {
         });
         self.add(pem.key.clone(), self.part.key_mode, Material::write_key);
         self.add(pem.bundle.clone(), self.part.certificate_mode, |material, out| {
-            write_certificates(material.in_pem_bundle().map(|authority| authority.der), out)?;
-            write_certificates(material.merged(), out)
+            write_certificates(material.trusted(), out)
         });
         if pem.federated_files {
             self.add_federated(FEDERATED_SUFFIX);

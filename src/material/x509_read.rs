@@ -35,10 +35,16 @@ impl Reader<'_> {
         let (first, others) = self.svid_files()?;
         let name = first.chain.file.clone();
         let svid = first.parse()?;
+        let mut trust = svid.trust.clone();
         for files in others {
             let other_name = files.chain.file.clone();
-            if files.parse()?.leaf() != svid.leaf() {
+            let other = files.parse()?;
+            if other.leaf() != svid.leaf() {
                 return Err(flaw!("{name} and {other_name} hold different certificates").into());
+            }
+            // No other bundle can lack the intermediates.
+            if other_name == CREDENTIAL_BUNDLE {
+                trust = other.trust;
             }
         }
         let trust_domain = svid.info.id.trust_domain();
@@ -53,7 +59,7 @@ impl Reader<'_> {
             crl_next_update: crls.earliest_next_update(),
             crls: crls.digest(),
             svid: Some(svid.info.clone()),
-            trust: Some(svid.trust.clone()),
+            trust: Some(trust),
             unchecked_key: svid.unchecked_key(),
             bundles,
             ..Facts::default()
@@ -151,9 +157,8 @@ impl Reader<'_> {
         let bundle = match bundle {
             Some(bundle) => bundle,
             None => {
-                let id: Option<SpiffeId> = uri_of_leaf(&chain).and_then(|uri| uri.parse().ok());
-                let no_id = || in_file(name)(flaw!("its first certificate has no SPIFFE ID"));
-                let id = id.ok_or_else(no_id)?;
+                let id = uri_of_leaf(&chain).and_then(|uri| uri.parse());
+                let id: SpiffeId = id.map_err(in_file(name))?;
                 let of_own =
                     of_trust_domain(&id.trust_domain(), TRUST_BUNDLE_SUFFIX).map_err(in_file(name))?;
                 self.certificates(of_own.as_str())?
@@ -198,13 +203,12 @@ impl SvidFiles {
     /// Checks each by itself, and that they belong together.
     fn parse(self) -> Result<X509Svid, StoreError> {
         let Self { chain, key, bundle } = self;
-        let id = uri_of_leaf(&chain.bytes).unwrap_or_default();
         let name = |field| match field {
             Field::Key => &key.file,
             Field::Bundle => &bundle.file,
             Field::SpiffeId | Field::Chain => &chain.file,
         };
-        X509Svid::parse(&id, X509Fields { chain: chain.bytes, key: key.bytes, bundle: bundle.bytes })
+        X509Svid::of_files(X509Fields { chain: chain.bytes, key: key.bytes, bundle: bundle.bytes })
             .map_err(|(field, flaw)| in_file(name(field))(flaw))
     }
 }

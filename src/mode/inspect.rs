@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::columns::Columns;
-use crate::identity::bundle::{Authority, AuthorityDetails};
+use crate::identity::bundle::Authority;
 use crate::identity::context::Inspection;
 use crate::identity::crl::CrlDetails;
-use crate::identity::dates::Validity;
+use crate::identity::dates::{Dates, Validity};
 use crate::identity::jwt_svid::JwtSvid;
 use crate::identity::raw::Offered;
 use crate::identity::selection::Selection;
@@ -249,10 +249,10 @@ const SHOWN: usize = 10;
 /// Two lines for each CA: its name, and its dates.
 fn authorities<'a>(text: &mut Columns, all: impl ExactSizeIterator<Item = Authority<'a>>, now: Now) {
     let more = all.len().saturating_sub(SHOWN);
-    for ca in all.take(SHOWN).filter_map(|ca| ca.details()) {
-        text.line("", if ca.subject.is_empty() { "(no subject)" } else { &ca.subject });
-        let state = if ca.not_after < now.time { ", expired" } else { "" };
-        text.below(&format!("{} to {}{state}", rfc3339(ca.not_before, 0), rfc3339(ca.not_after, 0)));
+    for (subject, Dates { not_before, not_after }) in all.take(SHOWN).filter_map(|ca| ca.details()) {
+        text.line("", if subject.is_empty() { "(no subject)" } else { &subject });
+        let state = if not_after < now.time { ", expired" } else { "" };
+        text.below(&format!("{} to {}{state}", rfc3339(not_before, 0), rfc3339(not_after, 0)));
     }
     if more > 0 {
         text.line("", &format!("and {more} more"));
@@ -335,11 +335,11 @@ fn x509_json(Offered { spiffe_id: id, hint, fields }: &Inspected<X509Svid>, now:
 
 /// All CAs.
 fn authorities_json<'a>(all: impl Iterator<Item = Authority<'a>>) -> Vec<Value> {
-    let ca = |ca: AuthorityDetails| {
+    let ca = |(subject, Dates { not_before, not_after }): (String, Dates)| {
         json!({
-            "subject": ca.subject,
-            "not_before": rfc3339(ca.not_before, 0),
-            "not_after": rfc3339(ca.not_after, 0),
+            "subject": subject,
+            "not_before": rfc3339(not_before, 0),
+            "not_after": rfc3339(not_after, 0),
         })
     };
     all.filter_map(|ca| ca.details()).map(ca).collect()

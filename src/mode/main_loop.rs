@@ -4,7 +4,6 @@
 //! `init` ends when everything is published and notified, or with the reason why not. `refresh` ends
 //! at a signal; no failure ends it. `run` ends with its application.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -66,17 +65,6 @@ pub(crate) enum End {
     Stopped,
     /// `run`: when the application has ended.
     ApplicationEnded(supervise::Settings),
-}
-
-impl fmt::Display for End {
-    /// The mode's name.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Published { .. } => "init",
-            Self::Stopped => "refresh",
-            Self::ApplicationEnded(_) => "run",
-        })
-    }
 }
 
 /// How the loop has ended.

@@ -127,7 +127,7 @@ mod tests {
         let (volume, now) = (tempfile::tempdir().unwrap(), Now::look());
         let mut publisher = Publisher::new(Store::new(volume.path().to_owned()), SharedReminder::default());
         let (name, mode) = ("svid.pem".parse().unwrap(), "0644".parse().unwrap());
-        let file = File { name, mode, contents: Contents::of(b"leaf".to_vec()) };
+        let file = File { name, mode, contents: Contents::new(|out| out.write_all(b"leaf")) };
         assert_eq!(publisher.publish(&[&file], |_| None, None, now), Some(Publication::Replaced));
         let after = |seconds| Now { instant: now.instant + Duration::from_secs(seconds), ..now };
         assert!(!publisher.look_each_minute(false, after(0)));

@@ -18,6 +18,7 @@ use std::ffi::OsString;
 pub(crate) use parse::Request;
 pub(crate) use plan::{Plan, Task};
 use table::Options;
+pub(crate) use value::Mode;
 
 use crate::layout::check_names;
 use crate::words::Flaw;

@@ -24,6 +24,7 @@ use crate::words::Flaw;
 
 /// The options, resolved.
 pub(crate) struct Plan {
+    pub(crate) mode: Mode,
     pub(crate) log_level: LevelFilter,
     pub(crate) log_format: LogFormat,
     /// Options that may be a mistake, for the log.
@@ -78,7 +79,7 @@ impl Plan {
         let quiet = options.mode == Mode::Token;
         let default = if quiet { LevelFilter::Warn } else { LevelFilter::Debug };
         let log_level = options.log_level.unwrap_or(default);
-        Ok(Self { log_level, log_format: options.log_format, warnings, task })
+        Ok(Self { mode: options.mode, log_level, log_format: options.log_format, warnings, task })
     }
 }
 

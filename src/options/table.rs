@@ -185,7 +185,7 @@ options! {
         /// for any identity of any of these trust domains
         merge_federated_bundles: bool, default "false";
 
-        /// write intermediates to the bundle, not to the chain
+        /// write intermediates to the bundle (and the truststore), not to the chain
         add_intermediates_to_bundle: bool, default "false";
 
         /// one more file: the CAs of all trust domains, a SPIFFE bundle map

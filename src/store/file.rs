@@ -36,12 +36,6 @@ impl Contents {
         Self(Box::new(write))
     }
 
-    /// These bytes, wiped from memory when dropped.
-    pub(crate) fn of(bytes: Vec<u8>) -> Self {
-        let bytes = Zeroizing::new(bytes);
-        Self::new(move |out| out.write_all(&bytes))
-    }
-
     /// Writes all of them.
     pub(crate) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
         self.0(out)

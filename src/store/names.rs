@@ -80,7 +80,7 @@ pub(super) fn is_file_of(directory: &Directory<'_>, set: &OwnedFd, name: &str) -
 pub(super) struct Staged<'a> {
     /// Where they are; none if there are none.
     generation: Option<Generation<'a>>,
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
 }
 
 impl<'a> Staged<'a> {

@@ -114,8 +114,10 @@ impl Store {
             self.is_unfinished.set(true);
             directory.sync()?;
             // 12.
-            staged.place().inspect_err(|_| remove_unused(&directory))?;
-            directory.sync()?;
+            if !staged.names.is_empty() {
+                staged.place().inspect_err(|_| remove_unused(&directory))?;
+                directory.sync()?;
+            }
         }
         self.is_unfinished.set(false);
         // 13. A leftover does no harm: the next publication tries to remove it again.

@@ -22,7 +22,9 @@ fn mode(text: &str) -> FileMode {
 }
 
 fn file(name: &str, contents: &str) -> File {
-    File { name: name.parse().expect("a name"), mode: mode("0400"), contents: Contents::of(contents.into()) }
+    let bytes = contents.to_owned().into_bytes();
+    let contents = Contents::new(move |out| out.write_all(&bytes));
+    File { name: name.parse().expect("a name"), mode: mode("0400"), contents }
 }
 
 /// This moment, by a wall clock that may be wrong.

@@ -24,7 +24,8 @@ pub(crate) struct Connecting<'a> {
     /// `None` once the attempt has ended.
     socket: Option<OwnedFd>,
     waiter: &'a Waiter,
-    give_up_at: Instant,
+    /// When the attempt counts as failed.
+    pub(crate) give_up_at: Instant,
 }
 
 impl<'a> Connecting<'a> {
@@ -47,11 +48,6 @@ impl<'a> Connecting<'a> {
         }
         waiter.for_writable(&socket)?;
         Ok(Self { socket: Some(socket), waiter, give_up_at: now + TCP_CONNECT })
-    }
-
-    /// When the attempt counts as failed.
-    pub(crate) fn give_up_at(&self) -> Instant {
-        self.give_up_at
     }
 
     /// The connected socket, non-blocking and closed on exec; or why there is none.

@@ -28,8 +28,10 @@ impl Stream {
 
 /// The delays before the next call.
 pub(crate) struct Delays {
-    connecting: Backoff,
-    calling: Backoff,
+    /// While nothing listens.
+    pub(crate) connecting: Backoff,
+    /// While the agent says no, or what it sends is unusable.
+    pub(crate) calling: Backoff,
 }
 
 impl Delays {
@@ -54,21 +56,6 @@ impl Delays {
             (RetryRule::BackOff, _) => self.calling.advance_with_jitter(),
         }
     }
-
-    /// The delay after an unusable response.
-    pub(crate) fn after_unusable_response(&mut self) -> Duration {
-        self.calling.advance_with_jitter()
-    }
-
-    /// Something listens.
-    pub(crate) fn connected(&mut self) {
-        self.connecting.reset();
-    }
-
-    /// A response was good.
-    pub(crate) fn succeeded(&mut self) {
-        self.calling.reset();
-    }
 }
 
 #[cfg(test)]
@@ -92,7 +79,7 @@ mod tests {
             let delay = delay();
             assert!(step / 2 <= delay && delay <= step, "{delay:?} of {step:?}");
         }
-        retry.connected();
+        retry.connecting.reset();
         assert!(retry.after(RetryRule::AwaitEndpoint, None, Instant::now()) <= Duration::from_millis(100));
     }
 
@@ -132,7 +119,7 @@ mod tests {
             let delay = retry.after(RetryRule::BackOff, stream, now);
             assert!(step / 2 <= delay && delay <= step, "{delay:?} of {step:?}");
         }
-        retry.succeeded();
+        retry.calling.reset();
         assert!(retry.after(RetryRule::BackOff, stream, now) <= Duration::from_millis(100));
     }
 

@@ -6,9 +6,7 @@ use futures_util::{FutureExt, StreamExt};
 use grpcio::{CallOption, Client, Error, Marshaller, Method, MethodType};
 
 use super::decode::{Field, Message, decode, nth};
-use super::proto::workload::{
-    JWTBundlesRequest, JWTSVIDRequest, WITBundlesRequest, WITSVIDRequest, X509SVIDRequest,
-};
+use super::proto::workload::JWTSVIDRequest;
 use crate::identity::raw::{RawJwtBundles, RawJwtSvid, RawWitSvid, RawX509Context, RawX509Svid};
 use crate::identity::spiffe_id::SpiffeId;
 
@@ -17,25 +15,21 @@ pub(crate) type Messages<M> = Box<dyn Stream<Item = grpcio::Result<M>> + Unpin>;
 
 /// An RPC, with the parameters of its request.
 pub(crate) trait Rpc {
-    /// The message of its request.
-    type Request: protobuf::Message;
     /// The plain parts of a response, not yet checked.
     type Raw: Message + Default + Unpin + 'static;
     /// The procedure with its service, as gRPC calls it.
     const PATH: &'static str;
     /// The procedure's name.
     const NAME: &'static str = Self::PATH.split_at(SERVICE.len()).1;
-    /// The response's name, for the log.
-    const RESPONSE: &'static str;
     /// Whether the agent keeps the call open and sends a response for every change, or sends one
     /// response.
     const STREAMS: bool = true;
     /// What it means that an agent does not have the RPC, where that is the agent's right.
     const IF_OFF: Option<&'static str> = None;
 
-    /// The request, with the parameters. Most RPCs have none.
-    fn request(&self) -> Self::Request {
-        Self::Request::default()
+    /// The request, with the parameters. Most RPCs have none, and all messages without fields are the same bytes.
+    fn request(&self) -> JWTSVIDRequest {
+        JWTSVIDRequest::default()
     }
 
     /// Begins a call.
@@ -61,10 +55,8 @@ const SERVICE: &str = "/SpiffeWorkloadAPI/";
 pub(crate) struct FetchX509Svid;
 
 impl Rpc for FetchX509Svid {
-    type Request = X509SVIDRequest;
     type Raw = RawX509Context;
     const PATH: &'static str = "/SpiffeWorkloadAPI/FetchX509SVID";
-    const RESPONSE: &'static str = "X509SVIDResponse";
 }
 
 impl Message for RawX509Context {
@@ -98,10 +90,8 @@ pub(crate) struct FetchJwtSvid {
 }
 
 impl Rpc for FetchJwtSvid {
-    type Request = JWTSVIDRequest;
     type Raw = Vec<RawJwtSvid>;
     const PATH: &'static str = "/SpiffeWorkloadAPI/FetchJWTSVID";
-    const RESPONSE: &'static str = "JWTSVIDResponse";
     const STREAMS: bool = false;
 
     fn request(&self) -> JWTSVIDRequest {
@@ -124,10 +114,8 @@ impl Message for RawJwtSvid {
 pub(crate) struct FetchJwtBundles;
 
 impl Rpc for FetchJwtBundles {
-    type Request = JWTBundlesRequest;
     type Raw = RawJwtBundles;
     const PATH: &'static str = "/SpiffeWorkloadAPI/FetchJWTBundles";
-    const RESPONSE: &'static str = "JWTBundlesResponse";
 }
 
 impl Message for RawJwtBundles {
@@ -141,10 +129,8 @@ impl Message for RawJwtBundles {
 pub(crate) struct FetchWitSvid;
 
 impl Rpc for FetchWitSvid {
-    type Request = WITSVIDRequest;
     type Raw = Vec<RawWitSvid>;
     const PATH: &'static str = "/SpiffeWorkloadAPI/FetchWITSVID";
-    const RESPONSE: &'static str = "WITSVIDResponse";
     const IF_OFF: Option<&'static str> = Some(WIT_IS_OFF);
 }
 
@@ -163,10 +149,8 @@ impl Message for RawWitSvid {
 pub(crate) struct FetchWitBundles;
 
 impl Rpc for FetchWitBundles {
-    type Request = WITBundlesRequest;
     /// As bytes, like the documents of JWT bundles.
     type Raw = RawJwtBundles;
     const PATH: &'static str = "/SpiffeWorkloadAPI/FetchWITBundles";
-    const RESPONSE: &'static str = "WITBundlesResponse";
     const IF_OFF: Option<&'static str> = Some(WIT_IS_OFF);
 }

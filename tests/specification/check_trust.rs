@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime};
 
 use der::Reader;
+use pod_svid_helper::for_tests::MAX_BUNDLE;
 use pod_svid_helper::for_tests::workload::X509SVID;
 use workload_api_server::authority::{Authority, Recipe};
 use workload_api_server::server::Reply;
@@ -271,14 +272,56 @@ fn an_intermediate_in_the_bundle_is_trusted_as_it_is_whoever_has_put_it_there() 
     let by_agent =
         X509SVID { x509_svid: leaf, bundle: [root.clone(), intermediate].concat(), ..both.clone() };
     let by_option = X509SVID { bundle: root, ..both };
-    for svid in [by_agent, by_option] {
-        let pod = Pod::new();
-        let _agent = pod.agent(offer([svid]));
-        let option = ["--add-intermediates-to-bundle"];
-        pod.init(&option).succeeded();
-        pod.check(&option).succeeded();
-        let mut refresh = pod.refresh(&[option[0], ANY_PORT]);
-        Probe::of(&mut refresh).wait_until_ready_is(200);
-        refresh.stop();
+    let stores = ["--truststore-file-name=trust.p12", "--keystore-file-name=key.p12"];
+    for (svid, more) in [
+        (by_agent, &[][..]),
+        (by_option.clone(), &[]),
+        (by_option.clone(), &stores[..1]),
+        (by_option, &stores),
+    ] {
+        for omits in [&[][..], &["--omit-expired"]] {
+            let pod = Pod::new();
+            let _agent = pod.agent(offer([svid.clone()]));
+            let options = [&["--add-intermediates-to-bundle"], more, omits].concat();
+            pod.init(&options).succeeded();
+            pod.check(&options).succeeded();
+            let mut refresh = pod.refresh(&[&options[..], &[ANY_PORT]].concat());
+            Probe::of(&mut refresh).wait_until_ready_is(200);
+            refresh.stop();
+        }
     }
+}
+
+#[test]
+fn a_credential_folder_has_no_intermediates_in_its_bundle_and_needs_a_ca_that_is_valid() {
+    let pod = Pod::new();
+    let authority = Authority::new("example.org").with_intermediate();
+    let root = authority.root_until(an_hour_ago());
+    let svid = X509SVID { bundle: root, ..authority.mint(&Recipe::for_id(ID)) };
+    let _agent = pod.agent(offer([svid]));
+    let options = ["--add-intermediates-to-bundle", "--layout=pem,spiffe", "--init-timeout=2s"];
+    pod.init(&options).failed_with(&["certificate 0 expired"]);
+    pod.init(&options[..1]).succeeded();
+}
+
+#[test]
+fn a_bundle_of_as_many_cas_as_there_may_be_has_room_for_intermediates() {
+    let pod = Pod::new();
+    let authority = Authority::new("example.org").with_intermediate();
+    let svid = authority.mint(&Recipe::for_id(ID));
+    let svid = X509SVID { bundle: svid.bundle.repeat(MAX_BUNDLE), ..svid };
+    let _agent = pod.agent(offer([svid]));
+    pod.init(&["--add-intermediates-to-bundle"]).succeeded();
+    pod.check(&["--add-intermediates-to-bundle"]).succeeded();
+}
+
+#[test]
+fn a_leaf_without_an_identity_is_named_as_such() {
+    let pod = Pod::new();
+    let _agent = pod.agent(offer([pod.mint()]));
+    pod.init(&[]).succeeded();
+    let path = pod.volume().join("..data/svid.pem");
+    std::fs::remove_file(&path).expect("a file");
+    std::fs::copy(pod.volume().join("bundle.pem"), path).expect("a file");
+    pod.check(&[]).failed_with(&["svid.pem", "URI SAN"]);
 }
