@@ -322,6 +322,7 @@ fn a_leaf_without_an_identity_is_named_as_such() {
     pod.init(&[]).succeeded();
     let path = pod.volume().join("..data/svid.pem");
     std::fs::remove_file(&path).expect("a file");
-    std::fs::copy(pod.volume().join("bundle.pem"), path).expect("a file");
-    pod.check(&[]).failed_with(&["svid.pem", "URI SAN"]);
+    let other = rcgen::generate_simple_self_signed(["app.example.org".to_owned()]).expect("a certificate");
+    std::fs::write(path, other.cert.pem()).expect("a file");
+    pod.check(&[]).failed_with(&["svid.pem: the leaf has 0 URI SANs"]);
 }
