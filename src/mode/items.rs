@@ -366,12 +366,14 @@ impl<'a> Items<'a> {
         let set = self.publisher.store.published().ok();
         for item in &mut self.all {
             let holds = |file| set.as_ref().is_some_and(|set| set.holds(file));
-            item.is_there = item.published.is_some() && item.files().iter().all(holds);
+            let is_written = item.published.is_some() && !item.files().is_empty();
+            item.is_there = is_written && item.files().iter().all(holds);
         }
         // If all are there, something else is new, for all of them: a mode, for example. Looked at last: what another
         // helper publishes meanwhile is news.
         let are_all_there = self.all.iter().all(|item| item.is_there || item.files().is_empty());
-        if are_all_there || !self.publisher.store.is_intact() {
+        let is_any_there = self.all.iter().any(|item| item.is_there);
+        if is_any_there && (are_all_there || !self.publisher.store.is_intact()) {
             self.all.iter_mut().for_each(|item| item.is_there = false);
         }
     }
